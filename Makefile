@@ -1,0 +1,53 @@
+# make demo   the whole recipe on the mini corpus, on the CPU
+# make test   lint and tests
+# All targets install into .venv first where that is still to be done.
+
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+BIN := $(VENV)/bin
+# pip 26.3 and newer refuse ci_sdr, which espnet requires, for an optional dependency of it that is given by URL.
+PIP_VERSION := 25.3
+DEMO := egs2/mini_librimix/tse_gen1
+# Further options of the demo's recipe: make demo DEMO_ARGS="--stage 8"
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+
+.PHONY: help install demo test lint clean
+.DEFAULT_GOAL := install
+
+help:
+	@echo "make            install into $(VENV) (PYTHON=$(PYTHON))"
+	@echo "make demo       run the whole recipe on the mini corpus; ends with the result table (DEMO_ARGS=...)"
+	@echo "make test       lint, then all tests (PYTEST_ARGS=...)"
+	@echo "make lint       ruff, mypy and shellcheck"
+	@echo "make clean      remove $(VENV) and what the demo made"
+
+install: $(STAMP)
+
+$(STAMP): setup.py
+	@$(PYTHON) .ci/check_machine.py
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip==$(PIP_VERSION)" "setuptools>=64,<74" wheel
+	@echo "Installing ESPnet and PyTorch: several minutes and about 5 GB."
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --quiet -e ".[test]"
+	@touch $@
+
+demo: $(STAMP)
+	$(DEMO)/run.sh --python "$(CURDIR)/$(BIN)/python" $(DEMO_ARGS)
+	@$(BIN)/python .ci/show_demo.py $(DEMO)/exp
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@cd egs2/TEMPLATE/tse_gen1 && "$(CURDIR)/$(BIN)/shellcheck" -x *.sh utils/*.sh
+	@for recipe in egs2/*/tse_gen1; do (cd $$recipe && "$(CURDIR)/$(BIN)/shellcheck" -x $$(find . -name '*.sh' -type f)) || exit 1; done
+
+# One process per core; the recipe's own test is the longest and so comes first.
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf egs2/*/*/data egs2/*/*/downloads egs2/*/*/dump egs2/*/*/exp

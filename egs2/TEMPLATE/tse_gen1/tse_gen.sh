@@ -1,0 +1,278 @@
+#!/usr/bin/env bash
+# The recipe of masked generative target speaker extraction, in stages, for any corpus. A corpus directory links here and
+# starts it through its run.sh. Every stage can be run again alone, and does nothing where nothing has changed.
+set -euo pipefail
+
+# Defaults. Each of these is an option; see help_message.
+stage=1
+stop_stage=11
+skip_data_prep=false
+skip_train=false
+skip_eval=false
+skip_packing=false
+ngpu=0
+num_nodes=1
+nj=2
+inference_nj=2
+gpu_inference=false
+datadir=data
+dumpdir=dump
+expdir=exp
+python=python3
+train_set=train
+valid_set=dev
+test_sets="test"
+local_data_opts=
+fs=16k
+ref_num=2
+min_wav_duration=1.0
+codec_config=conf/codec/mel_16k.yaml
+codec_tag=
+codec_args=
+use_codes=true
+tse_config=conf/train/mini.yaml
+tse_tag=
+tse_args=
+tse_exp=
+tse_stats_dir=
+pretrained_exp=
+inference_config=conf/decode/greedy_16.yaml
+inference_args=
+inference_tag=
+inference_model=
+scoring_preset=signal
+scoring_protocol=
+scoring_args=
+
+help_message="Usage: $(basename "$0") [--option value ...]
+
+Masked generative target speaker extraction, from a corpus to scores.
+Stages: 1 data preparation, 2 format wav, 3 remove short and check, 4 codec preparation, 5 token extraction,
+        6 statistics, 7 training, 8 decoding, 9 scoring, 10 report, 11 packing.
+
+Options, with their defaults:
+  General
+    --stage              first stage to run (${stage})
+    --stop_stage         last stage to run (${stop_stage})
+    --skip_data_prep     leave out stages 1-5 (${skip_data_prep})
+    --skip_train         leave out stages 4-7, and the data of training in stages 2-3 (${skip_train})
+    --skip_eval          leave out stages 8-10 (${skip_eval})
+    --skip_packing       leave out stage 11 (${skip_packing})
+    --ngpu               GPUs per node for training; 0 trains on the CPU (${ngpu})
+    --num_nodes          nodes for training (${num_nodes})
+    --nj                 parallel jobs in data preparation, token extraction and scoring (${nj})
+    --inference_nj       parallel jobs in decoding (${inference_nj})
+    --gpu_inference      decode on GPUs, one per job (${gpu_inference})
+    --datadir            where stage 1 puts data directories (${datadir})
+    --dumpdir            where formatted audio and tokens go (${dumpdir})
+    --expdir             where codecs, models and results go (${expdir})
+    --python             Python interpreter (${python})
+    --config             file of lines 'option=value' read before the command line
+  Data
+    --train_set          data directory of training (${train_set})
+    --valid_set          data directory of validation (${valid_set})
+    --test_sets          data directories to decode and score (${test_sets})
+    --local_data_opts    options for local/data.sh (${local_data_opts})
+    --fs                 sampling rate, such as 8k or 16k (${fs})
+    --ref_num            speakers in a mixture (${ref_num})
+    --min_wav_duration   shortest training and validation mixture in seconds (${min_wav_duration})
+  Codec
+    --codec_config       a file of conf/codec (${codec_config})
+    --codec_tag          name of the codec directory; default: that of the file (${codec_tag})
+    --codec_args         further options of bin.codec_prepare, such as '--download true' (${codec_args})
+    --use_codes          train on tokens extracted in stage 5, not on the fly (${use_codes})
+  Model
+    --tse_config         a file of conf/train (${tse_config})
+    --tse_tag            name of the model; default: from files and --tse_args (${tse_tag})
+    --tse_args           further options of training, such as '--max_epoch 5' (${tse_args})
+    --tse_exp            directory of the model; default: <expdir>/<tse_tag> (${tse_exp})
+    --tse_stats_dir      directory of stage 6; default: from files and sets (${tse_stats_dir})
+    --pretrained_exp     a trained model's directory to decode with as well (${pretrained_exp})
+  Decoding and scoring
+    --inference_config   files of conf/decode, one or more (${inference_config})
+    --inference_args     further options of decoding (${inference_args})
+    --inference_tag      name of the outputs; default: decode_<file> (${inference_tag})
+    --inference_model    checkpoint to decode with, such as valid.loss.ave.pth; empty: the best that is there (${inference_model})
+    --scoring_preset     signal, generative (adds DNSMOS) or full (adds CI-SDR) (${scoring_preset})
+    --scoring_protocol   measures to show, such as 'STOI SDR SI_SNR'; empty: all (${scoring_protocol})
+    --scoring_args       further options of bin.score (${scoring_args})
+    --help               this text"
+
+command_line="$0 $*"
+# shellcheck source=utils/parse_options.sh
+. utils/parse_options.sh
+. utils/recipe_functions.sh
+. ./path.sh
+. ./cmd.sh
+
+# What was asked for, checked before anything is done.
+[[ $# -eq 0 ]] || die "takes options only, found '$1' (--help lists all)"
+whole_number 0 stage stop_stage ngpu
+whole_number 1 num_nodes nj inference_nj ref_num
+[[ ${fs} =~ ^([1-9][0-9]*)(k?)$ ]] || die "--fs takes a rate such as 16k or 16000, not '${fs}'"
+fs_hz=${BASH_REMATCH[1]}${BASH_REMATCH[2]:+000}
+read -r -a decode_configs <<< "${inference_config}"
+for file in "${codec_config}" "${tse_config}" "${decode_configs[@]}"; do
+    [[ -f ${file} ]] || die "${file}: no such file; see conf/ for those there are"
+done
+[[ -z ${inference_tag} || ${#decode_configs[@]} -eq 1 ]] ||
+    die "--inference_tag names one output, but --inference_config names ${#decode_configs[@]} files"
+[[ -z ${pretrained_exp} || -f ${pretrained_exp}/config.yaml ]] ||
+    die "--pretrained_exp: ${pretrained_exp}/config.yaml: no such file; give a directory that training or packing made"
+"${python}" -c 'import espnet_tse_gen' 2> /dev/null ||
+    die "'${python}' cannot import espnet_tse_gen: run 'make' in the repository's root, or pip install -e . there, or give --python"
+
+# Options that hold several words.
+read -r -a data_opts <<< "${local_data_opts}"
+read -r -a codec_opts <<< "${codec_args}"
+read -r -a train_opts <<< "${tse_args}"
+read -r -a decode_opts <<< "${inference_args}"
+read -r -a score_opts <<< "${scoring_args}"
+read -r -a tests <<< "${test_sets}"
+mapfile -t speakers < <(seq "${ref_num}")
+
+# Names of what is made.
+codec_tag=${codec_tag:-$(tag_of "${codec_config}")}
+codec_dir=${expdir}/codec_${codec_tag}
+codes_dir=${dumpdir}/codec/${codec_tag}
+tse_tag=${tse_tag:-$(tag_of "${tse_config}" "${tse_args}")_${codec_tag}}
+tse_exp=${tse_exp:-${expdir}/${tse_tag}}
+tse_stats_dir=${tse_stats_dir:-${expdir}/tse_stats_$(tag_of "${tse_config}")_${codec_tag}_${train_set}_${fs}}
+train_sets=("${train_set}" "${valid_set}")
+if ${skip_train}; then
+    train_sets=()
+fi
+mapfile -t all_sets < <(printf '%s\n' "${train_sets[@]}" "${tests[@]}" | awk 'NF && !seen[$0]++')
+
+if ! ${skip_data_prep}; then
+    if running 1 "data preparation"; then
+        [[ -x local/data.sh ]] || die "local/data.sh: no such program; it prepares the data directories of this corpus"
+        local/data.sh --datadir "${datadir}" --fs "${fs}" --nj "${nj}" --python "${python}" "${data_opts[@]}"
+    fi
+
+    if running 2 "format wav: ${datadir} -> ${dumpdir}/raw/org"; then
+        for dset in "${all_sets[@]}"; do
+            need "${datadir}/${dset}/wav.scp" 1
+            org=${dumpdir}/raw/org/${dset}
+            # shellcheck disable=SC2046
+            if todo "${org}/.done" "${org}/wav.scp" "${fs_hz}" $(tables "${datadir}/${dset}"); then
+                ${train_cmd} "${org}/log/format_wav.log" "${python}" -m espnet_tse_gen.bin.format_wav \
+                    --fs "${fs_hz}" --nj "${nj}" "${datadir}/${dset}" "${org}"
+                made
+            fi
+        done
+    fi
+
+    if running 3 "remove short and check: ${dumpdir}/raw/org -> ${dumpdir}/raw"; then
+        for dset in "${all_sets[@]}"; do
+            org=${dumpdir}/raw/org/${dset}
+            raw=${dumpdir}/raw/${dset}
+            need "${org}/wav.scp" 2
+            shortest=0
+            if [[ " ${train_sets[*]} " == *" ${dset} "* ]]; then
+                shortest=${min_wav_duration}
+            fi
+            # shellcheck disable=SC2046
+            if todo "${raw}/.done" "${raw}/wav.scp" "${shortest}" "${ref_num}" "${fs_hz}" $(tables "${org}"); then
+                mkdir -p "${raw}"
+                find "${org}" -maxdepth 1 -type f ! -name '.*' -exec cp {} "${raw}" \;
+                ${train_cmd} "${raw}/log/remove_short.log" "${python}" -m espnet_tse_gen.bin.remove_short \
+                    --min_seconds "${shortest}" "${raw}"
+                ${train_cmd} "${raw}/log/check_data.log" "${python}" -m espnet_tse_gen.bin.check_data \
+                    --ref_num "${ref_num}" --fs "${fs_hz}" "${raw}"
+                made
+            fi
+        done
+    fi
+fi
+
+if ! ${skip_data_prep} && ! ${skip_train}; then
+    if running 4 "codec preparation: ${codec_dir}"; then
+        fit=()
+        for n in "${speakers[@]}"; do
+            need "${dumpdir}/raw/${train_set}/spk${n}.scp" 3
+            fit+=(--wav_scp "${dumpdir}/raw/${train_set}/spk${n}.scp" --level_scp "${dumpdir}/raw/${train_set}/wav.scp")
+        done
+        if todo "${codec_dir}/.done" "${codec_dir}/codec.yaml" "${codec_config}" "${codec_args}" "${fit[@]}"; then
+            ${train_cmd} "${codec_dir}/log/prepare.log" "${python}" -m espnet_tse_gen.bin.codec_prepare \
+                --codec_config "${codec_config}" --output_dir "${codec_dir}" "${fit[@]}" "${codec_opts[@]}"
+            made
+        fi
+    fi
+
+    if ${use_codes} && running 5 "token extraction: ${codes_dir}"; then
+        need "${codec_dir}/codec.yaml" 4
+        for dset in "${all_sets[@]}"; do
+            raw=${dumpdir}/raw/${dset}
+            for n in "${speakers[@]}"; do
+                need "${raw}/spk${n}.scp" 3
+                name=codes_spk${n}
+                jobs=$(at_most "${nj}" "$(lines "${raw}/wav.scp")")
+                if todo "${codes_dir}/${dset}/.${name}.done" "${codes_dir}/${dset}/${name}.scp" \
+                    "${codec_dir}/codec.yaml" "${raw}/spk${n}.scp" "${raw}/wav.scp"; then
+                    ${train_cmd} "JOB=1:${jobs}" "${codes_dir}/${dset}/log/${name}.JOB.log" \
+                        "${python}" -m espnet_tse_gen.bin.codec_tokenize --codec_dir "${codec_dir}" \
+                        --wav_scp "${raw}/spk${n}.scp" --level_scp "${raw}/wav.scp" \
+                        --output_dir "${codes_dir}/${dset}" --name "${name}" --job JOB --num_jobs "${jobs}"
+                    need "${codes_dir}/${dset}/${name}.scp" 5
+                    made
+                fi
+            done
+        done
+    fi
+fi
+
+if ! ${skip_train}; then
+    if running 6 "statistics: ${tse_stats_dir}"; then
+        training_inputs
+        if todo "${tse_stats_dir}/.done" "${tse_stats_dir}/train/speech_mix_shape" "${train_state[@]}"; then
+            ${train_cmd} "${tse_stats_dir}/log/stats.log" "${python}" -m espnet_tse_gen.bin.tse_gen_train \
+                --collect_stats true --output_dir "${tse_stats_dir}" "${train_data[@]}" "${train_opts[@]}" --ngpu 0
+            made
+        fi
+    fi
+
+    if running 7 "training: ${tse_exp} (log: ${tse_exp}/train.log)"; then
+        training_inputs
+        for kind in train valid; do
+            need "${tse_stats_dir}/${kind}/speech_mix_shape" 6
+            train_data+=("--${kind}_shape_file" "${tse_stats_dir}/${kind}/speech_mix_shape")
+        done
+        if todo "${tse_exp}/.done" "${tse_exp}/config.yaml" "${train_state[@]}"; then
+            train=("${python}" -m espnet_tse_gen.bin.tse_gen_train --output_dir "${tse_exp}" --resume true
+                "${train_data[@]}" "${train_opts[@]}")
+            if [[ ${ngpu} -gt 1 || ${num_nodes} -gt 1 ]]; then
+                "${python}" -m espnet2.bin.launch --cmd "${cuda_cmd}" --log "${tse_exp}/train.log" --ngpu "${ngpu}" \
+                    --num_nodes "${num_nodes}" --init_file_prefix "${tse_exp}/.dist_init_" \
+                    --multiprocessing_distributed true -- "${train[@]}"
+            else
+                keep_log "${tse_exp}/train.log"
+                gpu=()
+                if [[ ${ngpu} -gt 0 ]]; then
+                    gpu=(--gpu "${ngpu}")
+                fi
+                ${cuda_cmd} "${gpu[@]}" "${tse_exp}/train.log" "${train[@]}" --ngpu "${ngpu}"
+            fi
+            made
+        fi
+    fi
+fi
+
+# shellcheck source=utils/evaluation_stages.sh
+. utils/evaluation_stages.sh
+
+if ! ${skip_packing} && ! ${skip_train} && running 11 "packing: ${tse_exp}/${tse_tag}.zip"; then
+    need "${tse_exp}/config.yaml" 7
+    chosen=(--inference_config "${decode_configs[0]}")
+    if [[ -n ${inference_model} ]]; then
+        need "${tse_exp}/${inference_model}" 7
+        chosen+=(--model_file "${inference_model}")
+    fi
+    if todo "${tse_exp}/.pack.done" "${tse_exp}/${tse_tag}.zip" "${chosen[@]}" "${tse_exp}/config.yaml" \
+        "${tse_exp}"/*.pth; then
+        ${train_cmd} "${tse_exp}/log/pack.log" "${python}" -m espnet_tse_gen.bin.pack --exp_dir "${tse_exp}" \
+            "${chosen[@]}" --output "${tse_exp}/${tse_tag}.zip"
+        made
+    fi
+fi
+log "Done."

@@ -1,0 +1,170 @@
+# shellcheck shell=bash disable=SC2154
+# Stages 8 to 10 of the recipe: decoding, scoring, report. Sourced by tse_gen.sh, whose names it uses.
+
+# The systems to decode with and their codecs. names[i] is decoded into dirs[i] with exps[i].
+names=("${tse_tag}")
+exps=("${tse_exp}")
+dirs=("${tse_exp}")
+models=("${inference_model}")
+if [[ -n ${pretrained_exp} ]]; then
+    if ${skip_train} && [[ ! -f ${tse_exp}/config.yaml ]]; then
+        names=() exps=() dirs=() models=()
+    fi
+    names+=("$(basename "${pretrained_exp}")")
+    exps+=("${pretrained_exp}")
+    dirs+=("${expdir}/pretrained_$(basename "${pretrained_exp}")")
+    models+=("")
+fi
+
+# codec_of CODEC_DIR: its fingerprint; empty if there is no such directory.
+codec_of() {
+    if [[ -f $1/codec.yaml ]]; then
+        sed -n 's/^fingerprint: *//p' "$1/codec.yaml"
+    fi
+}
+
+# Scores of all go where the first one's outputs are.
+result_dir=${dirs[0]}
+
+# decode_tag CONFIG: the name of what it makes.
+decode_tag() {
+    echo "${inference_tag:-decode_$(tag_of "$1" "${inference_args}")}"
+}
+
+if ! ${skip_eval}; then
+    device=cpu
+    gpu=()
+    if ${gpu_inference}; then
+        device=cuda
+        gpu=(--gpu 1)
+    fi
+    if running 8 "decoding"; then
+        for i in "${!names[@]}"; do
+            need "${exps[i]}/config.yaml" 7
+            model=()
+            if [[ -n ${models[i]} ]]; then
+                need "${exps[i]}/${models[i]}" 7
+                model=(--model_file "${models[i]}")
+            fi
+            for config in "${decode_configs[@]}"; do
+                for dset in "${tests[@]}"; do
+                    raw=${dumpdir}/raw/${dset}
+                    out=${dirs[i]}/$(decode_tag "${config}")/${dset}
+                    need "${raw}/wav.scp" 3
+                    jobs=$(at_most "${inference_nj}" "$(lines "${raw}/wav.scp")")
+                    for n in "${speakers[@]}"; do
+                        tokens=()
+                        codes=${codes_dir}/${dset}/codes_spk${n}.scp
+                        if [[ -f ${codes} && $(codec_of "${exps[i]}/codec") == "$(codec_of "${codec_dir}")" ]]; then
+                            tokens=(--codes_scp "${codes}")
+                        fi
+                        if todo "${out}/.spk${n}.done" "${out}/spk${n}.scp" "${config}" "${inference_args}" \
+                            "${model[@]}" "${exps[i]}"/*.pth "${raw}/wav.scp" "${raw}/enroll_spk${n}.scp" "${tokens[@]}"; then
+                            ${decode_cmd} "${gpu[@]}" "JOB=1:${jobs}" "${out}/log/decode_spk${n}.JOB.log" \
+                                "${python}" -m espnet_tse_gen.bin.tse_gen_inference --model_dir "${exps[i]}" \
+                                "${model[@]}" --mixture_scp "${raw}/wav.scp" --target_scp "${raw}/spk${n}.scp" \
+                                --enroll_scp "${raw}/enroll_spk${n}.scp" --output_dir "${out}" --name "spk${n}" \
+                                --decode_config "${config}" --device "${device}" --job JOB --num_jobs "${jobs}" \
+                                "${tokens[@]}" "${decode_opts[@]}"
+                            need "${out}/spk${n}.scp" 8
+                            made
+                        fi
+                    done
+                done
+            done
+        done
+    fi
+
+    # The rows of the table: systems[i] has its outputs in outputs[i].
+    systems=(mixture)
+    outputs=("")
+    ceilings=()
+    for i in "${!names[@]}"; do
+        [[ ${stage} -le 10 && ${stop_stage} -ge 9 ]] || continue
+        need "${exps[i]}/config.yaml" 7
+        if [[ ${i} -eq 0 || $(codec_of "${exps[i]}/codec") != "$(codec_of "${exps[0]}/codec")" ]]; then
+            systems+=("codec of ${names[i]}")
+            outputs+=("${dirs[i]}/codec_ceiling")
+            ceilings+=("${exps[i]}/codec")
+        fi
+    done
+    for i in "${!names[@]}"; do
+        for config in "${decode_configs[@]}"; do
+            systems+=("${names[i]} $(basename "${config%.yaml}")${inference_args:+ ${inference_args}}")
+            outputs+=("${dirs[i]}/$(decode_tag "${config}")")
+        done
+    done
+
+    if running 9 "scoring: ${result_dir}/scores.csv"; then
+        for dset in "${tests[@]}"; do
+            raw=${dumpdir}/raw/${dset}
+            need "${raw}/wav.scp" 3
+            for i in "${!ceilings[@]}"; do
+                out=${outputs[i + 1]}/${dset}
+                for n in "${speakers[@]}"; do
+                    jobs=$(at_most "${nj}" "$(lines "${raw}/wav.scp")")
+                    if todo "${out}/.spk${n}.done" "${out}/spk${n}.scp" "${ceilings[i]}/codec.yaml" \
+                        "${raw}/spk${n}.scp" "${raw}/wav.scp"; then
+                        ${train_cmd} "JOB=1:${jobs}" "${out}/log/resynth_spk${n}.JOB.log" \
+                            "${python}" -m espnet_tse_gen.bin.codec_resynth --codec_dir "${ceilings[i]}" \
+                            --wav_scp "${raw}/spk${n}.scp" --level_scp "${raw}/wav.scp" --mixture auto \
+                            --output_dir "${out}" --name "spk${n}" --job JOB --num_jobs "${jobs}"
+                        need "${out}/spk${n}.scp" 9
+                        made
+                    fi
+                done
+            done
+            for i in "${!systems[@]}"; do
+                out=${outputs[i]:-${result_dir}/mixture}/${dset}
+                inf=()
+                state=("${systems[i]}" "${scoring_preset}" "${scoring_args}")
+                for n in "${speakers[@]}"; do
+                    scp=${out}/spk${n}.scp
+                    if [[ -z ${outputs[i]} ]]; then
+                        scp=${raw}/wav.scp
+                    fi
+                    need "${scp}" 8
+                    inf+=(--inf_scp "${scp}")
+                    state+=("${scp}" "${raw}/spk${n}.scp" "${raw}/target_spk${n}")
+                done
+                if todo "${out}/scoring/.done" "${result_dir}/scores.csv" "${state[@]}" "${raw}/wav.scp"; then
+                    ${train_cmd} "${out}/scoring/score.log" "${python}" -m espnet_tse_gen.bin.score \
+                        --data_dir "${raw}" --set "${dset}" --system "${systems[i]}" "${inf[@]}" --nj "${nj}" \
+                        --preset "${scoring_preset}" --output_dir "${out}/scoring" \
+                        --scores "${result_dir}/scores.csv" "${score_opts[@]}"
+                    made
+                fi
+            done
+        done
+        if todo "${result_dir}/.results.done" "${result_dir}/RESULTS.md" "${systems[@]}" "${tests[@]}" \
+            "${result_dir}/scores.csv"; then
+            ${train_cmd} "${result_dir}/log/results.log" "${python}" -m espnet_tse_gen.bin.make_results \
+                --exp_dir "${result_dir}" --systems "${systems[@]}" --sets "${tests[@]}" --command "${command_line}"
+            made
+        fi
+        log "  ${result_dir}/RESULTS.md"
+    fi
+
+    if running 10 "report: ${result_dir}/report"; then
+        need "${result_dir}/scores.csv" 9
+        sets=()
+        for dset in "${tests[@]}"; do
+            sets+=("${dset}=${dumpdir}/raw/${dset}")
+        done
+        rows=()
+        tables=()
+        for i in "${!systems[@]}"; do
+            rows+=("${systems[i]}${outputs[i]:+=${outputs[i]}}")
+            for dset in "${tests[@]}"; do
+                tables+=("${outputs[i]}/${dset}/spk1.scp")
+            done
+        done
+        if todo "${result_dir}/.report.done" "${result_dir}/report/index.html" "${sets[@]}" "${rows[@]}" \
+            "${tables[@]}" "${result_dir}/scores.csv"; then
+            ${train_cmd} "${result_dir}/log/report.log" "${python}" -m espnet_tse_gen.bin.report \
+                --exp_dir "${result_dir}" --sets "${sets[@]}" --systems "${rows[@]}" --command "${command_line}"
+            made
+        fi
+        log "  ${result_dir}/report/index.html"
+    fi
+fi

@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+"""Run numbered jobs on this machine, by the calling convention of Kaldi's ``run.pl``. Needs nothing but Python.
+
+``run_jobs.py JOB=1:4 exp/log/decode.JOB.log python decode.py --keys split/keys.JOB.scp`` runs four jobs, each with JOB
+replaced by its number everywhere, and each with its own log. No more run at once than the machine has processors, or
+than it has GPUs where ``--gpu`` asks for some, and each gets its share of the processors as OMP_NUM_THREADS unless
+that is set. When a job fails no further one starts, the last lines of its log are printed with the log's path, and the
+exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+
+@dataclass
+class Job:
+    """One numbered command, its log, and what is known of its run."""
+
+    number: int
+    command: list[str]
+    log: Path
+    started: float = 0.0
+    process: subprocess.Popen[bytes] | None = None
+    stream: IO[bytes] | None = None
+    devices: list[str] = field(default_factory=list)
+
+    def start(self, threads: int) -> None:
+        """Begin the command, its output going to the log under a header that can be pasted into a shell."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        environment = dict(os.environ)
+        environment.setdefault("OMP_NUM_THREADS", str(threads))
+        if self.devices:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
+        self.started = time.time()
+        self.stream = open(self.log, "wb")
+        self._note(f"# {shlex.join(self.command)}\n# Started at {time.ctime(self.started)}\n#\n")
+        try:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=self.stream, stderr=subprocess.STDOUT, env=environment
+            )
+        except OSError as error:
+            self._note(f"{self.command[0]}: cannot be started ({error.strerror})\n")
+
+    def status(self) -> int | None:
+        """Return the exit status, or None while the command runs."""
+        return 127 if self.process is None else self.process.poll()
+
+    def finish(self, status: int) -> None:
+        """Close the log under a line with the time taken and the exit status."""
+        now = time.time()
+        self._note(f"# Accounting: time={now - self.started:.0f} s\n# Ended (code {status}) at {time.ctime(now)}\n")
+        if self.stream is not None:
+            self.stream.close()
+
+    def _note(self, text: str) -> None:
+        if self.stream is not None:
+            self.stream.write(text.encode())
+            self.stream.flush()
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser of the options that come before ``JOB=1:N``."""
+    parser = argparse.ArgumentParser(
+        prog="run_jobs.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="run_jobs.py [options] [JOB=1:N] LOG COMMAND [ARGUMENT ...]",
+    )
+    parser.add_argument("--gpu", type=int, default=0, help="GPUs that each job gets for itself")
+    parser.add_argument("--max-jobs-run", "--max_jobs_run", type=int, default=0, help="jobs at once; 0: by the machine")
+    parser.add_argument("--num-threads", "--num_threads", type=int, default=0, help="threads per job; 0: a fair share")
+    parser.add_argument("--tail", type=int, default=20, help="lines of a failed job's log to print")
+    for name in ("--mem", "--time", "--num-nodes", "--num_nodes"):
+        parser.add_argument(name, help=argparse.SUPPRESS)
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help="[JOB=1:N] LOG COMMAND [ARGUMENT ...]")
+    return parser
+
+
+def make_jobs(words: Sequence[str]) -> list[Job]:
+    """Read ``[NAME=first:last] LOG COMMAND...`` and return the jobs that it stands for.
+
+    Raises:
+        ValueError: If the range, the log or the command is missing or cannot be used.
+    """
+    words = list(words)
+    name, numbers = "", range(1, 2)
+    if words and (match := re.fullmatch(r"([A-Za-z_]\w*)=(\d+)(?::(\d+))?", words[0])):
+        name, first, last = match[1], int(match[2]), int(match[3] or match[2])
+        if last < first:
+            raise ValueError(f"'{words[0]}' is an empty range; expected {name}=1:N")
+        numbers = range(first, last + 1)
+        words = words[1:]
+    if len(words) < 2:
+        raise ValueError("expected [JOB=1:N] LOG COMMAND [ARGUMENT ...]")
+    if len(numbers) > 1 and name not in words[0]:
+        raise ValueError(f"log '{words[0]}' must contain {name}, so that each job has its own")
+
+    def numbered(word: str, number: int) -> str:
+        return word.replace(name, str(number)) if name else word
+
+    return [Job(n, [numbered(word, n) for word in words[1:]], Path(numbered(words[0], n))) for n in numbers]
+
+
+def visible_gpus() -> list[str]:
+    """Return the ids of the GPUs that may be used: CUDA_VISIBLE_DEVICES, or all that nvidia-smi lists."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [device.strip() for device in chosen.split(",") if device.strip() not in ("", "-1")]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return [str(number) for number, line in enumerate(listed.splitlines()) if line.startswith("GPU ")]
+
+
+def run(jobs: Sequence[Job], at_once: int, threads: int, gpu: int, devices: Sequence[str]) -> list[Job]:
+    """Run ``jobs``, ``at_once`` at a time, and return those that failed; after a failure none is started."""
+    waiting, running, failed = list(jobs), list[Job](), list[Job]()
+    free = list(devices)
+
+    def stop(signum: int, _frame: FrameType | None) -> None:
+        for job in running:
+            if job.process is not None:
+                job.process.terminate()
+        sys.exit(128 + signum)
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, stop)
+
+    while running or (waiting and not failed):
+        while waiting and not failed and len(running) < at_once:
+            job = waiting.pop(0)
+            if gpu:
+                job.devices, free = free[:gpu], free[gpu:]
+            running.append(job)
+            job.start(threads)
+        for job in list(running):
+            status = job.status()
+            if status is None:
+                continue
+            job.finish(status)
+            running.remove(job)
+            free += job.devices
+            if status != 0:
+                failed.append(job)
+        time.sleep(0.02)
+    return failed
+
+
+def last_lines(path: Path, count: int) -> str:
+    """Return the last ``count`` lines of a log, each behind a bar."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(f"  | {line}" for line in lines[-count:])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what the command line asks for; return 0, 1 when a job failed, 2 for wrong use."""
+    options = get_parser().parse_args(arguments)
+    try:
+        jobs = make_jobs(options.rest)
+        at_once = options.max_jobs_run or len(os.sched_getaffinity(0))
+        devices: list[str] = []
+        if options.gpu > 0:
+            devices = visible_gpus()
+            if len(devices) < options.gpu:
+                raise ValueError(
+                    f"--gpu {options.gpu}: this machine offers {len(devices)} GPU(s); "
+                    "ask for fewer (--ngpu 0 trains on the CPU, --gpu_inference false decodes there)"
+                )
+            at_once = min(at_once, len(devices) // options.gpu)
+    except ValueError as error:
+        print(f"run_jobs.py: error: {error}", file=sys.stderr)
+        return 2
+    at_once = min(at_once, len(jobs))
+    threads = options.num_threads or max(1, len(os.sched_getaffinity(0)) // at_once)
+    failed = run(jobs, at_once, threads, options.gpu, devices)
+    if not failed:
+        return 0
+    which = f" ({', '.join(str(job.number) for job in failed)})" if len(jobs) > 1 else ""
+    print(f"run_jobs.py: {len(failed)} of {len(jobs)} job(s) failed{which}. Log: {failed[0].log}", file=sys.stderr)
+    print(last_lines(failed[0].log, options.tail), file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Masked generative extraction on Libri2Mix. Name the data through --local_data_opts, as local/data.sh --help says, e.g.
+#   ./run.sh --local_data_opts "--libri2mix /corpora/Libri2Mix --librispeech /corpora/LibriSpeech"
+# and to generate the mixtures first: "... --metadata /corpora/LibriMix/metadata/Libri2Mix".
+# A trained model on the dev set alone: ./run.sh --skip_train true --test_sets dev --pretrained_exp exp/my_model
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+./tse_gen.sh \
+    --train_set train \
+    --valid_set dev \
+    --test_sets "test" \
+    --fs 16k \
+    --ref_num 2 \
+    --nj 8 \
+    --inference_nj 8 \
+    --codec_config conf/codec/mel_16k.yaml \
+    --tse_config conf/train/mini.yaml \
+    --inference_config "conf/decode/greedy_16.yaml conf/decode/one_pass.yaml" \
+    --scoring_preset generative \
+    "$@"

@@ -1,0 +1,120 @@
+"""Encode and decode recordings: what a codec keeps of them, which is the ceiling of every extraction through its codes.
+
+    python -m espnet_tse_gen.bin.codec_resynth --codec_dir exp/codec_mel_16k --wav_scp dump/raw/test/spk1.scp \\
+        --level_scp dump/raw/test/wav.scp --mixture true --output_dir exp/ceiling/test --name spk1
+    python -m espnet_tse_gen.bin.codec_resynth --codec_dir exp/codec_mel_16k --input a.wav --output b.wav
+
+Every output has its input's rate, length and level.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from espnet_tse_gen.errors import UserError, run_main
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from espnet_tse_gen.codec.abs_codec import AbsCodec
+    from espnet_tse_gen.codec.recordings import Recording
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser(description="Encode and decode recordings (the codec's ceiling).")
+    parser.add_argument("--codec_dir", required=True, help="codec directory, made by codec_prepare")
+    parser.add_argument("--input", help="one recording; with --output")
+    parser.add_argument("--output", help="where its resynthesis goes")
+    parser.add_argument("--wav_scp", help="recordings; with --output_dir and --name")
+    parser.add_argument("--level_scp", help="mixtures (same keys) that set the level and lend their phase")
+    parser.add_argument("--output_dir", help="where NAME.scp and wavs/NAME/KEY.wav go")
+    parser.add_argument("--name", help="name of the table, e.g. spk1")
+    parser.add_argument(
+        "--mixture",
+        choices=("true", "false", "auto"),
+        default="false",
+        help="decode with the phase of --level_scp; auto: if the codec can",
+    )
+    parser.add_argument("--job", type=int, default=1, help="number of this job, from 1")
+    parser.add_argument("--num_jobs", type=int, default=1, help="number of all jobs")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    return parser
+
+
+def main(cmd: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    args = get_parser().parse_args(cmd)
+    single = args.input is not None or args.output is not None
+    needed = ("input", "output") if single else ("wav_scp", "output_dir", "name")
+    for option in needed:
+        if getattr(args, option) is None:
+            raise UserError(f"--{option} is missing: give --input and --output, or --wav_scp, --output_dir and --name")
+    from espnet_tse_gen.codec.registry import load_codec
+
+    codec = load_codec(args.codec_dir).to(args.device)
+    if single:
+        _resynthesize_file(codec, args.input, args.output)
+    else:
+        _resynthesize_table(codec, args)
+
+
+def _resynthesize_file(codec: AbsCodec, source: str, output: str) -> None:
+    from espnet_tse_gen.codec.recordings import load_recording
+    from espnet_tse_gen.fileio import write_audio
+
+    recording = load_recording(source, codec.sample_rate)
+    write_audio(output, resynthesize(codec, recording), recording.rate)
+
+
+def _resynthesize_table(codec: AbsCodec, args: argparse.Namespace) -> None:
+    from espnet_tse_gen.codec.jobs import Part, files_digest, split_keys
+    from espnet_tse_gen.codec.recordings import Recordings
+    from espnet_tse_gen.fileio import write_audio
+
+    with_mixture = args.mixture == "true" or (
+        args.mixture == "auto" and codec.supports_mixture and bool(args.level_scp)
+    )
+    if with_mixture and not args.level_scp:
+        raise UserError("--level_scp is missing: '--mixture true' takes the phase from the mixtures in it")
+    if with_mixture and not codec.supports_mixture:
+        raise UserError(f"--mixture: codec '{codec.name}' cannot use the mixture in decoding; choose false or auto")
+    table = Recordings(args.wav_scp, args.level_scp)
+    keys = split_keys(table, args.job, args.num_jobs)
+    files = [table[key] for key in keys] + [table.level_path(key) for key in keys]
+    source = {"fingerprint": codec.fingerprint(), "mixture": with_mixture, "files": files_digest(keys, files)}
+    part = Part(args.output_dir, args.name, args.job, args.num_jobs, source)
+    if part.is_complete():
+        part.merge()
+        print(f"{part.scp}: is complete and up to date; kept")
+        return
+    part.begin()
+    entries: dict[str, str] = {}
+    for key in keys:
+        recording = table.load(key, codec.sample_rate, with_mixture)
+        path = Path(args.output_dir) / "wavs" / args.name / f"{key}.wav"
+        write_audio(path, resynthesize(codec, recording), recording.rate)
+        entries[key] = str(path)
+    part.finish(entries)
+    part.merge()
+    print(f"{part.scp}: {len(entries)} recordings resynthesized")
+
+
+def resynthesize(codec: AbsCodec, recording: Recording) -> np.ndarray:
+    """Return the recording after a round trip: float32, at its own rate, length and level.
+
+    The decoder gets the recording's mixture if it holds one.
+    """
+    import torch
+
+    encoded = codec.encode(torch.from_numpy(recording.samples).unsqueeze(0))
+    mixture = None if recording.mixture is None else torch.from_numpy(recording.mixture).unsqueeze(0)
+    wav = codec.decode(encoded.codes, mixture=mixture)[0].cpu().numpy()
+    return recording.restore(wav, codec.sample_rate)
+
+
+if __name__ == "__main__":
+    run_main(main)

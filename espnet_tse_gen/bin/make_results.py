@@ -1,0 +1,85 @@
+"""Write RESULTS.md from a score table.
+
+Systems that are not named follow those that are.
+
+    python -m espnet_tse_gen.bin.make_results --exp_dir exp/m --systems mixture codec greedy_16
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from espnet_tse_gen.errors import UserError, run_main
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser of this command's options."""
+    parser = argparse.ArgumentParser(
+        prog="make_results",
+        description="Write RESULTS.md from a score table: means with intervals, by gender pair and input SIR.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--exp_dir", type=Path, required=True, help="exp directory of the model; its name is the title")
+    parser.add_argument("--scores", type=Path, help="score table; default: EXP_DIR/scores.csv")
+    parser.add_argument("--output", type=Path, help="file to write; default: EXP_DIR/RESULTS.md")
+    parser.add_argument("--systems", nargs="+", default=[], help="order of the rows; systems not named follow")
+    parser.add_argument("--sets", nargs="+", default=[], help="sets to report; default: all")
+    parser.add_argument("--published", type=Path, help="yaml of published figures, needed for --check")
+    parser.add_argument(
+        "--check", nargs="+", default=[], metavar="SET=ENTRY", help="compare a set to a published entry"
+    )
+    parser.add_argument("--command", help="command to print in the head; default: this one")
+    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    return parser
+
+
+def main(cmd: Sequence[str] | None = None) -> None:
+    """Write the file that the options name.
+
+    Raises:
+        UserError: For options or files that cannot be used.
+    """
+    args = get_parser().parse_args(cmd)
+    if args.resamples < 1:
+        raise UserError(f"--resamples {args.resamples}: expected 1 or more")
+    checks = {}
+    for text in args.check:
+        name, separator, entry = text.partition("=")
+        if not (name and separator and entry):
+            raise UserError(f"--check {text}: expected SET=ENTRY, such as test=libri2mix_test_16k_min_clean")
+        checks[name] = entry
+    if checks and args.published is None:
+        raise UserError("--check: needs --published, the yaml of published figures")
+
+    from espnet_tse_gen.fileio import atomic_write
+    from espnet_tse_gen.scoring.environment import describe_environment
+    from espnet_tse_gen.scoring.published import published_tables
+    from espnet_tse_gen.scoring.results import Bootstrap, order_sets, order_systems, render_results
+    from espnet_tse_gen.scoring.table import add_derived, read_scores
+
+    rows = read_scores(args.scores or args.exp_dir / "scores.csv")
+    if not rows:
+        raise UserError(f"{args.scores or args.exp_dir / 'scores.csv'}: has no rows; run scoring first")
+    add_derived(rows)
+    bootstrap = Bootstrap(args.resamples, args.seed)
+    tables = published_tables(rows, checks, args.published, bootstrap) if checks else []
+    text = render_results(
+        args.exp_dir.resolve().name,
+        rows,
+        sets=order_sets(rows, args.sets),
+        systems=order_systems(rows, args.systems),
+        environment=describe_environment(args.command),
+        bootstrap=bootstrap,
+        checks=tables,
+    )
+    output: Path = args.output or args.exp_dir / "RESULTS.md"
+    with atomic_write(output) as stream:
+        stream.write(text)
+    print(f"results -> {output}")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,144 @@
+"""Make the data directories of Libri2Mix, or of any corpus in its form, generating the mixtures first where that is
+asked for.
+
+From an existing tree:
+
+    python -m espnet_tse_gen.bin.prepare_libri2mix --libri2mix Libri2Mix --librispeech LibriSpeech --sets "train-100 dev
+    test"
+
+With ``--metadata DIR`` (LibriMix's CSV files) the mixtures of the sets are generated into ``--libri2mix`` first; files
+that are there are kept. With ``--make_metadata`` it writes such a metadata file, drawn from the speakers of a list, and
+nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from espnet_tse_gen.errors import UserError, run_main
+
+
+def _bool(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
+    return text.lower() == "true"
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        description="Make the data directories (and, if asked, the mixtures or the metadata) of Libri2Mix.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--libri2mix", help="the Libri2Mix tree (holds wav8k, wav16k): read, and generated into")
+    parser.add_argument("--librispeech", help="the folder that holds train-clean-100 etc. and SPEAKERS.TXT")
+    parser.add_argument("--metadata", help="folder of LibriMix's CSV files; with it, the mixtures are generated first")
+    parser.add_argument("--wham", help="the folder 'wham_noise' (tr, cv, tt), for mix_both and mix_single")
+    parser.add_argument("--sets", default="train-100 dev test", help="sets; those up to the first '-' alike are joined")
+    parser.add_argument("--sample_rate", default="16k", help="8k or 16k")
+    parser.add_argument(
+        "--min_or_max", default="min", help="min: cut to the shortest source; max: padded to the longest"
+    )
+    parser.add_argument("--mix_type", default="mix_clean", help="mix_clean, mix_both or mix_single")
+    parser.add_argument("--data_dir", default="data", help="the data directories are made in it: train, dev, test")
+    parser.add_argument("--seed", type=int, default=0, help="for the choice of enrolments, or of mixtures")
+    parser.add_argument("--nj", type=int, default=1, help="number of processes")
+    parser.add_argument("--allow_missing", type=_bool, default=False, help="leave out mixtures of missing recordings")
+    parser.add_argument("--replace", type=_bool, default=False, help="make a set anew whose metadata changed")
+    group = parser.add_argument_group("making metadata")
+    group.add_argument("--make_metadata", action="store_true", help="write METADATA/libri2mix_SET_NAME.csv and stop")
+    group.add_argument("--speakers_json", help="json: {split: {LibriSpeech subset: [speaker, ...]}}")
+    group.add_argument("--split", default="train", help="the split of it to use")
+    group.add_argument("--set_name", help="name of the set; 'SPLIT-own' by default")
+    group.add_argument("--num_mixtures", type=int, default=1000, help="number of mixtures")
+    group.add_argument("--min_seconds", type=float, default=2.0, help="use no shorter recordings")
+    group.add_argument(
+        "--segment_seconds", type=float, default=0.0, help="cut recordings into pieces of this length first"
+    )
+    group.add_argument("--segment_dir", help="where the pieces go; then the --librispeech for the mixtures")
+    return parser
+
+
+def _need(args: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        if not getattr(args, name):
+            raise UserError(f"--{name} is missing; see --help")
+
+
+def _make_metadata(args: argparse.Namespace) -> None:
+    import json
+
+    from espnet_tse_gen.data.metadata import make_metadata, write_metadata
+    from espnet_tse_gen.data.segment import segment_corpus
+    from espnet_tse_gen.errors import unknown_name
+
+    _need(args, "metadata", "librispeech", "speakers_json")
+    try:
+        splits = json.loads(Path(args.speakers_json).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{args.speakers_json}: cannot be read as json ({error})") from None
+    if not isinstance(splits, dict) or args.split not in splits:
+        raise unknown_name(f"split of {args.speakers_json}", args.split, splits)
+    subsets, root = splits[args.split], args.librispeech
+    if args.segment_seconds:
+        _need(args, "segment_dir")
+        count = segment_corpus(root, subsets, args.segment_dir, args.segment_seconds, args.nj)
+        root = args.segment_dir
+        print(f"{root}: {count} pieces")
+    rows = make_metadata(root, subsets, args.num_mixtures, args.seed, min_seconds=args.min_seconds, num_jobs=args.nj)
+    path = Path(args.metadata) / f"libri2mix_{args.set_name or args.split + '-own'}.csv"
+    write_metadata(path, rows)
+    print(f"{path}: {len(rows)} mixtures")
+
+
+def main(cmd: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    args = get_parser().parse_args(cmd)
+    if args.make_metadata:
+        _make_metadata(args)
+        return
+    from espnet_tse_gen.data.libri2mix_datadir import prepare_directory
+    from espnet_tse_gen.data.librimix import MixtureTree, find_metadata, generate
+
+    _need(args, "libri2mix", "sets")
+    tree = MixtureTree(args.libri2mix, args.sample_rate, args.min_or_max)
+    groups: dict[str, list[str]] = {}
+    for subset in args.sets.split():
+        groups.setdefault(subset.split("-")[0], []).append(subset)
+    metadata: dict[str, Path | None] = dict.fromkeys(args.sets.split())
+    if args.metadata:
+        _need(args, "librispeech")
+        metadata = {subset: find_metadata(args.metadata, subset) for subset in metadata}
+        for subset, path in metadata.items():
+            made, missing = generate(
+                tree,
+                str(path),
+                args.librispeech,
+                noise_root=args.wham,
+                types=(args.mix_type,),
+                allow_missing=args.allow_missing,
+                replace=args.replace,
+                num_jobs=args.nj,
+            )
+            left_out = f", {missing} left out for missing recordings" if missing else ""
+            print(f"{tree.folder / subset}: {made} mixtures{left_out}")
+    for name, subsets in groups.items():
+        output = Path(args.data_dir) / name
+        kept, single = prepare_directory(
+            output,
+            tree,
+            subsets,
+            mix_type=args.mix_type,
+            train=name == "train",
+            librispeech=args.librispeech,
+            metadata=[metadata[subset] for subset in subsets],
+            seed=args.seed,
+        )
+        left_out = f", {single} left out because a speaker has no second recording to enrol with" if single else ""
+        print(f"{output}: {kept} mixtures{left_out}")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,31 @@
+"""Train a masked generative extractor, or collect its statistics: ESPnet's training command with the ``tse_gen`` task.
+
+    python -m espnet_tse_gen.bin.tse_gen_train --config conf/train/mini.yaml --codec_dir exp/codec_mel_16k ...
+
+Every option of ESPnet's trainer works; ``--print_config`` shows all of them with their defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from espnet_tse_gen.errors import run_main
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return ESPnet's parser with the options of this task."""
+    from espnet_tse_gen.tasks.tse_gen import TSEGenTask
+
+    return TSEGenTask.get_parser()
+
+
+def main(cmd: Sequence[str] | None = None) -> None:
+    """Run the training; see :class:`espnet_tse_gen.tasks.tse_gen.TSEGenTask`."""
+    from espnet_tse_gen.tasks.tse_gen import TSEGenTask
+
+    TSEGenTask.main(cmd=cmd)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,144 @@
+"""The command ``tse-gen``: extract a voice from a recording without a recipe.
+
+    tse-gen extract --mixture meeting.wav --enroll alice.wav -o alice_only.wav
+    tse-gen info --model exp/tse_x
+
+Nothing heavy is imported before the command line has been read.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from espnet_tse_gen import __version__
+from espnet_tse_gen.arguments import OneLineParser
+from espnet_tse_gen.errors import UserError, run_main
+from espnet_tse_gen.model_dir import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    import numpy as np
+
+OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = OneLineParser(prog="tse-gen", description="Extract a target speaker with a masked generative model.")
+    parser.add_argument("--version", action="version", version=f"tse-gen {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    extract = commands.add_parser("extract", help="extract the enrolled speaker's voice from a recording")
+    extract.add_argument("--mixture", required=True, metavar="WAV", help="recording of several speakers (mono)")
+    extract.add_argument("--enroll", required=True, metavar="WAV", help="some seconds of the target speaker alone (mono)")
+    extract.add_argument("-o", "--output", required=True, metavar="WAV", help="file to write, .wav or .flac")
+    extract.add_argument(
+        "--decode",
+        metavar="NAME|YAML",
+        help="a preset (one_pass, greedy_16, stochastic, ...) or a file of decoding options; default: the model's own",
+    )
+    extract.add_argument("--seed", type=int, help="seed of stochastic decoding")
+    extract.add_argument("--overwrite", action="store_true", help="replace the output if it is there")
+    info = commands.add_parser("info", help="say what a model is")
+    for command in (extract, info):
+        command.add_argument(
+            "--model",
+            default=DEFAULT_MODEL,
+            metavar="DIR|ZIP|NAME",
+            help="exp directory, zip file made by pack, or shipped model (default: %(default)s)",
+        )
+        command.add_argument("--model_file", metavar="PTH", help="checkpoint in it (default: the best average)")
+    extract.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    extract.add_argument("--num_threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
+    return parser
+
+
+def main(cmd: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    args = get_parser().parse_args(cmd)
+    {"extract": _extract, "info": _info}[args.command](args)
+
+
+def entry() -> None:
+    """Run the command as installed: a user's mistake is one line and exit status 2."""
+    run_main(main)
+
+
+def _extract(args: argparse.Namespace) -> None:
+    output = Path(args.output)
+    if output.suffix.lower() not in OUTPUT_FORMATS:
+        raise UserError(f"--output {output}: expected a name that ends in {' or '.join(OUTPUT_FORMATS)}")
+    for option, path in (("--mixture", args.mixture), ("--enroll", args.enroll)):
+        if output.exists() and Path(path).exists() and output.samefile(path):
+            raise UserError(f"--output {output}: is the file of {option}; choose another name")
+    if output.exists() and not args.overwrite:
+        raise UserError(f"--output {output}: is there already; choose another name or add --overwrite")
+    if args.num_threads < 0:
+        raise UserError(f"--num_threads: expected 0 or more, got {args.num_threads}")
+    from espnet_tse_gen.fileio import read_audio, write_audio
+
+    # The recordings first: a mistake in their names should not wait for torch.
+    mixture, rate = read_audio(args.mixture)
+    enroll, enroll_rate = read_audio(args.enroll)
+    import torch
+
+    from espnet_tse_gen.inference import TargetSpeakerExtractor, with_changes
+
+    if args.num_threads:
+        torch.set_num_threads(args.num_threads)
+    extractor = TargetSpeakerExtractor.from_pretrained(args.model, args.device, args.model_file, args.decode)
+    if args.seed is not None:
+        extractor.options = with_changes(extractor.options, {"seed": args.seed})
+    request = extractor.request(
+        mixture,
+        enroll,
+        rate,
+        enroll_sample_rate=enroll_rate,
+        mixture_name=str(args.mixture),
+        enroll_name=str(args.enroll),
+    )
+    samples = extractor.extract([request])[0].samples
+    subtype = _subtype(args.mixture, output)
+    write_audio(output, samples, rate, subtype)
+    print(f"{output}: {len(samples) / rate:.2f} s at {rate} Hz{_clipping(samples, subtype)}")
+
+
+def _subtype(mixture: str, output: Path) -> str:
+    """Return the sample format of the mixture, or 16 bits where the output's container does not have it."""
+    import soundfile
+
+    subtype = soundfile.info(mixture).subtype
+    return subtype if soundfile.check_format(OUTPUT_FORMATS[output.suffix.lower()], subtype) else "PCM_16"
+
+
+def _clipping(samples: np.ndarray, subtype: str) -> str:
+    clipped = int((abs(samples) > 1.0).sum()) if subtype not in ("FLOAT", "DOUBLE") else 0
+    return f" ({clipped} samples were clipped: the mixture is close to full scale)" if clipped else ""
+
+
+def _info(args: argparse.Namespace) -> None:
+    from espnet_tse_gen.masked.build import load_model
+    from espnet_tse_gen.model_dir import CARD, CONFIG, DECODE, find_checkpoint, open_model
+
+    with open_model(args.model) as directory:
+        checkpoint = find_checkpoint(directory, args.model_file)
+        model = load_model(directory / CONFIG, checkpoint)
+        decode = (directory / DECODE).read_text(encoding="utf-8") if (directory / DECODE).is_file() else "default\n"
+        card = (directory / CARD).read_text(encoding="utf-8") if (directory / CARD).is_file() else ""
+    codec = model.codec
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"model:      {args.model}")
+    print(f"checkpoint: {checkpoint.name}, {parameters / 1e6:.2f} M parameters, {type(model.extractor).__name__}")
+    print(
+        f"codec:      {codec.name}, {codec.sample_rate} Hz, {codec.frame_rate:g} frames/s, "
+        f"{codec.num_levels} levels x {codec.codebook_size}, fingerprint {codec.fingerprint()[:12]}"
+    )
+    print(f"decoding:   {'; '.join(decode.splitlines())}")
+    if card:
+        print(f"\n{card}", end="")
+
+
+if __name__ == "__main__":
+    entry()

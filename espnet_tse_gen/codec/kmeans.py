@@ -1,0 +1,50 @@
+"""Plain k-means for codebooks: Lloyd's iterations as matrix products, the same result for the same seed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+CHUNK = 16384
+"""Rows compared with a codebook at a time; bounds memory at ``CHUNK * entries`` floats."""
+
+
+def nearest(points: Tensor, codebook: Tensor) -> Tensor:
+    """Return the index of the nearest codebook vector (Euclidean) of every point.
+
+    Args:
+        points: float ``[N, d]``.
+        codebook: float ``[C, d]``.
+
+    Returns:
+        int64 ``[N]``; the lowest index where two are equally near.
+    """
+    half_norms = codebook.square().sum(dim=1) / 2
+    return torch.cat([(half_norms - part @ codebook.T).argmin(dim=1) for part in points.split(CHUNK)])
+
+
+def kmeans(points: Tensor, entries: int, generator: torch.Generator, iterations: int = 20) -> Tensor:
+    """Return ``entries`` cluster centres, float ``[entries, d]``, by Lloyd's algorithm from a random start.
+
+    A centre that loses all its points is moved onto a random point. With fewer points than ``entries`` the points are
+    repeated with a little noise, so that every entry stays distinct.
+
+    Args:
+        points: float ``[N, d]`` on the CPU, N >= 1.
+        entries: C, the size of the codebook.
+        generator: Source of the random choices.
+        iterations: Lloyd iterations; 20 are within a few per cent of convergence.
+    """
+    if points.shape[0] < entries:
+        copies = points.repeat(-(-entries // points.shape[0]), 1)
+        points = copies + 1e-3 * torch.randn(copies.shape, generator=generator)
+    centres = points[torch.randperm(points.shape[0], generator=generator)[:entries]].clone()
+    for _ in range(iterations):
+        owner = nearest(points, centres)
+        counts = torch.bincount(owner, minlength=entries)
+        sums = torch.zeros_like(centres).index_add_(0, owner, points)
+        centres = sums / counts.clamp(min=1).unsqueeze(1)
+        empty = torch.nonzero(counts == 0).flatten()
+        if empty.numel():
+            centres[empty] = points[torch.randint(points.shape[0], (empty.numel(),), generator=generator)]
+    return centres

@@ -1,0 +1,270 @@
+"""A codec of log-mel magnitudes with k-means codebooks, which needs no download and no GPU.
+
+Its tokens describe the magnitude of the signal in time and frequency and nothing of its phase, which makes them easy to
+predict from a mixture; tokens that follow the phase hardly generalise. Two layouts of the levels:
+
+- ``bands``: level ``k`` quantizes its own group of neighbouring bands (product quantization). Every level is a direct
+  function of one region of the spectrum, so all levels are equally predictable from the mixture.
+- ``residual``: level ``k`` quantizes what the levels before it left of the whole spectrum, coarse to fine.
+
+The phase comes from the mixture where decoding is given one (a magnitude mask on the mixture's spectrum), and otherwise
+from Griffin and Lim's algorithm.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.codec.kmeans import kmeans, nearest
+from espnet_tse_gen.codec.stft import istft, stft
+from espnet_tse_gen.errors import UserError, unknown_name
+
+SPLITS = ("bands", "residual")
+
+MASK_SLOPE = 1.25
+MASK_OFFSET = 0.3
+"""Shape of the mask in decoding with a mixture; no option, so that trying others does not make another codec."""
+
+
+class MelCodec(AbsCodec):
+    """Log-mel magnitudes, quantized by k-means.
+
+    The latents are ``log(magnitude)`` per mel band (natural logarithm, floored), minus each band's mean over the
+    recordings of :meth:`fit` and divided by their common standard deviation: one unit is as many dB in every band.
+
+    Args:
+        sample_rate: Hz.
+        hop: Samples per frame.
+        n_fft: Samples per analysis window (Hann); ``n_fft - hop`` must be even and not negative.
+        num_mels: Mel bands, D.
+        num_levels: Levels, K.
+        codebook_size: Entries per level, C.
+        split: ``bands`` or ``residual``.
+        floor_db: Magnitudes below this level (dB relative to a full-scale sine) are raised to it, so that no code is
+            spent on noise that nobody hears.
+        griffin_lim_iterations: Iterations of the decoder without a mixture.
+    """
+
+    name: ClassVar[str] = "mel"
+    trainable: ClassVar[bool] = True
+    supports_mixture: ClassVar[bool] = True
+
+    def __init__(  # noqa: PLR0917
+        self,
+        sample_rate: int = 16000,
+        hop: int = 320,
+        n_fft: int = 800,
+        num_mels: int = 80,
+        num_levels: int = 8,
+        codebook_size: int = 256,
+        split: str = "bands",
+        floor_db: float = -80.0,
+        griffin_lim_iterations: int = 32,
+    ) -> None:
+        super().__init__()
+        if split not in SPLITS:
+            raise unknown_name("split of codec 'mel'", str(split), SPLITS)
+        for option, value in (
+            ("sample_rate", sample_rate), ("hop", hop), ("num_levels", num_levels), ("codebook_size", codebook_size),
+        ):  # fmt: skip
+            if value < 1:
+                raise UserError(f"codec 'mel': {option} must be at least 1, got {value}")
+        if n_fft < hop or (n_fft - hop) % 2:
+            raise UserError(f"codec 'mel': n_fft - hop must be even and not negative, got n_fft {n_fft}, hop {hop}")
+        if num_mels < num_levels:
+            raise UserError(f"codec 'mel': num_mels ({num_mels}) must not be below num_levels ({num_levels})")
+        self.sample_rate, self.hop, self.n_fft, self.num_mels = sample_rate, hop, n_fft, num_mels
+        self.num_levels, self.split, self.floor_db = num_levels, split, floor_db
+        self.griffin_lim_iterations = griffin_lim_iterations
+        self.codebook_sizes, self.latent_dim = (codebook_size,) * num_levels, num_mels
+        bounds = np.linspace(0, num_mels, num_levels + 1).round().astype(int)
+        self.groups = tuple(slice(int(a), int(b)) for a, b in itertools.pairwise(bounds))
+        """The bands of each level, for ``split: bands``."""
+
+        window = torch.hann_window(n_fft, dtype=torch.float64)
+        triangles = _triangles(sample_rate, n_fft, num_mels)
+        spread = _interpolation(triangles)
+        analysis = triangles / triangles.sum(axis=0, keepdims=True)
+        inverse = np.linalg.pinv(analysis)
+        for name, array in (("window", window), ("analysis", analysis), ("spread", spread), ("inverse", inverse)):
+            self.register_buffer(name, torch.as_tensor(array).float(), persistent=False)
+        self.register_buffer("codebooks", torch.zeros(num_levels, codebook_size, num_mels))
+        self.register_buffer("mean", torch.zeros(num_mels))
+        self.register_buffer("scale", torch.ones(1))
+        self.register_buffer("fitted", torch.zeros(1, dtype=torch.bool))
+        self.freeze()
+
+    window: Tensor
+    analysis: Tensor
+    spread: Tensor
+    inverse: Tensor
+    codebooks: Tensor
+    mean: Tensor
+    scale: Tensor
+    fitted: Tensor
+
+    def codebook(self, level: int) -> Tensor:
+        """Return the vectors of a level, float ``[C, D]``; with ``split: bands`` zero outside the level's own bands."""
+        return self.codebooks[level]
+
+    def log_mel(self, wav: Tensor) -> Tensor:
+        """Return the log-mel magnitudes of one waveform ``[L]``: float ``[T, D]``, natural logarithm, floored."""
+        return self._log_mel_of(stft(wav, self.window, self.hop).abs())
+
+    def _log_mel_of(self, magnitude: Tensor) -> Tensor:
+        # A full-scale sine has magnitude 1 after division by half the window's sum.
+        mel = magnitude @ self.analysis / (self.window.sum() / 2)
+        return mel.clamp(min=10 ** (self.floor_db / 20)).log()
+
+    def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+        if not bool(self.fitted):
+            raise UserError("codec 'mel' has no codebooks yet; make a codec directory with codec_prepare and load that")
+        latents = (self.log_mel(wav) - self.mean) / self.scale
+        return self.quantize(latents).T, latents.T
+
+    def quantize(self, latents: Tensor) -> Tensor:
+        """Return the codes, int64 ``[T, K]``, of latents ``[T, D]``: the nearest entry, level by level."""
+        if self.split == "bands":
+            codes = [nearest(latents[:, g], book[:, g]) for g, book in zip(self.groups, self.codebooks, strict=True)]
+            return torch.stack(codes, dim=1)
+        codes, rest = [], latents
+        for book in self.codebooks:
+            codes.append(nearest(rest, book))
+            rest = rest - book[codes[-1]]
+        return torch.stack(codes, dim=1)
+
+    def fit(  # type: ignore[override]
+        self,
+        waveforms: Iterable[Tensor],
+        seed: int = 0,
+        max_frames: int = 60000,
+        frames_per_recording: int = 400,
+        iterations: int = 20,
+    ) -> None:
+        """Compute the normalisation and the codebooks from recordings.
+
+        Args:
+            waveforms: Recordings, float ``[L]`` at ``sample_rate``, at the level at which they will be encoded.
+            seed: Seed of the choice of frames and of k-means.
+            max_frames: Frames used at most; further recordings are not read.
+            frames_per_recording: Frames drawn at most from each recording.
+            iterations: Lloyd iterations for each level.
+
+        Raises:
+            UserError: If there is no recording.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        chosen: list[Tensor] = []
+        count = 0
+        with self._computing():
+            for wav in waveforms:
+                frames = self.log_mel(wav.to(self.device, torch.float32)).cpu()
+                keep = torch.randperm(frames.shape[0], generator=generator)[:frames_per_recording]
+                chosen.append(frames[keep])
+                count += keep.shape[0]
+                if count >= max_frames:
+                    break
+            if not chosen:
+                raise UserError("codec 'mel': no recording to fit the codebooks to; give at least one")
+            points = torch.cat(chosen)[:max_frames]
+            mean = points.mean(dim=0)
+            scale = (points - mean).square().mean().sqrt().clamp(min=1e-3)
+            points = (points - mean) / scale
+            books = torch.zeros(self.codebooks.shape)
+            for level, group in enumerate(self.groups):
+                if self.split == "bands":
+                    books[level, :, group] = kmeans(points[:, group], self.codebook_size, generator, iterations)
+                else:
+                    books[level] = kmeans(points, self.codebook_size, generator, iterations)
+                    points = points - books[level][nearest(points, books[level])]
+            self.mean.copy_(mean)
+            self.scale.copy_(scale)
+            self.codebooks.copy_(books)
+            self.fitted.fill_(True)
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        """Return the latents, float ``[T, D]``, of codes ``[T, K]``; added up in the order of :meth:`latents_of`."""
+        latents = torch.zeros(codes.shape[0], self.latent_dim, device=codes.device)
+        for level, book in enumerate(self.codebooks):
+            latents += book[codes[:, level]]
+        return latents
+
+    def _decode_row(self, latents: Tensor, mixture: Tensor | None) -> Tensor:
+        if mixture is None:
+            return self._griffin_lim(latents.T * self.scale + self.mean)
+        spectrum = stft(mixture, self.window, self.hop)
+        return istft(spectrum * self._mask(latents.T, spectrum.abs()), self.window, self.hop)
+
+    def _mask(self, target: Tensor, magnitude: Tensor) -> Tensor:
+        """Return the gain of each bin of the mixture's spectrum, 0..1, float ``[T, bins]``.
+
+        The gain of a band is the ratio of the target's magnitude to the mixture's. Where the target's codes are the
+        mixture's own codes, the target is all that is in the mixture there and the gain is 1: a plain ratio would
+        mistake the quantization error of the one for a difference between the two, which costs 3 dB. Elsewhere the
+        mixture is taken half as it is and half as it would be quantized, and the ratio is made a little larger and
+        steeper (``MASK_OFFSET``, ``MASK_SLOPE``), all three chosen on real speech. Latents that are not on the grid
+        of the codebooks are compared with the mixture as it is.
+
+        Args:
+            target: float ``[T, D]``, latents of the target.
+            magnitude: float ``[T, bins]`` of the mixture.
+        """
+        mixture = (self._log_mel_of(magnitude) - self.mean) / self.scale
+        difference = target - mixture
+        if torch.allclose(self.dequantize(self.quantize(target)), target, atol=1e-4):
+            quantized = target - self.dequantize(self.quantize(mixture))
+            difference = torch.where(quantized.abs() < 1e-5, 0.0, (difference + quantized) / 2)
+        ratio = (MASK_SLOPE * self.scale * difference + MASK_OFFSET).clamp(max=0.0).exp()
+        return ratio @ self.spread
+
+    def _griffin_lim(self, log_mel: Tensor) -> Tensor:
+        """Find a waveform with the magnitudes ``log_mel`` (``[T, D]``).
+
+        Perraudin, Balazs and Sondergaard, "A fast Griffin-Lim algorithm", 2013, with momentum 0.99. It starts from
+        random phases, always the same ones: of the starts tried they gave the most intelligible speech.
+        """
+        magnitude = (log_mel.exp() @ self.inverse).clamp(min=0.0) * (self.window.sum() / 2)
+        frames, bins = magnitude.shape
+        turns = torch.rand(frames, bins, generator=torch.Generator().manual_seed(0)).to(magnitude.device)
+        spectrum = torch.polar(magnitude, 2 * torch.pi * turns)
+        previous = torch.zeros_like(spectrum)
+        for _ in range(self.griffin_lim_iterations):
+            consistent = stft(istft(spectrum, self.window, self.hop), self.window, self.hop)
+            accelerated = consistent + 0.99 * (consistent - previous)
+            previous = consistent
+            spectrum = magnitude * accelerated / accelerated.abs().clamp(min=1e-8)
+        return istft(spectrum, self.window, self.hop)
+
+    def conf(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().conf(), "codebook_size": self.codebook_size}
+
+
+def _triangles(sample_rate: int, n_fft: int, num_mels: int) -> np.ndarray:
+    """Return triangular mel filters with peaks near 1, float64 ``[n_fft // 2 + 1, num_mels]``."""
+    from torchaudio.functional import melscale_fbanks
+
+    filters = melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, num_mels, sample_rate, None, "slaney")
+    filters = filters.double().numpy()
+    if (filters.sum(axis=0) <= 0).any():
+        raise UserError(
+            f"codec 'mel': num_mels {num_mels} is too many for n_fft {n_fft} at {sample_rate} Hz (a band without a "
+            "bin); lower num_mels or raise n_fft"
+        )
+    return filters
+
+
+def _interpolation(triangles: np.ndarray) -> np.ndarray:
+    """Return weights ``[num_mels, bins]`` that spread a value per band onto the bins; each bin's weights sum to 1."""
+    weights = triangles.copy()
+    covered = np.flatnonzero(weights.sum(axis=1) > 0)
+    weights[: covered[0]] = weights[covered[0]]
+    weights[covered[-1] + 1 :] = weights[covered[-1]]
+    return (weights / weights.sum(axis=1, keepdims=True)).T

@@ -1,0 +1,171 @@
+"""Codecs by name: build one from a yaml file, save it as a directory, load it again and check that it is the same.
+
+A codec directory holds ``codec.yaml`` (``codec``, ``codec_conf``, ``fingerprint``) and, for a codec with weights,
+``weights.pth``. It is all that later stages need; where the weights came from no longer matters.
+
+    codec = build_codec("mel", {"sample_rate": 8000, "hop": 160, "n_fft": 512})
+    save_codec(codec, "exp/codec_mel_8k")
+    codec = load_codec("exp/codec_mel_8k")
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.errors import UserError, unknown_name
+from espnet_tse_gen.fileio import atomic_write, read_yaml, write_yaml
+
+CODECS: dict[str, str] = {
+    "mel": "espnet_tse_gen.codec.mel:MelCodec",
+    "encodec": "espnet_tse_gen.codec.encodec:EncodecCodec",
+}
+"""Registry: name to ``module:Class``, imported when the name is chosen. A new family is one line here."""
+
+CODEC_YAML = "codec.yaml"
+WEIGHTS = "weights.pth"
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """A file of ``conf/codec``."""
+
+    codec: str
+    """Name in the registry."""
+    codec_conf: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the codec's constructor."""
+    fit_conf: dict[str, Any] = field(default_factory=dict)
+    """Arguments of ``fit``, for a codec that is fitted to recordings."""
+    weights: str | None = None
+    """File of released weights, for a codec that loads them; ``None`` looks in the cache."""
+
+
+def codec_class(name: str) -> type[AbsCodec]:
+    """Return the class of a registered codec.
+
+    Raises:
+        UserError: If the name is unknown, or the library that the codec needs is not installed.
+    """
+    if name not in CODECS:
+        raise unknown_name("codec", str(name), CODECS)
+    module, _, cls = CODECS[name].partition(":")
+    try:
+        return getattr(importlib.import_module(module), cls)
+    except ImportError as error:
+        raise UserError(f"codec '{name}' cannot be imported ({error}); install the package it needs") from error
+
+
+def build_codec(name: str, conf: Mapping[str, Any] | None = None) -> AbsCodec:
+    """Return a codec with the given constructor arguments and with weights that are not yet fitted or loaded.
+
+    Raises:
+        UserError: If the name or an option is unknown, or a value cannot be used.
+    """
+    cls = codec_class(name)
+    conf = dict(conf or {})
+    check_options(f"option of codec '{name}'", conf, cls)
+    try:
+        return cls(**conf)
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UserError(f"codec '{name}': its options {conf} cannot be used ({error})") from error
+
+
+def check_options(kind: str, conf: Mapping[str, Any], function: Any, skip: tuple[str, ...] = ()) -> None:
+    """Raise the error for the first key of ``conf`` that is not a parameter of ``function``."""
+    valid = [name for name in inspect.signature(function).parameters if name not in ("self", *skip)]
+    for key in conf:
+        if key not in valid:
+            raise unknown_name(kind, str(key), valid)
+
+
+def read_codec_config(path: str | Path) -> CodecConfig:
+    """Read a file of ``conf/codec``.
+
+    Raises:
+        UserError: If the file, a key in it or the codec's name cannot be used.
+    """
+    content = read_yaml(path)
+    for key in content:
+        if key not in CodecConfig.__dataclass_fields__:
+            raise unknown_name(f"key in {path}", str(key), CodecConfig.__dataclass_fields__)
+    if "codec" not in content:
+        raise UserError(f"{path}: expected a key 'codec' with the name of a codec; valid: {', '.join(sorted(CODECS))}")
+    for key in ("codec_conf", "fit_conf"):
+        value = content.get(key)
+        if value is not None and not isinstance(value, dict):
+            raise UserError(f"{path}: expected a mapping under '{key}', found {value!r}")
+        content[key] = value or {}
+    if content["codec"] not in CODECS:
+        raise unknown_name(f"codec in {path}", str(content["codec"]), CODECS)
+    return CodecConfig(**content)
+
+
+def save_codec(codec: AbsCodec, directory: str | Path, origin: Mapping[str, Any] | None = None) -> None:
+    """Write a codec directory. ``codec.yaml`` is written last: where it exists, the directory is complete.
+
+    Args:
+        codec: A fitted or loaded codec.
+        directory: Made if missing.
+        origin: How the weights were made, for the reader; kept in ``codec.yaml`` under ``origin``.
+    """
+    directory = Path(directory)
+    (directory / CODEC_YAML).unlink(missing_ok=True)
+    state = {key: value.detach().cpu().contiguous() for key, value in codec.state_dict().items()}
+    if state:
+        with atomic_write(directory / WEIGHTS, "wb") as stream:
+            torch.save(state, stream)
+    content: dict[str, Any] = {"codec": codec.name, "codec_conf": codec.conf(), "fingerprint": codec.fingerprint()}
+    if origin:
+        content["origin"] = dict(origin)
+    write_yaml(directory / CODEC_YAML, content)
+
+
+def load_codec(path: str | Path) -> AbsCodec:
+    """Load a codec directory.
+
+    Raises:
+        UserError: If a file is missing or corrupt, or the weights are not those that ``codec.yaml`` was written with.
+    """
+    directory = Path(path)
+    if not (directory / CODEC_YAML).is_file():
+        raise UserError(f"{directory}: is not a codec directory (no {CODEC_YAML}); make it with codec_prepare")
+    content = read_yaml(directory / CODEC_YAML)
+    for key in ("codec", "codec_conf", "fingerprint"):
+        if key not in content:
+            raise UserError(f"{directory / CODEC_YAML}: key '{key}' is missing; make the directory again")
+    codec = build_codec(content["codec"], content["codec_conf"])
+    if codec.state_dict():
+        load_weights(codec, directory / WEIGHTS)
+    found = codec.fingerprint()
+    if found != content["fingerprint"]:
+        raise UserError(
+            f"{directory}: weights or options are not those that {CODEC_YAML} was written with (fingerprint "
+            f"{found[:12]}, expected {str(content['fingerprint'])[:12]}); copy the whole directory again"
+        )
+    return codec
+
+
+def load_weights(module: torch.nn.Module, path: str | Path) -> None:
+    """Load a state dictionary into ``module``: tensors only, every key and no other.
+
+    Raises:
+        UserError: If the file is missing, is not a state dictionary, or does not fit.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        module.load_state_dict(state, strict=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; make the codec directory again") from None
+    except (RuntimeError, EOFError, OSError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: does not hold the weights of this codec ({reason})") from None

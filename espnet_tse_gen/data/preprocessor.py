@@ -1,0 +1,175 @@
+"""Turn what ESPnet's dataset read for one mixture into one training item.
+
+Draws the target among the mixture's speakers, draws its enrolment (never the target utterance, where the speaker has another),
+brings everything to the codec's rate and to the common level, and cuts a crop whose borders lie on codec frames, so that
+precomputed tokens can be cut alike. In validation the same item always gives the same draw.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import zlib
+from pathlib import Path
+
+import numpy as np
+from espnet2.train.preprocessor import AbsPreprocessor
+
+from espnet_tse_gen.data.level import LEVEL_DBFS, mixture_gain
+from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.fileio import read_audio
+
+
+class TSEGenPreprocessor(AbsPreprocessor):
+    """Preprocessor of the ``tse_gen`` task.
+
+    Args:
+        train: Whether draws are random (training) or fixed by the item's name (validation).
+        codec_sample_rate: Hz of what the model gets.
+        hop: Samples per codec frame.
+        sample_rate: Hz of the recordings; 0 means the codec's rate.
+        ref_num: Number of speakers in a mixture.
+        train_spk2enroll: JSON file ``{speaker: [[utterance, wav], ...]}``, needed where enrolments are named ``*UTTERANCE SPEAKER``.
+        crop_seconds: Length of a training crop; 0 keeps whole mixtures.
+        enroll_seconds: Shortest and longest training enrolment; validation takes the longest from the start.
+        level_dbfs: The common level.
+    """
+
+    def __init__(
+        self,
+        train: bool,
+        codec_sample_rate: int,
+        hop: int,
+        sample_rate: int = 0,
+        ref_num: int = 2,
+        train_spk2enroll: str | None = None,
+        crop_seconds: float = 4.0,
+        enroll_seconds: tuple[float, float] | list[float] = (2.0, 6.0),
+        level_dbfs: float = LEVEL_DBFS,
+    ) -> None:
+        super().__init__(train)
+        if len(enroll_seconds) != 2 or not 0 < enroll_seconds[0] <= enroll_seconds[1]:
+            raise UserError(
+                f"preprocessor_conf: enroll_seconds must be [shortest, longest], not {list(enroll_seconds)}"
+            )
+        if crop_seconds < 0 or ref_num < 1:
+            raise UserError(f"preprocessor_conf: crop_seconds {crop_seconds} and ref_num {ref_num} must be positive")
+        self.rate, self.hop = codec_sample_rate, hop
+        self.data_rate = sample_rate or codec_sample_rate
+        self.ref_num = ref_num
+        self.crop_frames = round(crop_seconds * codec_sample_rate / hop)
+        self.enroll_seconds = (float(enroll_seconds[0]), float(enroll_seconds[1]))
+        self.level_dbfs = level_dbfs
+        self.spk2enroll = _read_spk2enroll(train_spk2enroll) if train_spk2enroll else None
+        self._warned_about: set[str] = set()
+
+    def __call__(self, uid: str, data: dict[str, str | np.ndarray]) -> dict[str, np.ndarray]:
+        """Return ``speech_mix``, ``enroll_ref1`` and ``codes_ref1`` or ``speech_ref1`` of one drawn target.
+
+        Raises:
+            UserError: If a recording is not mono or not finite, or an enrolment cannot be found.
+        """
+        target = self._draw_target(uid)
+        mixture = self._signal(data["speech_mix"], uid, "speech_mix")
+        gain = mixture_gain(mixture, self.level_dbfs)
+        frames = -(-len(mixture) // self.hop)
+        length = min(frames, self.crop_frames) if self.crop_frames else frames
+        start = int(np.random.randint(frames - length + 1)) if self.train else 0
+        samples = slice(start * self.hop, (start + length) * self.hop)
+        item = {"speech_mix": (mixture[samples] * gain).astype(np.float32)}
+        codes = data.get(f"codes_ref{target}")
+        if codes is not None:
+            if len(codes) != frames:
+                raise UserError(
+                    f"codes_ref{target} of '{uid}' has {len(codes)} frames, expected {frames} for this mixture;"
+                    " extract the tokens again (token extraction stage)"
+                )
+            item["codes_ref1"] = np.asarray(codes)[start : start + length].astype(np.int64)
+        else:
+            if f"speech_ref{target}" not in data:
+                raise UserError(f"neither codes_ref{target} nor speech_ref{target} given for '{uid}'; give one of them")
+            speech = self._signal(data[f"speech_ref{target}"], uid, f"speech_ref{target}")
+            item["speech_ref1"] = (speech[samples] * gain).astype(np.float32)
+        seconds = (start * self.hop / self.rate, (start + length) * self.hop / self.rate)
+        item["enroll_ref1"] = self._enroll(uid, str(data[f"enroll_ref{target}"]), seconds)
+        return item
+
+    def _draw_target(self, uid: str) -> int:
+        if self.train:
+            return 1 + int(np.random.randint(self.ref_num))
+        return 1 + zlib.crc32(uid.encode()) % self.ref_num
+
+    def _signal(self, value: str | np.ndarray, uid: str, name: str) -> np.ndarray:
+        samples = np.asarray(value, dtype=np.float32)
+        if samples.ndim == 2 and samples.shape[1] == 1:
+            samples = samples[:, 0]
+        if samples.ndim != 1:
+            raise UserError(f"{name} of '{uid}' has {samples.shape[-1]} channels, expected 1; mix it down first")
+        if samples.size == 0 or not np.isfinite(samples).all():
+            raise UserError(f"{name} of '{uid}' is empty or holds NaN or infinite samples; remove or replace it")
+        return self._resample(samples, self.data_rate)
+
+    def _resample(self, samples: np.ndarray, rate: int) -> np.ndarray:
+        if rate == self.rate:
+            return samples
+        import soxr
+
+        return soxr.resample(samples, rate, self.rate)
+
+    def _enroll(self, uid: str, entry: str, target_seconds: tuple[float, float]) -> np.ndarray:
+        """Read and cut the enrolment that ``entry`` names: a path, or ``*UTTERANCE SPEAKER`` for one drawn here."""
+        shortest, longest = self.enroll_seconds
+        seconds = float(np.random.uniform(shortest, longest)) if self.train else longest
+        same_utterance = False
+        if entry.startswith("*"):
+            path, same_utterance = self._draw_enroll(uid, entry)
+        else:
+            path = entry
+        audio, rate = read_audio(path, key=uid)
+        if same_utterance:
+            audio = _outside(audio, rate, target_seconds, shortest)
+        wanted = max(1, round(seconds * rate))
+        if len(audio) > wanted:
+            begin = int(np.random.randint(len(audio) - wanted + 1)) if self.train else 0
+            audio = audio[begin : begin + wanted]
+        audio = self._resample(audio, rate)
+        return (audio * mixture_gain(audio, self.level_dbfs)).astype(np.float32)
+
+    def _draw_enroll(self, uid: str, entry: str) -> tuple[str, bool]:
+        fields = entry[1:].split()
+        if len(fields) != 2:
+            raise UserError(f"enrolment of '{uid}' is '{entry}', expected '*UTTERANCE SPEAKER' or a path")
+        utterance, speaker = fields
+        if self.spk2enroll is None:
+            raise UserError(f"enrolment of '{uid}' is drawn by speaker, which needs --train_spk2enroll spk2enroll.json")
+        listed = self.spk2enroll.get(speaker)
+        if not listed:
+            raise UserError(f"speaker '{speaker}' of '{uid}' has no utterance in --train_spk2enroll; add one")
+        others = [path for name, path in listed if name != utterance]
+        if others:
+            index = np.random.randint(len(others)) if self.train else zlib.crc32(uid.encode()) % len(others)
+            return others[int(index)], False
+        if speaker not in self._warned_about:
+            self._warned_about.add(speaker)
+            logging.warning(f"speaker {speaker} has one utterance: its enrolments come from the rest of that utterance")
+        return listed[0][1], True
+
+
+def _outside(audio: np.ndarray, rate: int, target_seconds: tuple[float, float], shortest: float) -> np.ndarray:
+    """Return the longer part of ``audio`` before or after the target's crop, or all of it where neither is long enough."""
+    before = audio[: round(target_seconds[0] * rate)]
+    after = audio[round(target_seconds[1] * rate) :]
+    longer = after if len(after) >= len(before) else before
+    return longer if len(longer) >= min(shortest * rate, len(audio) / 4) and len(longer) else audio
+
+
+def _read_spk2enroll(path: str) -> dict[str, list[tuple[str, str]]]:
+    try:
+        table = json.loads(Path(path).read_text(encoding="utf-8"))
+        return {str(speaker): [(str(u), str(p)) for u, p in listed] for speaker, listed in table.items()}
+    except FileNotFoundError:
+        raise UserError(f"--train_spk2enroll {path}: no such file; data preparation makes it") from None
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"--train_spk2enroll {path}: expected JSON {{speaker: [[utterance, wav], ...]}} ({error})"
+        ) from None

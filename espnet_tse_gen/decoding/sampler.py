@@ -1,0 +1,291 @@
+"""From all masked to all predicted: iterative masked decoding with any network behind a callable.
+
+The network is a function ``f(codes, level) -> logits``. Level-progressive decoding (SoundStorm, Borsos et al. 2023)
+goes through the codebook levels from coarse to fine; joint decoding (MaskGIT over all levels at once) treats all levels
+of all frames as one set. In either, a pass predicts every masked position, keeps the tokens that the order ranks
+highest and masks the others again, until the schedule reaches zero.
+
+    sampler = Sampler(DecodingOptions.preset("greedy_16"), num_levels=8, codebook_size=1024)
+    codes = sampler.decode(model.predictor(conditions), valid)      # [B, K, T]
+
+Rows are independent: their schedules are counted from their own valid frames and their noise from their own id, so that
+a batch gives what each row gives alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from espnet_tse_gen.decoding.guidance import GUIDANCE_SCHEDULES, GuidanceSchedule, Predictor, guided_logits
+from espnet_tse_gen.decoding.noise import RowId, RowNoise, unit_interval
+from espnet_tse_gen.decoding.options import DecodingOptions
+from espnet_tse_gen.decoding.schedule import mask_counts, mask_ratio
+from espnet_tse_gen.decoding.strategies import (
+    CoarseFirst,
+    ConfidenceOrder,
+    GreedyTokens,
+    HaltonOrder,
+    Order,
+    Places,
+    RandomOrder,
+    Remasking,
+    RemdmCap,
+    RemdmRescale,
+    Rescore,
+    SampledTokens,
+    Step,
+    TokenChoice,
+    filter_top_k,
+    filter_top_p,
+    log_confidence,
+)
+
+
+class DecodingError(RuntimeError):
+    """The network or the decoding loop broke its contract: logits that are not finite, or a position left masked."""
+
+
+class _Pass(NamedTuple):
+    """One call of the network. Counts are rows of ``_Batch.counts``; None stands for no row having any."""
+
+    step: Step
+    mask_ratio: float  # nominal share of masked positions before the pass
+    keep: int | None  # predicted positions that are masked again
+    again: int | None  # committed positions that are masked again
+    rescored: int | None  # least certain positions that are masked before the pass
+
+
+class _Batch(NamedTuple):
+    """What stays the same during the decoding of one batch."""
+
+    conditional: Predictor
+    unconditional: Predictor | None
+    codes: Tensor  # int64 [B, K, T], updated in place
+    frame: Tensor  # int64 [B, T], number of a frame among its row's valid frames
+    counts: Tensor  # int64 [N, B, 1], the counts that the passes refer to
+    noise: RowNoise
+    finite: Tensor  # bool [], stays on the device until the end
+
+
+class Sampler:
+    """Decodes codes with the strategies that the options choose.
+
+    Args:
+        options: What the user chose.
+        num_levels: Codebook levels K.
+        codebook_size: Entries C of a level; the id C is MASK.
+
+    Raises:
+        UserError: If ``options.steps`` lists more levels than there are.
+    """
+
+    def __init__(self, options: DecodingOptions, num_levels: int, codebook_size: int) -> None:
+        self.options = options
+        self.num_levels = num_levels
+        self.codebook_size = codebook_size
+        self.mask_id = codebook_size
+        self.steps = options.level_steps(num_levels)
+        self.levels: tuple[int | None, ...] = (None,) if options.joint else tuple(range(num_levels))
+        self.top_k = options.top_k_count(codebook_size)
+        self.tokens = _token_choice(options)
+        self.order = _order(options)
+        self.remasking = _remasking(options)
+        self.guidance: GuidanceSchedule = GUIDANCE_SCHEDULES[options.guidance_schedule](options.guidance)
+
+    @property
+    def passes(self) -> int:
+        """Passes per recording, at most: calls of the conditional network (guidance doubles them)."""
+        return sum(self.steps) + len(self.levels) * len(self.remasking.rescored(1))
+
+    @torch.no_grad()
+    def decode(
+        self,
+        f: Predictor,
+        valid: Tensor,
+        fixed: Tensor | None = None,
+        row_ids: Sequence[RowId] | None = None,
+        unconditional: Predictor | None = None,
+    ) -> Tensor:
+        """Predict all codes.
+
+        Args:
+            f: The network, ``f(codes [B, K, T], level) -> logits``, ``[B, T, C]`` for a level and ``[B, K, T, C]`` for
+                level ``None``. It sees MASK at hidden positions and 0 at padding, and must not change ``codes``; the
+                tensor is updated in place between passes.
+            valid: bool ``[B, T]``, true where a frame is no padding.
+            fixed: int64 ``[B, K, T]``, tokens that are given and stay as they are; MASK where there is none.
+            row_ids: One id per row, int or str, from which its noise is drawn; 0..B-1 if not given.
+            unconditional: The network with null conditions, for guidance.
+
+        Returns:
+            int64 ``[B, K, T]``, 0 at padding.
+
+        Raises:
+            ValueError: If arguments do not fit each other.
+            UserError: If the options ask for guidance without ``unconditional``.
+            DecodingError: If the network returns NaN or infinite logits at a position that it had to predict.
+        """
+        codes = self._start(valid, fixed)
+        row_ids = range(len(valid)) if row_ids is None else row_ids
+        if len(row_ids) != len(valid):
+            raise ValueError(f"{len(row_ids)} row ids for {len(valid)} rows")
+        # The only wait for the device before the end: how many positions every row has to fill, level by level. All
+        # counts of all passes follow from it on the host.
+        hidden = (codes == self.mask_id).sum(dim=-1)
+        masked = (hidden.sum(dim=1, keepdim=True) if self.options.joint else hidden).T.tolist()
+        counts: list[list[int]] = []
+        plans = [
+            self._plan(row_ids, level, steps, level_masked, counts)
+            for level, steps, level_masked in zip(self.levels, self.steps, masked, strict=True)
+        ]
+        batch = _Batch(
+            conditional=f,
+            unconditional=unconditional,
+            codes=codes,
+            frame=valid.cumsum(dim=1) - 1,
+            counts=torch.tensor(counts, dtype=torch.int64, device=valid.device).view(len(counts), len(valid), 1),
+            noise=RowNoise(self.options.seed, row_ids, valid.device),
+            finite=torch.ones((), dtype=torch.bool, device=valid.device),
+        )
+        for level, plan in zip(self.levels, plans, strict=True):
+            if plan:
+                self._decode_level(batch, level, plan)
+        left = (codes == self.mask_id).any()
+        finite, unfinished = torch.stack([batch.finite, left]).tolist()
+        if not finite:
+            raise DecodingError("the network returned NaN or infinite logits at a valid position")
+        if unfinished:
+            raise DecodingError("internal error: a valid position is still masked after the last pass")
+        return codes
+
+    def _start(self, valid: Tensor, fixed: Tensor | None) -> Tensor:
+        if valid.dim() != 2 or valid.dtype != torch.bool:
+            raise ValueError(f"valid: expected bool [B, T], got {valid.dtype} {list(valid.shape)}")
+        shape = (valid.shape[0], self.num_levels, valid.shape[1])
+        given = fixed is not None
+        if fixed is None:
+            fixed = torch.full(shape, self.mask_id, dtype=torch.int64, device=valid.device)
+        elif tuple(fixed.shape) != shape:
+            raise ValueError(f"fixed: expected [B, K, T] = {list(shape)}, got {list(fixed.shape)}")
+        elif fixed.dtype != torch.int64:
+            raise ValueError(f"fixed: expected int64, got {fixed.dtype}")
+        codes = fixed.masked_fill(~valid.unsqueeze(1), 0).contiguous()
+        if given and codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) <= self.mask_id:
+            raise ValueError(
+                f"fixed: expected tokens 0..{self.codebook_size - 1}, or {self.mask_id} where none is given"
+            )
+        return codes
+
+    def _plan(
+        self, row_ids: Sequence[RowId], level: int | None, steps: int, masked: list[int], counts: list[list[int]]
+    ) -> list[_Pass]:
+        """Plan the passes of a level with ``masked`` positions per row; passes refer to ``counts``, which grows."""
+
+        def refer(numbers: list[int]) -> int | None:
+            if not any(numbers):
+                return None
+            counts.append(numbers)
+            return len(counts) - 1
+
+        schedules = [mask_counts(count, steps) for count in masked]
+        passes = []
+        for number in range(1, max(map(len, schedules), default=0) + 1):
+            keep, again = [], []
+            for row, count, schedule in zip(row_ids, masked, schedules, strict=True):
+                after = schedule[number - 1] if number <= len(schedule) else 0  # a row that is done just waits
+                decoded = count - schedule[number - 2] if after and number > 1 else 0
+                expected = self.remasking.expected_again(decoded, after) if decoded else 0.0
+                # Rounded up or down at random, so that the mean is exact; `after` is whole, hence never exceeded.
+                lot = unit_interval(self.options.seed, row, level, number, "again") if expected else 0.0
+                again.append(math.floor(expected + lot))
+                keep.append(after - again[-1])
+            step = Step(level, number, 1.0 - number / steps if self.options.anneal else 1.0)
+            passes.append(_Pass(step, mask_ratio(number - 1, steps), refer(keep), refer(again), None))
+        for rescored in zip(*map(self.remasking.rescored, masked), strict=True) if passes else ():
+            step = Step(level, len(passes) + 1, 0.0)
+            passes.append(_Pass(step, self.options.rescore_fraction, None, None, refer(list(rescored))))
+        return passes
+
+    def _decode_level(self, batch: _Batch, level: int | None, plan: list[_Pass]) -> None:
+        """Fill the masked positions of a level, or of all levels where ``level`` is None."""
+        # [B, P], a view into the codes: what is written here is what the network sees next.
+        tokens = batch.codes.flatten(1) if level is None else batch.codes[:, level]
+        places = self._places(batch, level)
+        generated = tokens == self.mask_id
+        certainty = torch.zeros(tokens.shape, device=tokens.device)
+        for now in plan:
+            if now.rescored is not None:
+                tokens.masked_fill_(_lowest(certainty, generated, batch.counts[now.rescored]), self.mask_id)
+            hidden = tokens == self.mask_id
+            logits = self._logits(batch, level, now.mask_ratio)
+            chosen = self.tokens.choose(logits, now.step, places, batch.noise)
+            finite = logits.gather(-1, chosen.unsqueeze(-1)).squeeze(-1).isfinite()
+            batch.finite.logical_and_((finite | ~hidden).all())
+            tokens.copy_(torch.where(hidden, chosen, tokens))
+
+            # Where every row commits all it has, and nobody asks later, confidence costs nothing.
+            if now.keep is not None or self.remasking.needs_certainty:
+                confidence = log_confidence(logits, chosen)
+                certainty = torch.where(hidden, confidence, certainty)
+            if now.keep is not None:
+                score = self.order.score(confidence, now.step, places, batch.noise)
+                tokens.masked_fill_(_lowest(score, hidden, batch.counts[now.keep]), self.mask_id)
+            if now.again is not None:
+                lots = batch.noise.uniform(places.counter, level, now.step.number, "again")
+                tokens.masked_fill_(_lowest(lots, generated & ~hidden, batch.counts[now.again]), self.mask_id)
+
+    def _logits(self, batch: _Batch, level: int | None, ratio: float) -> Tensor:
+        """Call the network and filter: logits ``[B, P, C]``."""
+        scale = self.guidance.scale(ratio)
+        logits = guided_logits(batch.conditional, batch.unconditional, batch.codes, level, scale)
+        size, levels, frames = batch.codes.shape
+        expected = (size, levels, frames, self.codebook_size) if level is None else (size, frames, self.codebook_size)
+        if tuple(logits.shape) != expected:
+            raise ValueError(f"logits of level {level}: expected shape {list(expected)}, got {list(logits.shape)}")
+        logits = logits.reshape(size, -1, self.codebook_size)
+        if self.top_k:
+            logits = filter_top_k(logits, self.top_k)
+        return filter_top_p(logits, self.options.top_p) if self.options.top_p else logits
+
+    def _places(self, batch: _Batch, level: int | None) -> Places:
+        frames, device = batch.frame.shape[1], batch.frame.device
+        if level is not None:
+            return Places(batch.frame, torch.full((frames,), level, device=device), self.num_levels)
+        levels = torch.arange(self.num_levels, device=device).repeat_interleave(frames)
+        return Places(batch.frame.repeat(1, self.num_levels), levels, self.num_levels)
+
+
+def _lowest(score: Tensor, among: Tensor, count: Tensor) -> Tensor:
+    """Mark the ``count`` ``[B, 1]`` lowest scores of a row ``among`` (bool ``[B, P]``) its positions; ties by index."""
+    order = score.masked_fill(~among, math.inf).argsort(dim=-1, stable=True)
+    first = torch.arange(score.shape[-1], device=score.device) < count
+    return torch.zeros_like(among).scatter_(-1, order, first)
+
+
+def _token_choice(options: DecodingOptions) -> TokenChoice:
+    return SampledTokens(options.temperature) if options.temperature else GreedyTokens()
+
+
+def _order(options: DecodingOptions) -> Order:
+    orders: dict[str, Order] = {
+        "confidence": ConfidenceOrder(options.choice_temperature),
+        "random": RandomOrder(),
+        "halton": HaltonOrder(),
+    }
+    order = orders[options.order]
+    return CoarseFirst(order, options.coarse_first) if options.joint and options.coarse_first else order
+
+
+def _remasking(options: DecodingOptions) -> Remasking:
+    strategies: dict[str, Remasking] = {
+        "none": Remasking(),
+        "rescore": Rescore(options.rescore_fraction, options.rescore_rounds),
+        "remdm_cap": RemdmCap(options.remdm_eta),
+        "remdm_rescale": RemdmRescale(options.remdm_eta),
+    }
+    return strategies[options.remask]

@@ -1,0 +1,54 @@
+"""Errors that a user's input can cause, and the one-line form in which every command prints them.
+
+Whatever a user typed or supplied ends in a :class:`UserError`: one line that names the file, key or option, what was
+expected, and what to do. :func:`run_main` is the shell of every command-line entry: it prints that line and exits with
+status 2, and leaves real defects their traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+
+
+class UserError(ValueError):
+    """Something that the user typed or supplied cannot be used; the message is one complete line."""
+
+
+def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
+    """Return the error for a name that is not among ``choices``, naming the nearest valid one.
+
+    Args:
+        kind: What is being chosen, as the user knows it ("codec", "option of codec 'encodec'").
+        name: What the user wrote.
+        choices: The valid names.
+    """
+    valid = sorted(choices)
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return UserError(f"unknown {kind} '{name}': {hint}valid: {', '.join(valid)}")
+
+
+def run_main(main: Callable[[], int | None]) -> None:
+    """Run ``main``, turn a :class:`UserError` into one line on stderr, and exit with the right status.
+
+    Exit status: 0 (or what ``main`` returns), 2 for a user's error, 130 after Ctrl-C.
+    """
+    try:
+        status = main()
+    except UserError as error:
+        print(f"{_program()}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{_program()}: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+    sys.exit(status or 0)
+
+
+def _program() -> str:
+    from pathlib import Path
+
+    return Path(sys.argv[0]).stem

@@ -1,0 +1,416 @@
+"""Extract a voice from arrays: the one decoding path behind the recipe's stage, the command line and Python.
+
+    extractor = TargetSpeakerExtractor.from_pretrained("exp/my_model", decode="greedy_16")
+    voice = extractor(mixture, enroll, sample_rate=16000)        # float32, as long and as loud as in the mixture
+
+A recording goes in at any rate and level. It is brought to the codec's rate and to the common level, decoded from all
+masked to all predicted, and its tokens are turned into a waveform once, whose rate, length and level are the input's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from espnet_tse_gen.codec.recordings import resample
+from espnet_tse_gen.data.level import mixture_gain
+from espnet_tse_gen.decoding import DecodingOptions, Predictor, Sampler, decode_chunks
+from espnet_tse_gen.errors import UserError, unknown_name
+from espnet_tse_gen.model_dir import CONFIG, DECODE, DEFAULT_MODEL, find_checkpoint, open_model
+
+if TYPE_CHECKING:
+    from espnet_tse_gen.codec.abs_codec import AbsCodec
+    from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
+
+SILENT_ENROLL_DBFS = -70.0
+SILENCE_RMS = 1e-8
+CONTEXT_SECONDS = 1.0
+"""What the mixture encoder sees of a long recording before and after the chunk that is decoded."""
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+INTEGER_SCALES = {"int16": 2.0**15, "int32": 2.0**31}
+
+DecodeChoice = DecodingOptions | Mapping[str, Any] | str | Path | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One checked pair of recordings, ready for decoding; made by :meth:`TargetSpeakerExtractor.request`."""
+
+    mixture: np.ndarray
+    """float32 ``[L]`` at the codec's rate, multiplied by ``gain``."""
+    enroll: np.ndarray
+    """float32 ``[Le]`` at the codec's rate and the common level."""
+    gain: float
+    """Factor of the level convention; 0 for a mixture of digital silence, from which silence is extracted."""
+    sample_rate: int
+    """Hz, of the input."""
+    size: int
+    """Samples of the input."""
+    row_id: int | str
+    """Where the noise of stochastic decoding starts from."""
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What was extracted for one :class:`Request`."""
+
+    samples: np.ndarray
+    """float32 ``[size]`` at the input's rate and level."""
+    codes: np.ndarray | None
+    """int64 ``[K, T]``, the predicted tokens; None where the mixture is silent."""
+
+
+class TargetSpeakerExtractor:
+    """A trained model with its codec and decoding options.
+
+    Use :meth:`from_pretrained`; the constructor takes a model that is built already.
+
+    Args:
+        model: In evaluation mode, on its device.
+        decode: Decoding options: a preset's name, a yaml file, a mapping, or None for the default (greedy).
+        dtype: ``float32``, or ``float64`` for tokens that no batch and no thread count can change.
+
+    Raises:
+        UserError: If the options do not fit the model.
+    """
+
+    def __init__(self, model: ESPnetMaskedTSEModel, decode: DecodeChoice = None, dtype: str = "float32") -> None:
+        if dtype not in DTYPES:
+            raise unknown_name("dtype", str(dtype), DTYPES)
+        self.model = model.eval()
+        self.dtype = dtype
+        self.model.extractor.to(DTYPES[dtype])
+        self.options = decode
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        where: str | Path = DEFAULT_MODEL,
+        device: str = "cpu",
+        model_file: str | Path | None = None,
+        decode: DecodeChoice = None,
+        dtype: str = "float32",
+    ) -> TargetSpeakerExtractor:
+        """Load a model.
+
+        Args:
+            where: An exp directory, a zip file made by ``pack``, or the name of a model that ships with the package.
+            device: ``cpu``, ``cuda`` or ``cuda:N``.
+            model_file: Checkpoint in the directory; by default the best average that is there.
+            decode: Decoding options: a preset's name, a yaml file, a mapping, or None for the model's own default.
+            dtype: ``float32`` or ``float64``.
+
+        Raises:
+            UserError: If the model, the checkpoint, the device or the options cannot be used.
+        """
+        check_device(device)
+        from espnet_tse_gen.masked.build import load_model
+
+        with open_model(where) as directory:
+            if decode is None and (directory / DECODE).is_file():
+                decode = directory / DECODE
+            options = DecodingOptions.resolve(decode)
+            model = load_model(directory / CONFIG, find_checkpoint(directory, model_file), device)
+        return cls(model, options, dtype)
+
+    @property
+    def options(self) -> DecodingOptions:
+        """The decoding options; whatever ``decode`` takes can be assigned."""
+        return self._options
+
+    @options.setter
+    def options(self, decode: DecodeChoice) -> None:
+        options = DecodingOptions.resolve(decode)
+        sampler = Sampler(options, self.codec.num_levels, self.codec.codebook_size)
+        if options.reconstruction == "mixture" and not self.codec.supports_mixture:
+            raise UserError(
+                f"decoding option 'reconstruction': codec '{self.codec.name}' cannot use the mixture; choose 'codec'"
+            )
+        if options.guidance != 1.0 and self.model.drop_enroll + self.model.drop_both <= 0:
+            raise UserError(
+                f"decoding option 'guidance': {options.guidance:g} needs a model trained with condition dropout "
+                "(model_conf: drop_enroll); choose 1.0"
+            )
+        self._options, self._sampler = options, sampler
+
+    @property
+    def codec(self) -> AbsCodec:
+        """The model's codec."""
+        return self.model.codec
+
+    @property
+    def sample_rate(self) -> int:
+        """The codec's rate in Hz; other rates are resampled to it and back."""
+        return self.codec.sample_rate
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.codec_fingerprint.device
+
+    @property
+    def passes(self) -> int:
+        """Calls of the network per recording or chunk, at most."""
+        return self._sampler.passes * (1 if self.options.guidance == 1.0 else 2)
+
+    def __call__(self, mixture: Any, enroll: Any, sample_rate: int | None = None) -> np.ndarray:
+        """Extract the enrolled speaker's voice.
+
+        Args:
+            mixture: ``[L]`` floats in -1..1, or 16- or 32-bit integers.
+            enroll: ``[Le]``, likewise: the target speaker alone.
+            sample_rate: Hz of both; None means the codec's rate.
+
+        Returns:
+            float32 ``[L]`` at the mixture's rate and level.
+
+        Raises:
+            UserError: If a recording is empty, not mono, not finite or too short, or the enrolment is silent.
+        """
+        return self.extract([self.request(mixture, enroll, sample_rate)])[0].samples
+
+    def extract_batch(
+        self,
+        mixtures: Sequence[Any],
+        enrolls: Sequence[Any],
+        sample_rate: int | None = None,
+        row_ids: Sequence[int | str] | None = None,
+    ) -> list[np.ndarray]:
+        """Extract from several mixtures; each result is what its own call gives.
+
+        Args:
+            mixtures: Arrays as for a single call, of any lengths.
+            enrolls: One enrolment for each mixture.
+            sample_rate: Hz of all; None means the codec's rate.
+            row_ids: One id per mixture, from which stochastic decoding draws; by default what is in the recordings.
+
+        Raises:
+            UserError: Naming the number of the mixture or enrolment that cannot be used.
+        """
+        if len(mixtures) != len(enrolls) or (row_ids is not None and len(row_ids) != len(mixtures)):
+            raise UserError(
+                f"extract_batch: {len(mixtures)} mixtures, {len(enrolls)} enrolments and "
+                f"{len(mixtures) if row_ids is None else len(row_ids)} row ids; expected as many of each"
+            )
+        requests = [
+            self.request(
+                mixture,
+                enroll,
+                sample_rate,
+                row_id=None if row_ids is None else row_ids[number],
+                mixture_name=f"mixture {number}",
+                enroll_name=f"enrolment {number}",
+            )
+            for number, (mixture, enroll) in enumerate(zip(mixtures, enrolls, strict=True))
+        ]
+        return [extraction.samples for extraction in self.extract(requests)]
+
+    def request(
+        self,
+        mixture: Any,
+        enroll: Any,
+        sample_rate: int | None = None,
+        *,
+        enroll_sample_rate: int | None = None,
+        row_id: int | str | None = None,
+        mixture_name: str = "mixture",
+        enroll_name: str = "enrolment",
+    ) -> Request:
+        """Check one pair of recordings and bring it to the codec's rate and level.
+
+        Args:
+            mixture: As for a call.
+            enroll: As for a call.
+            sample_rate: Hz; None means the codec's rate.
+            enroll_sample_rate: Hz of the enrolment where it differs.
+            row_id: Where the noise of stochastic decoding starts from; by default the recordings themselves, so that a
+                result does not depend on what else is in a batch.
+            mixture_name: What errors call the mixture.
+            enroll_name: What errors call the enrolment.
+
+        Raises:
+            UserError: If a recording cannot be used.
+        """
+        rate = _checked_rate(self.sample_rate if sample_rate is None else sample_rate, mixture_name)
+        enroll_rate = _checked_rate(rate if enroll_sample_rate is None else enroll_sample_rate, enroll_name)
+        mixed = self._signal(mixture, rate, mixture_name)
+        voice = self._signal(enroll, enroll_rate, enroll_name)
+        longest = getattr(self.model.extractor, "max_enroll_frames", None)
+        if longest is not None:
+            voice = voice[: -(-longest * self.codec.hop * enroll_rate // self.sample_rate)]
+        loudness = _rms(voice)
+        if loudness < 10.0 ** (SILENT_ENROLL_DBFS / 20.0):
+            raise UserError(
+                f"{enroll_name}: is silent (below {SILENT_ENROLL_DBFS:g} dBFS in its first "
+                f"{len(voice) / enroll_rate:.1f} s); give a recording in which the target speaker talks"
+            )
+        if row_id is None:
+            digest = hashlib.blake2b(mixed.tobytes(), digest_size=16)
+            digest.update(voice.tobytes())
+            row_id = digest.hexdigest()
+        gain = mixture_gain(mixed) if _rms(mixed) > SILENCE_RMS else 0.0
+        return Request(
+            mixture=resample(mixed * np.float32(gain), rate, self.sample_rate),
+            enroll=resample(voice * np.float32(mixture_gain(voice)), enroll_rate, self.sample_rate),
+            gain=gain,
+            sample_rate=rate,
+            size=len(mixed),
+            row_id=row_id,
+        )
+
+    @torch.inference_mode()
+    def extract(self, requests: Sequence[Request]) -> list[Extraction]:
+        """Decode requests, ``options.batch_size`` of similar length at a time; long ones one by one, in chunks."""
+        results: list[Extraction] = [Extraction(np.zeros(request.size, np.float32), None) for request in requests]
+        frames = [self.codec.num_frames(len(request.mixture)) for request in requests]
+        voiced = sorted((n for n, request in enumerate(requests) if request.gain > 0), key=lambda n: (frames[n], n))
+        chunk, _ = self.options.chunk_frames(self.codec.frame_rate)
+        short = [n for n in voiced if not chunk or frames[n] <= chunk]
+        size = self.options.batch_size
+        batches = [short[first : first + size] for first in range(0, len(short), size)]
+        for batch in batches + [[n] for n in voiced if chunk and frames[n] > chunk]:
+            rows = [requests[n] for n in batch]
+            codes = self._decode_long(rows[0]) if frames[batch[0]] > chunk > 0 else self._decode(rows)
+            for n, extraction in zip(batch, self._reconstruct(rows, codes), strict=True):
+                results[n] = extraction
+        return results
+
+    def _decode(self, requests: Sequence[Request]) -> Tensor:
+        """Return codes ``[B, K, T]`` of requests that each fit a chunk."""
+        mixture, lengths = self._padded([request.mixture for request in requests])
+        enroll, enroll_lengths = self._padded([request.enroll for request in requests])
+        conditional, unconditional = self._predictors(mixture, lengths, enroll, enroll_lengths)
+        frames = torch.tensor([self.codec.num_frames(int(length)) for length in lengths], device=self.device)
+        valid = torch.arange(int(frames.max()), device=self.device) < frames[:, None]
+        row_ids = [request.row_id for request in requests]
+        return self._sampler.decode(conditional, valid, row_ids=row_ids, unconditional=unconditional)
+
+    def _decode_long(self, request: Request) -> Tensor:
+        """Return codes ``[1, K, T]`` of a long request; memory is that of one chunk, whatever its length."""
+        hop, rate = self.codec.hop, self.codec.frame_rate
+        enroll, enroll_lengths = self._padded([request.enroll])
+        context = round(CONTEXT_SECONDS * rate)
+
+        def predictors(start: int, end: int) -> tuple[Predictor, Predictor | None]:
+            first = max(0, start - context)
+            mixture, lengths = self._padded([request.mixture[first * hop : (end + context) * hop]])
+            return self._predictors(mixture, lengths, enroll, enroll_lengths, slice(start - first, end - first))
+
+        chunk, carry = self.options.chunk_frames(rate)
+        frames = self.codec.num_frames(len(request.mixture))
+        return decode_chunks(self._sampler, predictors, frames, chunk, carry, (request.row_id,), self.device)
+
+    def _predictors(
+        self,
+        mixture: Tensor,
+        lengths: Tensor,
+        enroll: Tensor,
+        enroll_lengths: Tensor,
+        frames: slice | None = None,
+    ) -> tuple[Predictor, Predictor | None]:
+        """Prepare the network for a batch, and its unconditional twin where guidance needs it."""
+        predictors: list[Predictor | None] = []
+        for drop_enroll in (False, True):
+            if drop_enroll and self.options.guidance == 1.0:
+                predictors.append(None)
+                continue
+            conditions = self.model.prepare(mixture, lengths, enroll, enroll_lengths, drop_enroll)
+            if frames is not None:
+                conditions = conditions.frames(frames.start, frames.stop)
+            predictors.append(self.model.predictor(conditions))
+        conditional, unconditional = predictors
+        assert conditional is not None
+        return conditional, unconditional
+
+    def _reconstruct(self, requests: Sequence[Request], codes: Tensor) -> list[Extraction]:
+        mixture = self._padded([request.mixture for request in requests])[0]
+        frames = [self.codec.num_frames(len(request.mixture)) for request in requests]
+        guide = mixture if self.options.reconstruction == "mixture" else None
+        wavs = self.codec.decode(codes, torch.tensor(frames), guide).cpu().numpy()
+        tokens = codes.cpu().numpy()
+        extractions = []
+        for request, wav, row, length in zip(requests, wavs, tokens, frames, strict=True):
+            samples = resample(wav[: len(request.mixture)], self.sample_rate, request.sample_rate) / request.gain
+            samples = samples[: request.size]
+            samples = np.pad(samples, (0, request.size - len(samples))).astype(np.float32)
+            extractions.append(Extraction(samples, row[:, :length].copy()))
+        return extractions
+
+    def _padded(self, signals: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+        """Return signals as ``[B, L]``, padded with zeros, and their lengths ``[B]``, on the device."""
+        lengths = torch.tensor([len(signal) for signal in signals])
+        padded = torch.zeros(len(signals), int(lengths.max()))
+        for row, signal in zip(padded, signals, strict=True):
+            row[: len(signal)] = torch.from_numpy(signal)
+        return padded.to(self.device), lengths.to(self.device)
+
+    def _signal(self, value: Any, rate: int, name: str) -> np.ndarray:
+        """Return ``value`` as float32 ``[L]``, checked."""
+        samples = np.asarray(value)
+        if samples.ndim == 2 and 1 in samples.shape:
+            samples = samples.reshape(-1)
+        if samples.ndim != 1:
+            raise UserError(f"{name}: has shape {samples.shape}, expected one channel [samples]; mix it down first")
+        if samples.dtype.name in INTEGER_SCALES:
+            samples = samples.astype(np.float32) / np.float32(INTEGER_SCALES[samples.dtype.name])
+        if not np.issubdtype(samples.dtype, np.floating):
+            raise UserError(f"{name}: is of type {samples.dtype}, expected floats in -1..1, int16 or int32; convert it")
+        if samples.size == 0:
+            raise UserError(f"{name}: has no samples; replace or remove it")
+        with np.errstate(over="ignore"):
+            samples = np.ascontiguousarray(samples, dtype=np.float32)
+        if not np.isfinite(samples).all():
+            raise UserError(f"{name}: holds NaN or infinite samples; replace or remove it")
+        frame = self.codec.hop / self.sample_rate
+        if len(samples) < frame * rate:
+            raise UserError(
+                f"{name}: is {1000 * len(samples) / rate:.1f} ms long, expected at least one frame of the codec "
+                f"({1000 * frame:g} ms); give a longer recording"
+            )
+        return samples
+
+
+def with_changes(options: DecodingOptions, changes: Mapping[str, Any]) -> DecodingOptions:
+    """Return ``options`` with the given fields replaced, checked.
+
+    Raises:
+        UserError: For an unknown option or value.
+    """
+    known = options.__dataclass_fields__
+    for name in changes:
+        if name not in known:
+            raise unknown_name("decoding option", name, known)
+    return replace(options, **changes)
+
+
+def check_device(device: str) -> None:
+    """Require that ``device`` names a device of this machine.
+
+    Raises:
+        UserError: If it does not.
+    """
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise UserError(f"device '{device}': unknown; expected cpu, cuda or cuda:N") from None
+    if kind == "cuda":
+        index = torch.device(device).index or 0
+        if not torch.cuda.is_available() or index >= torch.cuda.device_count():
+            raise UserError(f"device '{device}': this machine has {torch.cuda.device_count()} CUDA device(s); use cpu")
+
+
+def _checked_rate(rate: Any, name: str) -> int:
+    if isinstance(rate, bool) or not isinstance(rate, int | np.integer) or not 1000 <= rate <= 768000:
+        raise UserError(f"{name}: sampling rate {rate!r} is not a whole number of Hz in 1000..768000")
+    return int(rate)
+
+
+def _rms(samples: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))

@@ -1,0 +1,1 @@
+"""The masked-token extractor: embeddings, mixture encoder, transformer, masking, loss, and the ESPnet model around them."""

@@ -1,0 +1,65 @@
+"""The interface between the ESPnet model and a masked-token extractor.
+
+A new extractor is one class behind these four methods, one entry in the task's choices, and one yaml.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One batch of recordings as the codec sees them.
+
+    Attributes:
+        wav: ``[B, L]`` at the codec's rate, zero beyond each item's length.
+        codes: ``[B, K, T]`` int64.
+        latents: ``[B, D, T]``, the codec encoder's output before quantization.
+        valid: ``[B, T]`` bool.
+    """
+
+    wav: Tensor
+    codes: Tensor
+    latents: Tensor
+    valid: Tensor
+
+
+class AbsMaskedExtractor(nn.Module, ABC):
+    """Predicts hidden target tokens from visible ones, the mixture and the enrolment."""
+
+    num_levels: int
+    codebook_size: int
+
+    @abstractmethod
+    def encode_conditions(
+        self,
+        mixture: Signal,
+        enroll: Signal,
+        drop_enroll: Tensor | None = None,
+        drop_mixture: Tensor | None = None,
+    ) -> Any:
+        """Do everything that does not depend on the target's tokens, once per utterance.
+
+        Args:
+            mixture: The recording of several speakers, frame-synchronous with the target.
+            enroll: The target speaker alone.
+            drop_enroll: ``[B]`` bool, rows whose enrolment is replaced by the learned null.
+            drop_mixture: ``[B]`` bool, likewise for the mixture.
+        """
+
+    @abstractmethod
+    def forward(self, codes: Tensor, conditions: Any) -> Tensor:
+        """Return hidden states ``[B, T, d]`` for ``codes [B, K, T]`` in which the id C stands for a hidden token."""
+
+    @abstractmethod
+    def logits(self, hidden: Tensor, level: int) -> Tensor:
+        """Map hidden states ``[..., d]`` to logits ``[..., C]`` of one level."""
+
+    @abstractmethod
+    def predict_latents(self, hidden: Tensor) -> Tensor | None:
+        """Map hidden states ``[B, T, d]`` to the target's codec latents ``[B, D, T]``, or None if the extractor has no such head."""

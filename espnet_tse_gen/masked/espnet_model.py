@@ -1,0 +1,268 @@
+"""The ESPnet model around a codec and a masked-token extractor: one training step, validation figures, and decoding's callable."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from espnet2.torch_utils.device_funcs import force_gatherable
+from espnet2.train.abs_espnet_model import AbsESPnetModel
+from torch import Tensor
+
+from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.errors import UserError, unknown_name
+from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor, Signal
+from espnet_tse_gen.masked.losses import TokenScores, level_statistics, masked_cross_entropy, score_level
+from espnet_tse_gen.masked.masking import hide, sample_mask
+
+Predictor = Callable[[Tensor, "int | None"], Tensor]
+
+PRECISIONS = ("float32", "bfloat16")
+VALIDATION_SEED = 20240602
+
+
+class ESPnetMaskedTSEModel(AbsESPnetModel):
+    """Masked generative target speaker extraction.
+
+    The codec is frozen and not a submodule: its weights are in no checkpoint. A checkpoint carries the codec's fingerprint
+    instead, and loading refuses one that was trained on another codec's tokens.
+
+    Args:
+        codec: Turns waveforms into tokens and back.
+        extractor: Predicts hidden tokens.
+        masking: ``level``, ``joint`` or ``mixed``; see :func:`sample_mask`.
+        level_distribution: ``linear`` or ``uniform``, of the level drawn in mode ``level``.
+        joint_share: Share of jointly masked items in mode ``mixed``.
+        loss_norm: ``pooled``, ``per_sample`` or ``elbo``; see :func:`masked_cross_entropy`.
+        label_smoothing: Of the cross-entropy in training.
+        drop_enroll: Probability of hiding the enrolment of an item, for classifier-free guidance.
+        drop_both: Probability of hiding enrolment and mixture.
+        precision: ``float32``, or ``bfloat16`` to run the extractor under autocast with float32 weights, loss and logits.
+        latent_weight: Weight of the L1 distance between the extractor's latent head and the target's dequantized latents.
+        extract_feats_in_collect_stats: ESPnet's option; nothing is extracted here.
+    """
+
+    def __init__(
+        self,
+        codec: AbsCodec,
+        extractor: AbsMaskedExtractor,
+        masking: str = "level",
+        level_distribution: str = "linear",
+        joint_share: float = 0.5,
+        loss_norm: str = "pooled",
+        label_smoothing: float = 0.0,
+        drop_enroll: float = 0.1,
+        drop_both: float = 0.05,
+        precision: str = "float32",
+        latent_weight: float = 0.0,
+        extract_feats_in_collect_stats: bool = False,
+    ) -> None:
+        super().__init__()
+        if precision not in PRECISIONS:
+            raise unknown_name("precision", precision, PRECISIONS)
+        self.extractor = extractor
+        self.masking = masking
+        self.level_distribution = level_distribution
+        self.joint_share = joint_share
+        self.loss_norm = loss_norm
+        self.label_smoothing = label_smoothing
+        self.drop_enroll = drop_enroll
+        self.drop_both = drop_both
+        self.precision = precision
+        self.latent_weight = latent_weight
+        self.extract_feats_in_collect_stats = extract_feats_in_collect_stats
+        codec.eval().requires_grad_(False)
+        # In a list, so that the module system does not see it: no gradient, no entry in state_dict, no averaging.
+        self._codec = [codec]
+        digest = bytes.fromhex(codec.fingerprint())
+        # Floats survive ESPnet's n-best averaging, which sums integer buffers.
+        self.register_buffer("codec_fingerprint", torch.tensor(list(digest), dtype=torch.float32))
+        self.register_load_state_dict_pre_hook(_check_fingerprint)
+
+    @property
+    def codec(self) -> AbsCodec:
+        """The frozen codec, on the model's device."""
+        codec, device = self._codec[0], self.codec_fingerprint.device
+        if next((t.device for t in codec.buffers()), next((t.device for t in codec.parameters()), device)) != device:
+            codec.to(device)
+        return codec
+
+    def encode(self, wav: Tensor, lengths: Tensor, codes: Tensor | None = None) -> Signal:
+        """Encode waveforms ``[B, L]`` at the codec's rate; ``codes [B, K, T]`` replace the computed ones if given."""
+        with torch.no_grad(), torch.autocast(wav.device.type, enabled=False):
+            wav = wav.float()
+            within = torch.arange(wav.shape[1], device=wav.device) < lengths[:, None]
+            wav = wav * within
+            encoded = self.codec.encode(wav, lengths)
+        frames = torch.arange(encoded.codes.shape[-1], device=wav.device)
+        valid = frames < encoded.lengths[:, None]
+        return Signal(wav, encoded.codes if codes is None else codes, encoded.latents, valid)
+
+    def forward(
+        self,
+        speech_mix: Tensor,
+        speech_mix_lengths: Tensor,
+        enroll_ref1: Tensor,
+        enroll_ref1_lengths: Tensor,
+        codes_ref1: Tensor | None = None,
+        codes_ref1_lengths: Tensor | None = None,
+        speech_ref1: Tensor | None = None,
+        speech_ref1_lengths: Tensor | None = None,
+        **_: Any,
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """One step: mask, predict, and return ESPnet's ``(loss, stats, weight)``.
+
+        Args:
+            speech_mix: ``[B, L]`` mixture at the codec's rate and at the common level.
+            speech_mix_lengths: ``[B]`` samples.
+            enroll_ref1: ``[B, Le]`` enrolment.
+            enroll_ref1_lengths: ``[B]`` samples.
+            codes_ref1: ``[B, T, K]`` precomputed tokens of the target, as they lie on disk.
+            codes_ref1_lengths: ``[B]`` frames.
+            speech_ref1: ``[B, L]`` target; encoded here where there are no precomputed tokens.
+            speech_ref1_lengths: ``[B]`` samples.
+        """
+        mixture = self.encode(speech_mix, speech_mix_lengths)
+        enroll = self.encode(enroll_ref1, enroll_ref1_lengths)
+        target = self._target_codes(mixture, codes_ref1, speech_ref1, speech_ref1_lengths)
+        rows, num_levels = target.shape[0], target.shape[1]
+        generator = None if self.training else torch.Generator().manual_seed(VALIDATION_SEED)
+        mask = sample_mask(
+            mixture.valid, num_levels, self.masking, self.level_distribution, self.joint_share, generator
+        )
+        visible = hide(target, mask.hidden, self.extractor.codebook_size)
+        drop_enroll = drop_mixture = None
+        if self.training and self.drop_enroll + self.drop_both > 0:
+            draw = torch.rand(rows).to(target.device)
+            drop_enroll = draw < self.drop_enroll + self.drop_both
+            drop_mixture = draw < self.drop_both
+        with self._autocast():
+            conditions = self.extractor.encode_conditions(mixture, enroll, drop_enroll, drop_mixture)
+            hidden = self.extractor(visible, conditions)
+            scores = self.score(hidden, target, mask.counted, self.label_smoothing if self.training else 0.0)
+        loss, weight = masked_cross_entropy(scores, mask.ratio.to(target.device), self.loss_norm)
+        stats = {"ce": loss.detach(), **level_statistics(scores, num_levels)}
+        correct = torch.cat([score.top1 for score in scores])
+        stats["acc"] = correct.float().mean()
+        if self.latent_weight > 0:
+            distance = self._latent_distance(hidden, target, mixture.valid)
+            stats["latent_l1"] = distance.detach()
+            loss = loss + self.latent_weight * distance
+        if not self.training:
+            with torch.no_grad(), self._autocast():
+                stats.update(self._validation_figures(mixture, enroll, target, visible, mask.counted, stats["ce"]))
+        stats["loss"] = loss.detach()
+        return force_gatherable((loss, stats, weight), loss.device)
+
+    def score(self, hidden: Tensor, target: Tensor, counted: Tensor, smoothing: float = 0.0) -> list[TokenScores]:
+        """Score the predictions at the ``counted [B, K, T]`` positions; only these positions reach a head."""
+        scores = []
+        for level in range(target.shape[1]):
+            rows, frames = counted[:, level].nonzero(as_tuple=True)
+            if rows.numel() or level == 0:
+                logits = self.extractor.logits(hidden[rows, frames], level)
+                scores.append(score_level(logits, target[rows, level, frames], rows, level, smoothing))
+        return scores
+
+    def prepare(
+        self,
+        mixture: Tensor,
+        mixture_lengths: Tensor,
+        enroll: Tensor,
+        enroll_lengths: Tensor,
+        drop_enroll: bool = False,
+    ) -> Any:
+        """Do once what all decoding passes share, and return the extractor's conditions.
+
+        Args:
+            mixture: ``[B, L]`` at the codec's rate and the common level.
+            mixture_lengths: ``[B]`` samples.
+            enroll: ``[B, Le]``.
+            enroll_lengths: ``[B]`` samples.
+            drop_enroll: Hide the enrolment, for the unconditional branch of guidance.
+        """
+        mixed, enrolled = self.encode(mixture, mixture_lengths), self.encode(enroll, enroll_lengths)
+        drop = torch.full((mixture.shape[0],), drop_enroll, device=mixture.device) if drop_enroll else None
+        with self._autocast():
+            return self.extractor.encode_conditions(mixed, enrolled, drop)
+
+    def predictor(self, conditions: Any) -> Predictor:
+        """Return decoding's ``f(codes, level)``: logits ``[B, T, C]`` of one level, or ``[B, K, T, C]`` for ``level=None``."""
+
+        def predict(codes: Tensor, level: int | None) -> Tensor:
+            with torch.no_grad(), self._autocast():
+                hidden = self.extractor(codes, conditions)
+                levels = range(self.extractor.num_levels) if level is None else [level]
+                logits = [self.extractor.logits(hidden, k).float() for k in levels]
+            return torch.stack(logits, dim=1) if level is None else logits[0]
+
+        return predict
+
+    def collect_feats(self, **batch: Tensor) -> dict[str, Tensor]:
+        """Return no features: lengths are all that the statistics stage needs."""
+        return {}
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        # Nothing is entered for float32, so that ESPnet's own --use_amp keeps its say.
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.codec_fingerprint.device.type, dtype=torch.bfloat16)
+
+    def _target_codes(
+        self, mixture: Signal, codes: Tensor | None, wav: Tensor | None, lengths: Tensor | None
+    ) -> Tensor:
+        if codes is not None:
+            codes = codes.long().transpose(1, 2)
+            if codes.shape != mixture.codes.shape:
+                raise UserError(
+                    f"codes_ref1 is {tuple(codes.shape)} (batch, levels, frames), expected {tuple(mixture.codes.shape)};"
+                    " extract the tokens again with the codec of this training"
+                )
+            return codes * mixture.valid[:, None, :]
+        if wav is None or lengths is None:
+            raise UserError("neither codes_ref1 nor speech_ref1 is among the data; give one of them for every target")
+        return self.encode(wav, lengths).codes
+
+    def _latent_distance(self, hidden: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        predicted = self.extractor.predict_latents(hidden)
+        if predicted is None:
+            raise UserError("model_conf: latent_weight needs a latent head; set extractor_conf: latent_head: true")
+        with torch.no_grad():
+            wanted = self.codec.latents_of(target)
+        distance = (predicted.float() - wanted).abs().mean(dim=1)
+        return (distance * valid).sum() / valid.sum()
+
+    def _validation_figures(
+        self, mixture: Signal, enroll: Signal, target: Tensor, visible: Tensor, counted: Tensor, right: Tensor
+    ) -> dict[str, Tensor]:
+        """Figures that tell extraction from imitation: the worth of the right enrolment, and accuracy from nothing visible."""
+        figures: dict[str, Tensor] = {}
+        if target.shape[0] > 1:
+            other = torch.arange(target.shape[0], device=target.device).roll(1)
+            exchanged = Signal(enroll.wav[other], enroll.codes[other], enroll.latents[other], enroll.valid[other])
+            hidden = self.extractor(visible, self.extractor.encode_conditions(mixture, exchanged))
+            wrong = torch.cat([score.cross_entropy for score in self.score(hidden, target, counted)]).mean()
+            # How much worse another item's enrolment predicts: zero for a model that ignores the enrolment.
+            figures["enroll_gain"] = wrong - right
+        nothing = torch.full_like(target, self.extractor.codebook_size)
+        hidden = self.extractor(nothing, self.extractor.encode_conditions(mixture, enroll))
+        levels = 1 if self.masking == "level" else target.shape[1]
+        all_valid = mixture.valid[:, None, :] & (torch.arange(target.shape[1], device=target.device) < levels)[:, None]
+        scores = self.score(hidden, target, all_valid)
+        figures["acc_all_hidden"] = torch.cat([score.top1 for score in scores]).float().mean()
+        return figures
+
+
+def _check_fingerprint(module: torch.nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    stored = state_dict.get(prefix + "codec_fingerprint")
+    own: Tensor = module.codec_fingerprint  # type: ignore[assignment]
+    if stored is None or torch.equal(stored.cpu(), own.cpu()):
+        return
+    first = bytes(int(value) for value in stored.flatten()[:6].tolist()).hex()
+    mine = bytes(int(value) for value in own.flatten()[:6].tolist()).hex()
+    raise UserError(
+        f"checkpoint was trained on the tokens of another codec (fingerprint {first}..., this codec is {mine}...);"
+        " decode it with the codec directory that lies beside it, or train again"
+    )

@@ -1,0 +1,198 @@
+"""The masked-token extractor: mixture added per frame, enrolment as a cached prefix, one output head per level.
+
+``mixture_features: tokens`` is the published method (B0 in the documentation), ``latent+tokens`` and its kin the recommended one
+(R1). The mixture is frame-synchronous with the target, so it is added to the token embedding and never lengthens the sequence;
+the enrolment is a prefix that the target attends to (see :mod:`espnet_tse_gen.masked.transformer`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor, Signal
+from espnet_tse_gen.masked.embedding import TokenEmbedding
+from espnet_tse_gen.masked.features import CompressedSpectrum, parse_features
+from espnet_tse_gen.masked.transformer import PrefixCache, Transformer
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """All that stays the same over the decoding passes of a batch.
+
+    Attributes:
+        mixture: ``[B, T, d]``, the encoded mixture.
+        valid: ``[B, T]`` bool.
+        cache: Keys and values of the enrolment.
+    """
+
+    mixture: Tensor
+    valid: Tensor
+    cache: PrefixCache
+
+    def frames(self, start: int, end: int) -> Conditions:
+        """Return the conditions of the target frames ``start`` to ``end``."""
+        return dataclasses.replace(self, mixture=self.mixture[:, start:end], valid=self.valid[:, start:end])
+
+
+class FrameInput(nn.Module):
+    """Turn a :class:`Signal` into frames ``[B, T, d]``: token embedding plus linear maps of its continuous features."""
+
+    def __init__(
+        self, features: tuple[str, ...], embedding: TokenEmbedding | None, codec: AbsCodec, width: int, stft_size: int
+    ) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.latent = nn.Linear(codec.latent_dim, width) if "latent" in features else None
+        self.spectrum = CompressedSpectrum(stft_size, codec.hop) if "stft" in features else None
+        self.stft = nn.Linear(self.spectrum.num_bins, width) if self.spectrum is not None else None
+
+    def forward(self, signal: Signal) -> Tensor:
+        """Return ``[B, T, d]``, zero on padding."""
+        frames = signal.latents.new_zeros(())
+        if self.embedding is not None:
+            frames = frames + self.embedding(signal.codes, signal.valid)
+        if self.latent is not None:
+            # Codecs compute in float32 whatever the extractor's precision.
+            latents = signal.latents.to(self.latent.weight.dtype)
+            frames = frames + self.latent(latents.transpose(1, 2))
+        if self.spectrum is not None and self.stft is not None:
+            spectrum = self.spectrum(signal.wav, signal.valid.shape[1])
+            frames = frames + self.stft(spectrum.transpose(1, 2))
+        return frames * signal.valid[..., None].to(frames.dtype)
+
+
+class MaskedExtractor(AbsMaskedExtractor):
+    """Bidirectional transformer over partly hidden target tokens.
+
+    Args:
+        codec: Fixes levels, codebook size, frame rate and latent width; its weights are not part of the extractor.
+        width: d.
+        layers: Blocks of the token transformer.
+        heads: Attention heads.
+        mixture_layers: Blocks of the mixture encoder, which runs once per utterance.
+        mixture_features: ``tokens``, ``latent``, ``stft``, joined by ``+``.
+        enroll_features: The same, of the enrolment.
+        embedding: ``sum`` or ``codec``; see :class:`TokenEmbedding`.
+        enroll_stride: Enrolment frames averaged into one, which shortens the prefix; who speaks changes slower than what is said.
+        stft_size: Window of the ``stft`` feature, in samples; 0 takes three codec frames, rounded up to a power of two.
+        max_enroll_seconds: Longest enrolment used; a longer one is cut. The target starts at this position.
+        dropout: Dropout rate.
+        conv_kernel: Odd kernel of the blocks' depthwise convolution; 0 for none.
+        latent_head: Whether hidden states also regress the target's latents (an auxiliary loss; section 4.3 of MARSE-like
+            hybrids), which gives an extraction signal before cross-entropy does.
+
+    Raises:
+        UserError: For an unknown feature or embedding name or impossible sizes.
+    """
+
+    def __init__(
+        self,
+        codec: AbsCodec,
+        width: int = 512,
+        layers: int = 12,
+        heads: int = 8,
+        mixture_layers: int = 4,
+        mixture_features: str | Sequence[str] = "latent+tokens",
+        enroll_features: str | Sequence[str] = "latent+tokens",
+        embedding: str = "sum",
+        enroll_stride: int = 1,
+        stft_size: int = 0,
+        max_enroll_seconds: float = 10.0,
+        dropout: float = 0.1,
+        conv_kernel: int = 0,
+        latent_head: bool = False,
+    ) -> None:
+        super().__init__()
+        if width % heads or (width // heads) % 2:
+            raise UserError(f"extractor_conf: width {width} must be an even multiple of heads {heads}")
+        if conv_kernel and conv_kernel % 2 == 0:
+            raise UserError(f"extractor_conf: conv_kernel must be odd or 0, not {conv_kernel}")
+        if enroll_stride < 1:
+            raise UserError(f"extractor_conf: enroll_stride must be at least 1, not {enroll_stride}")
+        self.num_levels = codec.num_levels
+        self.codebook_size = codec.codebook_size
+        self.enroll_stride = enroll_stride
+        self.max_enroll_frames = max(1, math.ceil(max_enroll_seconds * codec.frame_rate / enroll_stride))
+        stft_size = stft_size or 2 ** math.ceil(math.log2(3 * codec.hop))
+
+        def table() -> TokenEmbedding:
+            books = [codec.codebook(k) for k in range(codec.num_levels)] if embedding == "codec" else None
+            return TokenEmbedding(codec.num_levels, codec.codebook_size, width, embedding, books)
+
+        mixture_names, enroll_names = parse_features(mixture_features), parse_features(enroll_features)
+        # Enrolment tokens are clean speech, so they share the target's tables; the mixture's have their own.
+        self.target_embedding = table()
+        self.mixture_input = FrameInput(
+            mixture_names, table() if "tokens" in mixture_names else None, codec, width, stft_size
+        )
+        self.enroll_input = FrameInput(
+            enroll_names, self.target_embedding if "tokens" in enroll_names else None, codec, width, stft_size
+        )
+        self.mixture_encoder = Transformer(width, mixture_layers, heads, dropout, conv_kernel)
+        self.mixture_project = nn.Linear(width, width, bias=False)
+        self.backbone = Transformer(width, layers, heads, dropout, conv_kernel)
+        self.target_segment = nn.Parameter(torch.randn(width) * 0.02)
+        self.enroll_segment = nn.Parameter(torch.randn(width) * 0.02)
+        self.null_enroll = nn.Parameter(torch.randn(width) * 0.02)
+        self.null_mixture = nn.Parameter(torch.randn(width) * 0.02)
+        # Zero heads: training starts from the uniform distribution, a cross-entropy of exactly ln C.
+        self.heads = nn.Parameter(torch.zeros(codec.num_levels, codec.codebook_size, width))
+        self.latent_head = nn.Linear(width, codec.latent_dim) if latent_head else None
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=1.0 / math.sqrt(module.in_features))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def encode_conditions(
+        self,
+        mixture: Signal,
+        enroll: Signal,
+        drop_enroll: Tensor | None = None,
+        drop_mixture: Tensor | None = None,
+    ) -> Conditions:
+        """Encode the mixture and cache the enrolment; see :class:`AbsMaskedExtractor`."""
+        encoded = self.mixture_project(self.mixture_encoder(self.mixture_input(mixture), mixture.valid))
+        if drop_mixture is not None:
+            encoded = torch.where(drop_mixture[:, None, None], self.null_mixture.to(encoded.dtype), encoded)
+        frames, valid = _average(self.enroll_input(enroll), enroll.valid, self.enroll_stride)
+        frames, valid = frames[:, : self.max_enroll_frames], valid[:, : self.max_enroll_frames]
+        if drop_enroll is not None:
+            first = torch.arange(valid.shape[1], device=valid.device) == 0
+            frames = torch.where(drop_enroll[:, None, None], self.null_enroll.to(frames.dtype), frames)
+            valid = torch.where(drop_enroll[:, None], first, valid)
+        cache = self.backbone.prefix(frames + self.enroll_segment.to(frames.dtype), valid)
+        return Conditions(encoded, mixture.valid, cache)
+
+    def forward(self, codes: Tensor, conditions: Conditions) -> Tensor:
+        """Return hidden states ``[B, T, d]``; see :class:`AbsMaskedExtractor`."""
+        frames = self.target_embedding(codes, conditions.valid) + conditions.mixture + self.target_segment
+        return self.backbone(frames, conditions.valid, conditions.cache, offset=self.max_enroll_frames)
+
+    def logits(self, hidden: Tensor, level: int) -> Tensor:
+        """Map hidden states ``[..., d]`` to the logits ``[..., C]`` of ``level``."""
+        return nn.functional.linear(hidden, self.heads[level])
+
+    def predict_latents(self, hidden: Tensor) -> Tensor | None:
+        """Map hidden states ``[B, T, d]`` to latents ``[B, D, T]``, or None without a latent head."""
+        return None if self.latent_head is None else self.latent_head(hidden).transpose(1, 2)
+
+
+def _average(frames: Tensor, valid: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Average every ``stride`` frames of ``[B, T, d]`` over the valid ones; return also which results are valid."""
+    if stride == 1:
+        return frames, valid
+    missing = -frames.shape[1] % stride
+    frames = nn.functional.pad(frames, (0, 0, 0, missing)).unflatten(1, (-1, stride))
+    present = nn.functional.pad(valid, (0, missing)).unflatten(1, (-1, stride))
+    count = present.sum(dim=2)
+    # Frames on padding are zero already.
+    return frames.sum(dim=2) / count.clamp_min(1)[..., None].to(frames.dtype), count > 0

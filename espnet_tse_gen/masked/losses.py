@@ -1,0 +1,93 @@
+"""Cross-entropy over hidden tokens, its normalisations, and the accuracies that the training log shows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from espnet_tse_gen.errors import unknown_name
+
+NORMALISATIONS = ("pooled", "per_sample", "elbo")
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Per-token results at the counted positions of one level.
+
+    Attributes:
+        level: The codec level.
+        rows: ``[N]``, the batch row of each token.
+        cross_entropy: ``[N]``, in nats, float32.
+        top1: ``[N]`` bool, whether the most probable token is right.
+        top10: ``[N]`` bool, whether the right token is among the ten most probable.
+    """
+
+    level: int
+    rows: Tensor
+    cross_entropy: Tensor
+    top1: Tensor
+    top10: Tensor
+
+
+def score_level(logits: Tensor, targets: Tensor, rows: Tensor, level: int, smoothing: float = 0.0) -> TokenScores:
+    """Score ``logits [N, C]`` of one level against ``targets [N]`` in float32."""
+    logits = logits.float()
+    cross_entropy = F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+    with torch.no_grad():
+        right = logits.gather(1, targets[:, None])
+        # Ties go to the lower id, as in argmax; without that, uniform logits would count as right.
+        earlier = torch.arange(logits.shape[1], device=logits.device) < targets[:, None]
+        better = ((logits > right) | ((logits == right) & earlier)).sum(dim=1)
+    return TokenScores(level, rows, cross_entropy, better == 0, better < 10)
+
+
+def masked_cross_entropy(
+    scores: list[TokenScores], ratio: Tensor, normalisation: str = "pooled"
+) -> tuple[Tensor, Tensor]:
+    """Reduce the scores of all levels to one loss.
+
+    ``pooled``: sum over counted tokens of the whole batch, divided by their number. ``per_sample``: mean per item, then mean over
+    items. ``elbo``: every token weighted by (pi/2) tan(pi r/2), the masked-diffusion bound under the cosine schedule (Sahoo et
+    al. 2024), capped at 10.
+
+    Returns:
+        ``(loss, weight)``: a scalar, and what it weighs when averaged with other batches.
+
+    Raises:
+        UserError: For an unknown normalisation.
+    """
+    if normalisation not in NORMALISATIONS:
+        raise unknown_name("loss normalisation", normalisation, NORMALISATIONS)
+    values = torch.cat([score.cross_entropy for score in scores])
+    rows = torch.cat([score.rows for score in scores])
+    count = torch.tensor(float(values.numel()), device=values.device)
+    if normalisation == "pooled":
+        return values.sum() / count, count
+    if normalisation == "per_sample":
+        batch = ratio.shape[0]
+        total = values.new_zeros(batch).index_add(0, rows, values)
+        number = values.new_zeros(batch).index_add(0, rows, torch.ones_like(values))
+        present = number > 0
+        return (total[present] / number[present]).mean(), present.sum().float()
+    # The ratio is m = cos(pi r / 2), so pi r / 2 = acos(m).
+    weight = ((math.pi / 2) * torch.tan(torch.acos(ratio.clamp(0.0, 1.0)))).clamp(0.0, 10.0).to(values.device)
+    return (values * weight[rows]).sum() / count, count
+
+
+def level_statistics(scores: list[TokenScores], num_levels: int) -> dict[str, Tensor]:
+    """Return mean cross-entropy, top-1 and top-10 accuracy per level (from 1), NaN where nothing was counted."""
+    device = scores[0].cross_entropy.device if scores else None
+    nothing = torch.tensor(float("nan"), device=device)
+    statistics: dict[str, Tensor] = {}
+    by_level = {score.level: score for score in scores if score.rows.numel()}
+    for level in range(num_levels):
+        score = by_level.get(level)
+        name = f"level{level + 1}"
+        statistics[f"ce_{name}"] = score.cross_entropy.detach().mean() if score else nothing
+        statistics[f"acc_{name}"] = score.top1.float().mean() if score else nothing
+        statistics[f"acc10_{name}"] = score.top10.float().mean() if score else nothing
+    return statistics

@@ -1,0 +1,198 @@
+"""Bidirectional transformer with rotary positions, QK-norm and SwiGLU, whose prefix can be cached exactly.
+
+The enrolment is a prefix that attends only to itself, while the target attends to the prefix and to itself. Under that
+asymmetric mask the prefix's keys and values do not depend on the target, so they are computed once (:meth:`Transformer.prefix`)
+and reused in every decoding pass without any approximation.
+
+    stack = Transformer(width=256, layers=6, heads=4)
+    cache = stack.prefix(enroll, enroll_valid)               # enroll [B, Te, d]
+    hidden = stack(target, target_valid, cache=cache)        # target [B, T, d] -> [B, T, d]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class PrefixCache:
+    """Keys and values of a prefix in every layer.
+
+    Attributes:
+        keys: One ``[B, H, Te, d/H]`` per layer, rotated to their positions.
+        values: The same shape.
+        valid: ``[B, Te]`` bool; False where the prefix is padding.
+    """
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    valid: Tensor
+
+    def rows(self, index: Tensor) -> PrefixCache:
+        """Return the cache of the batch rows in ``index``."""
+        return PrefixCache(tuple(k[index] for k in self.keys), tuple(v[index] for v in self.values), self.valid[index])
+
+
+def rotary_tables(positions: Tensor, width: int, base: float = 10000.0) -> tuple[Tensor, Tensor]:
+    """Return cosine and sine ``[L, width]`` of rotary embedding (Su et al. 2021, section 3.2) at integer ``positions [L]``."""
+    inverse = base ** (-torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width)
+    angles = positions.to(torch.float32)[:, None] * inverse
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return x * cosine.to(x.dtype) + torch.cat([-second, first], dim=-1) * sine.to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with normalised queries and keys and an optional cached prefix."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.project_in = nn.Linear(width, 3 * width, bias=False)
+        self.project_out = nn.Linear(width, width, bias=False)
+        self.query_norm = nn.RMSNorm(width // heads, eps=1e-6)
+        self.key_norm = nn.RMSNorm(width // heads, eps=1e-6)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        prefix: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Attend from ``x [B, T, d]`` to the prefix and to ``x``; return the result and the keys and values of ``x``."""
+        batch, length, width = x.shape
+        query, key, value = self.project_in(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        query = _rotate(self.query_norm(query), *rotary)
+        key = _rotate(self.key_norm(key), *rotary)
+        own = (key, value)
+        if prefix is not None:
+            key = torch.cat([prefix[0], key], dim=2)
+            value = torch.cat([prefix[1], value], dim=2)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        return self.project_out(mixed.transpose(1, 2).reshape(batch, length, width)), own
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward layer (Shazeer 2020): ``W3(silu(W1 x) * W2 x)`` with hidden width 8d/3 rounded up to 64."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        hidden = 64 * ((8 * width // 3 + 63) // 64)
+        self.gate_and_up = nn.Linear(width, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[..., d]`` to ``[..., d]``."""
+        gate, up = self.gate_and_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+class FrameConvolution(nn.Module):
+    """Depthwise convolution over frames with a gate, which makes a block Conformer-like; blind to padding."""
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__()
+        self.expand = nn.Linear(width, 2 * width, bias=False)
+        self.depthwise = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
+        self.project = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """Map ``x [B, T, d]`` to the same shape; frames where ``valid [B, T]`` is False count as zeros."""
+        x = F.glu(self.expand(x), dim=-1) * valid[..., None].to(x.dtype)
+        x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
+        return self.project(F.silu(x))
+
+
+class Block(nn.Module):
+    """Pre-norm block: attention, optional depthwise convolution, SwiGLU."""
+
+    def __init__(self, width: int, heads: int, dropout: float, conv_kernel: int) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(width, eps=1e-6)
+        self.attention = Attention(width, heads, dropout)
+        self.conv_norm = nn.RMSNorm(width, eps=1e-6) if conv_kernel else None
+        self.conv = FrameConvolution(width, conv_kernel) if conv_kernel else None
+        self.feed_forward_norm = nn.RMSNorm(width, eps=1e-6)
+        self.feed_forward = SwiGLU(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        valid: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        prefix: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return the block's output ``[B, T, d]`` and its keys and values."""
+        attended, own = self.attention(self.attention_norm(x), rotary, mask, prefix)
+        x = x + self.dropout(attended)
+        if self.conv is not None and self.conv_norm is not None:
+            x = x + self.dropout(self.conv(self.conv_norm(x), valid))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x))), own
+
+
+class Transformer(nn.Module):
+    """A stack of :class:`Block` with a final norm.
+
+    Args:
+        width: Channels d, divisible by ``heads``.
+        layers: Number of blocks.
+        heads: Attention heads.
+        dropout: Dropout rate of attention weights and residual branches.
+        conv_kernel: Odd kernel of the optional depthwise convolution; 0 leaves it out.
+    """
+
+    def __init__(self, width: int, layers: int, heads: int, dropout: float = 0.1, conv_kernel: int = 0) -> None:
+        super().__init__()
+        if width % heads or (width // heads) % 2:
+            raise ValueError(f"width {width} must be an even multiple of heads {heads}")
+        if conv_kernel and conv_kernel % 2 == 0:
+            raise ValueError(f"conv_kernel must be odd or 0, not {conv_kernel}")
+        self.head_width = width // heads
+        self.blocks = nn.ModuleList(Block(width, heads, dropout, conv_kernel) for _ in range(layers))
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+
+    def prefix(self, x: Tensor, valid: Tensor) -> PrefixCache:
+        """Run the prefix ``x [B, Te, d]`` (positions 0..Te-1) over itself and keep its keys and values."""
+        _, keys, values = self._run(x, valid, offset=0, cache=None)
+        return PrefixCache(keys, values, valid)
+
+    def forward(self, x: Tensor, valid: Tensor, cache: PrefixCache | None = None, offset: int = 0) -> Tensor:
+        """Return hidden states ``[B, T, d]``.
+
+        Args:
+            x: ``[B, T, d]``; its first frame stands at position ``offset``.
+            valid: ``[B, T]`` bool, False on padding, which nothing attends to.
+            cache: A prefix that every frame of ``x`` attends to.
+            offset: Position of the first frame; constant, so that coordinates do not depend on the prefix's length.
+        """
+        hidden, _, _ = self._run(x, valid, offset, cache)
+        return self.norm(hidden)
+
+    def _run(
+        self, x: Tensor, valid: Tensor, offset: int, cache: PrefixCache | None
+    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        positions = torch.arange(offset, offset + x.shape[1], device=x.device)
+        rotary = rotary_tables(positions, self.head_width)
+        seen = valid if cache is None else torch.cat([cache.valid, valid], dim=1)
+        # Without padding no mask is needed, and the fused kernels run faster without one.
+        mask = None if bool(seen.all()) else seen[:, None, None, :]
+        keys, values = [], []
+        for number, block in enumerate(self.blocks):
+            prefix = None if cache is None else (cache.keys[number], cache.values[number])
+            x, (key, value) = block(x, valid, rotary, mask, prefix)
+            keys.append(key)
+            values.append(value)
+        return x, tuple(keys), tuple(values)

@@ -1,0 +1,210 @@
+"""The report page as HTML: tables, recordings with their spectrograms, per-item scores and training curves.
+
+Everything is in the page's own folder and works from a file system: no request leaves it. All text from outside (keys,
+names, paths) is escaped here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+from espnet_tse_gen.scoring.clips import Case, Clip, Target
+from espnet_tse_gen.scoring.metrics import BY_COLUMN
+from espnet_tse_gen.scoring.page_style import CSS, SCRIPT
+from espnet_tse_gen.scoring.results import Table, number
+from espnet_tse_gen.scoring.spectrogram import HEIGHT, WIDTH
+from espnet_tse_gen.scoring.table import Row
+
+GENDERS = {"f": "female", "m": "male"}
+GROUP_TITLES = {
+    "different": "Different gender",
+    "female+female": "Female with female",
+    "male+male": "Male with male",
+    "": "Gender not known",
+}
+CLIP_COLUMNS = ("SI_SDR_aligned", "ESTOI", "similarity")
+
+
+@dataclass
+class Curve:
+    """A training curve: path relative to the page, name, and size in pixels."""
+
+    path: str
+    name: str
+    width: int
+    height: int
+
+
+@dataclass
+class SetPage:
+    """What the page shows of one set."""
+
+    name: str
+    tables: list[Table]
+    cases: list[Case]
+    items: Table | None = None
+
+
+@dataclass
+class Page:
+    """All that the page shows."""
+
+    title: str
+    environment: Mapping[str, str]
+    sets: list[SetPage]
+    curves: list[Curve] = field(default_factory=list)
+    legend: list[str] = field(default_factory=list)
+    scores: Mapping[tuple[str, str, str, int], Row] = field(default_factory=dict)
+
+
+def render_page(page: Page) -> str:
+    """Return the whole page as HTML."""
+    sections = [(f"results-{n}", f"Results: {part.name}", _results(part)) for n, part in enumerate(page.sets, 1)]
+    sections += [
+        (f"listen-{n}", f"Recordings: {part.name}", _listen(page, part))
+        for n, part in enumerate(page.sets, 1)
+        if part.cases
+    ]
+    items = "".join(
+        render_table(part.items, f"Scores of every item of {part.name}") for part in page.sets if part.items
+    )
+    if items:
+        link = '<p><a href="scores.csv">scores.csv</a> holds every measure of every item.</p>'
+        fold = f"<details><summary>Show the table</summary>{items}</details>"
+        sections.append(("items", "Scores per item", link + fold))
+    if page.curves:
+        sections.append(("training", "Training", _curves(page.curves)))
+    if page.legend:
+        lines = "".join(f"<li>{escape(line)}</li>" for line in page.legend)
+        sections.append(("reading", "How to read the figures", f"<ul>{lines}</ul>"))
+    links = "".join(f'<li><a href="#{name}">{escape(title)}</a></li>' for name, title, _ in sections)
+    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in page.environment.items())
+    body = "".join(
+        f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{escape(title)}</h2>'
+        f"{content}</section>\n"
+        for name, title, content in sections
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<title>{escape(page.title)}</title>\n<link rel="icon" href="data:,">\n<style>{CSS}</style>\n</head>\n<body>\n'
+        '<a class="skip" href="#main">Skip to the results</a>\n'
+        f"<header><h1>{escape(page.title)}</h1>"
+        '<p class="soft">Target speaker extraction: the voice of one person, taken from a mixture by a sample.</p>'
+        f"<details><summary>How this was made</summary><dl>{facts}</dl></details></header>\n"
+        f'<nav aria-label="Sections"><ul>{links}</ul></nav>\n<main id="main">{body}</main>\n'
+        f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
+    )
+
+
+def render_table(table: Table, name: str) -> str:
+    """Render ``table`` as HTML in a region that scrolls by keyboard; ``name`` says what it is to a screen reader."""
+    head = "".join(
+        f'<th scope="col"{_label(position < table.labels)}>{escape(text)}</th>'
+        for position, text in enumerate(table.headings)
+    )
+    rows = []
+    for row in table.rows:
+        cells = []
+        for position, cell in enumerate(row):
+            detail = f'<span class="detail">{escape(cell.detail)}</span>' if cell.detail else ""
+            content = f"{escape(cell.text)}{detail}"
+            is_label = position < table.labels
+            cells.append(f'<th scope="row" class="label">{content}</th>' if is_label else f"<td>{content}</td>")
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    notes = "".join(f'<p class="soft">{escape(note)}</p>' for note in table.notes)
+    return (
+        f'<div class="scroll" role="region" aria-label="{escape(name)}" tabindex="0"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{notes}"
+    )
+
+
+def short_scores(row: Row | None) -> str:
+    """The few figures that stand beside a recording, as one line; "" without scores."""
+    if row is None:
+        return ""
+    parts = []
+    for column in CLIP_COLUMNS:
+        if column in row.metrics:
+            metric = BY_COLUMN[column]
+            label = "SI-SDR" if column == "SI_SDR_aligned" else metric.label
+            decimals = number(metric, row.metrics[column])
+            parts.append(f"{label} {decimals}{' ' + metric.unit if metric.unit else ''}")
+    return " · ".join(parts)
+
+
+def _label(is_label: bool) -> str:
+    return ' class="label"' if is_label else ""
+
+
+def _results(part: SetPage) -> str:
+    if not part.tables:
+        return "<p>There are no scores of this set.</p>"
+    first, *others = part.tables
+    content = render_table(first, f"{first.title}, {part.name}")
+    for table in others:
+        inside = render_table(table, f"{table.title}, {part.name}")
+        content += f"<details><summary>{escape(table.title)}</summary>{inside}</details>"
+    return content
+
+
+def _listen(page: Page, part: SetPage) -> str:
+    rate = part.cases[0].sample_rate / 2000.0
+    content = (
+        f"<p>Spectrograms show 0 to {rate:g} kHz from bottom to top over the whole recording. Those of a mixture share "
+        "one colour scale (70 dB below the mixture's peak is black); the enrolment has its own.</p>"
+    )
+    group = None
+    for case in part.cases:
+        if case.group != group:
+            group = case.group
+            content += f"<h3>{escape(GROUP_TITLES.get(group, group))}</h3>"
+        content += _case(page, part.name, case)
+    return content
+
+
+def _case(page: Page, set_name: str, case: Case) -> str:
+    content = f'<article class="case"><h4>{escape(case.key)}</h4>'
+    content += f'<div class="clips">{_clip(case.mixture, case.key, "")}</div>'
+    for target in case.targets:
+        about = [text for text in (target.speaker, GENDERS.get(target.gender, "")) if text]
+        title = f"Target: speaker {target.number}" + (f" ({', '.join(about)})" if about else "")
+        unprocessed = short_scores(page.scores.get(("mixture", set_name, case.key, target.number)))
+        content += f"<h5>{escape(title)}</h5>"
+        if unprocessed:
+            content += f'<p class="soft">Mixture: {escape(unprocessed)}</p>'
+        content += f'<div class="clips">{_target(page, set_name, case, target)}</div>'
+    return content + "</article>"
+
+
+def _target(page: Page, set_name: str, case: Case, target: Target) -> str:
+    clips = ""
+    for clip in target.clips:
+        row = page.scores.get((clip.system, set_name, case.key, target.number)) if clip.system else None
+        clips += _clip(clip, f"{case.key}, speaker {target.number}", short_scores(row))
+    return clips
+
+
+def _clip(clip: Clip, where: str, scores: str) -> str:
+    name = f"{clip.label}, {where}"
+    detail = escape(scores) or f"{clip.seconds:.1f} s"
+    return (
+        f'<figure><img src="{escape(clip.image)}" width="{WIDTH}" height="{HEIGHT}" loading="lazy" decoding="async" '
+        f'alt="Spectrogram: {escape(name)}, {clip.seconds:.1f} s">'
+        f'<audio controls preload="metadata" src="{escape(clip.audio)}" aria-label="{escape(name)}"></audio>'
+        f'<figcaption>{escape(clip.label)}<span class="soft">{detail}</span></figcaption>'
+        "</figure>"
+    )
+
+
+def _curves(curves: Sequence[Curve]) -> str:
+    def figure(curve: Curve) -> str:
+        return (
+            f'<figure><img src="{escape(curve.path)}" width="{curve.width}" height="{curve.height}" loading="lazy" '
+            f'alt="Training curve: {escape(curve.name)} by epoch">'
+            f"<figcaption>{escape(curve.name)}</figcaption></figure>"
+        )
+
+    return f'<div class="curves">{"".join(figure(curve) for curve in curves)}</div>'

@@ -1,0 +1,67 @@
+"""Style and the few lines of script of the report page, kept inside the page so that its folder needs nothing else."""
+
+from __future__ import annotations
+
+CSS = """
+:root { color-scheme: light dark; --ink: #1c2024; --soft: #5c6570; --line: #d5dae0; --card: #f5f7f9; --page: #ffffff;
+  --accent: #0b62a8; --head: #e9edf1; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --soft: #a3adb8; --line: #3a424b; --card: #1e2328;
+  --page: #14181b; --accent: #7cbcf5; --head: #262c32; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 80rem; padding: 1rem clamp(0.75rem, 3vw, 2rem) 3rem; background: var(--page);
+  color: var(--ink); font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0.5rem 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.35rem; margin: 2.5rem 0 0.5rem; border-bottom: 1px solid var(--line); padding-bottom: 0.25rem; }
+h3 { font-size: 1.1rem; margin: 1.5rem 0 0.5rem; }
+h4 { font-size: 0.95rem; margin: 0 0 0.5rem; overflow-wrap: anywhere; }
+h5 { font-size: 0.95rem; margin: 1rem 0 0.4rem; font-weight: 600; }
+p { margin: 0.4rem 0; max-width: 60rem; }
+a { color: var(--accent); }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+.soft, .detail { color: var(--soft); font-size: 0.85rem; }
+.skip { position: absolute; left: -999rem; }
+.skip:focus { left: 1rem; top: 0.5rem; background: var(--page); padding: 0.5rem; }
+nav ul { display: flex; flex-wrap: wrap; gap: 0.25rem 1.25rem; padding: 0; margin: 0.75rem 0; list-style: none; }
+nav a { display: inline-block; padding: 0.35rem 0; }
+.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
+table { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.4rem 0.6rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
+tbody tr:last-child > * { border-bottom: 0; }
+thead th { background: var(--head); vertical-align: bottom; font-weight: 600; }
+th.label, td.label { text-align: left; }
+tbody th { font-weight: 600; }
+td, tbody th { white-space: nowrap; }
+td .detail { display: block; font-size: 0.75rem; }
+td.key { font-family: ui-monospace, monospace; font-size: 0.8rem; }
+.case { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 0.9rem;
+  margin: 0 0 1.25rem; }
+.case h4 { font-family: ui-monospace, monospace; font-weight: 600; }
+.clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(13.5rem, 1fr)); gap: 0.9rem; }
+figure { margin: 0; min-width: 0; }
+figcaption { font-size: 0.9rem; font-weight: 600; overflow-wrap: anywhere; }
+figcaption .soft { font-weight: 400; display: block; min-height: 1.3em; }
+img { display: block; max-width: 100%; }
+.clips img { width: 100%; height: auto; aspect-ratio: 5 / 2; border-radius: 4px 4px 0 0; }
+.clips audio { display: block; width: 100%; height: 2.5rem; margin-top: 0.25rem; }
+.curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
+.curves img { height: auto; background: #ffffff; border-radius: 6px; }
+details { margin: 0.75rem 0; }
+summary { cursor: pointer; padding: 0.35rem 0; font-weight: 600; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.15rem 1rem; margin: 0.5rem 0; font-size: 0.85rem; }
+dt { color: var(--soft); }
+dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 34rem) {
+  .clips { grid-template-columns: 1fr; }
+  dl { grid-template-columns: 1fr; }
+  dd { margin-bottom: 0.4rem; }
+  .case { padding: 0.7rem; }
+}
+@media print { audio, nav { display: none; } .case { break-inside: avoid; } }
+"""
+
+# Starting one recording stops the others; the page works without it.
+SCRIPT = """
+document.addEventListener("play", function (event) {
+  document.querySelectorAll("audio").forEach(function (audio) { if (audio !== event.target) { audio.pause(); } });
+}, true);
+"""

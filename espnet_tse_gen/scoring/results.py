@@ -1,0 +1,224 @@
+"""Result tables from the rows of ``scores.csv``: per set, by gender pair and by input SIR, for Markdown and the page.
+
+A table is built once, as headings and cells, and rendered by whoever needs it, so that ``RESULTS.md`` and the report
+page cannot differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from espnet_tse_gen.errors import unknown_name
+from espnet_tse_gen.scoring.metrics import BREAKDOWN_COLUMNS, BY_COLUMN, MAIN_COLUMNS, Metric
+from espnet_tse_gen.scoring.stats import Interval, bootstrap_means
+from espnet_tse_gen.scoring.table import Row, columns_present
+
+SIR_BINS: tuple[tuple[str, float, float], ...] = (
+    ("below -5 dB", -math.inf, -5.0),
+    ("-5 to 0 dB", -5.0, 0.0),
+    ("0 to 5 dB", 0.0, 5.0),
+    ("5 dB and above", 5.0, math.inf),
+)
+NO_VALUE = "n/a"
+GENDER_PAIRS = ("different", "female+female", "male+male")
+
+
+@dataclass
+class Cell:
+    """One cell: the figure, and its interval or remark in smaller print."""
+
+    text: str
+    detail: str = ""
+
+
+@dataclass
+class Table:
+    """Headings and rows of cells; the first ``labels`` columns name the row, the others hold figures."""
+
+    title: str
+    headings: list[str]
+    rows: list[list[Cell]] = field(default_factory=list)
+    labels: int = 1
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Bootstrap:
+    """How intervals are computed."""
+
+    resamples: int = 1000
+    seed: int = 0
+
+
+def order_systems(rows: Sequence[Row], wanted: Sequence[str] = ()) -> list[str]:
+    """Return the names of all systems in ``rows``: those in ``wanted`` first, in that order, the others as they occur.
+
+    Raises:
+        UserError: If a wanted system has no rows.
+    """
+    found = list(dict.fromkeys(row.system for row in rows))
+    for name in wanted:
+        if name not in found:
+            raise unknown_name("system", name, found)
+    return [*dict.fromkeys(wanted), *(name for name in found if name not in wanted)]
+
+
+def order_sets(rows: Sequence[Row], wanted: Sequence[str] = ()) -> list[str]:
+    """Return the names of the sets to report: ``wanted``, or all in the order of the file.
+
+    Raises:
+        UserError: If a wanted set has no rows.
+    """
+    found = list(dict.fromkeys(row.set for row in rows))
+    for name in wanted:
+        if name not in found:
+            raise unknown_name("set", name, found)
+    return list(dict.fromkeys(wanted)) or found
+
+
+def intervals(rows: Sequence[Row], columns: Sequence[str], bootstrap: Bootstrap) -> list[Interval]:
+    """Means of ``columns`` over ``rows`` with intervals over mixtures."""
+    values = np.array([[row.metrics.get(column, math.nan) for column in columns] for row in rows], dtype=np.float64)
+    values = values.reshape(len(rows), len(columns))
+    return bootstrap_means(values, [row.key for row in rows], bootstrap.resamples, bootstrap.seed)
+
+
+def main_table(rows: Sequence[Row], systems: Sequence[str], bootstrap: Bootstrap) -> Table:
+    """All measures of every system on the rows of one set."""
+    columns = columns_present(rows, MAIN_COLUMNS)
+    table = Table("All items", ["system", "items", *(BY_COLUMN[column].heading for column in columns)])
+    conditions = {}
+    for system in systems:
+        part = [row for row in rows if row.system == system]
+        if not part:
+            continue
+        cells = figure_cells(part, columns, bootstrap)
+        table.rows.append([Cell(system), Cell(str(len(part)), _mixtures(part)), *cells])
+        note = next((row.note for row in part if row.note), "")
+        if note:
+            conditions[system] = note
+    table.notes += [f"RTF of {system}: {note}." for system, note in conditions.items()]
+    table.notes += _uneven(rows, systems)
+    return table
+
+
+def breakdown_tables(rows: Sequence[Row], systems: Sequence[str], bootstrap: Bootstrap) -> list[Table]:
+    """The tables by gender pair and by input SIR of one set; a table is left out where its facts are unknown."""
+    columns = columns_present(rows, ("SI_SDR", *BREAKDOWN_COLUMNS))
+    if "SI_SDR_aligned" in columns:
+        columns.remove("SI_SDR")
+    pairs = [*GENDER_PAIRS, *sorted({row.gender_pair for row in rows} - {*GENDER_PAIRS, ""})]
+    by_gender = {name: [row for row in rows if row.gender_pair == name] for name in pairs}
+    by_sir = {name: [row for row in rows if low <= row.input_sir < high] for name, low, high in SIR_BINS}
+    tables = []
+    for title, heading, groups in (("By gender pair", "pair", by_gender), ("By input SIR", "input SIR", by_sir)):
+        table = Table(title, [heading, "system", "items", *(BY_COLUMN[c].heading for c in columns)], labels=2)
+        for name, group in groups.items():
+            for system in systems:
+                part = [row for row in group if row.system == system]
+                if part:
+                    cells = figure_cells(part, columns, bootstrap)
+                    table.rows.append([Cell(name), Cell(system), Cell(str(len(part))), *cells])
+        if table.rows:
+            tables.append(table)
+    return tables
+
+
+def figure_cells(rows: Sequence[Row], columns: Sequence[str], bootstrap: Bootstrap) -> list[Cell]:
+    """Mean and interval of each column as cells."""
+    cells = []
+    for column, interval in zip(columns, intervals(rows, columns, bootstrap), strict=True):
+        cells.append(format_interval(BY_COLUMN[column], interval, len(rows)))
+    return cells
+
+
+def format_interval(metric: Metric, interval: Interval, items: int) -> Cell:
+    """Show a mean with its interval, and the number of values where some of ``items`` have none."""
+    if not interval.count:
+        return Cell(NO_VALUE)
+    detail = ""
+    low, high = number(metric, interval.low), number(metric, interval.high)
+    if low != high:
+        detail = f"[{low}, {high}]"
+    if interval.count < items:
+        detail = f"{detail} n={interval.count}".strip()
+    return Cell(number(metric, interval.mean), detail)
+
+
+def number(metric: Metric, value: float) -> str:
+    """Show ``value`` in the metric's unit and precision, without a negative zero."""
+    return f"{round(value * metric.scale, metric.decimals) + 0.0:.{metric.decimals}f}"
+
+
+def legend(columns: Sequence[str]) -> list[str]:
+    """One line per measure: what it means."""
+    return [f"{BY_COLUMN[column].label}: {BY_COLUMN[column].meaning}." for column in columns]
+
+
+def render_markdown(table: Table, level: int = 3) -> str:
+    """Render ``table`` with its title and notes as Markdown."""
+    lines = [f"{'#' * level} {table.title}", ""]
+    lines.append("| " + " | ".join(_escape(heading) for heading in table.headings) + " |")
+    lines.append("|" + "|".join([" --- "] * table.labels + [" ---: "] * (len(table.headings) - table.labels)) + "|")
+    for row in table.rows:
+        lines.append("| " + " | ".join(_escape(f"{cell.text} {cell.detail}".strip()) for cell in row) + " |")
+    lines.append("")
+    lines += [f"{note}  " for note in table.notes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def render_results(
+    title: str,
+    rows: Sequence[Row],
+    *,
+    sets: Sequence[str],
+    systems: Sequence[str],
+    environment: Mapping[str, str],
+    bootstrap: Bootstrap,
+    checks: Sequence[Table] = (),
+) -> str:
+    """Compose the whole of ``RESULTS.md``."""
+    parts = [f"# Results: {title}\n", "\n".join(f"- {name}: {text}" for name, text in environment.items()) + "\n"]
+    mentioned: list[str] = []
+    for name in sets:
+        part = [row for row in rows if row.set == name]
+        mixtures = len({row.key for row in part})
+        parts.append(f"## Set {name}: {mixtures} mixtures\n")
+        parts.append(render_markdown(main_table(part, systems, bootstrap)))
+        parts += [render_markdown(table) for table in breakdown_tables(part, systems, bootstrap)]
+        mentioned += [column for column in columns_present(part, MAIN_COLUMNS) if column not in mentioned]
+    if checks:
+        parts.append("## Against published figures\n")
+        parts += [render_markdown(table) for table in checks]
+    parts.append("## How to read the tables\n")
+    parts.append(
+        f"Each figure is the mean over items (one item: one target in one mixture) with its 95 % bootstrap interval, "
+        f"drawn over mixtures ({bootstrap.resamples} resamples, seed {bootstrap.seed}). Outputs are never permuted "
+        "between speakers. Digital silence is scored as noise of -100 dBFS; `n=` says on how many items a measure is "
+        "defined where it is not on all.\n"
+    )
+    parts.append("\n".join(f"- {line}" for line in legend(mentioned)) + "\n")
+    return "\n".join(parts)
+
+
+def _mixtures(rows: Sequence[Row]) -> str:
+    """Say how many mixtures the items come from where they are not all targets of theirs."""
+    targets = len({row.speaker_index for row in rows})
+    return "speaker 1 only" if targets == 1 and all(row.speaker_index == 1 for row in rows) else ""
+
+
+def _uneven(rows: Sequence[Row], systems: Sequence[str]) -> list[str]:
+    """Warn where systems were scored on different items: their means cannot be compared."""
+    items = {system: {(row.key, row.speaker_index) for row in rows if row.system == system} for system in systems}
+    found = {name: keys for name, keys in items.items() if keys}
+    if len({frozenset(keys) for keys in found.values()}) <= 1:
+        return []
+    return ["The systems were scored on different items; compare their rows with care."]
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

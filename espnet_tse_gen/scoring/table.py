@@ -1,0 +1,163 @@
+"""``scores.csv``: one row per item (system, set, mixture, target speaker), from which every table is made.
+
+The file holds many systems. Scoring one of them again replaces the rows of that system and set and leaves all others; a
+lock keeps two scorings at the same time from losing each other's rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.fileio import atomic_write
+from espnet_tse_gen.scoring.metrics import BY_COLUMN, METRICS
+
+ID_COLUMNS = ("system", "set", "key", "speaker_index", "target", "gender_pair", "input_sir")
+NOTE_COLUMN = "RTF_condition"
+
+
+@dataclass
+class Row:
+    """Scores of one output.
+
+    Attributes:
+        system: What made the output.
+        set: Name of the test set.
+        key: Mixture id.
+        speaker_index: Which speaker of the mixture is the target, from 1.
+        target: Speaker id of the target, or "".
+        gender_pair: See :func:`espnet_tse_gen.scoring.items.gender_pair`.
+        input_sir: Target relative to interferers in dB, or NaN.
+        metrics: Column -> value; a measure without a value is absent.
+        note: Under which conditions the real-time factor was measured, or "".
+    """
+
+    system: str
+    set: str
+    key: str
+    speaker_index: int
+    target: str = ""
+    gender_pair: str = ""
+    input_sir: float = math.nan
+    metrics: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+def read_scores(path: str | Path) -> list[Row]:
+    """Read ``scores.csv``.
+
+    Raises:
+        UserError: If the file is missing, is no score table, or holds a value that is no number.
+    """
+    path = Path(path)
+    rows = []
+    try:
+        with open(path, encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream)
+            missing = [name for name in ID_COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise UserError(
+                    f"{path}: is not a score table: column '{missing[0]}' is missing; make it with bin/score.py"
+                )
+            for cells in reader:
+                rows.append(_parse(cells))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run scoring first") from None
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read as a score table ({error})") from None
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"{path}: holds a value that is not a number ({error}); remove the file and score again"
+        ) from None
+    return rows
+
+
+def replace_rows(path: str | Path, rows: Sequence[Row]) -> None:
+    """Put ``rows`` into the score table at ``path``, in place of all rows of the same system and set.
+
+    Systems keep the order in which they were first scored.
+
+    Raises:
+        UserError: If the file cannot be read or written.
+    """
+    path = Path(path)
+    with _locked(path):
+        old = read_scores(path) if path.exists() else []
+        replaced = {(row.system, row.set) for row in rows}
+        order: dict[tuple[str, str], int] = {}
+        for row in [*old, *rows]:
+            order.setdefault((row.set, row.system), len(order))
+        kept = [row for row in old if (row.system, row.set) not in replaced]
+        merged = sorted([*kept, *rows], key=lambda row: (order[row.set, row.system], row.key, row.speaker_index))
+        _write(path, merged)
+
+
+def _write(path: Path, rows: Sequence[Row]) -> None:
+    present = {column for row in rows for column in row.metrics}
+    columns = [metric.column for metric in METRICS if metric.column in present]
+    columns += sorted(present - set(columns))
+    with atomic_write(path, newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([*ID_COLUMNS, *columns, NOTE_COLUMN])
+        for row in rows:
+            ids = [row.system, row.set, row.key, row.speaker_index, row.target, row.gender_pair, _text(row.input_sir)]
+            writer.writerow([*ids, *(_text(row.metrics.get(column, math.nan)) for column in columns), row.note])
+
+
+def _parse(cells: dict[str, str]) -> Row:
+    metrics = {
+        name: float(text) for name, text in cells.items() if name not in ID_COLUMNS and name != NOTE_COLUMN and text
+    }
+    return Row(
+        cells["system"],
+        cells["set"],
+        cells["key"],
+        int(cells["speaker_index"]),
+        cells["target"],
+        cells["gender_pair"],
+        float(cells["input_sir"]) if cells["input_sir"] else math.nan,
+        metrics,
+        cells.get(NOTE_COLUMN) or "",
+    )
+
+
+def _text(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.7g}"
+
+
+def add_derived(rows: Iterable[Row]) -> None:
+    """Add the measures that follow from others: ``failed`` is 1 where the output gains less than 1 dB SI-SDR."""
+    for row in rows:
+        if "SI_SDRi" in row.metrics:
+            row.metrics["failed"] = float(row.metrics["SI_SDRi"] < 1.0)
+
+
+def columns_present(rows: Iterable[Row], wanted: Sequence[str]) -> list[str]:
+    """Return those of ``wanted`` that any row has; aligned SI-SDR is left out where it equals SI-SDR everywhere."""
+    rows = list(rows)
+    found = {column for row in rows for column in row.metrics}
+    columns = [column for column in wanted if column in found and column in BY_COLUMN]
+    if "SI_SDR" in columns and "SI_SDR_aligned" in columns:
+        same = all(row.metrics.get("SI_SDR") == row.metrics.get("SI_SDR_aligned") for row in rows)
+        if same:
+            columns.remove("SI_SDR_aligned")
+    return columns
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an advisory lock beside ``path``; where the file system has none, go on without."""
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f".{path.name}.lock"), "w", encoding="utf-8") as stream:
+        with contextlib.suppress(OSError):
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

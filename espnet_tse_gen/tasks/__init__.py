@@ -1,0 +1,1 @@
+"""ESPnet tasks: class choices by name and their wiring, nothing else."""

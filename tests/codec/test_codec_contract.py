@@ -1,0 +1,262 @@
+"""What every codec family promises, checked alike for all of them on real architectures with small random weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.codec.delay import lag, measure_delay, probe_signals
+from espnet_tse_gen.codec.registry import build_codec, load_codec, save_codec
+from espnet_tse_gen.errors import UserError
+
+FAMILIES = ("mel", "mel_residual", "mel_8k", "encodec")
+FEW = settings(max_examples=8, deadline=None, derandomize=True)
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return 0.05 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def make(family: str) -> AbsCodec:
+    if family == "encodec":
+        torch.manual_seed(0)
+        codec = build_codec("encodec", {"bandwidth": 1.5})
+        for layer in codec.model.quantizer.vq.layers:
+            layer._codebook.embed.normal_(generator=torch.Generator().manual_seed(1)).mul_(0.05)
+        return codec
+    confs = {
+        "mel": {"num_mels": 40, "num_levels": 4, "codebook_size": 16},
+        "mel_residual": {"num_mels": 40, "num_levels": 3, "codebook_size": 16, "split": "residual"},
+        "mel_8k": {"sample_rate": 8000, "hop": 160, "n_fft": 512, "num_mels": 30, "num_levels": 2, "codebook_size": 8},
+    }
+    codec = build_codec("mel", confs[family])
+    codec.fit([noise(4000, seed=seed) * (1 + seed) for seed in range(3)], iterations=3)
+    return codec
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def codec(request: pytest.FixtureRequest) -> AbsCodec:
+    return make(request.param)
+
+
+@FEW
+@given(samples=st.one_of(st.integers(1, 3), st.integers(300, 330), st.integers(1, 4000)))
+def test_lengths(codec: AbsCodec, samples: int) -> None:
+    encoded = codec.encode(noise(1, samples))
+    frames = -(-samples // codec.hop)
+    assert codec.num_frames(samples) == frames
+    assert encoded.codes.shape == (1, codec.num_levels, frames) and encoded.codes.dtype == torch.int64
+    assert encoded.latents.shape == (1, codec.latent_dim, frames)
+    assert encoded.lengths.tolist() == [frames]
+    assert int(encoded.codes.min()) >= 0 and int(encoded.codes.max()) < codec.codebook_size
+    assert codec.decode(encoded.codes).shape == (1, frames * codec.hop)
+
+
+@FEW
+@given(sizes=st.lists(st.integers(1, 2500), min_size=2, max_size=3), extra=st.integers(0, 700))
+def test_batch_equals_single_whatever_the_padding_holds(codec: AbsCodec, sizes: list[int], extra: int) -> None:
+    wav = torch.full((len(sizes), max(sizes) + extra), 9.0)
+    for row, size in enumerate(sizes):
+        wav[row, :size] = noise(size, seed=row)
+    batch = codec.encode(wav, torch.tensor(sizes))
+    decoded = codec.decode(batch.codes, batch.lengths)
+    for row, size in enumerate(sizes):
+        single = codec.encode(noise(size, seed=row).unsqueeze(0))
+        frames = int(single.lengths[0])
+        assert int(batch.lengths[row]) == frames
+        assert torch.equal(batch.codes[row, :, :frames], single.codes[0])
+        assert torch.equal(batch.latents[row, :, :frames], single.latents[0])
+        assert not batch.codes[row, :, frames:].any() and not batch.latents[row, :, frames:].any()
+        assert torch.equal(decoded[row, : frames * codec.hop], codec.decode(single.codes)[0])
+        assert not decoded[row, frames * codec.hop :].any()
+
+
+def test_padding_changes_nothing_away_from_it(codec: AbsCodec) -> None:
+    samples = 20 * codec.hop
+    wav = noise(1, samples)
+    padded = torch.nn.functional.pad(wav, (0, 10 * codec.hop))
+    away = 16
+    assert torch.equal(codec.encode(wav).codes[..., :away], codec.encode(padded).codes[..., :away])
+
+
+def test_latents_are_the_sum_of_codebook_vectors(codec: AbsCodec) -> None:
+    codes = codec.encode(noise(2, 3000)).codes
+    want = sum(codec.codebook(level)[codes[:, level]] for level in range(codec.num_levels)).transpose(1, 2)
+    torch.testing.assert_close(codec.latents_of(codes), want)
+    assert torch.equal(codec.decode(codes), codec.decode_latents(codec.latents_of(codes)))
+    for level in range(codec.num_levels):
+        assert codec.codebook(level).shape == (codec.codebook_sizes[level], codec.latent_dim)
+
+
+def test_codes_are_the_nearest_entries(codec: AbsCodec) -> None:
+    """At level 1 no other entry is nearer to the latents, on the bands that the level describes."""
+    encoded = codec.encode(noise(1, 3000))
+    first = codec.codebook(0)
+    used = first.abs().sum(dim=0) > 0
+    distances = torch.cdist(encoded.latents[0].T[:, used].double(), first[:, used].double())
+    chosen = distances.gather(1, encoded.codes[0, 0].unsqueeze(1)).squeeze(1)
+    assert torch.all(chosen <= distances.min(dim=1).values + 1e-4)
+
+
+def test_nothing_depends_on_autocast_or_train_mode(codec: AbsCodec) -> None:
+    wav = noise(1, 3000)
+    want = codec.encode(wav)
+    codec.train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = codec.encode(wav)
+    assert torch.equal(found.codes, want.codes) and torch.equal(found.latents, want.latents)
+    assert not codec.training and not any(parameter.requires_grad for parameter in codec.parameters())
+    assert not found.latents.requires_grad
+
+
+@pytest.mark.gpu
+def test_gpu_agrees_with_cpu(codec: AbsCodec, tmp_path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    save_codec(codec, tmp_path / "a")
+    wav, on_gpu = noise(2, 8000), load_codec(tmp_path / "a").to("cuda")
+    want, found = codec.encode(wav), on_gpu.encode(wav.cuda())
+    torch.testing.assert_close(found.latents.cpu(), want.latents, atol=1e-3, rtol=1e-3)
+    # Two entries may be equally near to within rounding; a residual level after such a tie differs too.
+    assert (found.codes.cpu() == want.codes).float().mean() > 0.99
+    assert on_gpu.fingerprint() == codec.fingerprint()
+    assert on_gpu.decode(found.codes, mixture=wav if codec.supports_mixture else None).is_cuda
+
+
+def test_two_runs_agree(codec: AbsCodec) -> None:
+    wav = noise(1, 3000)
+    assert torch.equal(codec.encode(wav).codes, codec.encode(wav).codes)
+    codes = codec.encode(wav).codes
+    assert torch.equal(codec.decode(codes), codec.decode(codes))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_bad_samples_are_refused(codec: AbsCodec, value: float) -> None:
+    wav = noise(2, 1000)
+    wav[1, 500] = value
+    with pytest.raises(UserError, match=r"row 1.*NaN or infinite"):
+        codec.encode(wav)
+    codec.encode(wav, torch.tensor([1000, 500]))  # the bad sample is padding now
+
+
+def test_bad_shapes_and_codes_are_refused(codec: AbsCodec) -> None:
+    levels, size = codec.num_levels, codec.codebook_size
+    with pytest.raises(UserError, match="expected waveforms"):
+        codec.encode(noise(100))
+    with pytest.raises(UserError, match="expected waveforms"):
+        codec.encode(torch.zeros(1, 0))
+    for lengths in ([0], [101], [1, 1]):
+        with pytest.raises(UserError, match="lengths"):
+            codec.encode(noise(1, 100), torch.tensor(lengths))
+    with pytest.raises(UserError, match=f"expected codes .B, {levels}, T"):
+        codec.decode(torch.zeros(1, levels + 1, 4, dtype=torch.int64))
+    with pytest.raises(UserError, match="mask token never"):
+        codec.decode(torch.full((1, levels, 4), size))
+    with pytest.raises(UserError, match="codes must be"):
+        codec.decode(torch.full((1, levels, 4), -1))
+    with pytest.raises(UserError, match="integer codes"):
+        codec.decode(torch.zeros(1, levels, 4))
+    with pytest.raises(UserError, match="expected latents"):
+        codec.decode_latents(torch.zeros(1, codec.latent_dim + 1, 4))
+
+
+def test_mixture_is_used_or_refused(codec: AbsCodec) -> None:
+    target, other = noise(1, 4000, seed=1), noise(1, 4000, seed=2)
+    codes = codec.encode(target).codes
+    if not codec.supports_mixture:
+        with pytest.raises(UserError, match="cannot use the mixture"):
+            codec.decode(codes, mixture=target + other)
+        return
+    for part in (4000, 3000, 5000):
+        assert codec.decode(codes, mixture=noise(1, part)).shape[1] == codec.num_frames(4000) * codec.hop
+    with pytest.raises(UserError, match="mixture holds NaN"):
+        codec.decode(codes, mixture=torch.full((1, 4000), float("nan")))
+
+
+def test_save_and_load(codec: AbsCodec, tmp_path) -> None:
+    save_codec(codec, tmp_path / "a")
+    loaded = load_codec(tmp_path / "a")
+    wav = noise(1, 3000)
+    assert loaded.fingerprint() == codec.fingerprint() and loaded.conf() == codec.conf()
+    assert torch.equal(loaded.encode(wav).codes, codec.encode(wav).codes)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["codec.yaml", "weights.pth"]
+
+
+def test_other_weights_are_refused(codec: AbsCodec, tmp_path) -> None:
+    save_codec(codec, tmp_path / "a")
+    state = torch.load(tmp_path / "a/weights.pth", weights_only=True)
+    name = next(key for key, value in state.items() if value.is_floating_point() and value.numel() > 1)
+    state[name].view(-1)[0] += 1e-3
+    torch.save(state, tmp_path / "a/weights.pth")
+    with pytest.raises(UserError, match="fingerprint"):
+        load_codec(tmp_path / "a")
+    del state[name]
+    torch.save(state, tmp_path / "a/weights.pth")
+    with pytest.raises(UserError, match="does not hold the weights"):
+        load_codec(tmp_path / "a")
+    (tmp_path / "a/weights.pth").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match="does not hold the weights"):
+        load_codec(tmp_path / "a")
+
+
+def test_round_trip_has_no_delay_left() -> None:
+    """P21 for the family whose phase comes from the mixture: the target in silence comes back aligned to the sample."""
+    codec = make("mel")
+    for signal in probe_signals(codec.sample_rate):
+        wav = codec.decode(codec.encode(signal.unsqueeze(0)).codes, mixture=signal.unsqueeze(0))[0, : signal.shape[0]]
+        shift, correlation = lag(signal.numpy(), wav.numpy(), 640)
+        assert shift == 0 and correlation > 0.7
+
+
+class Delayed(torch.nn.Module):
+    """Adds a constant delay, in samples, to a codec's raw output."""
+
+    def __init__(self, codec: AbsCodec, samples: int) -> None:
+        super().__init__()
+        original = codec._decode_row
+
+        def decode_row(latents: Tensor, mixture: Tensor | None) -> Tensor:
+            return torch.roll(torch.nn.functional.pad(original(latents, mixture), (50, 50)), samples)[50:-50]
+
+        codec._decode_row = decode_row  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("samples", [0, 8, -13])
+def test_measured_delay_is_compensated(samples: int) -> None:
+    class Waveform(AbsCodec):
+        """A codec that keeps the waveform: uniform quantization of each sample of a frame of one."""
+
+        name = "waveform"
+
+        def __init__(self, delay: int = 0) -> None:
+            super().__init__()
+            self.sample_rate, self.hop, self.num_levels, self.latent_dim, self.delay = 8000, 1, 1, 1, delay
+            self.codebook_sizes = (256,)
+            self.register_buffer("book", torch.linspace(-0.5, 0.5, 256).unsqueeze(1))
+
+        def codebook(self, level: int) -> Tensor:
+            return self.book
+
+        def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+            return ((wav + 0.5) * 255).round().clamp(0, 255).long().unsqueeze(0), wav.unsqueeze(0)
+
+        def _decode_row(self, latents: Tensor, mixture: Tensor | None) -> Tensor:
+            return latents[0]
+
+    codec = Waveform()
+    Delayed(codec, samples)
+    found = measure_delay(codec, max_lag=64)
+    assert found == samples
+    codec.delay += found
+    assert measure_delay(codec, max_lag=64) == 0
+
+
+def test_lag_of_a_known_shift() -> None:
+    signal = np.random.default_rng(0).standard_normal(1000)
+    for shift in (-7, 0, 11):
+        assert lag(signal, np.roll(signal, shift), 20)[0] == shift

@@ -1,0 +1,61 @@
+"""What all tests share: one thread per process, fixed seeds, and markers that skip where something is not there."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+# Before torch is imported: several test processes share the machine, and results must not depend on the number of cores.
+for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL_DATA = Path(os.environ.get("TSE_GEN_REAL_DATA", ROOT.parent / "shared" / "data"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the recipe first: it is the longest, and the other process does the rest meanwhile."""
+    items.sort(key=lambda item: "recipe" not in item.path.parts)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine cannot run, with the reason."""
+    if item.get_closest_marker("realdata") and not REAL_DATA.is_dir():
+        pytest.skip(f"needs the real recordings in {REAL_DATA} (or where TSE_GEN_REAL_DATA says)")
+    if item.get_closest_marker("slurm") and shutil.which("sbatch") is None:
+        pytest.skip("needs a Slurm cluster (no sbatch)")
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    """Give every test the same random numbers, whichever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    try:
+        import torch
+    except ImportError:
+        return
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real recordings; use with the marker ``realdata``."""
+    return REAL_DATA

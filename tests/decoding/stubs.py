@@ -1,0 +1,102 @@
+"""Networks small enough to reason about, behind the callable that the sampler takes.
+
+Run as a script, it prints the codes of one decoding, for comparing processes: ``python stubs.py PRESET SEED``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import torch
+from torch import Tensor
+
+from espnet_tse_gen.decoding import DecodingOptions, Predictor, Sampler
+
+LEVELS, SIZE = 4, 24
+
+
+class TinyNet:
+    """A float64 network of one attention layer: every prediction depends on all tokens, and on no padding.
+
+    What it returns at padding is NaN, as the softmax of a fully masked row would be: nothing may depend on it.
+    """
+
+    def __init__(self, condition: Tensor, valid: Tensor, levels: int = LEVELS, size: int = SIZE, seed: int = 0) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        width = condition.shape[-1]
+        self.condition, self.valid = condition, valid
+        self.tables = torch.randn(levels, size + 1, width, generator=generator, dtype=torch.float64)
+        self.heads = torch.randn(levels, width, size, generator=generator, dtype=torch.float64)
+
+    def __call__(self, codes: Tensor, level: int | None) -> Tensor:
+        hidden = sum(table[codes[:, k]] for k, table in enumerate(self.tables)) + self.condition
+        attention = (hidden @ hidden.mT / 4).masked_fill(~self.valid.unsqueeze(1), -torch.inf).softmax(dim=-1)
+        mixed = torch.tanh(hidden / 2 + attention @ hidden.masked_fill(~self.valid.unsqueeze(-1), 0.0))
+        heads = self.heads if level is None else self.heads[level : level + 1]
+        logits = torch.einsum("btd,kdc->bktc", mixed, heads).masked_fill(~self.valid[:, None, :, None], torch.nan)
+        return logits if level is None else logits[:, 0]
+
+
+class Spy:
+    """Passes calls on and keeps what the network was given, and what it said."""
+
+    def __init__(self, f: Predictor) -> None:
+        self.f = f
+        self.codes: list[Tensor] = []
+        self.levels: list[int | None] = []
+        self.logits: list[Tensor] = []
+
+    def __call__(self, codes: Tensor, level: int | None) -> Tensor:
+        logits = self.f(codes, level)
+        self.codes.append(codes.clone())
+        self.levels.append(level)
+        self.logits.append(logits.clone())
+        return logits
+
+
+def valid_frames(lengths: list[int], frames: int | None = None) -> Tensor:
+    """Bool ``[B, T]``."""
+    return torch.arange(frames or max(lengths)) < torch.tensor(lengths).unsqueeze(1)
+
+
+def conditions(lengths: list[int], width: int = 8, seed: int = 1) -> list[Tensor]:
+    """One float64 ``[T_b, width]`` per row, independent of the other rows."""
+    made = [torch.Generator().manual_seed(seed + 100 * row) for row in range(len(lengths))]
+    return [
+        torch.randn(length, width, generator=generator, dtype=torch.float64)
+        for length, generator in zip(lengths, made, strict=True)
+    ]
+
+
+def network(lengths: list[int], frames: int | None = None, seed: int = 1) -> tuple[TinyNet, Tensor]:
+    """A network and its ``valid`` for rows of these lengths; padding holds something large."""
+    valid = valid_frames(lengths, frames)
+    padded = torch.full((*valid.shape, 8), 50.0, dtype=torch.float64)
+    for row, condition in zip(padded, conditions(lengths, seed=seed), strict=True):
+        row[: len(condition)] = condition
+    return TinyNet(padded, valid), valid
+
+
+def oracle(truth: Tensor, size: int = SIZE) -> Predictor:
+    """The network that knows: one-hot of the truth ``[B, K, T]``, times 1e4."""
+    logits = torch.nn.functional.one_hot(truth, size).float() * 1e4
+
+    def f(codes: Tensor, level: int | None) -> Tensor:
+        return logits if level is None else logits[:, level]
+
+    return f
+
+
+def random_fixed(valid: Tensor, share: float, seed: int = 0, levels: int = LEVELS, size: int = SIZE) -> Tensor:
+    """Int64 ``[B, K, T]``: random tokens at a random share of all positions, MASK elsewhere."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (valid.shape[0], levels, valid.shape[1])
+    tokens = torch.randint(0, size, shape, generator=generator)
+    return tokens.masked_fill(torch.rand(shape, generator=generator) >= share, size)
+
+
+if __name__ == "__main__":
+    f, valid = network([9, 5])
+    options = DecodingOptions.preset(sys.argv[1], seed=int(sys.argv[2]))
+    print(json.dumps(Sampler(options, LEVELS, SIZE).decode(f, valid, row_ids=["a", "b"]).tolist()))

@@ -1,0 +1,121 @@
+"""Long input: chunks that carry tokens over."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from espnet_tse_gen.decoding import DecodingOptions, Sampler, decode_chunks, plan_chunks
+
+from .stubs import LEVELS, SIZE, Spy, TinyNet, conditions, oracle
+
+quick = settings(max_examples=60, deadline=None, derandomize=True)
+STOCHASTIC = {"steps": (4, 2), "temperature": 1.0, "choice_temperature": 1.0}
+PRESETS = [{"steps": (4, 2)}, STOCHASTIC, {"joint": True, "steps": 5}]
+
+
+def factory(frames: int, rows: int = 1, calls: list | None = None):
+    """Networks for windows of a recording whose condition is drawn once; spies are appended to ``calls``."""
+    condition = torch.stack(conditions([frames] * rows))
+
+    def make_f(start: int, end: int):
+        spy = Spy(TinyNet(condition[:, start:end], torch.ones(rows, end - start, dtype=torch.bool)))
+        if calls is not None:
+            calls.append((start, end, spy))
+        return spy, None
+
+    return make_f
+
+
+@given(frames=st.integers(1, 3000), chunk=st.integers(1, 600), data=st.data())
+@quick
+def test_p22_plan_covers_everything_once(frames, chunk, data):
+    """P22: chunks of full length, overlaps of at least the carry, every frame decoded by exactly one chunk."""
+    carry = data.draw(st.integers(0, chunk - 1))
+    chunks = plan_chunks(frames, chunk, carry)
+    assert sum(end - start - carried for start, end, carried in chunks) == frames
+    assert chunks[0].start == 0 and chunks[0].carried == 0 and chunks[-1].end == frames
+    for before, after in itertools.pairwise(chunks):
+        assert after.carried == before.end - after.start >= carry
+        assert after.carried < after.end - after.start
+    if frames > chunk:
+        assert all(end - start == chunk for start, end, _ in chunks)
+        assert len(chunks) == math.ceil((frames - carry) / (chunk - carry))
+        assert all(carried == carry for _, _, carried in chunks[1:-1])
+
+
+def test_p22_default_chunks_of_ten_seconds_with_a_hop_of_eight():
+    assert plan_chunks(1400, *DecodingOptions().chunk_frames(50.0)) == [
+        (0, 500, 0), (400, 900, 100), (800, 1300, 100), (900, 1400, 400)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", PRESETS)
+@pytest.mark.parametrize("frames", [31, 45, 57, 100])
+def test_p22_overlap_is_given_and_kept(options, frames):
+    """P22: the overlap of chunk n+1 equals chunk n's tokens at every level, in every call, and the length is exact."""
+    calls: list = []
+    sampler = Sampler(DecodingOptions(**options), LEVELS, SIZE)
+    codes = decode_chunks(sampler, factory(frames, 2, calls), frames, 30, 6, row_ids=["a", "b"])
+    assert codes.shape == (2, LEVELS, frames)
+    assert codes.min() >= 0 and codes.max() < SIZE
+    for (start, end, spy), (_, done, _) in zip(calls[1:], calls, strict=False):
+        for seen in spy.codes:
+            assert torch.equal(seen[:, :, : done - start], codes[:, :, start:done])
+        assert (spy.codes[0][:, :, done - start :] == SIZE).all()
+        assert end - start == 30
+
+
+@pytest.mark.parametrize("options", PRESETS)
+@pytest.mark.parametrize("frames", [7, 30])
+def test_p22_one_chunk_is_plain_decoding(options, frames):
+    """P22: what fits a chunk is decoded as without chunks, noise included; so is anything where chunks are off."""
+    sampler = Sampler(DecodingOptions(**options), LEVELS, SIZE)
+    f, _ = factory(frames)(0, frames)
+    plain = sampler.decode(f, torch.ones(1, frames, dtype=torch.bool), row_ids=["a"])
+    assert torch.equal(decode_chunks(sampler, factory(frames), frames, 30, 6, row_ids=["a"]), plain)
+    assert torch.equal(decode_chunks(sampler, factory(frames), frames, 0, 0, row_ids=["a"]), plain)
+
+
+@given(samples=st.integers(1, 40_000))
+@quick
+def test_p22_output_sample_count_is_exact(samples):
+    """P22: frames times hop, cropped to the input, is the input's length, and every frame is the right one."""
+    hop = 320
+    frames = math.ceil(samples / hop)
+    truth = torch.randint(0, SIZE, (1, LEVELS, frames), generator=torch.Generator().manual_seed(samples))
+    sampler = Sampler(DecodingOptions(steps=1), LEVELS, SIZE)
+    codes = decode_chunks(sampler, lambda start, end: (oracle(truth[:, :, start:end]), None), frames, 25, 5)
+    assert torch.equal(codes, truth)
+    assert codes[0, 0].repeat_interleave(hop)[:samples].shape == (samples,)
+
+
+def test_batch_is_single():
+    sampler = Sampler(DecodingOptions(**STOCHASTIC), LEVELS, SIZE)
+    both = decode_chunks(sampler, factory(70, 2), 70, 30, 6, row_ids=["a", "b"])
+    make_f = factory(70, 2)
+
+    def second(start: int, end: int):
+        net = make_f(start, end)[0].f
+        net.condition, net.valid = net.condition[1:], net.valid[1:]
+        return net, None
+
+    assert torch.equal(decode_chunks(sampler, second, 70, 30, 6, row_ids=["b"]), both[1:])
+
+
+def test_every_chunk_draws_its_own_noise():
+    """Equal conditions and no carry: sampled chunks still differ."""
+    sampler = Sampler(DecodingOptions(steps=1, temperature=1.0, anneal=False), LEVELS, SIZE)
+    flat = torch.zeros(1, 20, LEVELS, SIZE).transpose(1, 2)
+    codes = decode_chunks(sampler, lambda start, end: (lambda codes, level: flat[:, level], None), 40, 20, 0)
+    assert (codes[..., :20] == codes[..., 20:]).double().mean() < 0.3
+
+
+def test_overlap_must_be_shorter_than_a_chunk():
+    with pytest.raises(ValueError, match="cannot overlap"):
+        plan_chunks(100, 10, 10)

@@ -1,0 +1,61 @@
+"""Noise that belongs to a row."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from espnet_tse_gen.decoding.noise import RowNoise, stable_hash, unit_interval
+
+COUNTER = torch.arange(100_000).view(1, -1)
+
+
+def test_uniform_is_uniform():
+    value = RowNoise(0, ["a"]).uniform(COUNTER, 0, 1, "token")
+    assert value.dtype == torch.float64
+    assert value.min() > 0 and value.max() < 1
+    n = value.numel()
+    assert abs(value.mean() - 0.5) < 3 * math.sqrt(1 / 12 / n)
+    counts = torch.histc(value, 100, 0, 1)
+    chi_square = ((counts - n / 100) ** 2 / (n / 100)).sum()
+    assert abs(chi_square - 99) < 3 * math.sqrt(2 * 99)
+    lagged = torch.corrcoef(torch.cat([value[:, :-1], value[:, 1:]]))[0, 1]
+    assert abs(lagged) < 3 / math.sqrt(n)
+
+
+def test_gumbel_has_its_moments_and_is_finite():
+    value = RowNoise(3, [7]).gumbel(COUNTER, None, 2, "choice")
+    assert value.isfinite().all()
+    assert abs(value.mean() - 0.5772156649) < 3 * math.sqrt(math.pi**2 / 6 / value.numel())
+    assert abs(value.var() / (math.pi**2 / 6) - 1) < 0.03
+
+
+def test_everything_that_should_changes_the_noise():
+    def draw(seed=0, row="a", level=0, step=1, purpose="token"):
+        return RowNoise(seed, [row]).uniform(COUNTER, level, step, purpose)
+
+    values = [draw(), draw(seed=1), draw(row="b"), draw(level=1), draw(level=None), draw(step=2), draw(purpose="order")]
+    correlation = torch.corrcoef(torch.cat(values)) - torch.eye(len(values))
+    assert correlation.abs().max() < 4.5 / math.sqrt(COUNTER.numel())
+
+
+def test_a_row_meets_its_noise_in_any_batch():
+    rows = ["a", "b", 3]
+    counter = COUNTER[:, :50].expand(3, -1)
+    together = RowNoise(5, rows).gumbel(counter, 1, 2, "token")
+    for index, row in enumerate(rows):
+        assert torch.equal(together[index : index + 1], RowNoise(5, [row]).gumbel(counter[:1], 1, 2, "token"))
+    longer = RowNoise(5, rows).gumbel(COUNTER[:, :80].expand(3, -1), 1, 2, "token")
+    assert torch.equal(longer[:, :50], together)
+
+
+def test_hash_is_the_same_on_every_machine():
+    """A fixed value: whatever changes it changes every stochastic result ever published with a seed."""
+    assert stable_hash(0, "utt1", None, 3) == HASH
+    assert stable_hash("1") != stable_hash(1)
+    assert stable_hash("a", "b") != stable_hash("ab")
+    assert 0.0 <= unit_interval("a", 1) < 1.0
+
+
+HASH = 556463355538974473

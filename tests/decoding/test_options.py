@@ -1,0 +1,124 @@
+"""What a user may write, and what the error says."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from espnet_tse_gen.decoding import PRESETS, DecodingOptions
+from espnet_tse_gen.errors import UserError
+
+CONF = Path(__file__).parents[2] / "conf" / "decode"
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_yaml_is_the_preset_of_its_name(path):
+    assert DecodingOptions.from_yaml(path) == DecodingOptions.preset(path.stem)
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_yaml_explains_every_option(path):
+    for line in path.read_text(encoding="utf-8").splitlines():
+        assert "#" in line
+
+
+def test_every_preset_but_the_ancestral_one_is_shipped_as_yaml():
+    assert {path.stem for path in CONF.glob("*.yaml")} == set(PRESETS) - {"ancestral"}
+
+
+@pytest.mark.parametrize(
+    ("preset", "passes"),
+    [("one_pass", (1,)), ("one_step_per_level", (1,) * 8), ("greedy_16", (8, 2, *[1] * 6)), ("joint_16", (16,))],
+)
+def test_steps_of_presets_at_eight_levels(preset, passes):
+    assert DecodingOptions.preset(preset).level_steps(8) == passes
+
+
+def test_one_number_is_for_every_level_and_a_list_for_the_first_ones():
+    assert DecodingOptions(steps=3).level_steps(3) == (3, 3, 3)
+    assert DecodingOptions(steps=(3,)).level_steps(3) == (3, 1, 1)
+    assert DecodingOptions.from_dict({"steps": [4, 2]}).steps == (4, 2)
+
+
+def test_more_steps_than_levels():
+    with pytest.raises(UserError, match=r"'steps' lists 3 levels, the codec has 2"):
+        DecodingOptions(steps=(3, 2, 1)).level_steps(2)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"temprature": 1.0}, r"unknown option in .*'temprature': did you mean 'temperature'\?"),
+        ({"order": "haltn"}, r"unknown value of decoding option 'order' 'haltn': did you mean 'halton'\?"),
+        ({"remask": 1}, r"'remask': expected one of none, rescore"),
+        ({"steps": 0}, r"'steps': expected a number of passes from 1"),
+        ({"steps": [8, "2"]}, r"'steps': expected a number of passes"),
+        ({"steps": []}, r"'steps'"),
+        ({"steps": True}, r"'steps'"),
+        ({"steps": [8, 2], "joint": True}, r"'steps': expected one number where joint is true"),
+        ({"temperature": -1}, r"'temperature': expected 0 or more, found -1"),
+        ({"temperature": "hot"}, r"'temperature': expected a number, found 'hot'"),
+        ({"temperature": float("nan")}, r"'temperature': expected a number"),
+        ({"guidance": None}, r"'guidance': expected a number, found None"),
+        ({"joint": "yes please"}, r"'joint': expected true or false"),
+        ({"top_k": 2.5}, r"'top_k': expected 0, a share below 1, or a whole number"),
+        ({"top_p": 1.5}, r"'top_p': expected a probability"),
+        ({"seed": 0.5}, r"'seed': expected a whole number"),
+        ({"seed": -1}, r"'seed': expected 0 or more"),
+        ({"batch_size": 0}, r"'batch_size': expected 1 or more"),
+        ({"carry_seconds": 10}, r"'carry_seconds': expected less than chunk_seconds \(10\)"),
+        ({"rescore_fraction": 0}, r"'rescore_fraction'"),
+        ({"rescore_rounds": 0}, r"'rescore_rounds'"),
+        ({"remdm_eta": 2}, r"'remdm_eta'"),
+        ({"coarse_first": "x"}, r"'coarse_first'"),
+    ],
+)
+def test_bad_values_end_in_one_line_that_names_file_and_option(tmp_path, values, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    with pytest.raises(UserError, match=message) as error:
+        DecodingOptions.from_yaml(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_values_are_normalised_and_the_dataclass_is_frozen():
+    options = DecodingOptions.from_dict({"temperature": 1, "joint": True, "steps": [4]})
+    assert options.temperature == 1.0 and isinstance(options.temperature, float)
+    assert options.steps == 4
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        options.seed = 1  # type: ignore[misc]
+    assert dataclasses.replace(options, seed=3).seed == 3
+    assert DecodingOptions.from_dict(dataclasses.asdict(options)) == options
+
+
+def test_resolve_takes_what_a_user_gives(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("steps: 2\n", encoding="utf-8")
+    assert DecodingOptions.resolve(None) == DecodingOptions()
+    assert DecodingOptions.resolve(path) == DecodingOptions.resolve(str(path)) == DecodingOptions(steps=2)
+    assert DecodingOptions.resolve({"steps": 2}) == DecodingOptions(steps=2)
+    assert DecodingOptions.resolve("one_pass") == DecodingOptions(steps=1, joint=True)
+    options = DecodingOptions(seed=4)
+    assert DecodingOptions.resolve(options) is options
+    with pytest.raises(UserError, match=r"unknown decoding preset 'greedy16': did you mean 'greedy_16'\?"):
+        DecodingOptions.resolve("greedy16")
+    with pytest.raises(UserError, match="no such file"):
+        DecodingOptions.resolve("nowhere/mine.yaml")
+
+
+@pytest.mark.parametrize(("top_k", "count"), [(0, 0), (0.1, 102), (0.0001, 1), (5, 5), (5000, 1024)])
+def test_top_k_counts_or_is_a_share(top_k, count):
+    assert DecodingOptions(top_k=top_k).top_k_count(1024) == count
+
+
+@pytest.mark.parametrize(("rate", "frames"), [(50.0, (500, 100)), (75.0, (750, 150)), (0.1, (1, 0))])
+def test_chunks_in_frames(rate, frames):
+    assert DecodingOptions().chunk_frames(rate) == frames
+
+
+def test_no_chunks():
+    assert DecodingOptions(chunk_seconds=0).chunk_frames(50.0) == (0, 0)

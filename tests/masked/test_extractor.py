@@ -1,0 +1,200 @@
+"""The extractor and its ESPnet model: no leak (P9), start at ln C (P10), padding (P6, P17), conditions (P16), guards (P12)."""
+
+import math
+
+import pytest
+import torch
+
+from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
+from espnet_tse_gen.masked.extractor import MaskedExtractor
+from espnet_tse_gen.masked.masking import hide, sample_mask
+
+VARIANTS = [
+    {"mixture_features": "tokens", "enroll_features": "stft", "enroll_stride": 3},
+    {"mixture_features": "tokens", "enroll_features": "tokens"},
+    {"mixture_features": "latent+tokens", "enroll_features": "latent+tokens", "conv_kernel": 3},
+    {"mixture_features": "latent+stft", "enroll_features": "stft", "embedding": "codec", "latent_head": True},
+]
+VARIANT_NAMES = ["B0-strided-enrolment", "B0-tokens", "R1-latent+tokens", "stft-codec-embedding"]
+
+
+def _prepare(model, batch, rows=slice(None)):
+    mixture_lengths, enroll_lengths = batch["speech_mix_lengths"][rows], batch["enroll_ref1_lengths"][rows]
+    dtype = next(model.parameters()).dtype
+    mixture = model.encode(batch["speech_mix"][rows, : mixture_lengths.max()], mixture_lengths)
+    enroll = model.encode(batch["enroll_ref1"][rows, : enroll_lengths.max()], enroll_lengths)
+    cast = [s.__class__(s.wav.to(dtype), s.codes, s.latents.to(dtype), s.valid) for s in (mixture, enroll)]
+    return mixture, model.extractor.encode_conditions(*cast)
+
+
+@pytest.mark.parametrize("conf", VARIANTS, ids=VARIANT_NAMES)
+def test_p10_a_new_model_costs_exactly_ln_c(build, batch, conf, codec):
+    model = build({"masking": "joint"}, **conf)
+    torch.nn.init.zeros_(model.extractor.heads)
+    _, stats, weight = model(**batch)
+    assert stats["ce"].item() == pytest.approx(math.log(codec.codebook_size), abs=1e-6)
+    assert weight > 0
+
+
+@pytest.mark.parametrize("conf", VARIANTS, ids=VARIANT_NAMES)
+@pytest.mark.parametrize("mode", ["level", "joint"])
+def test_p09_hidden_truth_does_not_leak(build, batch, conf, mode, codec):
+    model = build(**conf)
+    mixture, conditions = _prepare(model, batch)
+    codes = codec.encode(batch["speech_ref1"], batch["speech_ref1_lengths"]).codes
+    mask = sample_mask(mixture.valid, codec.num_levels, mode, generator=torch.Generator().manual_seed(0))
+    other = torch.where(mask.hidden, (codes + 7) % codec.codebook_size, codes)
+    outputs = [model.extractor(hide(c, mask.hidden, codec.codebook_size), conditions) for c in (codes, other)]
+    assert torch.equal(*outputs)
+
+
+def test_p09_in_mode_level_finer_levels_do_not_matter(build, batch, codec):
+    model = build()
+    mixture, conditions = _prepare(model, batch)
+    codes = codec.encode(batch["speech_ref1"], batch["speech_ref1_lengths"]).codes
+    changed = codes.clone()
+    changed[:, 2:] = (changed[:, 2:] + 3) % codec.codebook_size
+    hidden = torch.zeros_like(codes, dtype=torch.bool)
+    hidden[:, 1, ::2] = True
+    hidden[:, 2:] = True
+    hidden &= mixture.valid[:, None]
+    logits = [
+        model.extractor.logits(model.extractor(hide(c, hidden, codec.codebook_size), conditions), 1)
+        for c in (codes, changed)
+    ]
+    assert torch.equal(logits[0][mixture.valid], logits[1][mixture.valid])
+
+
+@pytest.mark.parametrize("conf", VARIANTS, ids=VARIANT_NAMES)
+def test_p06_a_row_in_a_batch_equals_the_row_alone(build, batch, conf, codec):
+    model = build(**conf)
+    mixture, conditions = _prepare(model, batch)
+    nothing = torch.full_like(mixture.codes, codec.codebook_size)
+    together = model.predictor(conditions)(nothing, None)
+    for row in range(3):
+        alone, single = _prepare(model, batch, slice(row, row + 1))
+        frames = alone.codes.shape[-1]
+        logits = model.predictor(single)(nothing[row : row + 1, :, :frames], None)
+        assert torch.allclose(together[row, :, :frames], logits[0], atol=1e-5)
+
+
+def test_p06_permuting_the_batch_permutes_the_logits(build, batch, codec):
+    model = build()
+    mixture, conditions = _prepare(model, batch)
+    order = torch.tensor([2, 0, 1])
+    _, permuted = _prepare(model, {key: value[order] for key, value in batch.items()})
+    nothing = torch.full_like(mixture.codes, codec.codebook_size)
+    first, second = model.predictor(conditions)(nothing, 0)[order], model.predictor(permuted)(nothing, 0)
+    valid = mixture.valid[order]
+    assert torch.allclose(first[valid], second[valid], atol=1e-5)
+
+
+def test_p17_masked_padding_behind_the_enrolment_changes_nothing(build, batch, codec):
+    model = build()
+    longer = dict(batch, enroll_ref1=torch.nn.functional.pad(batch["enroll_ref1"], (0, 16000), value=0.3))
+    nothing = torch.full((3, codec.num_levels, 40), codec.codebook_size)
+    first, second = (
+        model.predictor(
+            model.prepare(b["speech_mix"], b["speech_mix_lengths"], b["enroll_ref1"], b["enroll_ref1_lengths"])
+        )(nothing, None)
+        for b in (batch, longer)
+    )
+    assert torch.allclose(first, second, atol=1e-5)
+
+
+def test_dropped_enrolment_does_not_matter_and_leaves_the_arguments_alone(build, batch):
+    model = build()
+    exchanged = dict(batch, enroll_ref1=batch["enroll_ref1"].flip(0), enroll_ref1_lengths=torch.full((3,), 9600))
+    before = batch["enroll_ref1"].clone()
+    outputs = []
+    for data in (batch, exchanged):
+        conditions = model.prepare(
+            data["speech_mix"], data["speech_mix_lengths"], data["enroll_ref1"], data["enroll_ref1_lengths"], True
+        )
+        outputs.append(model.predictor(conditions)(torch.full((3, 4, 40), 32), 0))
+    assert torch.allclose(*outputs, atol=1e-6)
+    assert torch.equal(before, batch["enroll_ref1"])
+
+
+def test_dropping_both_conditions_hides_the_mixture(build, batch):
+    model = build()
+    mixture = model.encode(batch["speech_mix"], batch["speech_mix_lengths"])
+    quiet = model.encode(batch["speech_ref1"], batch["speech_ref1_lengths"])
+    enroll = model.encode(batch["enroll_ref1"], batch["enroll_ref1_lengths"])
+    drop = torch.ones(3, dtype=torch.bool)
+    outputs = [
+        model.extractor(torch.full((3, 4, 40), 32), model.extractor.encode_conditions(m, enroll, drop, drop))
+        for m in (mixture, quiet)
+    ]
+    assert torch.equal(outputs[0][mixture.valid], outputs[1][mixture.valid])
+
+
+@pytest.mark.parametrize("masking", ["level", "joint", "mixed"])
+def test_p12_one_frame_items_give_finite_loss_and_gradients(build, masking):
+    model = build({"masking": masking, "latent_weight": 0.5}, latent_head=True).train()
+    torch.manual_seed(0)
+    data = {"speech_mix": torch.randn(2, 320) * 0.05, "speech_mix_lengths": torch.tensor([320, 1])}
+    data |= {"speech_ref1": torch.randn(2, 320) * 0.05, "speech_ref1_lengths": torch.tensor([320, 1])}
+    data |= {"enroll_ref1": torch.randn(2, 640) * 0.05, "enroll_ref1_lengths": torch.tensor([640, 5])}
+    loss, _, _ = model(**data)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_precomputed_tokens_give_the_same_loss_as_the_waveform(build, batch, codec):
+    model = build({"masking": "joint"})
+    encoded = codec.encode(batch["speech_ref1"], batch["speech_ref1_lengths"])
+    without = {key: value for key, value in batch.items() if not key.startswith("speech_ref1")}
+    codes = {"codes_ref1": encoded.codes.transpose(1, 2), "codes_ref1_lengths": encoded.lengths}
+    assert torch.equal(model(**batch)[0], model(**without, **codes)[0])
+
+
+def test_validation_repeats_itself_and_tells_the_worth_of_the_enrolment(build, batch):
+    model = build({"masking": "mixed"})
+    first, second = model(**batch)[1], model(**batch)[1]
+    assert first["loss"] == second["loss"] and first["enroll_gain"] == second["enroll_gain"]
+    assert 0 <= first["acc_all_hidden"] <= 1
+
+
+def test_codec_weights_are_in_no_checkpoint_and_another_codec_is_refused(build, codec):
+    model = build()
+    state = model.state_dict()
+    assert not any("codebooks" in key or "codec." in key for key in state)
+    # ESPnet's n-best averaging adds and divides every entry; the fingerprint must survive it.
+    averaged = {key: (value + value + value) / 3 for key, value in state.items()}
+    model.load_state_dict(averaged, strict=True)
+    other = type(codec)(**codec.conf())
+    other.load_state_dict(codec.state_dict())
+    other.codebooks[0, 0] += 1e-3
+    stranger = ESPnetMaskedTSEModel(other, MaskedExtractor(other, width=32, layers=2, heads=2, mixture_layers=1))
+    with pytest.raises(UserError, match="another codec"):
+        stranger.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("conf", "message"),
+    [
+        ({"mixture_features": "latnt"}, "did you mean 'latent'"),
+        ({"embedding": "sun"}, "did you mean 'sum'"),
+        ({"width": 33}, "even multiple of heads"),
+        ({"conv_kernel": 2}, "conv_kernel must be odd"),
+        ({"mixture_features": "stft", "stft_size": 100}, "stft_size"),
+    ],
+)
+def test_impossible_configurations_end_in_one_line(build, conf, message):
+    with pytest.raises(UserError, match=message) as error:
+        build(**conf)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_target_is_named(build, batch):
+    without = {key: value for key, value in batch.items() if not key.startswith("speech_ref1")}
+    with pytest.raises(UserError, match="codes_ref1"):
+        build()(**without)
+
+
+def test_latent_loss_without_its_head_is_refused(build, batch):
+    with pytest.raises(UserError, match="latent_head"):
+        build({"latent_weight": 1.0})(**batch)

@@ -1,0 +1,109 @@
+"""The loss counts hidden tokens only (P8), starts at ln C (P10), and stays finite (P12)."""
+
+import math
+
+import pytest
+import torch
+
+from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.masked.losses import TokenScores, level_statistics, masked_cross_entropy, score_level
+from espnet_tse_gen.masked.masking import sample_mask
+
+
+def _score(logits, codes, counted):
+    scores = []
+    for level in range(codes.shape[1]):
+        rows, frames = counted[:, level].nonzero(as_tuple=True)
+        scores.append(score_level(logits[rows, level, frames], codes[rows, level, frames], rows, level))
+    return scores
+
+
+@pytest.fixture
+def case():
+    generator = torch.Generator().manual_seed(3)
+    valid = torch.arange(20) < torch.tensor([20, 11, 1])[:, None]
+    codes = torch.randint(16, (3, 4, 20), generator=generator)
+    logits = torch.randn(3, 4, 20, 16, generator=generator)
+    return valid, codes, logits
+
+
+@pytest.mark.parametrize("mode", ["level", "joint"])
+@pytest.mark.parametrize("norm", ["pooled", "per_sample", "elbo"])
+def test_p08_only_counted_positions_reach_the_loss(case, mode, norm):
+    valid, codes, logits = case
+    mask = sample_mask(valid, 4, mode, generator=torch.Generator().manual_seed(0))
+
+    def run(targets):
+        leaf = logits.clone().requires_grad_()
+        loss, _ = masked_cross_entropy(_score(leaf, targets, mask.counted), mask.ratio, norm)
+        loss.backward()
+        return loss.detach(), leaf.grad
+
+    changed = torch.where(mask.counted, codes, (codes + 5) % 16)
+    (loss, grad), (other_loss, other_grad) = run(codes), run(changed)
+    assert torch.equal(loss, other_loss) and torch.equal(grad, other_grad)
+    assert not grad[~mask.counted].any()
+    assert grad[mask.counted].abs().sum() > 0
+
+
+@pytest.mark.parametrize("norm", ["pooled", "per_sample"])
+@pytest.mark.parametrize("size", [16, 1024])
+def test_p10_uniform_logits_cost_ln_c(norm, size):
+    codes = torch.randint(size, (3, 2, 9))
+    mask = sample_mask(torch.ones(3, 9, dtype=torch.bool), 2, "joint")
+    loss, _ = masked_cross_entropy(_score(torch.zeros(3, 2, 9, size), codes, mask.counted), mask.ratio, norm)
+    assert loss.item() == pytest.approx(math.log(size), abs=1e-6)
+
+
+@pytest.mark.parametrize(("sigma", "expected"), [(0.3, 6.975), (1.0, 7.431)])
+def test_p10_noisy_logits_cost_half_their_variance_more(sigma, expected):
+    generator = torch.Generator().manual_seed(0)
+    logits = sigma * torch.randn(8000, 1024, generator=generator)
+    scores = score_level(logits, torch.randint(1024, (8000,), generator=generator), torch.zeros(8000).long(), 0)
+    # Within sampling error of the mean of 8000 values of standard deviation sigma.
+    assert scores.cross_entropy.mean().item() == pytest.approx(expected, abs=4 * sigma / math.sqrt(8000) + 1e-3)
+
+
+def test_p12_one_frame_one_token_and_empty_levels_stay_finite():
+    codes = torch.randint(16, (2, 4, 1))
+    for seed in range(20):
+        for mode in ("level", "joint", "mixed"):
+            valid = torch.ones(2, 1, dtype=torch.bool)
+            mask = sample_mask(valid, 4, mode, generator=torch.Generator().manual_seed(seed))
+            leaf = torch.zeros(2, 4, 1, 16, requires_grad=True)
+            for norm in ("pooled", "per_sample", "elbo"):
+                loss, weight = masked_cross_entropy(_score(leaf, codes, mask.counted), mask.ratio, norm)
+                loss.backward()
+                assert torch.isfinite(loss) and torch.isfinite(leaf.grad).all() and weight > 0
+
+
+def test_elbo_weight_is_the_masked_diffusion_weight():
+    ratio = torch.tensor([0.5])
+    scores = [TokenScores(0, torch.tensor([0]), torch.tensor([1.0]), torch.tensor([True]), torch.tensor([True]))]
+    loss, _ = masked_cross_entropy(scores, ratio, "elbo")
+    # m = cos(pi r / 2) = 1/2 means pi r / 2 = pi / 3; the weight is (pi / 2) tan(pi / 3).
+    assert loss.item() == pytest.approx(math.pi / 2 * math.sqrt(3), rel=1e-5)
+
+
+def test_accuracies_are_those_of_argmax_and_of_the_ten_best(case):
+    _, codes, logits = case
+    flat, targets = logits.flatten(0, 2), codes.flatten()
+    scores = score_level(flat, targets, torch.zeros_like(targets), 0)
+    assert torch.equal(scores.top1, flat.argmax(dim=1) == targets)
+    assert torch.equal(scores.top10, (flat.topk(10, dim=1).indices == targets[:, None]).any(dim=1))
+    uniform = score_level(torch.zeros(5, 16), torch.arange(5) + 8, torch.zeros(5).long(), 0)
+    assert not uniform.top1.any()
+
+
+def test_levels_without_counted_tokens_are_not_a_number_in_the_log_only(case):
+    valid, codes, logits = case
+    counted = torch.zeros(3, 4, 20, dtype=torch.bool)
+    counted[:, 2] = valid
+    statistics = level_statistics(_score(logits, codes, counted), 4)
+    assert torch.isfinite(statistics["ce_level3"]) and torch.isnan(statistics["ce_level1"])
+
+
+def test_unknown_normalisation_suggests_the_nearest(case):
+    valid, codes, logits = case
+    with pytest.raises(UserError, match="did you mean 'pooled'"):
+        masked_cross_entropy(_score(logits, codes, valid[:, None].expand(3, 4, 20)), torch.ones(3), "poold")

@@ -1,0 +1,87 @@
+"""The option parser of the shell scripts, by example scripts that source it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+UTILS = Path(__file__).resolve().parents[2] / "egs2" / "TEMPLATE" / "tse_gen1" / "utils"
+SCRIPT = f"""#!/usr/bin/env bash
+set -euo pipefail
+stage=1
+test_sets="a b"
+skip_train=false
+empty=
+help_message="Use me."
+. {UTILS / "parse_options.sh"}
+later=1
+printf '%s|' "$stage" "$test_sets" "$skip_train" "$empty" "$@"
+"""
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    script = folder / "script.sh"
+    script.write_text(SCRIPT)
+    return subprocess.run(["bash", str(script), *arguments], capture_output=True, text=True, check=False, cwd=folder)
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        ([], "1|a b|false||"),
+        (["--stage", "3"], "3|a b|false||"),
+        (["--stage=3", "--test-sets", "x y"], "3|x y|false||"),
+        (["--skip_train", "true", "--test_sets="], "1||true||"),
+        (["--empty", "--dash a=b"], "1|a b|false|--dash a=b|"),
+        (["--stage", "2", "--stage", "4"], "4|a b|false||"),
+        (["--stage", "2", "rest", "--stage", "4"], "2|a b|false||rest|--stage|4|"),
+        (["--", "--stage"], "1|a b|false||--stage|"),
+    ],
+)
+def test_values(tmp_path: Path, arguments: list[str], expected: str) -> None:
+    result = run(tmp_path, *arguments)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == expected or result.stdout == expected + "|"
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--stge", "3"], "unknown option '--stge'; did you mean '--stage'?"),
+        (["--skip_trian=true"], "unknown option '--skip_trian'; did you mean '--skip_train'?"),
+        (["--PATH", "/"], "unknown option '--PATH'"),
+        (["--later", "2"], "unknown option '--later'"),
+        (["--help_message", "2"], "unknown option '--help_message'"),
+        (["-s", "2"], "unknown option '-s'"),
+        (["--stage"], "option '--stage' needs a value"),
+        (["--stge"], "did you mean '--stage'?"),
+        (["--skip_train", "yes"], "option '--skip_train' takes true or false, not 'yes'"),
+        (["--config", "none.conf"], "none.conf cannot be read"),
+        (["--config"], "option '--config' needs a value"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = run(tmp_path, *arguments)
+    assert result.returncode == 2
+    assert message in result.stderr and result.stderr.startswith("script.sh: error: ")
+    assert result.stderr.count("\n") == 1 and not result.stdout
+
+
+def test_help(tmp_path: Path) -> None:
+    result = run(tmp_path, "--help")
+    assert (result.returncode, result.stdout) == (0, "Use me.\n")
+
+
+def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / "some.conf").write_text('# defaults\nstage=7  # seventh\ntest-sets="x y"\n\n')
+    assert run(tmp_path, "--config", "some.conf").stdout.startswith("7|x y|")
+    assert run(tmp_path, "--stage", "2", "--config=some.conf").stdout.startswith("2|x y|")
+
+
+@pytest.mark.parametrize("line, message", [("stge=1", "did you mean '--stage'?"), ("what", "expected lines")])
+def test_mistakes_in_the_file(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "some.conf").write_text(f"{line}\n")
+    result = run(tmp_path, "--config", "some.conf")
+    assert result.returncode == 2 and "some.conf: " in result.stderr and message in result.stderr

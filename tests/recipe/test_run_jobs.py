@@ -1,0 +1,137 @@
+"""The job launcher: Kaldi's calling convention, and a failure that cannot be overlooked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+UTILS = Path(__file__).resolve().parents[2] / "egs2" / "TEMPLATE" / "tse_gen1" / "utils"
+
+
+def launch(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, UTILS / "run_jobs.py", *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_every_job_gets_its_number_and_its_log(tmp_path: Path) -> None:
+    result = launch(tmp_path, "JOB=3:5", "log/a.JOB.log", sys.executable, "-c", "print('number', 'JOB')")
+    assert result.returncode == 0, result.stderr
+    for number in (3, 4, 5):
+        log = (tmp_path / f"log/a.{number}.log").read_text()
+        assert f"number {number}\n" in log
+        assert "# Ended (code 0)" in log
+    assert not (tmp_path / "log/a.1.log").exists()
+
+
+def test_arguments_arrive_as_they_are(tmp_path: Path) -> None:
+    odd = ["two words", "*", "$HOME", 'a"b', "a'b", ""]
+    result = launch(tmp_path, "log", sys.executable, "-c", "import sys; print(sys.argv[1:])", *odd)
+    assert result.returncode == 0
+    assert repr(odd) in (tmp_path / "log").read_text()
+
+
+def test_a_failed_job_shows_its_log_and_stops_the_rest(tmp_path: Path) -> None:
+    code = "import sys; print('the reason'); sys.exit('JOB' == '2')"
+    result = launch(tmp_path, "--max-jobs-run", "1", "JOB=1:4", "x.JOB.log", sys.executable, "-c", code)
+    assert result.returncode == 1
+    assert "1 of 4 job(s) failed (2). Log: x.2.log" in result.stderr
+    assert "the reason" in result.stderr
+    assert (tmp_path / "x.1.log").exists() and not (tmp_path / "x.3.log").exists()
+
+
+def test_only_the_last_lines_are_shown(tmp_path: Path) -> None:
+    code = "import sys; print(*range(100), sep='\\n'); sys.exit(3)"
+    result = launch(tmp_path, "--tail", "5", "x.log", sys.executable, "-c", code)
+    assert result.stderr.count("\n") == 6
+    assert "(code 3)" in result.stderr and "\n  | 10\n" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "expected [JOB=1:N] LOG COMMAND"),
+        (["x.log"], "expected [JOB=1:N] LOG COMMAND"),
+        (["JOB=1:2", "x.log", "true"], "log 'x.log' must contain JOB"),
+        (["JOB=2:1", "x.JOB.log", "true"], "empty range"),
+        (["--gpu", "1", "x.log", "true"], "offers 0 GPU(s)"),
+    ],
+)
+def test_wrong_use_is_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = launch(tmp_path, *arguments, CUDA_VISIBLE_DEVICES="")
+    assert result.returncode == 2
+    assert message in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_program_that_is_not_there(tmp_path: Path) -> None:
+    result = launch(tmp_path, "x.log", "no-such-program")
+    assert result.returncode == 1
+    assert "no-such-program: cannot be started" in result.stderr
+
+
+def test_gpus_are_dealt_out(tmp_path: Path) -> None:
+    code = "import os, time; print('gpu', os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(0.5)"
+    command = ["--max-jobs-run", "2", "--gpu", "1", "JOB=1:2", "x.JOB.log", sys.executable, "-c", code]
+    result = launch(tmp_path, *command, CUDA_VISIBLE_DEVICES="4,7")
+    assert result.returncode == 0, result.stderr
+    assert {f"gpu {n}" in (tmp_path / f"x.{job}.log").read_text() for n, job in ((4, 1), (7, 2))} == {True}
+
+
+def test_jobs_share_the_processors_as_threads(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    command = [sys.executable, UTILS / "run_jobs.py", "x.log", sys.executable, "-c"]
+    command += ["import os; print('threads', os.environ['OMP_NUM_THREADS'])"]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    assert f"threads {len(os.sched_getaffinity(0))}\n" in (tmp_path / "x.log").read_text()
+
+
+def test_ending_the_launcher_ends_its_jobs(tmp_path: Path) -> None:
+    code = "import time; open('started', 'w').close(); time.sleep(1); open('ended', 'w').close()"
+    command = [sys.executable, UTILS / "run_jobs.py", "x.log", sys.executable, "-c", code]
+    process = subprocess.Popen(command, cwd=tmp_path)
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 128 + signal.SIGTERM
+    time.sleep(1.2)
+    assert not (tmp_path / "ended").exists()
+
+
+def split(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, UTILS / "split_scp.py", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("count, parts", [(7, 3), (3, 3), (10, 1), (100, 7)])
+def test_a_split_loses_nothing_and_is_even(tmp_path: Path, count: int, parts: int) -> None:
+    lines = [f"key{number} /path/{number}.wav\n" for number in range(count)]
+    (tmp_path / "all.scp").write_text("".join(lines))
+    names = [f"split/{part}.scp" for part in range(parts)]
+    assert split(tmp_path, "all.scp", *names).returncode == 0
+    texts = [(tmp_path / name).read_text() for name in names]
+    assert "".join(texts) == "".join(lines)
+    sizes = [text.count("\n") for text in texts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_more_parts_than_lines(tmp_path: Path) -> None:
+    (tmp_path / "all.scp").write_text("a 1\n")
+    result = split(tmp_path, "all.scp", "1", "2")
+    assert result.returncode == 2 and "all.scp: has 1 lines, fewer than the 2 parts" in result.stderr
+
+
+def test_no_table(tmp_path: Path) -> None:
+    result = split(tmp_path, "none.scp", "1")
+    assert result.returncode == 2 and "none.scp: cannot be read" in result.stderr
