@@ -16,6 +16,8 @@ if not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")
 
 if not (3, 10) <= sys.version_info[:2] <= (3, 12):
     version = sys.version.split()[0]
-    sys.exit(f"make: error: {sys.executable} is Python {version}, expected 3.10 to 3.12; name one: make PYTHON=python3.11")
+    sys.exit(
+        f"make: error: {sys.executable} is Python {version}, expected 3.10 to 3.12; name one: make PYTHON=python3.11"
+    )
 if packages:
     sys.exit(f"make: error: missing on this machine; install: apt-get install {' '.join(packages)}")

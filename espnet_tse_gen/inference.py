@@ -23,6 +23,7 @@ from espnet_tse_gen.codec.recordings import resample
 from espnet_tse_gen.data.level import mixture_gain
 from espnet_tse_gen.decoding import DecodingOptions, Predictor, Sampler, decode_chunks
 from espnet_tse_gen.errors import UserError, unknown_name
+from espnet_tse_gen.input_checks import check_device, checked_rate, checked_signal, rms
 from espnet_tse_gen.model_dir import CONFIG, DECODE, DEFAULT_MODEL, find_checkpoint, open_model
 
 if TYPE_CHECKING:
@@ -34,12 +35,11 @@ SILENCE_RMS = 1e-8
 CONTEXT_SECONDS = 1.0
 """What the mixture encoder sees of a long recording before and after the chunk that is decoded."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-INTEGER_SCALES = {"int16": 2.0**15, "int32": 2.0**31}
 
 DecodeChoice = DecodingOptions | Mapping[str, Any] | str | Path | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Request:
     """One checked pair of recordings, ready for decoding; made by :meth:`TargetSpeakerExtractor.request`."""
 
@@ -57,7 +57,7 @@ class Request:
     """Where the noise of stochastic decoding starts from."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Extraction:
     """What was extracted for one :class:`Request`."""
 
@@ -238,14 +238,15 @@ class TargetSpeakerExtractor:
         Raises:
             UserError: If a recording cannot be used.
         """
-        rate = _checked_rate(self.sample_rate if sample_rate is None else sample_rate, mixture_name)
-        enroll_rate = _checked_rate(rate if enroll_sample_rate is None else enroll_sample_rate, enroll_name)
-        mixed = self._signal(mixture, rate, mixture_name)
-        voice = self._signal(enroll, enroll_rate, enroll_name)
+        rate = checked_rate(self.sample_rate if sample_rate is None else sample_rate, mixture_name)
+        enroll_rate = checked_rate(rate if enroll_sample_rate is None else enroll_sample_rate, enroll_name)
+        frame = self.codec.hop / self.sample_rate
+        mixed = checked_signal(mixture, rate, frame, mixture_name)
+        voice = checked_signal(enroll, enroll_rate, frame, enroll_name)
         longest = getattr(self.model.extractor, "max_enroll_frames", None)
         if longest is not None:
             voice = voice[: -(-longest * self.codec.hop * enroll_rate // self.sample_rate)]
-        loudness = _rms(voice)
+        loudness = rms(voice)
         if loudness < 10.0 ** (SILENT_ENROLL_DBFS / 20.0):
             raise UserError(
                 f"{enroll_name}: is silent (below {SILENT_ENROLL_DBFS:g} dBFS in its first "
@@ -255,7 +256,7 @@ class TargetSpeakerExtractor:
             digest = hashlib.blake2b(mixed.tobytes(), digest_size=16)
             digest.update(voice.tobytes())
             row_id = digest.hexdigest()
-        gain = mixture_gain(mixed) if _rms(mixed) > SILENCE_RMS else 0.0
+        gain = mixture_gain(mixed) if rms(mixed) > SILENCE_RMS else 0.0
         return Request(
             mixture=resample(mixed * np.float32(gain), rate, self.sample_rate),
             enroll=resample(voice * np.float32(mixture_gain(voice)), enroll_rate, self.sample_rate),
@@ -351,31 +352,6 @@ class TargetSpeakerExtractor:
             row[: len(signal)] = torch.from_numpy(signal)
         return padded.to(self.device), lengths.to(self.device)
 
-    def _signal(self, value: Any, rate: int, name: str) -> np.ndarray:
-        """Return ``value`` as float32 ``[L]``, checked."""
-        samples = np.asarray(value)
-        if samples.ndim == 2 and 1 in samples.shape:
-            samples = samples.reshape(-1)
-        if samples.ndim != 1:
-            raise UserError(f"{name}: has shape {samples.shape}, expected one channel [samples]; mix it down first")
-        if samples.dtype.name in INTEGER_SCALES:
-            samples = samples.astype(np.float32) / np.float32(INTEGER_SCALES[samples.dtype.name])
-        if not np.issubdtype(samples.dtype, np.floating):
-            raise UserError(f"{name}: is of type {samples.dtype}, expected floats in -1..1, int16 or int32; convert it")
-        if samples.size == 0:
-            raise UserError(f"{name}: has no samples; replace or remove it")
-        with np.errstate(over="ignore"):
-            samples = np.ascontiguousarray(samples, dtype=np.float32)
-        if not np.isfinite(samples).all():
-            raise UserError(f"{name}: holds NaN or infinite samples; replace or remove it")
-        frame = self.codec.hop / self.sample_rate
-        if len(samples) < frame * rate:
-            raise UserError(
-                f"{name}: is {1000 * len(samples) / rate:.1f} ms long, expected at least one frame of the codec "
-                f"({1000 * frame:g} ms); give a longer recording"
-            )
-        return samples
-
 
 def with_changes(options: DecodingOptions, changes: Mapping[str, Any]) -> DecodingOptions:
     """Return ``options`` with the given fields replaced, checked.
@@ -388,29 +364,3 @@ def with_changes(options: DecodingOptions, changes: Mapping[str, Any]) -> Decodi
         if name not in known:
             raise unknown_name("decoding option", name, known)
     return replace(options, **changes)
-
-
-def check_device(device: str) -> None:
-    """Require that ``device`` names a device of this machine.
-
-    Raises:
-        UserError: If it does not.
-    """
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        raise UserError(f"device '{device}': unknown; expected cpu, cuda or cuda:N") from None
-    if kind == "cuda":
-        index = torch.device(device).index or 0
-        if not torch.cuda.is_available() or index >= torch.cuda.device_count():
-            raise UserError(f"device '{device}': this machine has {torch.cuda.device_count()} CUDA device(s); use cpu")
-
-
-def _checked_rate(rate: Any, name: str) -> int:
-    if isinstance(rate, bool) or not isinstance(rate, int | np.integer) or not 1000 <= rate <= 768000:
-        raise UserError(f"{name}: sampling rate {rate!r} is not a whole number of Hz in 1000..768000")
-    return int(rate)
-
-
-def _rms(samples: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))

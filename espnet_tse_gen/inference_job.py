@@ -32,8 +32,8 @@ class InferenceJob:
 
     Args:
         extractor: Model and options.
-        tables: ``mixture`` and ``enroll``: key to path; optionally ``target`` (paths) and ``codes`` (the target's tokens,
-            entries of a Kaldi scp with ``[T, K]`` arrays).
+        tables: ``mixture`` and ``enroll``: key to path; optionally ``target`` (paths) and ``codes`` (its tokens, entries
+            of a Kaldi scp with ``[T, K]`` arrays).
         output_dir: Where recordings and tables go.
         name: Name of the table.
         job: Number of this job, from 1.
@@ -163,7 +163,7 @@ class InferenceJob:
         return self.output_dir / f"{self.name}.{job}.progress.json"
 
     def _read_books(self, keys: Sequence[str]) -> Books:
-        """Return the entries of ``keys`` that still hold: same settings, same inputs, and the file as it was written."""
+        """Return the entries of ``keys`` that still hold: same settings, same inputs, the file as it was written."""
         wanted = set(keys)
         books: Books = {}
         for path in sorted(self.output_dir.glob(f"{self.name}.*.progress.json")):
@@ -225,7 +225,6 @@ class InferenceJob:
             "recordings": recordings,
             "audio_seconds": round(audio_seconds, 3),
             "wall_seconds": round(wall_seconds, 3),
-            "rtf": round(wall_seconds / audio_seconds, 5),
             "passes": self.extractor.passes,
             "batch_size": self.extractor.options.batch_size,
             "device": _device_name(self.extractor.device),

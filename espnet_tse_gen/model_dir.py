@@ -10,6 +10,7 @@ import contextlib
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -101,9 +102,9 @@ def _unpack(archive: Path, directory: Path) -> Path:
                 if PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name:
                     raise UserError(f"{archive}: holds a file outside of it ('{name}'); pack it again")
             packed.extractall(directory)
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise UserError(f"{archive}: is damaged ({error}); copy it again") from None
     if not (directory / CONFIG).is_file():
         inner = [path for path in directory.iterdir() if (path / CONFIG).is_file()]

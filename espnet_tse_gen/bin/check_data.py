@@ -31,9 +31,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
     for folder in args.data_dir:
         found = check_directory(folder, args.ref_num, args.fs)
         speakers = f"{found.speakers} speakers, " if found.speakers else ""
-        print(
-            f"{folder}: {found.mixtures} mixtures, {speakers}{found.hours:.2f} h at {found.sample_rate} Hz: no fault found"
-        )
+        size = f"{found.mixtures} mixtures, {speakers}{found.hours:.2f} h at {found.sample_rate} Hz"
+        print(f"{folder}: no fault found ({size})")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,7 @@
     python -m espnet_tse_gen.bin.pack --exp_dir exp/tse_x --output tse_x.zip --half true
 
 The package holds ``config.yaml`` (without the paths of the machine it was trained on), ``codec/``, ``model.pth``, the
-default decoding options and a model card. The same input gives the same bytes. An ``--output`` without ``.zip`` becomes a
-directory.
+default decoding options and a model card. The same input gives the same bytes. Without ``.zip`` the output is a directory.
 """
 
 from __future__ import annotations

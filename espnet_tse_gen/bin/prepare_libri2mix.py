@@ -36,7 +36,11 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--librispeech", help="the folder that holds train-clean-100 etc. and SPEAKERS.TXT")
     parser.add_argument("--metadata", help="folder of LibriMix's CSV files; with it, the mixtures are generated first")
     parser.add_argument("--wham", help="the folder 'wham_noise' (tr, cv, tt), for mix_both and mix_single")
-    parser.add_argument("--sets", default="train-100 dev test", help="sets; those up to the first '-' alike are joined")
+    parser.add_argument(
+        "--sets",
+        default="train-100 dev test",
+        help="sets, divided by spaces or commas; those alike up to the first '-' are joined",
+    )
     parser.add_argument("--sample_rate", default="16k", help="8k or 16k")
     parser.add_argument(
         "--min_or_max", default="min", help="min: cut to the shortest source; max: padded to the longest"
@@ -104,10 +108,11 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
     _need(args, "libri2mix", "sets")
     tree = MixtureTree(args.libri2mix, args.sample_rate, args.min_or_max)
+    sets = args.sets.replace(",", " ").split()
     groups: dict[str, list[str]] = {}
-    for subset in args.sets.split():
+    for subset in sets:
         groups.setdefault(subset.split("-")[0], []).append(subset)
-    metadata: dict[str, Path | None] = dict.fromkeys(args.sets.split())
+    metadata: dict[str, Path | None] = dict.fromkeys(sets)
     if args.metadata:
         _need(args, "librispeech")
         metadata = {subset: find_metadata(args.metadata, subset) for subset in metadata}

@@ -40,7 +40,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--delay", type=int, default=0, help="samples by which outputs lag the references (codec delay)"
     )
-    parser.add_argument("--rtf_json", type=Path, help="real-time factor; default: rtf.json beside the first --inf_scp")
+    parser.add_argument("--rtf_json", type=Path, help="real-time factor; default: what decoding left beside --inf_scp")
     parser.add_argument("--nj", type=int, default=1, help="number of processes")
     parser.add_argument(
         "--force", type=_bool, default=False, metavar="BOOL", help="score again even if nothing changed"

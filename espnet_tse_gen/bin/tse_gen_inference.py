@@ -5,8 +5,9 @@
         --output_dir exp/tse_x/greedy_16/test --job 1 --num_jobs 4
 
 Writes ``wavs/NAME/KEY.wav`` (16 bits, at the mixture's rate, length and level), ``NAME.N.scp`` for job N,
-``NAME.N.rtf.json`` (how long it took) and, given the target's tokens, ``NAME.N.token_accuracy.csv``; the job that completes
-the last part writes ``NAME.scp``. What is there and was made from the same recordings, model and options is kept.
+``NAME.N.rtf.json`` (how long it took, codec included) and, given the target's tokens, ``NAME.N.token_accuracy.csv``; the
+job that completes the last part writes ``NAME.scp``. What is there and was made from the same recordings, model and
+options is kept.
 """
 
 from __future__ import annotations

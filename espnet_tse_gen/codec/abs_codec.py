@@ -169,10 +169,13 @@ class AbsCodec(torch.nn.Module, ABC):
         Raises:
             UserError: If the shapes are wrong, a code is out of range, or the codec cannot use a mixture.
         """
-        return self.decode_latents(self.latents_of(codes), lengths, mixture)
+        return self._decode(self.latents_of(codes), lengths, mixture, quantized=True)
 
     def decode_latents(self, latents: Tensor, lengths: Tensor | None = None, mixture: Tensor | None = None) -> Tensor:
-        """Turn latents (float ``[B, D, T]``, quantized or not) into waveforms; otherwise like :meth:`decode`."""
+        """Turn latents that need not be quantized, float ``[B, D, T]``, into waveforms; otherwise like :meth:`decode`."""
+        return self._decode(latents, lengths, mixture, quantized=False)
+
+    def _decode(self, latents: Tensor, lengths: Tensor | None, mixture: Tensor | None, quantized: bool) -> Tensor:
         if latents.dim() != 3 or latents.shape[1] != self.latent_dim or latents.shape[2] < 1:
             raise UserError(
                 f"codec '{self.name}': expected latents [B, {self.latent_dim}, T], T >= 1, got {tuple(latents.shape)}"
@@ -189,7 +192,7 @@ class AbsCodec(torch.nn.Module, ABC):
                     guide = wav.new_zeros(samples)
                     part = mixture[row, :samples].to(self.device, torch.float32)
                     guide[: part.shape[0]] = part
-                raw = self._decode_row(latents[row, :, :size].to(self.device, torch.float32), guide)
+                raw = self._decode_row(latents[row, :, :size].to(self.device, torch.float32), guide, quantized)
                 wav[row, :samples] = _shifted(raw, self.delay, samples)
         return wav
 
@@ -231,10 +234,11 @@ class AbsCodec(torch.nn.Module, ABC):
         """Encode one waveform ``[L]``: codes ``[K, T]`` and latents ``[D, T]``, ``T = num_frames(L)``."""
 
     @abstractmethod
-    def _decode_row(self, latents: Tensor, mixture: Tensor | None) -> Tensor:
+    def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
         """Decode latents ``[D, T]`` to about ``T * hop`` samples, with the codec's own delay still in them.
 
         ``mixture`` is float ``[T * hop]`` or ``None``; it is never given to a codec without ``supports_mixture``.
+        ``quantized`` says that the latents are sums of codebook vectors.
         """
 
     def fit(self, waveforms: Iterator[Tensor], seed: int = 0, **fit_conf: Any) -> None:

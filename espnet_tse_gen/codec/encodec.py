@@ -63,7 +63,7 @@ class EncodecCodec(AbsCodec):
         codes = self.model.quantizer.vq.encode(latents, n_q=self.num_levels)
         return codes[:, 0], latents[0]
 
-    def _decode_row(self, latents: Tensor, mixture: Tensor | None) -> Tensor:
+    def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
         return self.model.decoder(latents.unsqueeze(0))[0, 0]
 
     def load_pretrained(self, path: str | Path) -> None:

@@ -14,6 +14,7 @@ from Griffin and Lim's algorithm.
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -56,7 +57,7 @@ class MelCodec(AbsCodec):
     trainable: ClassVar[bool] = True
     supports_mixture: ClassVar[bool] = True
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         sample_rate: int = 16000,
         hop: int = 320,
@@ -196,31 +197,32 @@ class MelCodec(AbsCodec):
             latents += book[codes[:, level]]
         return latents
 
-    def _decode_row(self, latents: Tensor, mixture: Tensor | None) -> Tensor:
+    def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
         if mixture is None:
             return self._griffin_lim(latents.T * self.scale + self.mean)
         spectrum = stft(mixture, self.window, self.hop)
-        return istft(spectrum * self._mask(latents.T, spectrum.abs()), self.window, self.hop)
+        return istft(spectrum * self._mask(latents.T, spectrum.abs(), quantized), self.window, self.hop)
 
-    def _mask(self, target: Tensor, magnitude: Tensor) -> Tensor:
+    def _mask(self, target: Tensor, magnitude: Tensor, quantized: bool) -> Tensor:
         """Return the gain of each bin of the mixture's spectrum, 0..1, float ``[T, bins]``.
 
         The gain of a band is the ratio of the target's magnitude to the mixture's. Where the target's codes are the
         mixture's own codes, the target is all that is in the mixture there and the gain is 1: a plain ratio would
         mistake the quantization error of the one for a difference between the two, which costs 3 dB. Elsewhere the
         mixture is taken half as it is and half as it would be quantized, and the ratio is made a little larger and
-        steeper (``MASK_OFFSET``, ``MASK_SLOPE``), all three chosen on real speech. Latents that are not on the grid
-        of the codebooks are compared with the mixture as it is.
+        steeper (``MASK_OFFSET``, ``MASK_SLOPE``), all three chosen on real speech. Latents that are not quantized
+        are compared with the mixture as it is.
 
         Args:
             target: float ``[T, D]``, latents of the target.
             magnitude: float ``[T, bins]`` of the mixture.
+            quantized: Whether the latents are sums of codebook vectors.
         """
         mixture = (self._log_mel_of(magnitude) - self.mean) / self.scale
         difference = target - mixture
-        if torch.allclose(self.dequantize(self.quantize(target)), target, atol=1e-4):
-            quantized = target - self.dequantize(self.quantize(mixture))
-            difference = torch.where(quantized.abs() < 1e-5, 0.0, (difference + quantized) / 2)
+        if quantized:
+            between_codes = target - self.dequantize(self.quantize(mixture))
+            difference = torch.where(between_codes.abs() < 1e-5, 0.0, (difference + between_codes) / 2)
         ratio = (MASK_SLOPE * self.scale * difference + MASK_OFFSET).clamp(max=0.0).exp()
         return ratio @ self.spread
 
@@ -251,7 +253,10 @@ def _triangles(sample_rate: int, n_fft: int, num_mels: int) -> np.ndarray:
     """Return triangular mel filters with peaks near 1, float64 ``[n_fft // 2 + 1, num_mels]``."""
     from torchaudio.functional import melscale_fbanks
 
-    filters = melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, num_mels, sample_rate, None, "slaney")
+    with warnings.catch_warnings():
+        # A band without a bin is an error here, below.
+        warnings.simplefilter("ignore", UserWarning)
+        filters = melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, num_mels, sample_rate, None, "slaney")
     filters = filters.double().numpy()
     if (filters.sum(axis=0) <= 0).any():
         raise UserError(

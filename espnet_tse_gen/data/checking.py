@@ -65,7 +65,8 @@ def check_directory(folder: str | Path, ref_num: int = 2, sample_rate: int | Non
             found, _ = _header(reference[key], key, rate)
             if found != length:
                 raise UserError(
-                    f"{table}: key '{key}': {reference[key]} has {found} samples, its mixture {length}; they must be equal"
+                    f"{table}: key '{key}': {reference[key]} has {found} samples, its mixture {length}; they must be "
+                    "equally long"
                 )
     speakers: set[str] = set()
     targets = [read_scp(path) if path.exists() else {} for path in optional[:ref_num]]
@@ -145,8 +146,8 @@ def _check_drawn(table: Path, rows: dict[str, str], targets: dict[str, str], rat
             )
         if all(other == utterance for other, _ in pool[speaker]):
             raise UserError(
-                f"{table.parent / POOL}: speaker '{speaker}' has no recording but the target '{utterance}' of key '{key}'; "
-                "add recordings, or remove such mixtures"
+                f"{table.parent / POOL}: speaker '{speaker}' has no recording but the target '{utterance}' of key "
+                f"'{key}'; add recordings, or remove such mixtures"
             )
     for utterance, path in _once(pool.values()):
         _header(path, utterance, rate)

@@ -1,4 +1,4 @@
-"""What a data directory holds, and operations on whole directories: which tables there are, and removing short mixtures."""
+"""What a data directory holds: which tables there are, what an enrolment is called, and removing short mixtures."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _RECORD = ".format.json"
 
 @dataclass(frozen=True)
 class _File:
-    """A source file, the key under which it was first met, where a converted copy goes, and whether it is an enrolment."""
+    """A source file, the key that it was first met under, where a converted copy goes, and if it is an enrolment."""
 
     source: str
     key: str

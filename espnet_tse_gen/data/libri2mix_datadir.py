@@ -101,7 +101,7 @@ def tree_pool(tree: MixtureTree, mixtures: Sequence[Mixture]) -> Pool:
 
 
 def choose_enrolment(pool: Pool, mixture: Mixture, number: int, seed: int) -> str:
-    """Return the path of a recording of source ``number``'s speaker (from 1) that is not its utterance; the seed decides which."""
+    """Return the path of another recording of the speaker of source ``number`` (from 1); the seed decides which."""
     target, speaker = mixture.utterances[number - 1], mixture.speakers[number - 1]
     others = [path for utterance, path in pool[speaker] if utterance != target]
     return random.Random(f"enrolment {seed} {mixture.name} {number}").choice(others)

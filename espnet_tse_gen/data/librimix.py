@@ -38,7 +38,7 @@ _MODES = ("min", "max")
 
 @dataclass(frozen=True)
 class Row:
-    """One mixture of a metadata file: source paths relative to LibriSpeech, the noise path relative to WHAM, and gains."""
+    """One mixture of a metadata file; source paths are relative to LibriSpeech, the noise path to WHAM."""
 
     name: str
     sources: tuple[str, ...]
@@ -85,7 +85,7 @@ class MixtureTree:
 
 
 def set_name(metadata: str | Path) -> str:
-    """Return the official name of the set that a metadata file makes: ``libri2mix_train-clean-100.csv`` -> ``train-100``."""
+    """Return the name of the set that a metadata file makes: ``train-100`` for ``libri2mix_train-clean-100.csv``."""
     return Path(metadata).stem.split("mix_", 1)[-1].replace("-clean", "")
 
 
@@ -167,7 +167,7 @@ def extend_noise(noise: np.ndarray, length: int) -> np.ndarray:
 
 
 def render(sources: Sequence[np.ndarray], gains: Sequence[float], rate: int, mode: str) -> list[np.ndarray]:
-    """Return ``sources`` (float ``[L_i]``, 16 kHz; the noise last, if any) scaled, resampled to ``rate`` and fitted in length."""
+    """Return ``sources`` (float ``[L_i]`` at 16 kHz) scaled, resampled to ``rate``, and fitted in length."""
     from scipy.signal import resample_poly
 
     scaled = [resample_poly(source * gain, rate, SOURCE_RATE) for source, gain in zip(sources, gains, strict=True)]
@@ -328,8 +328,8 @@ def _claim(tree: MixtureTree, subset: str, metadata: Path, replace: bool) -> Non
         # Without a record the set came from elsewhere (the official scripts), and is never removed.
         if not (replace and record.exists()):
             raise UserError(
-                f"{folder}: was not made from {metadata}; remove that folder, choose another --libri2mix, or use the set as "
-                "it is by giving no --metadata"
+                f"{folder}: was not made from {metadata}; remove that folder, choose another --libri2mix, or use the set "
+                "as it is by giving no --metadata"
             )
         shutil.rmtree(folder)
     with atomic_write(record) as stream:

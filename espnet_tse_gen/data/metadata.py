@@ -102,6 +102,7 @@ def make_metadata(
     seed: int = 0,
     *,
     min_seconds: float = 1.0,
+    min_utterances: int = 2,
     num_jobs: int = 1,
 ) -> list[dict[str, str]]:
     """Draw ``num_mixtures`` different pairs of utterances of different speakers.
@@ -115,6 +116,7 @@ def make_metadata(
         num_mixtures: Number of rows.
         seed: The rows follow from it.
         min_seconds: Shorter utterances are left out.
+        min_utterances: Speakers with fewer are left out; 2, as a target needs another recording to enrol with.
         num_jobs: Processes for measuring the recordings.
 
     Returns:
@@ -130,8 +132,12 @@ def make_metadata(
     by_speaker: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in usable:
         by_speaker[utterance.speaker].append(utterance)
+    by_speaker = {speaker: own for speaker, own in by_speaker.items() if len(own) >= min_utterances}
     if len(by_speaker) < 2:
-        raise UserError(f"{where}: {len(by_speaker)} speaker(s) with utterances of {min_seconds} s; expected 2")
+        raise UserError(
+            f"{where}: {len(by_speaker)} speaker(s) with {min_utterances} utterances of {min_seconds} s or more; "
+            "expected at least 2 speakers"
+        )
 
     generator = random.Random(f"mixtures {' '.join(subsets)} {seed}")
     sexes = read_speaker_sexes(root)

@@ -1,4 +1,4 @@
-"""One way to run many small independent jobs on several processes, with progress and with errors that name the cause."""
+"""Many small independent jobs on several processes, with progress and with errors that name the cause."""
 
 from __future__ import annotations
 

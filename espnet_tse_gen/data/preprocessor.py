@@ -29,7 +29,8 @@ class TSEGenPreprocessor(AbsPreprocessor):
         hop: Samples per codec frame.
         sample_rate: Hz of the recordings; 0 means the codec's rate.
         ref_num: Number of speakers in a mixture.
-        train_spk2enroll: JSON file ``{speaker: [[utterance, wav], ...]}``, needed where enrolments are named ``*UTTERANCE SPEAKER``.
+        train_spk2enroll: JSON file ``{speaker: [[utterance, wav], ...]}``, needed where enrolments are named
+            ``*UTTERANCE SPEAKER``.
         crop_seconds: Length of a training crop; 0 keeps whole mixtures.
         enroll_seconds: Shortest and longest training enrolment; validation takes the longest from the start.
         level_dbfs: The common level.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from espnet_tse_gen.data.metadata import Utterance, list_utterances
 from espnet_tse_gen.data.parallel import map_jobs
 from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import read_audio, write_audio
+from espnet_tse_gen.fileio import atomic_write, read_audio, write_audio
 
 # A cut may move by this much to where the signal is weakest.
 _SEARCH_SECONDS = 0.5
@@ -26,9 +27,10 @@ _SEARCH_SECONDS = 0.5
 def cut_points(samples: np.ndarray, rate: int, seconds: float) -> list[int]:
     """Return the borders of pieces of about ``seconds``, the first 0 and the last the length.
 
-    Pieces have equal length up to the search for a pause; a recording shorter than 1.5 pieces stays whole.
+    Pieces have equal length up to the search for a pause. A recording of at least ``seconds`` gives two or more, so that
+    one can enrol for another; a shorter one stays whole.
     """
-    count = max(1, round(len(samples) / (seconds * rate)))
+    count = max(2 if len(samples) >= seconds * rate else 1, round(len(samples) / (seconds * rate)))
     frame, reach = rate // 50, int(_SEARCH_SECONDS * rate)
     borders = [0]
     for index in range(1, count):
@@ -68,6 +70,13 @@ def segment_corpus(
     if not 1.0 <= seconds <= 60.0:
         raise UserError(f"--segment_seconds is {seconds}; expected 1 to 60")
     root, output = Path(root), Path(output)
+    record, state = output / ".segment.json", {"root": str(root.absolute()), "seconds": seconds}
+    if record.exists() and json.loads(record.read_text()) != state:
+        raise UserError(
+            f"{output}: holds pieces of another length or corpus; remove it, or choose another --segment_dir"
+        )
+    with atomic_write(record) as stream:
+        json.dump(state, stream)
     utterances = [one for subset, speakers in subsets.items() for one in list_utterances(root, subset, speakers)]
     cut = functools.partial(_cut, seconds=seconds, root=root, output=output)
     count = sum(map_jobs(cut, utterances, num_jobs, "cutting"))

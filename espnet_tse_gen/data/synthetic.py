@@ -18,6 +18,7 @@ import multiprocessing
 import random
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -171,11 +172,14 @@ def _run_voice(job: tuple[Voice, list[str], str, int]) -> None:
     process = multiprocessing.get_context("spawn").Process(target=_speak_voice, args=job)
     process.start()
     process.join()
+    # Another thread's start() may have reaped this child; then its status arrives a moment after join() returned.
+    while process.exitcode is None:
+        time.sleep(0.01)
     if process.exitcode != 0:
         voice = job[0]
         raise UserError(
-            f"espeak-ng failed for voice {voice.speaker} ({voice.accent}+{voice.variant}, exit status {process.exitcode}); "
-            "run it again, or with another --seed"
+            f"espeak-ng failed for voice {voice.speaker} ({voice.accent}+{voice.variant}), exit status "
+            f"{process.exitcode}; run it again, or with another --seed"
         )
 
 

@@ -51,7 +51,7 @@ def plan_chunks(frames: int, chunk: int, carry: int) -> list[Chunk]:
     return chunks
 
 
-def decode_chunks(  # noqa: PLR0917 (the recording, its chunks, its rows: each pair reads well by position)
+def decode_chunks(
     sampler: Sampler,
     make_f: PredictorFactory,
     frames: int,

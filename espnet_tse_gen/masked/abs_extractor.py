@@ -62,4 +62,4 @@ class AbsMaskedExtractor(nn.Module, ABC):
 
     @abstractmethod
     def predict_latents(self, hidden: Tensor) -> Tensor | None:
-        """Map hidden states ``[B, T, d]`` to the target's codec latents ``[B, D, T]``, or None if the extractor has no such head."""
+        """Map hidden states ``[B, T, d]`` to the target's codec latents ``[B, D, T]``; None without such a head."""

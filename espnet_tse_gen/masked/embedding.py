@@ -29,6 +29,8 @@ class TokenEmbedding(nn.Module):
         codebooks: For ``codec``, the K codebooks ``[C, D']``.
     """
 
+    vectors: Tensor
+
     def __init__(
         self,
         num_levels: int,

@@ -1,4 +1,4 @@
-"""The ESPnet model around a codec and a masked-token extractor: one training step, validation figures, and decoding's callable."""
+"""The ESPnet model around a codec and a masked-token extractor: training step, validation figures, decoding's callable."""
 
 from __future__ import annotations
 

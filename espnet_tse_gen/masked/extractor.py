@@ -31,11 +31,13 @@ class Conditions:
         mixture: ``[B, T, d]``, the encoded mixture.
         valid: ``[B, T]`` bool.
         cache: Keys and values of the enrolment.
+        speaker: ``[B, 1, d]``, the enrolment as one vector, or None.
     """
 
     mixture: Tensor
     valid: Tensor
     cache: PrefixCache
+    speaker: Tensor | None
 
     def frames(self, start: int, end: int) -> Conditions:
         """Return the conditions of the target frames ``start`` to ``end``."""
@@ -85,6 +87,8 @@ class MaskedExtractor(AbsMaskedExtractor):
         stft_size: Window of the ``stft`` feature, in samples; 0 takes three codec frames, rounded up to a power of two.
         max_enroll_seconds: Longest enrolment used; a longer one is cut. The target starts at this position.
         dropout: Dropout rate.
+        speaker_vector: Whether the enrolment's mean is also added to every target frame, a second way for the cue to arrive;
+            the frames of the prefix stay the first.
         conv_kernel: Odd kernel of the blocks' depthwise convolution; 0 for none.
         latent_head: Whether hidden states also regress the target's latents (an auxiliary loss; section 4.3 of MARSE-like
             hybrids), which gives an extraction signal before cross-entropy does.
@@ -107,6 +111,7 @@ class MaskedExtractor(AbsMaskedExtractor):
         stft_size: int = 0,
         max_enroll_seconds: float = 10.0,
         dropout: float = 0.1,
+        speaker_vector: bool = False,
         conv_kernel: int = 0,
         latent_head: bool = False,
     ) -> None:
@@ -145,6 +150,9 @@ class MaskedExtractor(AbsMaskedExtractor):
         self.null_mixture = nn.Parameter(torch.randn(width) * 0.02)
         # Zero heads: training starts from the uniform distribution, a cross-entropy of exactly ln C.
         self.heads = nn.Parameter(torch.zeros(codec.num_levels, codec.codebook_size, width))
+        self.speaker_map = (
+            nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width, bias=False)]) if speaker_vector else None
+        )
         self.latent_head = nn.Linear(width, codec.latent_dim) if latent_head else None
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -170,12 +178,21 @@ class MaskedExtractor(AbsMaskedExtractor):
             frames = torch.where(drop_enroll[:, None, None], self.null_enroll.to(frames.dtype), frames)
             valid = torch.where(drop_enroll[:, None], first, valid)
         cache = self.backbone.prefix(frames + self.enroll_segment.to(frames.dtype), valid)
-        return Conditions(encoded, mixture.valid, cache)
+        return Conditions(encoded, mixture.valid, cache, self._speaker(frames, valid))
 
     def forward(self, codes: Tensor, conditions: Conditions) -> Tensor:
         """Return hidden states ``[B, T, d]``; see :class:`AbsMaskedExtractor`."""
         frames = self.target_embedding(codes, conditions.valid) + conditions.mixture + self.target_segment
+        if conditions.speaker is not None:
+            frames = frames + conditions.speaker
         return self.backbone(frames, conditions.valid, conditions.cache, offset=self.max_enroll_frames)
+
+    def _speaker(self, frames: Tensor, valid: Tensor) -> Tensor | None:
+        if self.speaker_map is None:
+            return None
+        first, second = self.speaker_map
+        activity = nn.functional.silu(first(frames)) * valid[..., None].to(frames.dtype)
+        return second(activity.sum(dim=1, keepdim=True) / valid.sum(dim=1)[:, None, None].to(activity.dtype))
 
     def logits(self, hidden: Tensor, level: int) -> Tensor:
         """Map hidden states ``[..., d]`` to the logits ``[..., C]`` of ``level``."""

@@ -41,6 +41,8 @@ class CompressedSpectrum(nn.Module):
         exponent: Of the magnitude (0.3: Wilson et al. 2018, as in MaskSR).
     """
 
+    window: Tensor
+
     def __init__(self, n_fft: int, hop: int, exponent: float = 0.3) -> None:
         super().__init__()
         if n_fft < hop:

@@ -50,6 +50,14 @@ def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return x * cosine.to(x.dtype) + torch.cat([-second, first], dim=-1) * sine.to(x.dtype)
 
 
+class RMSNorm(nn.RMSNorm):
+    """Root-mean-square norm that keeps to the input's precision, so that the fused kernel serves under autocast too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension."""
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with normalised queries and keys and an optional cached prefix."""
 
@@ -59,8 +67,8 @@ class Attention(nn.Module):
         self.dropout = dropout
         self.project_in = nn.Linear(width, 3 * width, bias=False)
         self.project_out = nn.Linear(width, width, bias=False)
-        self.query_norm = nn.RMSNorm(width // heads, eps=1e-6)
-        self.key_norm = nn.RMSNorm(width // heads, eps=1e-6)
+        self.query_norm = RMSNorm(width // heads, eps=1e-6)
+        self.key_norm = RMSNorm(width // heads, eps=1e-6)
 
     def forward(
         self,
@@ -119,11 +127,11 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float, conv_kernel: int) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(width, eps=1e-6)
+        self.attention_norm = RMSNorm(width, eps=1e-6)
         self.attention = Attention(width, heads, dropout)
-        self.conv_norm = nn.RMSNorm(width, eps=1e-6) if conv_kernel else None
+        self.conv_norm = RMSNorm(width, eps=1e-6) if conv_kernel else None
         self.conv = FrameConvolution(width, conv_kernel) if conv_kernel else None
-        self.feed_forward_norm = nn.RMSNorm(width, eps=1e-6)
+        self.feed_forward_norm = RMSNorm(width, eps=1e-6)
         self.feed_forward = SwiGLU(width)
         self.dropout = nn.Dropout(dropout)
 
@@ -162,7 +170,7 @@ class Transformer(nn.Module):
             raise ValueError(f"conv_kernel must be odd or 0, not {conv_kernel}")
         self.head_width = width // heads
         self.blocks = nn.ModuleList(Block(width, heads, dropout, conv_kernel) for _ in range(layers))
-        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.norm = RMSNorm(width, eps=1e-6)
 
     def prefix(self, x: Tensor, valid: Tensor) -> PrefixCache:
         """Run the prefix ``x [B, Te, d]`` (positions 0..Te-1) over itself and keep its keys and values."""

@@ -83,6 +83,15 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "failed", "SI-SDRi < 1 dB", "%", 1, "down", "share of outputs that gain less than 1 dB over the mixture", 100.0
     ),
+    Metric(
+        "token_accuracy",
+        "token accuracy",
+        "%",
+        1,
+        "up",
+        "share of codec tokens equal to those of the clean target, over all levels (each level is in scores.csv)",
+        100.0,
+    ),
     Metric("level", "level", "dB", 1, "", "energy of the output relative to the clean target"),
     Metric("RTF", "RTF", "", 3, "down", "seconds of computing per second of audio, codec and enrolment included"),
 )
@@ -107,6 +116,7 @@ MAIN_COLUMNS: tuple[str, ...] = (
     "similarity",
     "confused",
     "failed",
+    "token_accuracy",
     "level",
     "RTF",
 )

@@ -78,7 +78,9 @@ class Scorer:
                 output, _ = read_audio(path, rate, item.key)
             row = self._waveform(references[index], output, mixture)
             if self.encoder:
-                row.update(self._speaker(voices, index, output, rate))
+                # The noise that stands in for silence may pass the voice detection; silence has no voice.
+                silent = index in item.silent_outputs
+                row.update(self._speaker(voices, index, None if silent else output, rate))
             if self.dnsmos:
                 row.update(self.dnsmos(output, rate))
             rows.append(row)
@@ -108,10 +110,12 @@ class Scorer:
                 row["CI_SDR"] = float(value.reshape(()))
         return row
 
-    def _speaker(self, voices: Sequence[np.ndarray], index: int, output: np.ndarray, rate: int) -> dict[str, float]:
+    def _speaker(
+        self, voices: Sequence[np.ndarray], index: int, output: np.ndarray | None, rate: int
+    ) -> dict[str, float]:
         from espnet_tse_gen.scoring.speaker import cosine
 
-        voice = self.encoder.embed(output, rate, trim="drop")
+        voice = None if output is None else self.encoder.embed(output, rate, trim="drop")
         row = {"similarity": cosine(voice, voices[index])}
         others = [cosine(voice, other) for position, other in enumerate(voices) if position != index]
         if others:

@@ -92,7 +92,7 @@ def render_page(page: Page) -> str:
         f'<title>{escape(page.title)}</title>\n<link rel="icon" href="data:,">\n<style>{CSS}</style>\n</head>\n<body>\n'
         '<a class="skip" href="#main">Skip to the results</a>\n'
         f"<header><h1>{escape(page.title)}</h1>"
-        '<p class="soft">Target speaker extraction: the voice of one person, taken from a mixture by a sample.</p>'
+        '<p class="soft">Target speaker extraction: one voice taken out of a mixture, guided by a sample of it.</p>'
         f"<details><summary>How this was made</summary><dl>{facts}</dl></details></header>\n"
         f'<nav aria-label="Sections"><ul>{links}</ul></nav>\n<main id="main">{body}</main>\n'
         f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
@@ -110,9 +110,13 @@ def render_table(table: Table, name: str) -> str:
         cells = []
         for position, cell in enumerate(row):
             detail = f'<span class="detail">{escape(cell.detail)}</span>' if cell.detail else ""
-            content = f"{escape(cell.text)}{detail}"
-            is_label = position < table.labels
-            cells.append(f'<th scope="row" class="label">{content}</th>' if is_label else f"<td>{content}</td>")
+            if position < table.labels:
+                # Long keys may break after an underscore; names stay whole.
+                style = "label short" if len(cell.text) <= 20 else "label"
+                text = escape(cell.text).replace("_", "_<wbr>")
+                cells.append(f'<th scope="row" class="{style}">{text}{detail}</th>')
+            else:
+                cells.append(f"<td>{escape(cell.text)}{detail}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     notes = "".join(f'<p class="soft">{escape(note)}</p>' for note in table.notes)
     return (
@@ -131,7 +135,8 @@ def short_scores(row: Row | None) -> str:
             metric = BY_COLUMN[column]
             label = "SI-SDR" if column == "SI_SDR_aligned" else metric.label
             decimals = number(metric, row.metrics[column])
-            parts.append(f"{label} {decimals}{' ' + metric.unit if metric.unit else ''}")
+            # A figure and its unit stay on one line.
+            parts.append(f"{label} {decimals} {metric.unit}".strip().replace(" ", "\u00a0"))
     return " · ".join(parts)
 
 

@@ -28,15 +28,18 @@ table { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-
 th, td { padding: 0.4rem 0.6rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
 tbody tr:last-child > * { border-bottom: 0; }
 thead th { background: var(--head); vertical-align: bottom; font-weight: 600; }
-th.label, td.label { text-align: left; }
+.label { text-align: left; }
+.short { white-space: nowrap; }
+tbody .label:not(.short) { min-width: 10.5rem; font-weight: 400; font-size: 0.8rem; }
 tbody th { font-weight: 600; }
-td, tbody th { white-space: nowrap; }
+th:first-child { position: sticky; left: 0; background: var(--page); z-index: 1; }
+thead th:first-child { background: var(--head); }
+td { white-space: nowrap; }
 td .detail { display: block; font-size: 0.75rem; }
-td.key { font-family: ui-monospace, monospace; font-size: 0.8rem; }
 .case { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 0.9rem;
   margin: 0 0 1.25rem; }
 .case h4 { font-family: ui-monospace, monospace; font-weight: 600; }
-.clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(13.5rem, 1fr)); gap: 0.9rem; }
+.clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(12.25rem, 1fr)); gap: 0.9rem; }
 figure { margin: 0; min-width: 0; }
 figcaption { font-size: 0.9rem; font-weight: 600; overflow-wrap: anywhere; }
 figcaption .soft { font-weight: 400; display: block; min-height: 1.3em; }

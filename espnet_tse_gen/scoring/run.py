@@ -12,11 +12,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import espnet_tse_gen
 from espnet_tse_gen.errors import UserError, unknown_name
 from espnet_tse_gen.fileio import atomic_write, read_scp
+from espnet_tse_gen.scoring.decode_facts import accuracy_files, read_rtf, read_token_accuracy, rtf_files
 from espnet_tse_gen.scoring.espnet_scorer import run_enh_scoring
 from espnet_tse_gen.scoring.items import read_mixtures
 from espnet_tse_gen.scoring.own_metrics import PRESETS, score_items
@@ -41,7 +41,7 @@ class ScoringJob:
         preset: Name in :data:`espnet_tse_gen.scoring.own_metrics.PRESETS`.
         delay: Samples by which outputs lag their references.
         nj: Number of processes.
-        rtf_json: File with the real-time factor; by default ``rtf.json`` beside the first output table, if there.
+        rtf_json: File with the real-time factor; by default what decoding left beside the output tables.
     """
 
     system: str
@@ -65,7 +65,7 @@ class ScoringJob:
         for table in (self.mixture_scp, *self.ref_scps, *self.inf_scps):
             for key, name in sorted(read_scp(table).items()):
                 digest.update(f"{key} {name} {_stamp(Path(name))}\n".encode())
-        side = [self.rtf_path()]
+        side = [*self.rtf_paths(), *(path for scp in self.inf_scps for path in accuracy_files(scp))]
         if self.data_dir is not None:
             side += [self.data_dir / "spk2gender"]
             side += [self.data_dir / f"target_spk{number}" for number in range(1, len(self.ref_scps) + 1)]
@@ -73,9 +73,9 @@ class ScoringJob:
             digest.update(f"{path} {_stamp(path)}\n".encode())
         return digest.hexdigest()
 
-    def rtf_path(self) -> Path:
-        """Where the real-time factor is looked for."""
-        return self.rtf_json or Path(self.inf_scps[0]).parent / "rtf.json"
+    def rtf_paths(self) -> list[Path]:
+        """Files with the real-time factor."""
+        return [self.rtf_json] if self.rtf_json is not None else rtf_files(self.inf_scps)
 
 
 def run_scoring(job: ScoringJob, force: bool = False) -> list[Row]:
@@ -103,13 +103,15 @@ def run_scoring(job: ScoringJob, force: bool = False) -> list[Row]:
     shortest = min(mixtures, key=lambda item: item.length)
     if abs(job.delay) >= shortest.length:
         raise UserError(f"--delay {job.delay}: is not shorter than the {shortest.length} samples of '{shortest.key}'")
-    rtf, note = read_rtf(job.rtf_path(), required=job.rtf_json is not None)
+    rtf, note = read_rtf(job.rtf_paths())
+    accuracies = [read_token_accuracy(accuracy_files(scp)) for scp in job.inf_scps]
     own = score_items(mixtures, job.preset, job.delay, job.nj)
     scores = run_enh_scoring(mixtures, job.output_dir, job.nj)
     rows = []
     for item in mixtures:
         for speaker in range(1, len(item.outputs) + 1):
             metrics = {**scores.get((item.key, speaker), {}), **own[item.key, speaker]}
+            metrics.update(accuracies[speaker - 1].get(item.key, {}))
             if rtf is not None:
                 metrics["RTF"] = rtf
             row = Row(job.system, job.set, item.key, speaker, gender_pair=item.gender_pair, metrics=metrics, note=note)
@@ -122,46 +124,6 @@ def run_scoring(job: ScoringJob, force: bool = False) -> list[Row]:
     with atomic_write(job.output_dir / DONE) as stream:
         json.dump({"fingerprint": fingerprint, "rows": len(rows)}, stream)
     return rows
-
-
-def read_rtf(path: Path, required: bool = False) -> tuple[float | None, str]:
-    """Read ``rtf.json``: ``rtf``, or ``seconds`` and ``audio_seconds``; all other plain values become the conditions.
-
-    Returns:
-        The real-time factor, or ``None`` where there is no file, and the conditions as one line.
-
-    Raises:
-        UserError: If the file is no such table, or missing although ``required``.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if required:
-            raise UserError(f"{path}: no such file; run decoding first, or leave out --rtf_json") from None
-        return None, ""
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error})") from None
-    if isinstance(content, dict):
-        numbers = {"rtf", "seconds", "audio_seconds"}
-        rtf = _number(content.get("rtf"))
-        seconds, audio = _number(content.get("seconds")), _number(content.get("audio_seconds"))
-        if rtf is None and seconds is not None and audio:
-            rtf = seconds / audio
-        if rtf is not None:
-            plain = {k: v for k, v in content.items() if k not in numbers and isinstance(v, (str, int, float, list))}
-            note = ", ".join(f"{name} {_plain(value)}" for name, value in plain.items())
-            return rtf, " ".join(note.split())
-    raise UserError(f'{path}: expected {{"rtf": number, ...}} or {{"seconds": number, "audio_seconds": number, ...}}')
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return "/".join(_plain(part) for part in value)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _stamp(path: Path) -> str:

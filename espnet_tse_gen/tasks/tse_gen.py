@@ -1,7 +1,8 @@
 """The ESPnet task ``tse_gen``: masked generative target speaker extraction.
 
-Codec, extractor and preprocessor are chosen by name, so a yaml under ``conf/train`` swaps any of them; everything else is ESPnet's
-own trainer. ``--codec_dir`` takes the directory that the recipe's codec stage made and overrides ``--codec`` and ``--codec_conf``.
+Codec, extractor and preprocessor are chosen by name, so a yaml under ``conf/train`` swaps any of them; everything else is
+ESPnet's own trainer. ``--codec_dir`` takes the directory that the recipe's codec stage made and overrides ``--codec`` and
+``--codec_conf``.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class TSEGenTask(AbsTask):
     """Trains an :class:`ESPnetMaskedTSEModel`."""
 
     num_optimizers: int = 1
-    class_choices_list = [codec_choices, extractor_choices, preprocessor_choices]  # noqa: RUF012 (ESPnet's convention)
+    class_choices_list = [codec_choices, extractor_choices, preprocessor_choices]
     trainer = Trainer
 
     @classmethod
@@ -99,7 +100,7 @@ class TSEGenTask(AbsTask):
         conf = args.preprocessor_conf or {}
         chosen = preprocessor_choices.get_class(args.preprocessor)
         check_conf("--preprocessor_conf", conf, chosen, PREPROCESSOR_GIVEN)
-        return chosen(  # type: ignore[misc]
+        return chosen(
             train=train,
             codec_sample_rate=codec.sample_rate,
             hop=codec.hop,
@@ -145,7 +146,7 @@ class TSEGenTask(AbsTask):
         chosen = extractor_choices.get_class(args.extractor)
         check_conf("--extractor_conf", args.extractor_conf or {}, chosen, ("codec",))
         check_conf("--model_conf", args.model_conf or {}, ESPnetMaskedTSEModel, ("codec", "extractor"))
-        extractor = chosen(codec, **(args.extractor_conf or {}))  # type: ignore[misc]
+        extractor = chosen(codec, **(args.extractor_conf or {}))
         return ESPnetMaskedTSEModel(codec, extractor, **(args.model_conf or {}))
 
     @classmethod

@@ -178,6 +178,16 @@ def test_mixture_is_used_or_refused(codec: AbsCodec) -> None:
         codec.decode(codes, mixture=torch.full((1, 4000), float("nan")))
 
 
+@pytest.mark.parametrize("family", ["mel", "mel_residual", "mel_8k"])
+def test_codes_of_the_mixture_leave_the_mixture_as_it_is(family: str) -> None:
+    codec = make(family)
+    mixture = noise(1, 4000)
+    wav = codec.decode(codec.encode(mixture).codes, mixture=mixture)[:, :4000]
+    torch.testing.assert_close(wav, mixture, atol=1e-5, rtol=1e-3)
+    unquantized = codec.decode_latents(codec.encode(mixture).latents, mixture=mixture)[:, :4000]
+    torch.testing.assert_close(unquantized, mixture, atol=1e-5, rtol=1e-3)
+
+
 def test_save_and_load(codec: AbsCodec, tmp_path) -> None:
     save_codec(codec, tmp_path / "a")
     loaded = load_codec(tmp_path / "a")
@@ -220,8 +230,8 @@ class Delayed(torch.nn.Module):
         super().__init__()
         original = codec._decode_row
 
-        def decode_row(latents: Tensor, mixture: Tensor | None) -> Tensor:
-            return torch.roll(torch.nn.functional.pad(original(latents, mixture), (50, 50)), samples)[50:-50]
+        def decode_row(latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
+            return torch.roll(torch.nn.functional.pad(original(latents, mixture, quantized), (50, 50)), samples)[50:-50]
 
         codec._decode_row = decode_row  # type: ignore[method-assign]
 
@@ -245,7 +255,7 @@ def test_measured_delay_is_compensated(samples: int) -> None:
         def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
             return ((wav + 0.5) * 255).round().clamp(0, 255).long().unsqueeze(0), wav.unsqueeze(0)
 
-        def _decode_row(self, latents: Tensor, mixture: Tensor | None) -> Tensor:
+        def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
             return latents[0]
 
     codec = Waveform()

@@ -111,7 +111,7 @@ class SignCodec(AbsCodec):
         mean = torch.nn.functional.pad(wav, (0, frames * 80 - wav.shape[0])).view(frames, 80).mean(dim=1)
         return (mean >= 0).long().unsqueeze(0), mean.unsqueeze(0)
 
-    def _decode_row(self, latents: Tensor, mixture: Tensor | None) -> Tensor:
+    def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
         return latents[0].repeat_interleave(80)
 
 

@@ -96,6 +96,35 @@ def random_fixed(valid: Tensor, share: float, seed: int = 0, levels: int = LEVEL
     return tokens.masked_fill(torch.rand(shape, generator=generator) >= share, size)
 
 
+# Every strategy at least once, in both modes.
+VARIANTS = {
+    "greedy": {"steps": (5, 2)},
+    "one_step": {"steps": 1},
+    "stochastic": {"steps": (5, 2), "temperature": 1.0, "choice_temperature": 1.0, "top_k": 0.3},
+    "nucleus": {"steps": 3, "temperature": 1.3, "top_p": 0.8, "anneal": False},
+    "random": {"steps": 4, "temperature": 1.0, "order": "random"},
+    "halton": {"steps": 4, "order": "halton"},
+    "guided": {"steps": 4, "guidance": 1.7, "guidance_schedule": "linear"},
+    "rescore": {"steps": (6, 2), "remask": "rescore", "rescore_rounds": 2},
+    "remdm_cap": {"steps": 6, "remask": "remdm_cap", "remdm_eta": 0.4, "temperature": 1.0},
+    "remdm_rescale": {"steps": 6, "remask": "remdm_rescale", "remdm_eta": 0.7, "temperature": 1.0},
+    "joint": {"joint": True, "steps": 9},
+    "joint_stochastic": {"joint": True, "steps": 7, "temperature": 1.0, "choice_temperature": 4.5, "coarse_first": 1.0},
+    "joint_remdm": {"joint": True, "steps": 7, "remask": "remdm_cap", "remdm_eta": 0.3, "order": "halton"},
+    "joint_rescore": {"joint": True, "steps": 7, "remask": "rescore", "guidance": 0.5},
+}
+
+
+def make(variant: str, **changes: object) -> Sampler:
+    return Sampler(DecodingOptions(**{**VARIANTS[variant], **changes}), LEVELS, SIZE)  # type: ignore[arg-type]
+
+
+def run(variant: str, lengths: list[int], *, rows=None, frames=None, fixed=None, spy=None, **changes) -> torch.Tensor:
+    f, valid = network(lengths, frames)
+    without, _ = network(lengths, frames, seed=50)
+    return make(variant, **changes).decode(spy(f) if spy else f, valid, fixed, rows, without)
+
+
 if __name__ == "__main__":
     f, valid = network([9, 5])
     options = DecodingOptions.preset(sys.argv[1], seed=int(sys.argv[2]))

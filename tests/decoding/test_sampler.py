@@ -1,10 +1,9 @@
-"""The decoding loop: what holds for every choice of options, with networks small enough to know the answer."""
+"""The decoding loop, whatever the options: P2 to P7 of the specification, with networks small enough to reason about."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import math
 import os
 import subprocess
 import sys
@@ -16,42 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import espnet_tse_gen
-from espnet_tse_gen.decoding import DecodingError, DecodingOptions, Sampler, mask_counts, sampler
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.decoding import DecodingError, DecodingOptions, Sampler, sampler
 
-from .stubs import LEVELS, SIZE, Spy, network, oracle, random_fixed, valid_frames
+from .stubs import LEVELS, SIZE, VARIANTS, Spy, make, network, oracle, random_fixed, run, valid_frames
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 
-# Every strategy at least once, in both modes.
-VARIANTS = {
-    "greedy": {"steps": (5, 2)},
-    "one_step": {"steps": 1},
-    "stochastic": {"steps": (5, 2), "temperature": 1.0, "choice_temperature": 1.0, "top_k": 0.3},
-    "nucleus": {"steps": 3, "temperature": 1.3, "top_p": 0.8, "anneal": False},
-    "random": {"steps": 4, "temperature": 1.0, "order": "random"},
-    "halton": {"steps": 4, "order": "halton"},
-    "guided": {"steps": 4, "guidance": 1.7, "guidance_schedule": "linear"},
-    "rescore": {"steps": (6, 2), "remask": "rescore", "rescore_rounds": 2},
-    "remdm_cap": {"steps": 6, "remask": "remdm_cap", "remdm_eta": 0.4, "temperature": 1.0},
-    "remdm_rescale": {"steps": 6, "remask": "remdm_rescale", "remdm_eta": 0.7, "temperature": 1.0},
-    "joint": {"joint": True, "steps": 9},
-    "joint_stochastic": {"joint": True, "steps": 7, "temperature": 1.0, "choice_temperature": 4.5, "coarse_first": 1.0},
-    "joint_remdm": {"joint": True, "steps": 7, "remask": "remdm_cap", "remdm_eta": 0.3, "order": "halton"},
-    "joint_rescore": {"joint": True, "steps": 7, "remask": "rescore", "guidance": 0.5},
-}
 FINAL = [name for name, values in VARIANTS.items() if "remask" not in values]  # committed tokens stay
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
-
-
-def make(variant: str, **changes: object) -> Sampler:
-    return Sampler(DecodingOptions(**{**VARIANTS[variant], **changes}), LEVELS, SIZE)  # type: ignore[arg-type]
-
-
-def run(variant: str, lengths: list[int], *, rows=None, frames=None, fixed=None, spy=None, **changes) -> torch.Tensor:
-    f, valid = network(lengths, frames)
-    without, _ = network(lengths, frames, seed=50)
-    return make(variant, **changes).decode(spy(f) if spy else f, valid, fixed, rows, without)
 
 
 @given(
@@ -234,216 +205,6 @@ def test_p07_oracle_is_recovered(variant, steps, temperature, choice, guidance):
         oracle(truth), valid, None, None, lambda codes, level: without if level is None else without[:, level]
     )
     assert torch.equal(codes, truth)
-
-
-@pytest.mark.parametrize("mode", [{"steps": (5, 2)}, {"joint": True, "steps": 6}])
-def test_p13_guidance_one_is_conditional_at_half_the_calls(mode):
-    """P13: g = 1 equals the conditional network bit by bit and never calls the other; g = 0 equals the other."""
-    f, valid = network([30, 12])
-    other, _ = network([30, 12], seed=50)
-
-    def decode(scale: float | None) -> tuple[torch.Tensor, Spy, Spy]:
-        one, two = Spy(f), Spy(other)
-        options = DecodingOptions(**mode) if scale is None else DecodingOptions(**mode, guidance=scale)
-        codes = Sampler(options, LEVELS, SIZE).decode(one, valid, unconditional=None if scale is None else two)
-        return codes, one, two
-
-    plain, spy, _ = decode(None)
-    codes, one, two = decode(1.0)
-    assert torch.equal(codes, plain)
-    assert (len(one.codes), len(two.codes)) == (len(spy.codes), 0)
-    doubled, one, two = decode(2.0)
-    assert len(one.codes) == len(two.codes) == len(spy.codes)
-    assert not torch.equal(doubled, plain)
-    unconditional = Sampler(DecodingOptions(**mode), LEVELS, SIZE).decode(other, valid)
-    assert torch.equal(decode(0.0)[0], unconditional)
-
-
-def test_p13_guidance_without_an_unconditional_network():
-    f, valid = network([5])
-    with pytest.raises(UserError, match="guidance"):
-        make("guided").decode(f, valid)
-
-
-@pytest.mark.parametrize("variant", [name for name, values in VARIANTS.items() if not values.get("joint")])
-def test_p14_levels_in_order(variant):
-    """P14: when level q starts, all levels before it are free of MASK and all after it are fully masked."""
-    lengths = [33, 20]
-    valid = valid_frames(lengths)
-    spy = Spy(network(lengths)[0])
-    run(variant, lengths, spy=lambda f: spy)
-    assert [level for level, _ in itertools.groupby(spy.levels)] == list(range(LEVELS))
-    for codes, level in zip(spy.codes, spy.levels, strict=True):
-        inside = codes.transpose(0, 1)[:, valid]
-        assert (inside[:level] != SIZE).all()
-        assert (inside[level + 1 :] == SIZE).all()
-    for level in range(LEVELS):
-        assert (spy.codes[spy.levels.index(level)].transpose(0, 1)[level][valid] == SIZE).all()
-
-
-@given(
-    joint=st.booleans(),
-    steps=st.lists(st.integers(1, 20), min_size=1, max_size=LEVELS),
-    lengths=st.lists(st.integers(1, 25), min_size=1, max_size=3),
-    guidance=st.sampled_from([1.0, 2.0]),
-    rounds=st.integers(0, 2),
-)
-@quick
-def test_p15_pass_count(joint, steps, lengths, guidance, rounds):
-    """P15: calls are the sum of the steps, doubled with guidance, fewer only where steps exceed tokens.
-
-    Extra passes of rescoring are counted per level. There is no critic head in this package, hence no factor for one.
-    """
-    remask = {"remask": "rescore", "rescore_rounds": rounds} if rounds else {}
-    options = DecodingOptions(steps=steps[0] if joint else tuple(steps), joint=joint, guidance=guidance, **remask)
-    decoder = Sampler(options, LEVELS, SIZE)
-    f, valid = network(lengths)
-    one, two = Spy(f), Spy(f)
-    decoder.decode(one, valid, unconditional=two)
-    longest = max(lengths) * (LEVELS if joint else 1)
-    expected = sum(min(step, longest) for step in decoder.steps) + rounds * len(decoder.levels)
-    # Where steps exceed tokens, several tokens of one pass end the plan earlier still: its own length is exact.
-    exact = sum(len(mask_counts(longest, step)) for step in decoder.steps) + rounds * len(decoder.levels)
-    assert len(one.codes) == exact <= expected <= decoder.passes
-    if max(decoder.steps) <= longest:
-        assert len(one.codes) == decoder.passes
-    assert len(two.codes) == (0 if guidance == 1.0 else len(one.codes))
-
-
-@pytest.mark.parametrize("joint", [False, True])
-def test_p20_the_sampler_samples(joint):
-    """P20: two perfectly correlated bits and an exact network. One at a time: 00 and 11, half each; at once: all four.
-
-    4000 rows; bounds are 3 sigma of the binomial counts.
-    """
-    rows = 4000
-
-    def f(codes: torch.Tensor, level: int | None) -> torch.Tensor:
-        partner = codes[:, 0].flip(-1)
-        logits = torch.full((rows, 2, 2), math.log(0.5))
-        known = partner != 2
-        logits[known] = torch.nn.functional.one_hot(partner[known], 2).float().log().clamp(min=-1e30)
-        return logits if level is not None else logits.unsqueeze(1)
-
-    def counts(steps: int) -> list[int]:
-        options = DecodingOptions.preset("ancestral", joint=joint, steps=steps)
-        codes = Sampler(options, 1, 2).decode(f, torch.ones(rows, 2, dtype=torch.bool))
-        return torch.bincount(codes[:, 0, 0] * 2 + codes[:, 0, 1], minlength=4).tolist()
-
-    both = counts(2)
-    assert both[1] == both[2] == 0
-    assert abs(both[0] - rows / 2) < 3 * math.sqrt(rows / 4)
-    assert all(abs(count - rows / 4) < 3 * math.sqrt(rows * 3 / 16) for count in counts(1))
-
-
-@pytest.mark.parametrize("kind", ["remdm_cap", "remdm_rescale"])
-def test_p24_remdm_keeps_the_schedule(kind):
-    """P24: the masked share is on schedule (exactly, as counts are exact), and the share masked again has its mean."""
-    rows, frames, steps, eta = 300, 60, 8, 0.13
-    f, valid = network([frames] * rows)
-    spy = Spy(f)
-    options = DecodingOptions(steps=(steps,), remask=kind, remdm_eta=eta, temperature=1.0)
-    Sampler(options, LEVELS, SIZE).decode(spy, valid)
-    counts = mask_counts(frames, steps)
-    states = [codes[:, 0] for codes, level in zip(spy.codes, spy.levels, strict=True) if level <= 1][: steps + 1]
-    for number, (earlier, later) in enumerate(itertools.pairwise(states)):
-        assert ((later == SIZE).sum(dim=1) == counts[number]).all()
-        decoded = frames - (counts[number - 1] if number else frames)
-        again = ((earlier != SIZE) & (later == SIZE)).sum(dim=1).double()
-        limit = min(1.0, counts[number] / decoded) if decoded else 0.0
-        expected = decoded * (min(eta, limit) if kind == "remdm_cap" else eta * limit)
-        # A count is rounded up or down at random, with variance at most 1/4.
-        fraction = expected % 1
-        assert abs(again.mean() - expected) <= 3 * math.sqrt(fraction * (1 - fraction) / rows) + 1e-9
-
-
-@pytest.mark.parametrize("kind", ["remdm_cap", "remdm_rescale"])
-@pytest.mark.parametrize("joint", [False, True])
-def test_p24_sigma_zero_is_plain_sampling(kind, joint):
-    """P24: with eta = 0 the tokens are those without remasking."""
-    values = {"steps": 7, "joint": joint, "temperature": 1.0, "choice_temperature": 1.0}
-    f, valid = network([40, 23])
-    plain = Sampler(DecodingOptions(**values), LEVELS, SIZE).decode(f, valid)
-    again = Sampler(DecodingOptions(**values, remask=kind, remdm_eta=0.0), LEVELS, SIZE).decode(f, valid)
-    assert torch.equal(plain, again)
-
-
-def test_rescoring_masks_only_the_least_certain_share():
-    lengths = [40, 20]
-    spy = Spy(network(lengths)[0])
-    run("rescore", lengths, steps=4, rescore_fraction=0.2, spy=lambda f: spy)
-    first = [codes for codes, level in zip(spy.codes, spy.levels, strict=True) if level == 0]
-    assert len(first) == 4 + 2
-    for codes in first[4:]:
-        assert (codes[:, 0] == SIZE).sum(dim=1).tolist() == [8, 4]
-
-
-def test_greedy_decoding_draws_no_noise(monkeypatch):
-    monkeypatch.setattr(sampler.RowNoise, "uniform", None)
-    for variant in ("greedy", "joint", "halton", "guided", "rescore"):
-        run(variant, [12, 7])
-
-
-def test_one_step_levels_rank_nothing(monkeypatch):
-    """A pass that commits everything needs neither confidence nor sorting."""
-    monkeypatch.setattr(sampler, "log_confidence", None)
-    monkeypatch.setattr(sampler, "_lowest", None)
-    run("one_step", [12, 7])
-
-
-def test_nothing_to_predict_calls_nothing():
-    spy = Spy(network([6])[0])
-    fixed = random_fixed(valid_frames([6]), 1.0)
-    assert torch.equal(run("greedy", [6], fixed=fixed, spy=lambda f: spy), fixed)
-    assert not spy.codes
-
-
-@pytest.mark.parametrize("joint", [False, True])
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_logits_that_are_not_finite_are_reported(joint, bad):
-    def f(codes: torch.Tensor, level: int | None) -> torch.Tensor:
-        logits = torch.zeros(*codes.shape, SIZE)
-        logits[0, :, 3, 5] = bad
-        return logits if level is None else logits[:, level]
-
-    valid = valid_frames([6])
-    decoder = Sampler(DecodingOptions(steps=2, joint=joint), LEVELS, SIZE)
-    with pytest.raises(DecodingError, match="NaN or infinite"):
-        decoder.decode(f, valid)
-    # Where nothing had to be predicted, it does not matter.
-    fixed = torch.full((1, LEVELS, 6), SIZE)
-    fixed[:, :, 3] = 1
-    decoder.decode(f, valid, fixed)
-
-
-def test_arguments_that_do_not_fit():
-    f, valid = network([6, 4])
-    decoder = make("greedy")
-    with pytest.raises(ValueError, match="3 row ids for 2 rows"):
-        decoder.decode(f, valid, row_ids=[1, 2, 3])
-    with pytest.raises(ValueError, match="valid: expected bool"):
-        decoder.decode(f, valid.long())
-    with pytest.raises(ValueError, match=r"fixed: expected \[B, K, T\]"):
-        decoder.decode(f, valid, torch.zeros(2, LEVELS, 5, dtype=torch.int64))
-    with pytest.raises(ValueError, match="fixed: expected int64"):
-        decoder.decode(f, valid, torch.zeros(2, LEVELS, 6))
-    with pytest.raises(ValueError, match=r"fixed: expected tokens 0\.\.23, or 24"):
-        decoder.decode(f, valid, torch.full((2, LEVELS, 6), SIZE + 1))
-    with pytest.raises(ValueError, match="logits of level 0: expected shape"):
-        decoder.decode(lambda codes, level: torch.zeros(2, 6, SIZE + 1), valid)
-
-
-def test_empty_batches():
-    for shape in ((0, 5), (2, 0)):
-        codes = make("joint").decode(lambda codes, level: codes, torch.ones(shape, dtype=torch.bool))
-        assert codes.shape == (shape[0], LEVELS, shape[1])
-
-
-def test_no_gradients():
-    weight = torch.ones(1, requires_grad=True)
-    net, valid = network([6])
-    codes = make("greedy").decode(lambda codes, level: net(codes, level) * weight, valid)
-    assert not codes.requires_grad
 
 
 @pytest.mark.gpu

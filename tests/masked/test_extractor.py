@@ -11,7 +11,7 @@ from espnet_tse_gen.masked.extractor import MaskedExtractor
 from espnet_tse_gen.masked.masking import hide, sample_mask
 
 VARIANTS = [
-    {"mixture_features": "tokens", "enroll_features": "stft", "enroll_stride": 3},
+    {"mixture_features": "tokens", "enroll_features": "stft", "enroll_stride": 3, "speaker_vector": True},
     {"mixture_features": "tokens", "enroll_features": "tokens"},
     {"mixture_features": "latent+tokens", "enroll_features": "latent+tokens", "conv_kernel": 3},
     {"mixture_features": "latent+stft", "enroll_features": "stft", "embedding": "codec", "latent_head": True},

@@ -98,7 +98,7 @@ Options, with their defaults:
     --scoring_args       further options of bin.score (${scoring_args})
     --help               this text"
 
-command_line="$0 $*"
+command_line=$(printf '%q ' "$0" "$@")
 # shellcheck source=utils/parse_options.sh
 . utils/parse_options.sh
 . utils/recipe_functions.sh
@@ -263,15 +263,15 @@ fi
 
 if ! ${skip_packing} && ! ${skip_train} && running 11 "packing: ${tse_exp}/${tse_tag}.zip"; then
     need "${tse_exp}/config.yaml" 7
-    chosen=(--inference_config "${decode_configs[0]}")
+    chosen=(--decode_config "${decode_configs[0]}")
     if [[ -n ${inference_model} ]]; then
         need "${tse_exp}/${inference_model}" 7
         chosen+=(--model_file "${inference_model}")
     fi
     if todo "${tse_exp}/.pack.done" "${tse_exp}/${tse_tag}.zip" "${chosen[@]}" "${tse_exp}/config.yaml" \
-        "${tse_exp}"/*.pth; then
+        "${tse_exp}/RESULTS.md" "${tse_exp}"/*.pth; then
         ${train_cmd} "${tse_exp}/log/pack.log" "${python}" -m espnet_tse_gen.bin.pack --exp_dir "${tse_exp}" \
-            "${chosen[@]}" --output "${tse_exp}/${tse_tag}.zip"
+            "${chosen[@]}" --output "${tse_exp}/${tse_tag}.zip" --overwrite true
         made
     fi
 fi

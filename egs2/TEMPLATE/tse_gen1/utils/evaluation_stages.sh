@@ -117,7 +117,7 @@ if ! ${skip_eval}; then
             for i in "${!systems[@]}"; do
                 out=${outputs[i]:-${result_dir}/mixture}/${dset}
                 inf=()
-                state=("${systems[i]}" "${scoring_preset}" "${scoring_args}")
+                state=("${systems[i]}" "${scoring_preset}" "${scoring_args}" "${out}"/*rtf.json)
                 for n in "${speakers[@]}"; do
                     scp=${out}/spk${n}.scp
                     if [[ -z ${outputs[i]} ]]; then

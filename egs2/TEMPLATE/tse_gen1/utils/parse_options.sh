@@ -43,6 +43,7 @@ _po_known() {
     local near
     grep -q -x -F -- "$1" <<< "${_po_names}" && return
     near=$(_po_nearest "$1")
+    # shellcheck disable=SC2016
     _po_die "unknown option '$2'${near:+; did you mean '--${near}'?} (--help lists all)"
 }
 

@@ -99,9 +99,9 @@ running() {
 # tables DIR: the tables of a data directory, for the record of what was made from them.
 tables() {
     local n
-    echo "$1/wav.scp"
+    echo "$1/wav.scp" "$1/spk2gender" "$1/spk2enroll.json"
     for n in "${speakers[@]}"; do
-        echo "$1/spk${n}.scp" "$1/enroll_spk${n}.scp"
+        echo "$1/spk${n}.scp" "$1/enroll_spk${n}.scp" "$1/target_spk${n}"
     done
 }
 

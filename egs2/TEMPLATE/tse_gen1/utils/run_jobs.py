@@ -45,7 +45,7 @@ class Job:
         if self.devices:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
         self.started = time.time()
-        self.stream = open(self.log, "wb")
+        self.stream = open(self.log, "wb")  # noqa: SIM115 (closed by finish)
         self._note(f"# {shlex.join(self.command)}\n# Started at {time.ctime(self.started)}\n#\n")
         try:
             self.process = subprocess.Popen(

@@ -6,6 +6,7 @@ Example: ``split_scp.py wav.scp split/wav.1.scp split/wav.2.scp``. Needs nothing
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ def split(lines: Sequence[str], parts: int) -> list[Sequence[str]]:
     """Cut ``lines`` into ``parts`` consecutive pieces whose lengths differ by one at most, the longer ones first."""
     least, longer = divmod(len(lines), parts)
     bounds = [part * least + min(part, longer) for part in range(parts + 1)]
-    return [lines[start:end] for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [lines[start:end] for start, end in itertools.pairwise(bounds)]
 
 
 def main(arguments: Sequence[str]) -> int:

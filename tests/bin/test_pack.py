@@ -1,0 +1,132 @@
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from tiny_model import mixture, tiny_exp_dir, voice
+
+from espnet_tse_gen import TargetSpeakerExtractor
+from espnet_tse_gen.bin.pack import main
+from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.fileio import read_yaml
+
+
+@pytest.fixture
+def exp_dir(tmp_path):
+    return shutil.copytree(tiny_exp_dir(), tmp_path / "exp")
+
+
+def pack(exp_dir, output, *more):
+    main(["--exp_dir", str(exp_dir), "--output", str(output), *more])
+    return output
+
+
+def extracted(where):
+    extractor = TargetSpeakerExtractor.from_pretrained(where)
+    return extractor(mixture(0.8), voice(1.0, 110.0, seed=5))
+
+
+def test_packed_model_decodes_like_the_exp_directory(exp_dir, tmp_path):
+    archive = pack(exp_dir, tmp_path / "tiny.zip")
+    np.testing.assert_array_equal(extracted(archive), extracted(exp_dir))
+    directory = pack(exp_dir, tmp_path / "tiny")
+    np.testing.assert_array_equal(extracted(directory), extracted(exp_dir))
+
+
+def test_same_model_is_the_same_file(exp_dir, tmp_path):
+    first = pack(exp_dir, tmp_path / "a" / "tiny.zip")
+    second = pack(shutil.copytree(exp_dir, tmp_path / "copy"), tmp_path / "b" / "tiny.zip")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_half_precision_is_smaller_and_loads_as_float32(exp_dir, tmp_path):
+    archive = pack(exp_dir, tmp_path / "tiny.zip", "--half", "true")
+    with zipfile.ZipFile(archive) as packed:
+        packed.extract("model.pth", tmp_path)
+    stored = torch.load(tmp_path / "model.pth", weights_only=True)
+    assert stored["extractor.heads"].dtype == torch.float16 and stored["codec_fingerprint"].dtype == torch.float32
+    assert (tmp_path / "model.pth").stat().st_size < 0.7 * (exp_dir / "valid.loss.ave.pth").stat().st_size
+    extractor = TargetSpeakerExtractor.from_pretrained(archive)
+    assert {value.dtype for value in extractor.model.parameters()} == {torch.float32}
+    heads = torch.load(exp_dir / "valid.loss.ave.pth", weights_only=True)["extractor.heads"]
+    assert torch.equal(extractor.model.extractor.heads, heads.half().float())
+
+
+def test_package_names_no_path_of_the_machine(exp_dir, tmp_path):
+    archive = pack(exp_dir, tmp_path / "tiny.zip")
+    with zipfile.ZipFile(archive) as packed:
+        names = packed.namelist()
+        text = b"".join(packed.read(name) for name in names if not name.endswith(".pth"))
+    assert names == ["README.md", "codec/codec.yaml", "codec/weights.pth", "config.yaml", "model.pth"]
+    assert b"/somewhere" not in text and str(tmp_path).encode() not in text
+
+
+def test_decoding_defaults_travel(exp_dir, tmp_path):
+    archive = pack(exp_dir, tmp_path / "tiny.zip", "--decode_config", "one_pass")
+    assert TargetSpeakerExtractor.from_pretrained(archive).options.joint
+    assert not TargetSpeakerExtractor.from_pretrained(archive, decode="greedy_16").options.joint
+    again = pack(pack(exp_dir, tmp_path / "dir", "--decode_config", "one_pass"), tmp_path / "again")
+    assert read_yaml(again / "decode.yaml") == {"steps": 1, "joint": True}
+
+
+def test_card_tells_what_the_model_is(exp_dir, tmp_path):
+    (exp_dir / "RESULTS.md").write_text("# Results on test\n\n| system | SI-SDR |\n|---|---|\n| tiny | 1.23 |\n")
+    directory = pack(exp_dir, tmp_path / "tiny", "--name", "my_model")
+    card = (directory / "README.md").read_text()
+    assert card.startswith("# my_model\n") and "| tiny | 1.23 |" in card and "\n## Results on test\n" in card
+    assert "8000 Hz" in card and "4 levels x 16" in card and "valid.loss.ave.pth" in card
+
+
+def test_existing_output_is_kept_unless_told(exp_dir, tmp_path):
+    for output in (tmp_path / "tiny.zip", tmp_path / "tiny"):
+        pack(exp_dir, output)
+        with pytest.raises(UserError, match="is there already"):
+            pack(exp_dir, output)
+        pack(exp_dir, output, "--overwrite", "true")
+        extracted(output)
+
+
+def test_incomplete_exp_directory_is_refused(exp_dir, tmp_path):
+    shutil.rmtree(exp_dir / "codec")
+    with pytest.raises(UserError, match="codec: no such directory"):
+        pack(exp_dir, tmp_path / "tiny.zip")
+    assert not (tmp_path / "tiny.zip").exists()
+
+
+def test_package_from_outside_is_checked(exp_dir, tmp_path):
+    archive = pack(exp_dir, tmp_path / "tiny.zip")
+    damaged = tmp_path / "damaged.zip"
+    content = bytearray(archive.read_bytes())
+    content[2000:2100] = b"x" * 100
+    damaged.write_bytes(content)
+    evil = tmp_path / "evil.zip"
+    with zipfile.ZipFile(evil, "w") as packed:
+        packed.writestr("../config.yaml", "codec: mel")
+    strange = tmp_path / "strange.zip"
+    with zipfile.ZipFile(strange, "w") as packed:
+        packed.writestr("notes.txt", "nothing")
+    text = tmp_path / "text.zip"
+    text.write_text("not a zip file")
+    for path, message in (
+        (damaged, "damaged"), (evil, "outside"), (strange, "holds no config"), (text, "neither an exp directory"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message) as caught:
+            TargetSpeakerExtractor.from_pretrained(path)
+        assert str(path) in str(caught.value)
+    assert not (tmp_path.parent / "config.yaml").exists()
+
+
+def test_archive_of_a_directory_opens_too(exp_dir, tmp_path):
+    shutil.make_archive(str(tmp_path / "zipped"), "zip", root_dir=tmp_path, base_dir="exp")
+    np.testing.assert_array_equal(extracted(tmp_path / "zipped.zip"), extracted(exp_dir))
+
+
+@pytest.mark.slow
+def test_half_precision_loads_through_the_task(exp_dir, tmp_path):
+    from espnet_tse_gen.tasks.tse_gen import TSEGenTask
+
+    directory = pack(exp_dir, tmp_path / "tiny", "--half", "true")
+    model, _ = TSEGenTask.build_model_from_file(directory / "config.yaml", directory / "model.pth")
+    mixed, enroll = mixture(0.8), voice(1.0, 110.0, seed=5)
+    np.testing.assert_array_equal(TargetSpeakerExtractor(model)(mixed, enroll), extracted(directory))

@@ -1,0 +1,377 @@
+import csv
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import kaldiio
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tiny_model import RATE, mixture, tiny_exp_dir, voice
+
+from espnet_tse_gen import TargetSpeakerExtractor
+from espnet_tse_gen.bin.tse_gen_inference import DECODING_OPTIONS, get_parser, main
+from espnet_tse_gen.decoding import DecodingOptions
+from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.fileio import read_scp, write_scp
+from espnet_tse_gen.scoring.decode_facts import read_rtf, rtf_files
+
+SECONDS = {"utt_a": 0.6, "utt_b": 1.1, "utt_c": 0.35, "utt_d": 0.9}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data directory with mixtures at 16 kHz, enrolments at 8 kHz, and targets."""
+    directory = tmp_path / "data"
+    directory.mkdir()
+    tables = {"wav": {}, "enroll_spk1": {}, "spk1": {}}
+    for number, (key, seconds) in enumerate(SECONDS.items()):
+        signals = {
+            "wav": (mixture(seconds, seed=number, rate=16000), 16000),
+            "enroll_spk1": (voice(1.0, 110.0, seed=number + 50), RATE),
+            "spk1": (voice(seconds, 110.0, seed=number, rate=16000), 16000),
+        }
+        for name, (samples, rate) in signals.items():
+            path = directory / f"{name}_{key}.wav"
+            soundfile.write(path, samples, rate, subtype="FLOAT")
+            tables[name][key] = str(path)
+    for name, table in tables.items():
+        write_scp(directory / f"{name}.scp", table)
+    return directory
+
+
+def command(data, *more, model=None):
+    return [
+        "--model_dir", str(model or tiny_exp_dir()), "--mixture_scp", str(data / "wav.scp"),
+        "--enroll_scp", str(data / "enroll_spk1.scp"), "--output_dir", str(data / "out"), "--name", "spk1", *more,
+    ]  # fmt: skip
+
+
+def written(data):
+    """All files of the output with content and time of writing."""
+    files = [path for path in (data / "out").rglob("*") if path.is_file()]
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def refused(cmd, data):
+    """Run a command that must fail in one line and change nothing."""
+    before = written(data)
+    with pytest.raises(UserError) as caught:
+        main(cmd)
+    assert "\n" not in str(caught.value)
+    assert written(data) == before
+    return str(caught.value)
+
+
+def test_options_are_those_of_decoding():
+    assert set(DECODING_OPTIONS) == {field.name for field in dataclasses.fields(DecodingOptions)}
+
+
+def test_help_is_quick():
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "espnet_tse_gen.bin.tse_gen_inference", "--help"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "--codes_scp" in done.stdout and "| torch" not in done.stderr
+    assert time.monotonic() - start < 10
+
+
+def test_outputs_have_the_inputs_rate_and_length(data, capsys):
+    main(command(data, "--batch_size", "3", "--num_threads", "1"))
+    table = read_scp(data / "out" / "spk1.scp")
+    assert list(table) == sorted(SECONDS)
+    for key, path in table.items():
+        given, made = soundfile.info(str(data / f"wav_{key}.wav")), soundfile.info(path)
+        assert (made.frames, made.samplerate, made.channels) == (given.frames, given.samplerate, 1)
+        assert made.subtype == "PCM_16" and path == str(data / "out" / "wavs" / "spk1" / f"{key}.wav")
+    timing = json.loads((data / "out" / "spk1.1.rtf.json").read_text())
+    assert timing["recordings"] == 4 and timing["audio_seconds"] == pytest.approx(sum(SECONDS.values()), abs=1e-3)
+    assert timing["wall_seconds"] > 0 and timing["batch_size"] == 3 and timing["device"] == "cpu"
+    assert timing["passes"] == 8 + 2 + 1 + 1
+    assert "4 recordings extracted" in capsys.readouterr().out
+
+
+def test_the_recipe_and_python_give_the_same(data):
+    main(command(data, "--decode_config", "stochastic", "--seed", "3", "--reconstruction", "mixture"))
+    extractor = TargetSpeakerExtractor.from_pretrained(
+        tiny_exp_dir(), decode=DecodingOptions.preset("stochastic", seed=3, reconstruction="mixture")
+    )
+    mixed = soundfile.read(data / "wav_utt_b.wav", dtype="float32")[0]
+    enroll = soundfile.read(data / "enroll_spk1_utt_b.wav", dtype="float32")[0]
+    request = extractor.request(mixed, enroll, 16000, enroll_sample_rate=RATE, row_id="spk1/utt_b")
+    made = soundfile.read(data / "out/wavs/spk1/utt_b.wav", dtype="float32")[0]
+    np.testing.assert_allclose(extractor.extract([request])[0].samples, made, atol=1.01 / 32768)
+
+
+def test_running_again_keeps_everything(data, capsys):
+    main(command(data))
+    before = written(data)
+    main(command(data, "--batch_size", "2"))
+    # The joined table is written again by every job that finds all parts complete.
+    assert {path: entry for path, entry in written(data).items() if path.name != "spk1.scp"} == {
+        path: entry for path, entry in before.items() if path.name != "spk1.scp"
+    }
+    assert "0 recordings extracted, 4 were there already" in capsys.readouterr().out
+
+
+def changed_wavs(before, after):
+    return {path.stem for path in before if path.suffix == ".wav" and before[path][0] != after[path][0]}
+
+
+def test_what_changed_is_made_again(data, tmp_path):
+    main(command(data))
+    first = written(data)
+    soundfile.write(data / "enroll_spk1_utt_c.wav", voice(0.9, 140.0), RATE)
+    main(command(data))
+    second = written(data)
+    assert changed_wavs(first, second) == {"utt_c"}
+    main(command(data, "--steps", "1"))
+    third = written(data)
+    assert changed_wavs(second, third) == set(SECONDS)
+    other = shutil.copytree(tiny_exp_dir(), tmp_path / "other")
+    state = torch.load(other / "valid.loss.ave.pth", weights_only=True)
+    state["extractor.heads"] *= 1.01
+    torch.save(state, other / "valid.loss.ave.pth")
+    main(command(data, "--steps", "1", model=other))
+    fourth = written(data)
+    assert changed_wavs(third, fourth) == set(SECONDS)
+    (data / "out/wavs/spk1/utt_a.wav").write_bytes(b"damaged")
+    main(command(data, "--steps", "1", model=other))
+    assert changed_wavs(fourth, written(data)) == {"utt_a"}
+    assert soundfile.info(str(data / "out/wavs/spk1/utt_a.wav")).frames == 9600
+    main(command(data, "--steps", "1", "--overwrite", "true", model=other))
+    assert changed_wavs(fourth, written(data)) == set(SECONDS)
+
+
+def test_jobs_split_the_set_and_the_last_one_joins_it(data):
+    main(command(data, "--job", "2", "--num_jobs", "2"))
+    assert not (data / "out" / "spk1.scp").exists()
+    assert list(read_scp(data / "out" / "spk1.2.scp")) == ["utt_b", "utt_d"]
+    main(command(data, "--job", "1", "--num_jobs", "2"))
+    assert list(read_scp(data / "out" / "spk1.scp")) == sorted(SECONDS)
+    before = written(data)
+    # Another number of jobs takes over what there is, and leaves no surplus tables.
+    main(command(data))
+    assert not changed_wavs(before, written(data)) and not (data / "out" / "spk1.2.scp").exists()
+    assert list(read_scp(data / "out" / "spk1.scp")) == sorted(SECONDS)
+
+
+def test_an_interrupted_job_goes_on(data, monkeypatch):
+    extract, calls = TargetSpeakerExtractor.extract, []
+
+    def interrupted(self, requests):
+        calls.append(len(requests))
+        if len(calls) > 2:
+            raise KeyboardInterrupt
+        return extract(self, requests)
+
+    monkeypatch.setattr(TargetSpeakerExtractor, "extract", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        main(command(data, "--batch_size", "1"))
+    assert not (data / "out" / "spk1.scp").exists()
+    before = written(data)
+    monkeypatch.setattr(TargetSpeakerExtractor, "extract", extract)
+    main(command(data))
+    made = {path.stem for path in written(data) if path.suffix == ".wav"}
+    assert made == set(SECONDS) and not changed_wavs(before, written(data))
+
+
+def test_more_jobs_than_recordings(data):
+    for job in range(1, 6):
+        main(command(data, "--job", str(job), "--num_jobs", "5"))
+    assert list(read_scp(data / "out" / "spk1.scp")) == sorted(SECONDS)
+
+
+def test_scoring_reads_the_timing_of_all_jobs(data):
+    for job in ("1", "2"):
+        main(command(data, "--job", job, "--num_jobs", "2"))
+    parts = [json.loads((data / "out" / f"spk1.{n}.rtf.json").read_text()) for n in (1, 2)]
+    rtf, conditions = read_rtf(rtf_files([data / "out" / "spk1.scp"]))
+    assert rtf == pytest.approx(sum(part["wall_seconds"] for part in parts) / sum(SECONDS.values()), rel=1e-3)
+    assert "passes 12" in conditions and "device cpu" in conditions
+
+
+def test_key_file_chooses(data):
+    (data / "keys").write_text("utt_c anything\nutt_a\n")
+    main(command(data, "--key_file", str(data / "keys")))
+    assert list(read_scp(data / "out" / "spk1.scp")) == ["utt_a", "utt_c"]
+    (data / "keys").write_text("utt_x\n")
+    assert "utt_x" in refused(command(data, "--key_file", str(data / "keys")), data)
+
+
+def write_codes(data, change=None):
+    extractor = TargetSpeakerExtractor.from_pretrained(tiny_exp_dir())
+    codec = extractor.codec
+    with kaldiio.WriteHelper(f"ark,scp:{data}/codes.ark,{data}/codes.scp", write_function="numpy") as writer:
+        for key in SECONDS:
+            made = soundfile.read(data / f"wav_{key}.wav", dtype="float32")[0]
+            enroll = soundfile.read(data / f"enroll_spk1_{key}.wav", dtype="float32")[0]
+            request = extractor.request(made, enroll, 16000, enroll_sample_rate=RATE, row_id=f"spk1/{key}")
+            codes = extractor.extract([request])[0].codes
+            if change is not None:
+                codes = change(key, codes, codec)
+            writer(key, np.ascontiguousarray(codes.T).astype(np.int16))
+
+
+def test_token_accuracy(data):
+    def spoil(key, codes, codec):
+        codes = codes.copy()
+        codes[2, : codes.shape[1] // 2] = (codes[2, : codes.shape[1] // 2] + 1) % codec.codebook_size
+        return codes
+
+    write_codes(data, spoil)
+    main(command(data, "--codes_scp", str(data / "codes.scp")))
+    path = data / "out" / "spk1.1.token_accuracy.csv"
+    rows = list(csv.reader(path.open()))
+    assert rows[0] == ["key", "level1", "level2", "level3", "level4"] and [row[0] for row in rows[1:]] == sorted(SECONDS)
+    for row in rows[1:]:
+        shares = [float(value) for value in row[1:]]
+        assert shares[0] == shares[1] == shares[3] == 1.0 and shares[2] == pytest.approx(0.5, abs=0.05)
+    before = path.read_bytes()
+    main(command(data, "--codes_scp", str(data / "codes.scp")))
+    assert path.read_bytes() == before
+
+
+def test_tokens_of_another_length_are_refused(data):
+    write_codes(data, lambda key, codes, codec: codes[:, :-1] if key == "utt_b" else codes)
+    assert "(key 'utt_b'): holds (4, 54) tokens" in refused(command(data, "--codes_scp", str(data / "codes.scp")), data)
+
+
+def replace_line(path, key, value):
+    table = read_scp(path)
+    if value is None:
+        del table[key]
+    else:
+        table[key] = value
+    write_scp(path, table)
+
+
+def break_wav(data, name, key, kind):
+    path = data / f"{name}_{key}.wav"
+    if kind == "corrupt":
+        path.write_bytes(b"RIFF nonsense")
+    elif kind == "truncated to nothing":
+        path.write_bytes(b"")
+    elif kind == "missing":
+        path.unlink()
+    else:
+        good = soundfile.read(path, dtype="float32")[0]
+        samples = {
+            "empty": np.zeros(0, np.float32),
+            "nan": np.r_[good, np.float32("nan")],
+            "stereo": np.stack([good, good], axis=1),
+            "short": good[:100],
+            "silent": np.zeros_like(good),
+        }[kind]
+        soundfile.write(path, samples, RATE, subtype="FLOAT")
+    return path
+
+
+BAD_RECORDINGS = [
+    ("wav", "corrupt", "is not a readable audio file"),
+    ("wav", "truncated to nothing", "is not a readable audio file"),
+    ("wav", "missing", "no such file"),
+    ("wav", "empty", "has no samples"),
+    ("wav", "nan", "holds NaN"),
+    ("wav", "stereo", "has 2 channels"),
+    ("wav", "short", "is 12.5 ms long, expected at least one frame"),
+    ("enroll_spk1", "nan", "holds NaN"),
+    ("enroll_spk1", "missing", "no such file"),
+    ("enroll_spk1", "stereo", "has 2 channels"),
+    ("enroll_spk1", "silent", "is silent"),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "message"), BAD_RECORDINGS)
+def test_bad_recording_ends_in_one_line_and_changes_nothing(data, name, kind, message):
+    main(command(data))
+    path = break_wav(data, name, "utt_c", kind)
+    # Other options would make everything again, if the recordings could be used.
+    line = refused(command(data, "--steps", "1"), data)
+    assert line.startswith(f"{path} (key 'utt_c'): {message}")
+
+
+def test_silent_mixture_gives_silence(data):
+    break_wav(data, "wav", "utt_c", "silent")
+    main(command(data))
+    assert not soundfile.read(data / "out/wavs/spk1/utt_c.wav")[0].any()
+
+
+def test_missing_and_extra_keys(data):
+    replace_line(data / "enroll_spk1.scp", "utt_b", None)
+    line = refused(command(data), data)
+    assert "enroll_spk1.scp: 1 key(s)" in line and "missing, first 'utt_b'" in line
+    replace_line(data / "enroll_spk1.scp", "utt_b", "x.wav")
+    replace_line(data / "wav.scp", "utt_a", None)
+    line = refused(command(data), data)
+    assert "enroll_spk1.scp: 1 key(s) are not in" in line and "first 'utt_a'" in line
+    assert not (data / "out").exists()
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_enrolment_that_is_the_target_is_refused(data, copy):
+    main(command(data, "--target_scp", str(data / "spk1.scp")))
+    path = data / "spk1_utt_b.wav"
+    if copy:
+        path = shutil.copy(path, data / "copy.wav")
+    replace_line(data / "enroll_spk1.scp", "utt_b", str(path))
+    line = refused(command(data, "--target_scp", str(data / "spk1.scp")), data)
+    assert line.startswith(f"{path} (key 'utt_b'): the enrolment is the target utterance itself")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--decode_config", "gredy_16"], "unknown decoding preset 'gredy_16': did you mean 'greedy_16'"),
+        (["--gidance", "2"], "unknown option '--gidance': did you mean '--guidance'"),
+        (["--guidance", "much"], "decoding option 'guidance': expected a number"),
+        (["--order", "confidense"], "did you mean 'confidence'"),
+        (["--steps", "[8, 2"], "--steps: cannot read the value"),
+        (["--model_file", "valid.los.ave.pth"], "did you mean 'valid.loss.ave.pth'"),
+        (["--job", "3", "--num_jobs", "2"], "--job: expected 1..2"),
+        (["--num_threads", "-1"], "--num_threads"),
+        (["--device", "tpu"], "device 'tpu'"),
+        (["--overwrite", "perhaps"], "expected true or false"),
+        (["--target_scp", "nowhere.scp"], "nowhere.scp: no such file"),
+    ],
+)
+def test_bad_option_ends_in_one_line_and_changes_nothing(data, more, message):
+    assert message in refused(command(data, *more), data)
+
+
+def test_required_options_are_named():
+    with pytest.raises(UserError, match="--model_dir, --mixture_scp"):
+        get_parser().parse_args([])
+
+
+def test_checkpoint_of_another_codec_changes_nothing(data, tmp_path):
+    from tiny_model import fitted_codec
+
+    from espnet_tse_gen.codec.registry import save_codec
+
+    main(command(data))
+    other = shutil.copytree(tiny_exp_dir(), tmp_path / "other")
+    save_codec(fitted_codec(seed=3), other / "codec")
+    assert "tokens of another codec" in refused(command(data, model=other), data)
+
+
+def test_a_mistake_is_one_line_without_traceback(data):
+    done = subprocess.run(
+        [sys.executable, "-m", "espnet_tse_gen.bin.tse_gen_inference", *command(data, "--sead", "1")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "tse_gen_inference: error: unknown option '--sead': did you mean '--seed'?\n"

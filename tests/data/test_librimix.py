@@ -1,0 +1,252 @@
+"""The generation rule, against a computation of it that shares no code with the package."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.signal
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from espnet_tse_gen.data.librimix import MixtureTree, extend_noise, find_metadata, generate, set_name
+from espnet_tse_gen.errors import UserError
+
+TYPES = ("mix_clean", "mix_both", "mix_single")
+
+
+def overlap_add(noise: np.ndarray, length: int) -> np.ndarray:
+    """The extension as a sum of faded copies, each placed so that it overlaps its neighbour by 8,001 samples."""
+    seam = 8001
+    rise = np.hanning(16001)[:seam]
+    step = len(noise) - seam
+    total = np.zeros(length + 2 * len(noise))
+    start = 0
+    while start == 0 or start + seam < length:
+        copy = noise.astype(np.float64)
+        if start:
+            copy[:seam] *= rise
+        if start + len(noise) < length:
+            copy[-seam:] *= rise[::-1]
+        total[start : start + len(noise)] += copy
+        start += step
+    return total[:length]
+
+
+def as_pcm(samples: np.ndarray, rate: int) -> np.ndarray:
+    stream = io.BytesIO()
+    soundfile.write(stream, samples, rate, format="WAV")
+    stream.seek(0)
+    return soundfile.read(stream, dtype="int16")[0]
+
+
+def expected(row: dict[str, str], speech: Path, noise_root: Path, rate: int, mode: str) -> dict[str, np.ndarray]:
+    """What the official rule makes of a row, as 16-bit samples by folder."""
+    first, second = (soundfile.read(speech / row[f"source_{k}_path"], dtype="float32")[0] for k in (1, 2))
+    longest = max(len(first), len(second))
+    noise = soundfile.read(noise_root / row["noise_path"], dtype="float32", always_2d=True)[0][:longest, 0]
+    if len(noise) < longest:
+        noise = overlap_add(noise, longest)
+    signals = {
+        "s1": scipy.signal.resample_poly(first * float(row["source_1_gain"]), rate, 16000),
+        "s2": scipy.signal.resample_poly(second * float(row["source_2_gain"]), rate, 16000),
+        "noise": scipy.signal.resample_poly(noise * float(row["noise_gain"]), rate, 16000),
+    }
+    lengths = [len(signal) for signal in signals.values()]
+    if mode == "min":
+        signals = {name: signal[: min(lengths)] for name, signal in signals.items()}
+    else:
+        signals = {
+            name: np.concatenate([signal, np.zeros(max(lengths) - len(signal), signal.dtype)])
+            for name, signal in signals.items()
+        }
+    clean = signals["s1"] + signals["s2"]
+    mixed = {
+        "mix_clean": clean,
+        "mix_both": (clean + signals["noise"]).astype(np.float32),
+        "mix_single": (signals["s1"] + signals["noise"]).astype(np.float32),
+    }
+    return {name: as_pcm(signal, rate) for name, signal in {**signals, **mixed}.items()}
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def check(tree: MixtureTree, subset: str, rows: list[dict[str, str]], speech: Path, noise_root: Path) -> None:
+    for row in rows:
+        wanted = expected(row, speech, noise_root, tree.rate, tree.mode)
+        for kind, samples in wanted.items():
+            path = tree.audio(subset, kind, row["mixture_ID"])
+            found, rate = soundfile.read(path, dtype="int16")
+            assert (rate, soundfile.info(path).subtype) == (tree.rate, "PCM_16")
+            np.testing.assert_array_equal(found, samples, err_msg=f"{kind} {row}")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three recordings, two noises (one short and stereo) and metadata of three rows, one of them without recordings."""
+    root = tmp_path_factory.mktemp("small")
+    generator = np.random.default_rng(3)
+    for speaker, length in (("11", 30000), ("22", 51234), ("33", 70001)):
+        path = root / "speech" / "dev-clean" / speaker / "1" / f"{speaker}-1-0000.flac"
+        path.parent.mkdir(parents=True)
+        soundfile.write(path, 0.2 * generator.standard_normal(length), 16000)
+    (root / "wham" / "cv").mkdir(parents=True)
+    soundfile.write(root / "wham" / "cv" / "short.wav", 0.2 * generator.standard_normal((20000, 2)), 16000)
+    soundfile.write(root / "wham" / "cv" / "long.wav", 0.9 * generator.standard_normal(90000), 16000)
+    lines = ["mixture_ID,source_1_path,source_1_gain,source_2_path,source_2_gain,noise_path,noise_gain"]
+    for one, two, noise in (("11", "22", "short"), ("33", "11", "long"), ("11", "99", "long")):
+        paths = [f"dev-clean/{speaker}/1/{speaker}-1-0000.flac" for speaker in (one, two)]
+        lines.append(f"{one}-1-0000_{two}-1-0000,{paths[0]},0.71234567,{paths[1]},1.9,cv/{noise}.wav,1.31")
+    (root / "metadata").mkdir()
+    (root / "metadata" / "libri2mix_dev-clean.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@settings(max_examples=30, deadline=None)
+@given(recorded=st.integers(16002, 50000), length=st.integers(1, 200000))
+def test_noise_extension(recorded: int, length: int) -> None:
+    noise = np.random.default_rng(0).standard_normal(recorded).astype(np.float32)
+    extended = extend_noise(noise, length)
+    assert len(extended) == length
+    np.testing.assert_allclose(
+        extended, overlap_add(noise, length) if length > len(noise) else noise[:length], atol=1e-12
+    )
+    # The copies fade into each other with weights that sum to one: a constant stays constant.
+    np.testing.assert_allclose(extend_noise(np.ones_like(noise), length), 1.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("length", [8002, 8500, 16001])
+def test_noise_extension_of_short_recordings(length: int) -> None:
+    np.testing.assert_allclose(extend_noise(np.ones(length, np.float32), 60001), 1.0, atol=1e-12)
+
+
+def test_noise_shorter_than_its_seam_is_refused() -> None:
+    with pytest.raises(UserError, match="shorter than the cross-fade"):
+        extend_noise(np.ones(8001, np.float32), 9000)
+
+
+@pytest.mark.parametrize("rate", ["8k", "16k"])
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_files_are_those_of_the_rule(small: Path, tmp_path: Path, rate: str, mode: str) -> None:
+    tree = MixtureTree(tmp_path, rate, mode)
+    metadata = small / "metadata" / "libri2mix_dev-clean.csv"
+    made = generate(tree, metadata, small / "speech", noise_root=small / "wham", types=TYPES, allow_missing=True)
+    assert made == (2, 1)
+    rows = read_rows(metadata)[:2]
+    check(tree, "dev", rows, small / "speech", small / "wham")
+    for kind in TYPES:
+        table = read_rows(tmp_path / f"wav{rate}" / mode / "metadata" / f"mixture_dev_{kind}.csv")
+        assert [line["mixture_ID"] for line in table] == [row["mixture_ID"] for row in rows]
+        columns = ["mixture_ID", "mixture_path", "source_1_path", "source_2_path", "noise_path", "length"]
+        dropped = {"mix_clean": "noise_path", "mix_single": "source_2_path"}.get(kind)
+        assert list(table[0]) == [column for column in columns if column != dropped]
+        assert [int(line["length"]) for line in table] == [
+            soundfile.info(line["mixture_path"]).frames for line in table
+        ]
+
+
+def test_a_second_run_keeps_and_completes(small: Path, tmp_path: Path) -> None:
+    tree = MixtureTree(tmp_path)
+    metadata = small / "metadata" / "libri2mix_dev-clean.csv"
+    generate(tree, metadata, small / "speech", allow_missing=True)
+    assert not (tree.folder / "dev" / "noise").exists()
+    files = sorted((tree.folder / "dev").rglob("*.wav"))
+    times = {path: path.stat().st_mtime_ns for path in files}
+    files[0].unlink()
+    generate(tree, metadata, small / "speech", allow_missing=True)
+    assert sorted((tree.folder / "dev").rglob("*.wav")) == files
+    assert all(path.stat().st_mtime_ns == times[path] for path in files[1:])
+
+
+def test_other_metadata_never_pass_for_these(small: Path, tmp_path: Path) -> None:
+    metadata = small / "metadata" / "libri2mix_dev-clean.csv"
+    other = tmp_path / "libri2mix_dev-clean.csv"
+    other.write_text(metadata.read_text().replace("0.71234567", "0.5"))
+    tree = MixtureTree(tmp_path / "tree")
+    generate(tree, metadata, small / "speech", allow_missing=True)
+    with pytest.raises(UserError, match="was not made from"):
+        generate(tree, other, small / "speech", allow_missing=True)
+    generate(tree, other, small / "speech", allow_missing=True, replace=True)
+    samples, _ = soundfile.read(tree.audio("dev", "s1", "11-1-0000_22-1-0000"))
+    source, _ = soundfile.read(small / "speech" / "dev-clean" / "11" / "1" / "11-1-0000.flac")
+    np.testing.assert_allclose(samples, 0.5 * source, atol=1e-4)
+    # A tree without our record is somebody else's.
+    (tree.folder / "metadata" / ".dev.json").unlink()
+    with pytest.raises(UserError, match="was not made from"):
+        generate(tree, other, small / "speech", allow_missing=True, replace=True)
+
+
+def test_a_missing_recording_is_named_and_nothing_is_made(small: Path, tmp_path: Path) -> None:
+    tree = MixtureTree(tmp_path)
+    metadata = small / "metadata" / "libri2mix_dev-clean.csv"
+    with pytest.raises(
+        UserError, match=r"1 of 3 mixtures .* '11-1-0000_99-1-0000': .*99-1-0000\.flac.*--allow_missing"
+    ):
+        generate(tree, metadata, small / "speech")
+    with pytest.raises(UserError, match="3 of 3 mixtures"):
+        generate(tree, metadata, tmp_path / "nowhere", allow_missing=True)
+    assert not tree.folder.exists()
+
+
+def test_options_and_metadata_are_checked(small: Path, tmp_path: Path) -> None:
+    metadata = small / "metadata" / "libri2mix_dev-clean.csv"
+    with pytest.raises(UserError, match="unknown --sample_rate '16000': did you mean '16k'"):
+        MixtureTree(tmp_path, "16000")
+    with pytest.raises(UserError, match="unknown --min_or_max 'mix'"):
+        MixtureTree(tmp_path, "16k", "mix")
+    with pytest.raises(UserError, match="unknown --mix_type 'mix_clan': did you mean 'mix_clean'"):
+        generate(MixtureTree(tmp_path), metadata, small / "speech", types=["mix_clan"])
+    with pytest.raises(UserError, match="give --wham"):
+        generate(MixtureTree(tmp_path), metadata, small / "speech", types=["mix_both"], allow_missing=True)
+    broken = tmp_path / "libri2mix_dev-clean.csv"
+    for text, message in (
+        (metadata.read_text().replace("source_2_gain", "gain"), "no column 'source_2_gain'"),
+        (metadata.read_text().replace("0.71234567", "loud"), "'11-1-0000_22-1-0000' lacks"),
+        (metadata.read_text() + metadata.read_text().splitlines()[1] + "\n", "'11-1-0000_22-1-0000' appears twice"),
+    ):
+        broken.write_text(text)
+        with pytest.raises(UserError, match=message):
+            generate(MixtureTree(tmp_path), broken, small / "speech")
+    with pytest.raises(UserError, match=r"set .*'dve': did you mean 'dev'"):
+        find_metadata(small / "metadata", "dve")
+    assert [set_name(f"libri2mix_{name}.csv") for name in ("train-clean-100", "dev-clean", "train-mini")] == [
+        "train-100",
+        "dev",
+        "train-mini",
+    ]
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(("rate", "mode"), [("16k", "min"), ("8k", "max")])
+def test_official_rows_of_real_recordings(real_data: Path, tmp_path: Path, rate: str, mode: str) -> None:
+    metadata = real_data / "libri2mix_metadata" / "libri2mix_dev-clean.csv"
+    noises = sorted((real_data / "noise").rglob("*.ogg"))
+    rows = []
+    for row in read_rows(metadata):
+        sources = [real_data / "LibriSpeech" / row[f"source_{k}_path"] for k in (1, 2)]
+        if all(path.with_suffix(".mp3").exists() for path in sources):
+            rows.append(row)
+            for path in sources:
+                samples, found = soundfile.read(path.with_suffix(".mp3"), dtype="int16")
+                target = tmp_path / "speech" / path.relative_to(real_data / "LibriSpeech")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(target, samples, found)
+            noise, found = soundfile.read(noises[len(rows)])
+            target = tmp_path / "wham" / row["noise_path"]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(target, scipy.signal.resample_poly(noise, 16000, found), 16000)
+        if len(rows) == 6:
+            break
+    tree = MixtureTree(tmp_path, rate, mode)
+    made = generate(
+        tree, metadata, tmp_path / "speech", noise_root=tmp_path / "wham", types=TYPES, allow_missing=True, num_jobs=1
+    )
+    assert made[0] == 6
+    check(tree, "dev", rows, tmp_path / "speech", tmp_path / "wham")

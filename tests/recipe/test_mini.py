@@ -1,0 +1,226 @@
+"""The mini corpus's run.sh as a user starts it: all stages at a tiny size, then again, and with mistakes."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "mini_librimix" / "tse_gen1"
+TAG = "mini_test_mel_16k"
+SIZE = "--num_voices 8 --utterances_per_voice 4 --train_mixtures 24 --dev_mixtures 6 --test_mixtures 6"
+
+pytestmark = pytest.mark.slow
+
+
+def run(place: Path, *arguments: str, data_options: str = SIZE) -> subprocess.CompletedProcess[str]:
+    """Start run.sh with everything that it makes below ``place``."""
+    command = [str(RECIPE / "run.sh"), "--datadir", f"{place}/data", "--dumpdir", f"{place}/dump"]
+    command += ["--expdir", f"{place}/exp", "--tse_config", "conf/train/mini_test.yaml"]
+    command += ["--inference_config", "conf/decode/one_pass.yaml", "--pretrained_exp", "", "--nj", "2"]
+    command += ["--inference_nj", "2", "--local_data_opts", f"{data_options} --downloads {place}/downloads", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+
+
+def snapshot(place: Path) -> dict[str, str]:
+    """Digest of every file below ``place``, with its time where a file must not even be written again."""
+    state = {}
+    for path in place.rglob("*"):
+        name = str(path.relative_to(place))
+        if path.is_file():
+            time_ns = path.stat().st_mtime_ns if name.startswith(("dump", "exp", "downloads")) else 0
+            state[name] = f"{hashlib.sha256(path.read_bytes()).hexdigest()} {time_ns}"
+    return state
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all stages have run."""
+    folder = tmp_path_factory.mktemp("mini")
+    before = sorted(RECIPE.rglob("*"))
+    result = run(folder)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    for number in range(1, 12):
+        assert f"Stage {number}: " in result.stdout
+    assert sorted(RECIPE.rglob("*")) == before, "the recipe wrote into its own folder"
+    return folder
+
+
+@pytest.fixture
+def copy(place: Path, tmp_path: Path) -> Path:
+    """Only what is light: for runs that must not change the module's folder."""
+    shutil.copytree(place / "data", tmp_path / "data")
+    return tmp_path
+
+
+def test_every_stage_left_what_the_next_needs(place: Path) -> None:
+    for name in ("train", "dev", "test"):
+        for folder in (place / "data" / name, place / "dump" / "raw" / name):
+            for table in ("wav.scp", "spk1.scp", "spk2.scp", "enroll_spk1.scp", "enroll_spk2.scp"):
+                assert len((folder / table).read_text().splitlines()) == (24 if name == "train" else 6)
+        assert (place / "dump" / "codec" / "mel_16k" / name / "codes_spk2.scp").exists()
+    exp = place / "exp" / TAG
+    for name in (
+        "config.yaml",
+        "2epoch.pth",
+        "valid.loss.best.pth",
+        "codec/codec.yaml",
+        "RESULTS.md",
+        "report/index.html",
+    ):
+        assert (exp / name).exists(), name
+    with zipfile.ZipFile(exp / f"{TAG}.zip") as packed:
+        assert any(name.endswith("config.yaml") for name in packed.namelist())
+
+
+def test_outputs_have_the_mixtures_keys_and_lengths(place: Path) -> None:
+    import soundfile
+
+    mixtures = dict(line.split() for line in (place / "dump/raw/test/wav.scp").read_text().splitlines())
+    for speaker in ("spk1", "spk2"):
+        scp = place / "exp" / TAG / "decode_one_pass" / "test" / f"{speaker}.scp"
+        outputs = dict(line.split() for line in scp.read_text().splitlines())
+        assert outputs.keys() == mixtures.keys()
+        for key, path in outputs.items():
+            heard, given = soundfile.info(path), soundfile.info(mixtures[key])
+            assert (heard.frames, heard.samplerate) == (given.frames, given.samplerate)
+
+
+def test_scores_of_mixture_ceiling_and_model(place: Path) -> None:
+    with open(place / "exp" / TAG / "scores.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    systems = {row["system"] for row in rows}
+    assert systems == {"mixture", f"codec of {TAG}", f"{TAG} one_pass"}
+    assert len(rows) == 3 * 12
+
+    def mean(system: str, measure: str) -> float:
+        values = [float(row[measure]) for row in rows if row["system"] == system]
+        return sum(values) / len(values)
+
+    # Both speakers are targets, so their input ratios cancel; the codec keeps much more than the mixture has.
+    assert abs(mean("mixture", "SI_SDR")) < 0.5
+    assert mean(f"codec of {TAG}", "ESTOI") > mean("mixture", "ESTOI") + 10
+    results = (place / "exp" / TAG / "RESULTS.md").read_text()
+    assert all(system in results for system in systems)
+
+
+def test_speed_is_recorded(place: Path) -> None:
+    with open(place / "exp" / TAG / "scores.csv", newline="") as stream:
+        speeds = [row["RTF"] for row in csv.DictReader(stream) if row["system"] == f"{TAG} one_pass"]
+    assert all(0 < float(speed) < 10 for speed in speeds)
+
+
+def test_running_again_is_quick_and_changes_nothing(place: Path) -> None:
+    before = snapshot(place)
+    started = time.monotonic()
+    result = run(place)
+    assert result.returncode == 0, result.stderr
+    assert time.monotonic() - started < 30
+    after = snapshot(place)
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert not changed
+
+
+@pytest.mark.parametrize("stage", range(1, 12))
+def test_each_stage_runs_alone(place: Path, stage: int) -> None:
+    before = snapshot(place)
+    result = run(place, "--stage", str(stage), "--stop_stage", str(stage))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("Stage ") == 1
+    assert snapshot(place) == before
+
+
+def test_what_was_lost_is_made_again(place: Path) -> None:
+    scores = (place / "exp" / TAG / "scores.csv").read_text()
+    results = place / "exp" / TAG / "RESULTS.md"
+    results.unlink()
+    result = run(place, "--stage", "9", "--stop_stage", "9")
+    assert result.returncode == 0, result.stderr
+    assert results.exists()
+    assert (place / "exp" / TAG / "scores.csv").read_text() == scores
+
+
+def test_a_failed_job_shows_its_log(copy: Path) -> None:
+    scp = copy / "data" / "train" / "spk1.scp"
+    first = scp.read_text().split()[1]
+    broken = copy / "broken.wav"
+    broken.write_bytes(b"this is not audio")
+    scp.write_text(scp.read_text().replace(first, str(broken), 1))
+    result = run(copy, "--stage", "2", "--stop_stage", "3")
+    assert result.returncode != 0
+    assert "Log: " in result.stderr and "broken.wav" in result.stderr
+    log = next(line for line in result.stderr.splitlines() if "Log: " in line).split("Log: ")[1]
+    assert "broken.wav" in Path(log).read_text()
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "stage, missing, maker",
+    [
+        (2, "data/train/wav.scp", 1),
+        (3, "dump/raw/org/train/wav.scp", 2),
+        (4, "dump/raw/train/spk1.scp", 3),
+        (5, "exp/codec_mel_16k/codec.yaml", 4),
+        (6, "exp/codec_mel_16k/codec.yaml", 4),
+        (7, "exp/codec_mel_16k/codec.yaml", 4),
+        (8, f"exp/{TAG}/config.yaml", 7),
+        (9, f"exp/{TAG}/config.yaml", 7),
+        (11, f"exp/{TAG}/config.yaml", 7),
+    ],
+)
+def test_a_stage_says_which_stage_it_needs(tmp_path: Path, stage: int, missing: str, maker: int) -> None:
+    result = run(tmp_path, "--stage", str(stage), "--stop_stage", str(stage))
+    assert result.returncode == 2
+    assert f"{missing} is missing: stage {maker} makes it" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--stge", "3"], "unknown option '--stge'; did you mean '--stage'?"),
+        (["--stage", "two"], "--stage takes a whole number of at least 0, not 'two'"),
+        (["--nj", "0"], "--nj takes a whole number of at least 1"),
+        (["--fs", "fast"], "--fs takes a rate"),
+        (["--skip_train", "maybe"], "takes true or false"),
+        (["--codec_config", "conf/codec/none.yaml"], "conf/codec/none.yaml: no such file"),
+        (["--inference_config", "conf/decode/none.yaml"], "conf/decode/none.yaml: no such file"),
+        (["--pretrained_exp", "nowhere"], "nowhere/config.yaml: no such file"),
+        (["--python", "no-such-python"], "'no-such-python' cannot import espnet_tse_gen"),
+        (["more"], "takes options only, found 'more'"),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_made(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = run(tmp_path, *arguments)
+    assert result.returncode == 2
+    assert message in result.stderr and result.stderr.count("\n") == 1
+    assert not os.listdir(tmp_path)
+
+
+def test_an_unknown_option_of_the_corpus(tmp_path: Path) -> None:
+    result = run(tmp_path, "--stop_stage", "1", data_options="--num_voice 8")
+    assert result.returncode == 2
+    assert "unknown option '--num_voice'; did you mean '--num_voices'?" in result.stderr
+
+
+def test_help_lists_every_option() -> None:
+    script = (RECIPE / "tse_gen.sh").read_text().split(". utils/parse_options.sh")[0]
+    names = {line.split("=")[0] for line in script.splitlines() if line[:1].islower() and "=" in line.split()[0]}
+    names -= {"help_message", "command_line"}
+    result = subprocess.run([RECIPE / "run.sh", "--help"], capture_output=True, text=True, check=True)
+    listed = {line.split()[0].lstrip("-") for line in result.stdout.splitlines() if line.startswith("    --")}
+    assert listed == names | {"config", "help"}
+
+
+def test_the_default_options_of_every_corpus_name_existing_files() -> None:
+    for script in RECIPE.parents[1].glob("*/tse_gen1/run.sh"):
+        for word in script.read_text().replace('"', " ").split():
+            if word.startswith("conf/") and word.endswith(".yaml"):
+                assert (script.parent / word).exists(), f"{script}: {word}"

@@ -1,0 +1,215 @@
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tiny_model import RATE, mixture, tiny_exp_dir, voice
+
+from espnet_tse_gen import TargetSpeakerExtractor, __version__, model_dir
+from espnet_tse_gen.bin import pack
+from espnet_tse_gen.cli import main
+from espnet_tse_gen.errors import UserError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def wavs(tmp_path):
+    soundfile.write(tmp_path / "m.wav", mixture(0.8, rate=16000), 16000, subtype="PCM_24")
+    soundfile.write(tmp_path / "e.wav", voice(1.0, 110.0, seed=5), RATE, subtype="FLOAT")
+    return tmp_path
+
+
+def extract(wavs, *more, output="out.wav", model=None):
+    main(
+        ["extract", "--mixture", str(wavs / "m.wav"), "--enroll", str(wavs / "e.wav"), "-o", str(wavs / output),
+         "--model", str(model or tiny_exp_dir()), *more]
+    )  # fmt: skip
+    return wavs / output
+
+
+def refused(wavs, *more, **kwargs):
+    before = {path: path.read_bytes() for path in wavs.iterdir() if path.is_file()}
+    with pytest.raises(UserError) as caught:
+        extract(wavs, *more, **kwargs)
+    assert "\n" not in str(caught.value)
+    assert {path: path.read_bytes() for path in wavs.iterdir() if path.is_file()} == before
+    return str(caught.value)
+
+
+def shell(*arguments):
+    return subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "espnet_tse_gen.cli", *arguments],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["extract", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments):
+    done = shell(*arguments)
+    assert done.returncode == 0 and done.stdout
+    for heavy in ("torch", "numpy", "espnet2", "yaml", "soundfile"):
+        assert f"| {heavy}\n" not in done.stderr.replace("|   ", "| ")
+    if arguments == ["--version"]:
+        assert done.stdout == f"tse-gen {__version__}\n"
+
+
+def test_extracting_does_not_import_espnets_tasks(wavs):
+    code = (
+        "import sys; from espnet_tse_gen.cli import main; main(sys.argv[1:]);"
+        "sys.exit(any(name.startswith(('espnet2.tasks', 'nltk')) for name in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "extract", "--mixture", wavs / "m.wav", "--enroll", wavs / "e.wav",
+         "-o", wavs / "o.wav", "--model", tiny_exp_dir(), "--num_threads", "1"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "" and (wavs / "o.wav").exists()
+
+
+def test_output_is_like_the_input(wavs, capsys):
+    made = soundfile.info(str(extract(wavs)))
+    assert (made.samplerate, made.frames, made.subtype, made.format) == (16000, 12800, "PCM_24", "WAV")
+    assert "out.wav: 0.80 s at 16000 Hz" in capsys.readouterr().out
+    flac = soundfile.info(str(extract(wavs, output="out.flac")))
+    assert (flac.frames, flac.subtype, flac.format) == (12800, "PCM_24", "FLAC")
+    soundfile.write(wavs / "m.wav", mixture(0.8), RATE, subtype="FLOAT")
+    assert soundfile.info(str(extract(wavs, output="float.wav"))).subtype == "FLOAT"
+    assert soundfile.info(str(extract(wavs, output="float.flac"))).subtype == "PCM_16"
+
+
+def test_command_line_and_python_give_the_same(wavs):
+    made = soundfile.read(extract(wavs, "--decode", "stochastic", "--seed", "7"), dtype="float32")[0]
+    extractor = TargetSpeakerExtractor.from_pretrained(tiny_exp_dir(), decode="stochastic")
+    extractor.options = {"steps": (8, 2), "temperature": 1.0, "choice_temperature": 1.0, "top_k": 0.1, "seed": 7}
+    mixed, enroll = (soundfile.read(wavs / name, dtype="float32")[0] for name in ("m.wav", "e.wav"))
+    request = extractor.request(mixed, enroll, 16000, enroll_sample_rate=RATE)
+    np.testing.assert_allclose(extractor.extract([request])[0].samples, made, atol=2.0**-22)
+    other = soundfile.read(extract(wavs, "--decode", "stochastic", "--seed", "8", output="8.wav"), dtype="float32")[0]
+    assert not np.array_equal(made, other)
+
+
+def test_decoding_options_from_a_file(wavs):
+    (wavs / "mine.yaml").write_text("joint: true\nsteps: 2\n")
+    extract(wavs, "--decode", str(wavs / "mine.yaml"))
+    (wavs / "wrong.yaml").write_text("stepps: 2\n")
+    assert "did you mean 'steps'" in refused(wavs, "--decode", str(wavs / "wrong.yaml"), output="o.wav")
+
+
+def test_shipped_model_is_found_by_name(wavs, monkeypatch, capsys):
+    monkeypatch.setattr(model_dir, "SHIPPED", wavs / "pretrained")
+    pack.main(["--exp_dir", str(tiny_exp_dir()), "--output", str(wavs / "pretrained" / "mini_librimix"), "--half", "true"])
+    main(["extract", "--mixture", str(wavs / "m.wav"), "--enroll", str(wavs / "e.wav"), "-o", str(wavs / "o.wav")])
+    assert (wavs / "o.wav").exists()
+    assert "did you mean 'mini_librimix'" in refused(wavs, model="mini_libri", output="p.wav")
+    capsys.readouterr()
+    main(["info"])
+    told = capsys.readouterr().out
+    assert "mel, 8000 Hz, 50 frames/s, 4 levels x 16" in told and "# mini_librimix" in told
+
+
+def test_info_of_an_exp_directory(capsys):
+    main(["info", "--model", str(tiny_exp_dir())])
+    told = capsys.readouterr().out
+    assert "valid.loss.ave.pth" in told and "MaskedExtractor" in told
+
+
+def test_output_is_not_replaced_unasked(wavs):
+    made = extract(wavs)
+    assert "--overwrite" in refused(wavs)
+    first = made.stat().st_mtime_ns
+    extract(wavs, "--overwrite")
+    assert made.stat().st_mtime_ns > first
+    assert "is the file of --mixture" in refused(wavs, "--overwrite", output="m.wav")
+    assert "is the file of --enroll" in refused(wavs, "--overwrite", output="e.wav")
+
+
+def spoil(path, kind):
+    good, rate = soundfile.read(path, dtype="float32")
+    samples = {
+        "stereo": np.stack([good, good], axis=1),
+        "empty": good[:0],
+        "nan": np.r_[good, np.float32("nan")],
+        "short": good[:9],
+        "silent": 0 * good,
+    }.get(kind)
+    if kind == "missing":
+        path.unlink()
+    elif samples is None:
+        path.write_bytes(b"not audio")
+    else:
+        soundfile.write(path, samples, rate, subtype="FLOAT")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("m.wav", "stereo", "has 2 channels"),
+        ("m.wav", "empty", "has no samples"),
+        ("m.wav", "nan", "holds NaN"),
+        ("m.wav", "short", "is 0.562 ms long, expected at least one frame"),
+        ("m.wav", "missing", "no such file"),
+        ("m.wav", "corrupt", "is not a readable audio file"),
+        ("e.wav", "silent", "is silent"),
+        ("e.wav", "stereo", "has 2 channels"),
+        ("e.wav", "missing", "no such file"),
+    ],
+)
+def test_bad_recording_is_refused_in_one_line(wavs, name, kind, message):
+    spoil(wavs / name, kind)
+    assert refused(wavs).startswith(f"{wavs / name}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--decode", "one_pas"], "did you mean 'one_pass'"),
+        (["--sede", "1"], "unknown option '--sede': did you mean '--seed'"),
+        (["--seed", "one"], "argument --seed: invalid int value"),
+        (["--seed", "-1"], "decoding option 'seed': expected 0 or more"),
+        (["--device", "cuda:77"], "device 'cuda:77'"),
+        (["--num_threads", "-2"], "--num_threads"),
+        (["--model_file", "best.pth"], "checkpoint 'best.pth'"),
+    ],
+)
+def test_bad_option_is_refused_in_one_line(wavs, more, message):
+    assert message in refused(wavs, *more)
+
+
+def test_output_format_is_checked_first(wavs):
+    assert "out.mp3: expected a name that ends in .wav or .flac" in refused(wavs, output="out.mp3")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["extrakt"], "unknown command 'extrakt': did you mean 'extract'? valid: extract, info"),
+        (["extract", "--mixtur", "m.wav"], "--mixture, --enroll, -o/--output: required"),
+        ([], "COMMAND: required"),
+        (["info", "--modle", "x"], "unknown option '--modle': did you mean '--model'?"),
+    ],
+)
+def test_bad_command_is_refused_in_one_line(arguments, message):
+    with pytest.raises(UserError) as caught:
+        main(arguments)
+    assert message in str(caught.value)
+
+
+def test_a_mistake_is_one_line_without_traceback(tmp_path):
+    shutil.copy(tiny_exp_dir() / "config.yaml", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", "from espnet_tse_gen.cli import entry; entry()", "info", "--model", str(tmp_path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert "holds no checkpoint" in done.stderr and "Traceback" not in done.stderr
