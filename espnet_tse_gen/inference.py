@@ -333,7 +333,7 @@ class TargetSpeakerExtractor:
     def _reconstruct(self, requests: Sequence[Request], codes: Tensor) -> list[Extraction]:
         mixture = self._padded([request.mixture for request in requests])[0]
         frames = [self.codec.num_frames(len(request.mixture)) for request in requests]
-        guide = mixture if self.options.reconstruction == "mixture" else None
+        guide = mixture if self.options.reconstruction != "codec" and self.codec.supports_mixture else None
         wavs = self.codec.decode(codes, torch.tensor(frames), guide).cpu().numpy()
         tokens = codes.cpu().numpy()
         extractions = []

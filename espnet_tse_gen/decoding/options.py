@@ -20,7 +20,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "order": ("confidence", "random", "halton"),
     "remask": ("none", "rescore", "remdm_cap", "remdm_rescale"),
     "guidance_schedule": ("constant", "linear"),
-    "reconstruction": ("codec", "mixture"),
+    "reconstruction": ("auto", "codec", "mixture"),
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -62,8 +62,8 @@ class DecodingOptions:
     seed: int = 0
     chunk_seconds: float = 10.0  # longer input is decoded in chunks of this length; 0 decodes any length at once
     carry_seconds: float = 2.0  # overlap of chunks, whose tokens the next chunk is given
-    reconstruction: str = "codec"  # or mixture: the codec may use the mixture's phase
-    batch_size: int = 8  # recordings decoded together
+    reconstruction: str = "auto"  # the mixture's phase where the codec can use it; or codec, or mixture
+    batch_size: int = 1  # recordings decoded together; more pays on a GPU, not on a CPU
 
     def __post_init__(self) -> None:
         kinds = {"bool": _boolean, "float": _number, "int": _integer, "str": _text, "tuple[int, ...] | int": _steps}

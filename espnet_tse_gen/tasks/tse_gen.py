@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from espnet2.tasks.abs_task import AbsTask
 from espnet2.train.class_choices import ClassChoices
 from espnet2.train.collate_fn import CommonCollateFn
@@ -25,17 +24,14 @@ from espnet2.utils.types import str_or_none
 from espnet_tse_gen.codec.abs_codec import AbsCodec
 from espnet_tse_gen.codec.registry import CODECS, build_codec, load_codec, save_codec
 from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
-from espnet_tse_gen.errors import UserError, unknown_name
+from espnet_tse_gen.errors import UserError
 from espnet_tse_gen.fileio import read_yaml
-from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor
+from espnet_tse_gen.masked.build import EXTRACTORS, build_model, load_checkpoint
 from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
-from espnet_tse_gen.masked.extractor import MaskedExtractor
 from espnet_tse_gen.tasks.choices import LazyClassChoices, check_conf, one_line_errors
 
 codec_choices = LazyClassChoices("codec", CODECS, default="mel")
-extractor_choices = ClassChoices(
-    "extractor", {"masked": MaskedExtractor}, type_check=AbsMaskedExtractor, default="masked"
-)
+extractor_choices = LazyClassChoices("extractor", EXTRACTORS, default="masked")
 preprocessor_choices = ClassChoices(
     "preprocessor", {"tse_gen": TSEGenPreprocessor}, type_check=AbsPreprocessor, default="tse_gen"
 )
@@ -140,14 +136,7 @@ class TSEGenTask(AbsTask):
         Raises:
             UserError: For an unknown name or key.
         """
-        if args.extractor not in extractor_choices.classes:
-            raise unknown_name("extractor", str(args.extractor), extractor_choices.classes)
-        codec = cls.build_codec(args)
-        chosen = extractor_choices.get_class(args.extractor)
-        check_conf("--extractor_conf", args.extractor_conf or {}, chosen, ("codec",))
-        check_conf("--model_conf", args.model_conf or {}, ESPnetMaskedTSEModel, ("codec", "extractor"))
-        extractor = chosen(codec, **(args.extractor_conf or {}))
-        return ESPnetMaskedTSEModel(codec, extractor, **(args.model_conf or {}))
+        return build_model(cls.build_codec(args), vars(args))
 
     @classmethod
     def main_worker(cls, args: argparse.Namespace) -> None:
@@ -182,23 +171,5 @@ class TSEGenTask(AbsTask):
         except AttributeError as error:
             raise UserError(f"{config_path}: is not a tse_gen configuration ({error})") from None
         if model_file is not None:
-            _load_strictly(model, Path(model_file), config_path)
+            load_checkpoint(model, Path(model_file), config_path)
         return model.to(device).eval(), args
-
-
-def _load_strictly(model: torch.nn.Module, path: Path, config_path: Path) -> None:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint; train first or name another") from None
-    except Exception as error:  # torch.load raises many types for a damaged file
-        raise UserError(f"{path}: is not a readable checkpoint ({str(error).splitlines()[0]})") from None
-    if "model" in state and "optimizers" in state:
-        state = state["model"]
-    try:
-        model.load_state_dict(state, strict=True)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path}: does not fit the configuration {config_path} ({reason})") from None

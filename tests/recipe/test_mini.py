@@ -30,12 +30,13 @@ def run(place: Path, *arguments: str, data_options: str = SIZE) -> subprocess.Co
 
 
 def snapshot(place: Path) -> dict[str, str]:
-    """Digest of every file below ``place``, with its time where a file must not even be written again."""
+    """Digest of every file below ``place``, and of what takes time to make also its time: it must not be made again."""
     state = {}
     for path in place.rglob("*"):
         name = str(path.relative_to(place))
         if path.is_file():
-            time_ns = path.stat().st_mtime_ns if name.startswith(("dump", "exp", "downloads")) else 0
+            kept = name.startswith(("dump", "exp")) or path.suffix in (".wav", ".flac")
+            time_ns = path.stat().st_mtime_ns if kept else 0
             state[name] = f"{hashlib.sha256(path.read_bytes()).hexdigest()} {time_ns}"
     return state
 

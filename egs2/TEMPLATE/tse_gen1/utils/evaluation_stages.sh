@@ -136,10 +136,15 @@ if ! ${skip_eval}; then
                 fi
             done
         done
+        measures=()
+        if [[ -n ${scoring_protocol} ]]; then
+            read -r -a measures <<< "--measures ${scoring_protocol}"
+        fi
         if todo "${result_dir}/.results.done" "${result_dir}/RESULTS.md" "${systems[@]}" "${tests[@]}" \
-            "${result_dir}/scores.csv"; then
+            "${measures[@]}" "${result_dir}/scores.csv"; then
             ${train_cmd} "${result_dir}/log/results.log" "${python}" -m espnet_tse_gen.bin.make_results \
-                --exp_dir "${result_dir}" --systems "${systems[@]}" --sets "${tests[@]}" --command "${command_line}"
+                --exp_dir "${result_dir}" --systems "${systems[@]}" --sets "${tests[@]}" "${measures[@]}" \
+                --command "${command_line}"
             made
         fi
         log "  ${result_dir}/RESULTS.md"
