@@ -42,7 +42,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	@cd egs2/TEMPLATE/tse_gen1 && "$(CURDIR)/$(BIN)/shellcheck" -x *.sh utils/*.sh
-	@for recipe in egs2/*/tse_gen1; do (cd $$recipe && "$(CURDIR)/$(BIN)/shellcheck" -x $$(find . -name '*.sh' -type f)) || exit 1; done
+	@for recipe in egs2/*/tse_gen1; do (cd $$recipe && "$(CURDIR)/$(BIN)/shellcheck" -x -e SC2034 $$(find . -name '*.sh' -type f)) || exit 1; done
 
 # One process per core; the recipe's own test is the longest and so comes first.
 test: lint

@@ -13,15 +13,15 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from espnet2.train.preprocessor import AbsPreprocessor
 
+from espnet_tse_gen.codec.recordings import resample
 from espnet_tse_gen.data.level import LEVEL_DBFS, mixture_gain
 from espnet_tse_gen.errors import UserError
 from espnet_tse_gen.fileio import read_audio
 
 
-class TSEGenPreprocessor(AbsPreprocessor):
-    """Preprocessor of the ``tse_gen`` task.
+class TSEGenPreprocessor:
+    """Preprocessor of the ``tse_gen`` task: what ESPnet's dataset calls with every item that it read.
 
     Args:
         train: Whether draws are random (training) or fixed by the item's name (validation).
@@ -48,7 +48,7 @@ class TSEGenPreprocessor(AbsPreprocessor):
         enroll_seconds: tuple[float, float] | list[float] = (2.0, 6.0),
         level_dbfs: float = LEVEL_DBFS,
     ) -> None:
-        super().__init__(train)
+        self.train = train
         if len(enroll_seconds) != 2 or not 0 < enroll_seconds[0] <= enroll_seconds[1]:
             raise UserError(
                 f"preprocessor_conf: enroll_seconds must be [shortest, longest], not {list(enroll_seconds)}"
@@ -71,8 +71,10 @@ class TSEGenPreprocessor(AbsPreprocessor):
             UserError: If a recording is not mono or not finite, or an enrolment cannot be found.
         """
         target = self._draw_target(uid)
-        mixture = self._signal(data["speech_mix"], uid, "speech_mix")
-        gain = mixture_gain(mixture, self.level_dbfs)
+        recorded = _signal(data["speech_mix"], uid, "speech_mix")
+        # Of the recording at its own rate, as in token extraction and decoding.
+        gain = mixture_gain(recorded, self.level_dbfs)
+        mixture = resample(recorded, self.data_rate, self.rate)
         frames = -(-len(mixture) // self.hop)
         length = min(frames, self.crop_frames) if self.crop_frames else frames
         start = int(np.random.randint(frames - length + 1)) if self.train else 0
@@ -89,7 +91,12 @@ class TSEGenPreprocessor(AbsPreprocessor):
         else:
             if f"speech_ref{target}" not in data:
                 raise UserError(f"neither codes_ref{target} nor speech_ref{target} given for '{uid}'; give one of them")
-            speech = self._signal(data[f"speech_ref{target}"], uid, f"speech_ref{target}")
+            speech = _signal(data[f"speech_ref{target}"], uid, f"speech_ref{target}")
+            if len(speech) != len(recorded):
+                raise UserError(
+                    f"speech_ref{target} of '{uid}' has {len(speech)} samples, expected {len(recorded)} as its mixture"
+                )
+            speech = resample(speech, self.data_rate, self.rate)
             item["speech_ref1"] = (speech[samples] * gain).astype(np.float32)
         seconds = (start * self.hop / self.rate, (start + length) * self.hop / self.rate)
         item["enroll_ref1"] = self._enroll(uid, str(data[f"enroll_ref{target}"]), seconds)
@@ -99,23 +106,6 @@ class TSEGenPreprocessor(AbsPreprocessor):
         if self.train:
             return 1 + int(np.random.randint(self.ref_num))
         return 1 + zlib.crc32(uid.encode()) % self.ref_num
-
-    def _signal(self, value: str | np.ndarray, uid: str, name: str) -> np.ndarray:
-        samples = np.asarray(value, dtype=np.float32)
-        if samples.ndim == 2 and samples.shape[1] == 1:
-            samples = samples[:, 0]
-        if samples.ndim != 1:
-            raise UserError(f"{name} of '{uid}' has {samples.shape[-1]} channels, expected 1; mix it down first")
-        if samples.size == 0 or not np.isfinite(samples).all():
-            raise UserError(f"{name} of '{uid}' is empty or holds NaN or infinite samples; remove or replace it")
-        return self._resample(samples, self.data_rate)
-
-    def _resample(self, samples: np.ndarray, rate: int) -> np.ndarray:
-        if rate == self.rate:
-            return samples
-        import soxr
-
-        return soxr.resample(samples, rate, self.rate)
 
     def _enroll(self, uid: str, entry: str, target_seconds: tuple[float, float]) -> np.ndarray:
         """Read and cut the enrolment that ``entry`` names: a path, or ``*UTTERANCE SPEAKER`` for one drawn here."""
@@ -133,8 +123,8 @@ class TSEGenPreprocessor(AbsPreprocessor):
         if len(audio) > wanted:
             begin = int(np.random.randint(len(audio) - wanted + 1)) if self.train else 0
             audio = audio[begin : begin + wanted]
-        audio = self._resample(audio, rate)
-        return (audio * mixture_gain(audio, self.level_dbfs)).astype(np.float32)
+        gain = mixture_gain(audio, self.level_dbfs)
+        return (resample(audio, rate, self.rate) * gain).astype(np.float32)
 
     def _draw_enroll(self, uid: str, entry: str) -> tuple[str, bool]:
         fields = entry[1:].split()
@@ -154,6 +144,18 @@ class TSEGenPreprocessor(AbsPreprocessor):
             self._warned_about.add(speaker)
             logging.warning(f"speaker {speaker} has one utterance: its enrolments come from the rest of that utterance")
         return listed[0][1], True
+
+
+def _signal(value: str | np.ndarray, uid: str, name: str) -> np.ndarray:
+    """Return the samples ``[L]`` that ESPnet read, if they are one channel of numbers."""
+    samples = np.asarray(value, dtype=np.float32)
+    if samples.ndim == 2 and samples.shape[1] == 1:
+        samples = samples[:, 0]
+    if samples.ndim != 1:
+        raise UserError(f"{name} of '{uid}' has {samples.shape[-1]} channels, expected 1; mix it down first")
+    if samples.size == 0 or not np.isfinite(samples).all():
+        raise UserError(f"{name} of '{uid}' is empty or holds NaN or infinite samples; remove or replace it")
+    return samples
 
 
 def _outside(audio: np.ndarray, rate: int, target_seconds: tuple[float, float], shortest: float) -> np.ndarray:

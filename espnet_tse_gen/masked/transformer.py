@@ -95,11 +95,11 @@ class Attention(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """Gated feed-forward layer (Shazeer 2020): ``W3(silu(W1 x) * W2 x)`` with hidden width 8d/3 rounded up to 64."""
+    """Gated feed-forward layer (Shazeer 2020): ``W3(silu(W1 x) * W2 x)`` with hidden width 8d/3, rounded to a multiple of 64."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        hidden = 64 * ((8 * width // 3 + 63) // 64)
+        hidden = 64 * max(1, round(8 * width / 3 / 64))
         self.gate_and_up = nn.Linear(width, 2 * hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
 

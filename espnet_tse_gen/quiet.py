@@ -1,0 +1,35 @@
+"""Import ESPnet's task machinery without its attempts to download something.
+
+``espnet2.tasks`` imports ``g2p_en``, which at import asks NLTK for two corpora and, where they are not installed, tries to
+fetch them from the network. Nothing here converts text to phonemes, so nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def no_nltk_download() -> Iterator[None]:
+    """Make ``nltk.download`` do nothing inside the block; corpora that are installed are found as always."""
+    try:
+        import nltk
+    except ImportError:
+        yield
+        return
+    download = nltk.download
+    nltk.download = lambda *_, **__: False
+    try:
+        yield
+    finally:
+        nltk.download = download
+
+
+def import_quietly() -> None:
+    """Import what would download, so that later imports find it done. Calling it again does nothing."""
+    if "g2p_en" in sys.modules:
+        return
+    with no_nltk_download(), contextlib.suppress(ImportError):
+        import g2p_en  # noqa: F401

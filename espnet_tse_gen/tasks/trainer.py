@@ -1,0 +1,59 @@
+"""ESPnet's trainer, made safe against being killed while it writes a checkpoint.
+
+ESPnet writes ``checkpoint.pth`` in place: a process killed at that moment leaves half a file, and ``--resume true`` can never
+go on. Here the last whole checkpoint is kept under another name until everything of the next epoch is on disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from espnet2.train.trainer import Trainer
+
+CHECKPOINT = "checkpoint.pth"
+PREVIOUS = "checkpoint.previous.pth"
+
+
+class TSEGenTrainer(Trainer):
+    """See the module's text; everything else is ESPnet's."""
+
+    @classmethod
+    def train_one_epoch(cls, *, reporter: Any, options: Any, distributed_option: Any, **kwargs: Any) -> bool:
+        """Train an epoch; everything of the one before it is on disk by now."""
+        rank = distributed_option.dist_rank if distributed_option.distributed else 0
+        if rank == 0:
+            (Path(options.output_dir) / PREVIOUS).unlink(missing_ok=True)
+        else:
+            # ESPnet seeds all processes alike, so that their masks would be the same ones, item by item.
+            torch.manual_seed(options.seed + reporter.get_epoch() + 1_000_003 * rank)
+        return super().train_one_epoch(
+            reporter=reporter, options=options, distributed_option=distributed_option, **kwargs
+        )
+
+    @classmethod
+    def validate_one_epoch(cls, *, options: Any, distributed_option: Any, **kwargs: Any) -> None:
+        """Validate; what follows is the writing of the checkpoint, so the last one steps aside."""
+        super().validate_one_epoch(options=options, distributed_option=distributed_option, **kwargs)
+        if not distributed_option.distributed or distributed_option.dist_rank == 0:
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(Path(options.output_dir) / CHECKPOINT, Path(options.output_dir) / PREVIOUS)
+
+
+def recover_checkpoint(args: argparse.Namespace) -> None:
+    """Go back to the last whole epoch where the writing of one was interrupted. Call before a training that resumes."""
+    checkpoint, previous = Path(args.output_dir) / CHECKPOINT, Path(args.output_dir) / PREVIOUS
+    if previous.exists():
+        logging.warning(f"{checkpoint}: its writing was interrupted; going on from the epoch before")
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(previous, checkpoint)
+
+
+def forget_previous(args: argparse.Namespace) -> None:
+    """Remove the checkpoint kept for recovery. Call after a training that ended by itself."""
+    (Path(args.output_dir) / PREVIOUS).unlink(missing_ok=True)
