@@ -26,6 +26,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, help="file to write; default: EXP_DIR/RESULTS.md")
     parser.add_argument("--systems", nargs="+", default=[], help="order of the rows; systems not named follow")
     parser.add_argument("--sets", nargs="+", default=[], help="sets to report; default: all")
+    parser.add_argument("--measures", nargs="+", default=[], help="columns of the main table, in order; default: all")
     parser.add_argument("--published", type=Path, help="yaml of published figures, needed for --check")
     parser.add_argument(
         "--check", nargs="+", default=[], metavar="SET=ENTRY", help="compare a set to a published entry"
@@ -54,12 +55,17 @@ def main(cmd: Sequence[str] | None = None) -> None:
     if checks and args.published is None:
         raise UserError("--check: needs --published, the yaml of published figures")
 
+    from espnet_tse_gen.errors import unknown_name
     from espnet_tse_gen.fileio import atomic_write
     from espnet_tse_gen.scoring.environment import describe_environment
+    from espnet_tse_gen.scoring.metrics import BY_COLUMN, MAIN_COLUMNS
     from espnet_tse_gen.scoring.published import published_tables
     from espnet_tse_gen.scoring.results import Bootstrap, order_sets, order_systems, render_results
     from espnet_tse_gen.scoring.table import add_derived, read_scores
 
+    for name in args.measures:
+        if name not in BY_COLUMN:
+            raise unknown_name("measure in --measures", name, BY_COLUMN)
     rows = read_scores(args.scores or args.exp_dir / "scores.csv")
     if not rows:
         raise UserError(f"{args.scores or args.exp_dir / 'scores.csv'}: has no rows; run scoring first")
@@ -74,6 +80,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         environment=describe_environment(args.command),
         bootstrap=bootstrap,
         checks=tables,
+        measures=args.measures or MAIN_COLUMNS,
     )
     output: Path = args.output or args.exp_dir / "RESULTS.md"
     with atomic_write(output) as stream:

@@ -87,9 +87,11 @@ def intervals(rows: Sequence[Row], columns: Sequence[str], bootstrap: Bootstrap)
     return bootstrap_means(values, [row.key for row in rows], bootstrap.resamples, bootstrap.seed)
 
 
-def main_table(rows: Sequence[Row], systems: Sequence[str], bootstrap: Bootstrap) -> Table:
-    """All measures of every system on the rows of one set."""
-    columns = columns_present(rows, MAIN_COLUMNS)
+def main_table(
+    rows: Sequence[Row], systems: Sequence[str], bootstrap: Bootstrap, measures: Sequence[str] = MAIN_COLUMNS
+) -> Table:
+    """Those of ``measures`` that there are, of every system on the rows of one set."""
+    columns = columns_present(rows, measures)
     table = Table("All items", ["system", "items", *(BY_COLUMN[column].heading for column in columns)])
     conditions = {}
     for system in systems:
@@ -180,6 +182,7 @@ def render_results(
     environment: Mapping[str, str],
     bootstrap: Bootstrap,
     checks: Sequence[Table] = (),
+    measures: Sequence[str] = MAIN_COLUMNS,
 ) -> str:
     """Compose the whole of ``RESULTS.md``."""
     parts = [f"# Results: {title}\n", "\n".join(f"- {name}: {text}" for name, text in environment.items()) + "\n"]
@@ -188,9 +191,9 @@ def render_results(
         part = [row for row in rows if row.set == name]
         mixtures = len({row.key for row in part})
         parts.append(f"## Set {name}: {mixtures} mixtures\n")
-        parts.append(render_markdown(main_table(part, systems, bootstrap)))
+        parts.append(render_markdown(main_table(part, systems, bootstrap, measures)))
         parts += [render_markdown(table) for table in breakdown_tables(part, systems, bootstrap)]
-        mentioned += [column for column in columns_present(part, MAIN_COLUMNS) if column not in mentioned]
+        mentioned += [column for column in columns_present(part, measures) if column not in mentioned]
     if checks:
         parts.append("## Against published figures\n")
         parts += [render_markdown(table) for table in checks]

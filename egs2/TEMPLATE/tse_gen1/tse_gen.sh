@@ -42,6 +42,7 @@ inference_tag=
 inference_model=
 scoring_preset=signal
 scoring_protocol=
+published=
 scoring_args=
 
 help_message="Usage: $(basename "$0") [--option value ...]
@@ -95,6 +96,8 @@ Options, with their defaults:
     --inference_model    checkpoint to decode with, such as valid.loss.ave.pth; empty: the best that is there (${inference_model})
     --scoring_preset     signal, generative (adds DNSMOS) or full (adds CI-SDR) (${scoring_preset})
     --scoring_protocol   measures to show, such as 'STOI SDR SI_SNR'; empty: all (${scoring_protocol})
+    --published          published figures to check the mixture row against, such as
+                         'test=libri2mix_test_16k_min_clean'; see conf/published.yaml (${published})
     --scoring_args       further options of bin.score (${scoring_args})
     --help               this text"
 

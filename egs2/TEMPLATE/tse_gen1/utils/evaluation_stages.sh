@@ -37,6 +37,8 @@ if ! ${skip_eval}; then
     if ${gpu_inference}; then
         device=cuda
         gpu=(--gpu 1)
+        # Recordings together pay on a GPU; what the user gave comes later and wins.
+        decode_opts=(--batch_size 16 "${decode_opts[@]}")
     fi
     if running 8 "decoding"; then
         for i in "${!names[@]}"; do
@@ -139,6 +141,10 @@ if ! ${skip_eval}; then
         measures=()
         if [[ -n ${scoring_protocol} ]]; then
             read -r -a measures <<< "--measures ${scoring_protocol}"
+        fi
+        if [[ -n ${published} ]]; then
+            read -r -a checks <<< "${published}"
+            measures+=(--published conf/published.yaml --check "${checks[@]}")
         fi
         if todo "${result_dir}/.results.done" "${result_dir}/RESULTS.md" "${systems[@]}" "${tests[@]}" \
             "${measures[@]}" "${result_dir}/scores.csv"; then

@@ -12,7 +12,7 @@ num_voices=56
 utterances_per_voice=25
 train_mixtures=1200
 dev_mixtures=60
-test_mixtures=60
+test_mixtures=40
 min_or_max=min
 seed=0
 
