@@ -10,6 +10,7 @@ masked to all predicted, and its tokens are turned into a waveform once, whose r
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +35,8 @@ SILENT_ENROLL_DBFS = -70.0
 SILENCE_RMS = 1e-8
 CONTEXT_SECONDS = 1.0
 """What the mixture encoder sees of a long recording before and after the chunk that is decoded."""
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
+"""Choices of ``dtype`` and the type of the weights: with ``bfloat16`` only the computation is in bfloat16."""
 
 DecodeChoice = DecodingOptions | Mapping[str, Any] | str | Path | None
 
@@ -75,7 +77,8 @@ class TargetSpeakerExtractor:
     Args:
         model: In evaluation mode, on its device.
         decode: Decoding options: a preset's name, a yaml file, a mapping, or None for the default (greedy).
-        dtype: ``float32``, or ``float64`` for tokens that no batch and no thread count can change.
+        dtype: ``float32`` whatever the model was trained in; ``float64`` for tokens that no batch and no thread count can
+            change; or ``bfloat16``, faster where processor or GPU compute in it, with slightly different tokens.
 
     Raises:
         UserError: If the options do not fit the model.
@@ -87,6 +90,7 @@ class TargetSpeakerExtractor:
         self.model = model.eval()
         self.dtype = dtype
         self.model.extractor.to(DTYPES[dtype])
+        self.model.precision = "bfloat16" if dtype == "bfloat16" else "float32"
         self.options = decode
 
     @classmethod
@@ -105,7 +109,7 @@ class TargetSpeakerExtractor:
             device: ``cpu``, ``cuda`` or ``cuda:N``.
             model_file: Checkpoint in the directory; by default the best average that is there.
             decode: Decoding options: a preset's name, a yaml file, a mapping, or None for the model's own default.
-            dtype: ``float32`` or ``float64``.
+            dtype: ``float32``, ``float64`` or ``bfloat16``.
 
         Raises:
             UserError: If the model, the checkpoint, the device or the options cannot be used.
@@ -243,9 +247,7 @@ class TargetSpeakerExtractor:
         frame = self.codec.hop / self.sample_rate
         mixed = checked_signal(mixture, rate, frame, mixture_name)
         voice = checked_signal(enroll, enroll_rate, frame, enroll_name)
-        longest = getattr(self.model.extractor, "max_enroll_frames", None)
-        if longest is not None:
-            voice = voice[: -(-longest * self.codec.hop * enroll_rate // self.sample_rate)]
+        voice = voice[: math.ceil(self.model.extractor.max_enroll_seconds * enroll_rate)]
         loudness = rms(voice)
         if loudness < 10.0 ** (SILENT_ENROLL_DBFS / 20.0):
             raise UserError(
@@ -317,18 +319,14 @@ class TargetSpeakerExtractor:
         frames: slice | None = None,
     ) -> tuple[Predictor, Predictor | None]:
         """Prepare the network for a batch, and its unconditional twin where guidance needs it."""
-        predictors: list[Predictor | None] = []
-        for drop_enroll in (False, True):
-            if drop_enroll and self.options.guidance == 1.0:
-                predictors.append(None)
-                continue
+
+        def predictor(drop_enroll: bool) -> Predictor:
             conditions = self.model.prepare(mixture, lengths, enroll, enroll_lengths, drop_enroll)
             if frames is not None:
                 conditions = conditions.frames(frames.start, frames.stop)
-            predictors.append(self.model.predictor(conditions))
-        conditional, unconditional = predictors
-        assert conditional is not None
-        return conditional, unconditional
+            return self.model.predictor(conditions)
+
+        return predictor(False), None if self.options.guidance == 1.0 else predictor(True)
 
     def _reconstruct(self, requests: Sequence[Request], codes: Tensor) -> list[Extraction]:
         mixture = self._padded([request.mixture for request in requests])[0]

@@ -34,6 +34,8 @@ class AbsMaskedExtractor(nn.Module, ABC):
 
     num_levels: int
     codebook_size: int
+    max_enroll_seconds: float
+    """What is longer of an enrolment is not looked at."""
 
     @abstractmethod
     def encode_conditions(

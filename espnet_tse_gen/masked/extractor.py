@@ -125,6 +125,7 @@ class MaskedExtractor(AbsMaskedExtractor):
         self.num_levels = codec.num_levels
         self.codebook_size = codec.codebook_size
         self.enroll_stride = enroll_stride
+        self.max_enroll_seconds = max_enroll_seconds
         self.max_enroll_frames = max(1, math.ceil(max_enroll_seconds * codec.frame_rate / enroll_stride))
         stft_size = stft_size or 2 ** math.ceil(math.log2(3 * codec.hop))
 
@@ -159,6 +160,10 @@ class MaskedExtractor(AbsMaskedExtractor):
                 nn.init.trunc_normal_(module.weight, std=1.0 / math.sqrt(module.in_features))
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+            if isinstance(module, nn.RMSNorm | TokenEmbedding) or module is self:
+                for parameter in module.parameters(recurse=False):
+                    # Read by ESPnet's --exclude_weight_decay: gains, embeddings and single vectors do not decay.
+                    parameter._no_weight_decay = parameter is not self.heads  # type: ignore[attr-defined]
 
     def encode_conditions(
         self,
