@@ -46,7 +46,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--job", type=int, default=1, help="number of this job, from 1")
     parser.add_argument("--num_jobs", type=int, default=1, help="number of all jobs")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-    parser.add_argument("--dtype", default="float32", help="float32, or float64: no batch size changes a token")
+    parser.add_argument(
+        "--dtype", default="float32", help="float32; float64: no batch size changes a token; bfloat16: faster"
+    )
     parser.add_argument("--num_threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
     parser.add_argument("--overwrite", type=boolean, default=False, help="make again what is there")
     group = parser.add_argument_group("decoding", "each of the following replaces one key of --decode_config")

@@ -7,11 +7,13 @@ ESPnet's tasks take many seconds to import; this door serves the command-line to
 
 from __future__ import annotations
 
+import datetime
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from espnet_tse_gen.codec.abs_codec import AbsCodec
@@ -101,6 +103,15 @@ def load_checkpoint(model: torch.nn.Module, path: Path, config_path: Path) -> No
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path}: does not fit the configuration {config_path} ({reason})") from None
+    check_finite(state, path)
+
+
+def check_finite(state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Require that the weights read from ``path`` are numbers.
+
+    Raises:
+        UserError: Naming the first that is not.
+    """
     for name, value in state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise UserError(f"{path}: weight '{name}' holds NaN or infinite values; take another checkpoint")
@@ -112,8 +123,12 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         UserError: If the file is missing or is not a checkpoint.
     """
+    scalar = np.float64(0.0).__reduce__()[0]
+    # What the trainer's reporter keeps beside the weights: figures and times.
+    harmless = [scalar, np.dtype, *{type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")}, datetime.timedelta]
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(harmless):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint; train first or name another") from None
     except Exception as error:  # torch.load raises many types for a damaged file

@@ -14,8 +14,14 @@ from torch import Tensor
 from espnet_tse_gen.codec.abs_codec import AbsCodec
 from espnet_tse_gen.errors import UserError, unknown_name
 from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor, Signal
-from espnet_tse_gen.masked.losses import TokenScores, level_statistics, masked_cross_entropy, score_level
-from espnet_tse_gen.masked.masking import hide, sample_mask
+from espnet_tse_gen.masked.losses import (
+    NORMALISATIONS,
+    TokenScores,
+    level_statistics,
+    masked_cross_entropy,
+    score_level,
+)
+from espnet_tse_gen.masked.masking import LEVEL_DISTRIBUTIONS, MODES, hide, sample_mask
 
 Predictor = Callable[[Tensor, "int | None"], Tensor]
 
@@ -60,8 +66,14 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
         extract_feats_in_collect_stats: bool = False,
     ) -> None:
         super().__init__()
-        if precision not in PRECISIONS:
-            raise unknown_name("precision", precision, PRECISIONS)
+        for kind, name, valid in (
+            ("masking mode", masking, MODES),
+            ("level distribution", level_distribution, LEVEL_DISTRIBUTIONS),
+            ("loss normalisation", loss_norm, NORMALISATIONS),
+            ("precision", precision, PRECISIONS),
+        ):
+            if name not in valid:
+                raise unknown_name(kind, str(name), valid)
         self.extractor = extractor
         self.masking = masking
         self.level_distribution = level_distribution
@@ -128,7 +140,8 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
         enroll = self.encode(enroll_ref1, enroll_ref1_lengths)
         target = self._target_codes(mixture, codes_ref1, speech_ref1, speech_ref1_lengths)
         rows, num_levels = target.shape[0], target.shape[1]
-        generator = None if self.training else torch.Generator().manual_seed(VALIDATION_SEED)
+        # In validation every batch has its own mask, always the same one: levels and ratios vary, epochs compare.
+        generator = None if self.training else torch.Generator().manual_seed(VALIDATION_SEED + int(target.sum()))
         mask = sample_mask(
             mixture.valid, num_levels, self.masking, self.level_distribution, self.joint_share, generator
         )
@@ -184,9 +197,13 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
             drop_enroll: Hide the enrolment, for the unconditional branch of guidance.
         """
         mixed, enrolled = self.encode(mixture, mixture_lengths), self.encode(enroll, enroll_lengths)
-        drop = torch.full((mixture.shape[0],), drop_enroll, device=mixture.device) if drop_enroll else None
+        return self.conditions(mixed, enrolled, drop_enroll)
+
+    def conditions(self, mixture: Signal, enroll: Signal, drop_enroll: bool = False) -> Any:
+        """Return the extractor's conditions of signals that are encoded already; the network's part of :meth:`prepare`."""
+        drop = torch.full((mixture.wav.shape[0],), True, device=mixture.wav.device) if drop_enroll else None
         with self._autocast():
-            return self.extractor.encode_conditions(mixed, enrolled, drop)
+            return self.extractor.encode_conditions(mixture, enroll, drop)
 
     def predictor(self, conditions: Any) -> Predictor:
         """Return decoding's ``f(codes, level)``: logits ``[B, T, C]`` of one level, or ``[B, K, T, C]`` for ``level=None``."""

@@ -58,6 +58,23 @@ class RMSNorm(nn.RMSNorm):
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """Scaled dot-product attention of ``[B, H, T, d/H]``; ``mask`` is bool, False where nothing may attend to."""
+    if query.dtype is not torch.bfloat16 or query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    # The CPU's fused kernel does not use the processor's bfloat16 instructions, and its backward pass takes three times as
+    # long in bfloat16 as in float32; autocast would cast back, so it is off.
+    with torch.autocast("cpu", enabled=False):
+        if torch.is_grad_enabled():
+            wide = (query.float(), key.float(), value.float())
+            return F.scaled_dot_product_attention(*wide, attn_mask=mask, dropout_p=dropout).to(query.dtype)
+        # Without gradients two products and a softmax take half the time.
+        scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-1, -2))
+        if mask is not None:
+            scores.masked_fill_(~mask, -torch.inf)
+        return torch.matmul(scores.softmax(dim=-1), value)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with normalised queries and keys and an optional cached prefix."""
 
@@ -87,10 +104,7 @@ class Attention(nn.Module):
             key = torch.cat([prefix[0], key], dim=2)
             value = torch.cat([prefix[1], value], dim=2)
         dropout = self.dropout if self.training else 0.0
-        if query.dtype is torch.bfloat16 and query.device.type == "cpu":
-            # The CPU's attention kernel is slower in bfloat16 than in float32, its backward pass nearly three times.
-            query, key, value = query.float(), key.float(), value.float()
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        mixed = _attend(query, key, value, mask, dropout)
         return self.project_out(mixed.transpose(1, 2).reshape(batch, length, width)), own
 
 

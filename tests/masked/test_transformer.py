@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from espnet_tse_gen.masked.transformer import Transformer, rotary_tables
+from espnet_tse_gen.masked.transformer import Transformer, _attend, rotary_tables
 
 OFFSET = 50
 
@@ -88,6 +88,24 @@ def test_position_matters(stack):
     valid = torch.ones_like(valid)
     turned = stack(frames.flip(1), valid)
     assert not torch.allclose(stack(frames, valid), turned.flip(1), atol=1e-3)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_in_bfloat16_without_gradients_agrees_with_the_exact_one(masked):
+    query, key, value = (torch.randn(2, 4, length, 16) for length in (12, 19, 19))
+    mask = None
+    if masked:
+        mask = torch.arange(19) < torch.tensor([19, 11])[:, None]
+        mask = mask[:, None, None, :]
+        key = torch.where(mask.transpose(-1, -2), key, 9.0)
+    exact = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    low = [x.bfloat16() for x in (query, key, value)]
+    with torch.no_grad():
+        decoding = _attend(*low, mask, 0.0)
+    training = _attend(*low, mask, 0.0)
+    assert decoding.dtype == training.dtype == torch.bfloat16
+    errors = [(x.float() - exact).square().mean().sqrt() for x in (decoding, training)]
+    assert errors[0] < 1.5 * errors[1] and errors[0] < 0.01
 
 
 @pytest.mark.parametrize("conf", [{"width": 30, "heads": 4}, {"width": 32, "heads": 4, "conv_kernel": 4}])

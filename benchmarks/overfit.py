@@ -1,0 +1,172 @@
+"""Can the extractor learn one batch by heart? Property P19: four mixtures of two seconds, at most 500 steps.
+
+    python benchmarks/overfit.py --librispeech /data/LibriSpeech/train-clean-100 --size S
+
+Without dropout, label smoothing and condition dropout, the masked cross-entropy must fall below 0.05 nats, and decoding with
+one pass (masking ``joint``) or one pass per level (``level``) must give over 99 % of the tokens. A model that fails has a fault
+in its masks, its positions or its heads. ``--size S`` (width 384, 8 layers) takes about ten minutes on a CPU core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.codec.mel import MelCodec
+from espnet_tse_gen.codec.recordings import resample
+from espnet_tse_gen.data.level import mixture_gain
+from espnet_tse_gen.decoding import DecodingOptions, Sampler
+from espnet_tse_gen.errors import UserError, run_main
+from espnet_tse_gen.fileio import read_audio
+from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
+from espnet_tse_gen.masked.extractor import MaskedExtractor
+
+SIZES = {
+    "tiny": {"width": 96, "layers": 2, "heads": 4, "mixture_layers": 1},
+    "small": {"width": 128, "layers": 3, "heads": 4, "mixture_layers": 1},
+    "S": {"width": 384, "layers": 8, "heads": 6, "mixture_layers": 2},
+}
+LEARNING_RATES = {"tiny": 2e-3, "small": 2e-3, "S": 5e-4}
+SECONDS, ENROLL_SECONDS = 2.0, 3.0
+
+Batch = dict[str, Tensor]
+
+
+class Outcome(NamedTuple):
+    cross_entropy: float
+    """Mean over 20 draws of masks, in nats."""
+    accuracy: float
+    """Share of the target's tokens that decoding gives."""
+    model: ESPnetMaskedTSEModel
+
+
+def make_batch(targets: Sequence[Tensor], others: Sequence[Tensor], enrolments: Sequence[Tensor]) -> Batch:
+    """Return a batch of mixtures of signals of equal length, at the common level."""
+    mixtures = [target + other for target, other in zip(targets, others, strict=True)]
+    gains = [mixture_gain(mixture.numpy()) for mixture in mixtures]
+    scaled = [enroll * mixture_gain(enroll.numpy()) for enroll in enrolments]
+    lengths = torch.full((len(targets),), targets[0].shape[0])
+    return {
+        "speech_mix": torch.stack([mixture * gain for mixture, gain in zip(mixtures, gains, strict=True)]),
+        "speech_mix_lengths": lengths,
+        "speech_ref1": torch.stack([target * gain for target, gain in zip(targets, gains, strict=True)]),
+        "speech_ref1_lengths": lengths,
+        "enroll_ref1": torch.stack(scaled),
+        "enroll_ref1_lengths": torch.full((len(enrolments),), enrolments[0].shape[0]),
+    }
+
+
+def real_batch(librispeech: Path, codec: MelCodec, items: int = 4) -> Batch:
+    """Fit ``codec`` to and return a batch of real mixtures: both voices of each are of different speakers.
+
+    The enrolment is a later part of the target's recording.
+
+    Raises:
+        UserError: If the folder has too few recordings that are long enough.
+    """
+    chosen: dict[str, Tensor] = {}
+    needed = round((1.0 + SECONDS + ENROLL_SECONDS) * codec.sample_rate)
+    for path in sorted(librispeech.rglob("*.flac")):
+        if path.name.split("-")[0] not in chosen and len(chosen) < 4 * items:
+            samples, rate = read_audio(path)
+            samples = resample(samples, rate, codec.sample_rate)
+            if len(samples) >= needed:
+                level = samples * np.float32(mixture_gain(samples))
+                chosen[path.name.split("-")[0]] = torch.from_numpy(level[:needed])
+    if len(chosen) < 4 * items:
+        raise UserError(f"{librispeech}: expected at least {4 * items} speakers with 6 seconds of FLAC recordings")
+    recordings = list(chosen.values())
+    codec.fit(recordings, iterations=5)
+    start, end = codec.sample_rate, round((1.0 + SECONDS) * codec.sample_rate)
+    targets, others = recordings[:items], recordings[items : 2 * items]
+    return make_batch(
+        [wav[start:end] for wav in targets], [wav[start:end] for wav in others], [wav[end:] for wav in targets]
+    )
+
+
+def overfit(codec: AbsCodec, batch: Batch, masking: str, size: str, steps: int, verbose: bool = False) -> Outcome:
+    """Train on ``batch`` alone and measure.
+
+    Args:
+        codec: Of the tokens.
+        batch: See :func:`make_batch`.
+        masking: ``joint`` or ``level``.
+        size: One of ``SIZES``.
+        steps: Steps of AdamW; the rate falls linearly to zero over the second half.
+        verbose: Print the loss now and then.
+    """
+    torch.manual_seed(0)
+    model = ESPnetMaskedTSEModel(
+        codec, MaskedExtractor(codec, dropout=0.0, **SIZES[size]), masking=masking, level_distribution="uniform",
+        drop_enroll=0.0, drop_both=0.0,
+    )  # fmt: skip
+    codes = codec.encode(batch["speech_ref1"], batch["speech_ref1_lengths"]).codes
+    lengths = torch.full((len(codes),), codes.shape[2])
+    batch = {**batch, "codes_ref1": codes.transpose(1, 2), "codes_ref1_lengths": lengths}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATES[size], betas=(0.9, 0.98), weight_decay=0.0)
+    begin = time.monotonic()
+    model.train()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATES[size] * min(1.0, (step + 1) / 30, 2 * (steps - step) / steps)
+        loss = model(**batch)[0]
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if verbose and (step + 1) % 25 == 0:
+            print(f"{masking} step {step + 1}: loss {loss.item():.4f}, {time.monotonic() - begin:.0f} s", flush=True)
+    with torch.no_grad():
+        cross_entropy = sum(float(model(**batch)[0]) for _ in range(20)) / 20
+    accuracy = (decode(model.eval(), batch, masking == "joint") == codes).float().mean().item()
+    return Outcome(cross_entropy, accuracy, model)
+
+
+def decode(model: ESPnetMaskedTSEModel, batch: Batch, joint: bool) -> Tensor:
+    """Return the tokens ``[B, K, T]`` that one pass gives, or one pass per level."""
+    conditions = model.prepare(
+        batch["speech_mix"], batch["speech_mix_lengths"], batch["enroll_ref1"], batch["enroll_ref1_lengths"]
+    )
+    rows = len(batch["speech_mix"])
+    valid = torch.ones(rows, model.codec.num_frames(batch["speech_mix"].shape[1]), dtype=torch.bool)
+    sampler = Sampler(DecodingOptions(steps=1, joint=joint), model.codec.num_levels, model.codec.codebook_size)
+    return sampler.decode(model.predictor(conditions), valid, None, list(range(rows)), None)
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser(description="Learn one batch of real mixtures by heart.")
+    parser.add_argument("--librispeech", type=Path, required=True, help="folder with FLAC recordings of LibriSpeech")
+    parser.add_argument("--size", choices=SIZES, default="S", help="size of the extractor")
+    parser.add_argument("--masking", choices=("joint", "level"), nargs="+", default=["joint", "level"])
+    parser.add_argument("--steps", type=int, default=500)
+    return parser
+
+
+def main(cmd: Sequence[str] | None = None) -> int:
+    """Run the command; 1 if a bound is missed."""
+    args = get_parser().parse_args(cmd)
+    codec = MelCodec()
+    batch = real_batch(args.librispeech, codec)
+    missed = 0
+    for masking in args.masking:
+        result = overfit(codec, batch, masking, args.size, args.steps, verbose=True)
+        good = result.cross_entropy < 0.05 and result.accuracy > 0.99
+        missed += not good
+        print(
+            f"{masking}: masked cross-entropy {result.cross_entropy:.4f} (below 0.05), tokens {result.accuracy:.2%}"
+            f" (over 99 %): {'ok' if good else 'MISSED'}"
+        )
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    run_main(main)

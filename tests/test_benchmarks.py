@@ -1,0 +1,64 @@
+"""The benchmark at a tiny size: it runs, and its table names every system."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from espnet_tse_gen.fileio import write_yaml
+
+CONFIG = {
+    "extractor": "masked",
+    "extractor_conf": {"width": 32, "layers": 1, "heads": 2, "mixture_layers": 1},
+    "model_conf": {},
+}
+
+
+@pytest.mark.slow
+def test_decoding_benchmark(repository, tmp_path):
+    write_yaml(tmp_path / "tiny.yaml", CONFIG)
+    output = tmp_path / "speed" / "table.md"
+    sizes = [
+        "--seconds",
+        "0.3",
+        "--enroll_seconds",
+        "0.2",
+        "--repeats",
+        "1",
+        "--threads",
+        "1",
+        "--batch_size",
+        "1",
+        "2",
+    ]
+    run = subprocess.run(
+        [sys.executable, "benchmarks/decoding.py", *sizes, "--config", tmp_path / "tiny.yaml", "--output", output],
+        cwd=repository,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    text = output.read_text()
+    assert text.strip() == run.stdout.strip()
+    assert "peer: TD-SpeakerBeam of ESPnet, 16.2 M parameters" in text
+    rows = re.findall(r"^\| (.+?) \| (float32|bfloat16) \| (\d+) \|", text, flags=re.MULTILINE)
+    precisions = ("float32", "bfloat16")
+    systems = [
+        ("TD-SpeakerBeam", "1"),
+        ("ours, 16 passes", "16"),
+        ("ours, 1 pass", "1"),
+        ("ours, 16 passes, nothing cached", "16"),
+    ]
+    assert rows == 2 * [(name, precision, passes) for name, passes in systems for precision in precisions]
+    assert text.count("- caching, float32: ") == 2
+    assert "100.00 % of the tokens equal" in text
+
+
+@pytest.mark.parametrize("option", ["--threads", "--repeats"])
+def test_impossible_numbers_end_in_one_line(repository, option):
+    command = [sys.executable, "benchmarks/decoding.py", option, "0"]
+    run = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    assert run.returncode and run.stderr.strip().count("\n") == 0 and option in run.stderr
