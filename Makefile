@@ -44,9 +44,9 @@ lint: $(STAMP)
 	@cd egs2/TEMPLATE/tse_gen1 && "$(CURDIR)/$(BIN)/shellcheck" -x *.sh utils/*.sh
 	@for recipe in egs2/*/tse_gen1; do (cd $$recipe && "$(CURDIR)/$(BIN)/shellcheck" -x -e SC2034 $$(find . -name '*.sh' -type f)) || exit 1; done
 
-# One process per core; the recipe's own test is the longest and so comes first.
+# Two processes, whole files each, in the order of collection: the recipe's own test is the longest and comes first.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

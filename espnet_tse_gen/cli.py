@@ -32,7 +32,9 @@ def get_parser() -> argparse.ArgumentParser:
 
     extract = commands.add_parser("extract", help="extract the enrolled speaker's voice from a recording")
     extract.add_argument("--mixture", required=True, metavar="WAV", help="recording of several speakers (mono)")
-    extract.add_argument("--enroll", required=True, metavar="WAV", help="the target speaker alone, a few seconds (mono)")
+    extract.add_argument(
+        "--enroll", required=True, metavar="WAV", help="the target speaker alone, a few seconds (mono)"
+    )
     extract.add_argument("-o", "--output", required=True, metavar="WAV", help="file to write, .wav or .flac")
     extract.add_argument(
         "--decode",

@@ -38,7 +38,7 @@ def run_main(main: Callable[[], int | None]) -> None:
     try:
         status = main()
     except UserError as error:
-        print(f"{_program()}: error: {error}", file=sys.stderr)
+        print(f"{_program()}: error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{_program()}: interrupted", file=sys.stderr)
@@ -46,6 +46,14 @@ def run_main(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:
         sys.exit(1)
     sys.exit(status or 0)
+
+
+def _one_line(error: UserError) -> str:
+    """Return the message; of one that a data loader's worker passed on with its traceback, the last line."""
+    text = str(error).strip()
+    if "Original Traceback" in text:
+        text = text.splitlines()[-1].removeprefix(f"{UserError.__module__}.{UserError.__qualname__}: ")
+    return " ".join(text.splitlines())
 
 
 def _program() -> str:

@@ -108,7 +108,9 @@ def test_decoding_options_from_a_file(wavs):
 
 def test_shipped_model_is_found_by_name(wavs, monkeypatch, capsys):
     monkeypatch.setattr(model_dir, "SHIPPED", wavs / "pretrained")
-    pack.main(["--exp_dir", str(tiny_exp_dir()), "--output", str(wavs / "pretrained" / "mini_librimix"), "--half", "true"])
+    pack.main(
+        ["--exp_dir", str(tiny_exp_dir()), "--output", str(wavs / "pretrained" / "mini_librimix"), "--half", "true"]
+    )
     main(["extract", "--mixture", str(wavs / "m.wav"), "--enroll", str(wavs / "e.wav"), "-o", str(wavs / "o.wav")])
     assert (wavs / "o.wav").exists()
     assert "did you mean 'mini_librimix'" in refused(wavs, model="mini_libri", output="p.wav")

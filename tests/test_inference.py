@@ -94,7 +94,9 @@ def test_a_model_trained_in_bfloat16_decodes_in_float32_unless_told_otherwise(ex
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("decode", ["greedy_16", "one_pass", "stochastic", {"joint": True, "steps": 4, "guidance": 1.5}])
+@pytest.mark.parametrize(
+    "decode", ["greedy_16", "one_pass", "stochastic", {"joint": True, "steps": 4, "guidance": 1.5}]
+)
 def test_batch_equals_single_token_for_token(decode, dtype):
     extractor = load(decode, dtype=dtype)
     requests = [
@@ -275,7 +277,9 @@ def test_default_checkpoint_prefers_averages(exp_dir):
 
 def test_checkpoint_of_another_codec_is_refused(exp_dir):
     save_codec(fitted_codec(seed=3), exp_dir / "codec")
-    with pytest.raises(UserError, match=r"valid\.loss\.ave\.pth: checkpoint was trained on the tokens of another codec"):
+    with pytest.raises(
+        UserError, match=r"valid\.loss\.ave\.pth: checkpoint was trained on the tokens of another codec"
+    ):
         TargetSpeakerExtractor.from_pretrained(exp_dir)
 
 

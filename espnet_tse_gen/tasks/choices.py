@@ -30,7 +30,7 @@ class LazyClassChoices(ClassChoices):
         """Return the valid names."""
         return tuple(self.locations)
 
-    def get_class(self, name: str | None) -> type | None:
+    def get_class(self, name: str | None) -> type:
         """Import and return the class called ``name``.
 
         Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from espnet2.train.dataset import ESPnetDataset
@@ -28,6 +29,9 @@ class NamedErrors(Mapping[str, Any]):
             raise UserError(f"{self.path}: key '{key}' is missing; add it") from None
         except Exception as error:  # whatever libsndfile, kaldiio or ESPnet raise for a damaged file
             reason = " ".join(str(error).split()) or type(error).__name__
+            file = getattr(getattr(self.loader, "loader", None), "data", {}).get(key)
+            if isinstance(file, str) and not Path(file).exists():
+                reason = f"{file}: no such file"
             raise UserError(
                 f"{self.path}: what key '{key}' names cannot be read ({reason}); replace or remove it"
             ) from None

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ def recover_checkpoint(args: argparse.Namespace) -> None:
     """Go back to the last whole epoch where the writing of one was interrupted. Call before a training that resumes."""
     checkpoint, previous = Path(args.output_dir) / CHECKPOINT, Path(args.output_dir) / PREVIOUS
     if previous.exists():
-        logging.warning(f"{checkpoint}: its writing was interrupted; going on from the epoch before")
+        # Not by logging, which ESPnet sets up later, and only where nothing was logged before.
+        print(f"{checkpoint}: its writing was interrupted; going on from the epoch before", file=sys.stderr)
         with contextlib.suppress(FileNotFoundError):
             os.replace(previous, checkpoint)
 

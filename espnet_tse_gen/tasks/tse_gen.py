@@ -8,33 +8,34 @@ ESPnet's own trainer. ``--codec_dir`` takes the directory that the recipe's code
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from espnet2.tasks.abs_task import AbsTask
-from espnet2.train.class_choices import ClassChoices
 from espnet2.train.collate_fn import CommonCollateFn
-from espnet2.train.preprocessor import AbsPreprocessor
-from espnet2.train.trainer import Trainer
 from espnet2.utils.get_default_kwargs import get_default_kwargs
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str_or_none
+from torch.utils.data import DataLoader
 
 from espnet_tse_gen.codec.abs_codec import AbsCodec
 from espnet_tse_gen.codec.registry import CODECS, build_codec, load_codec, save_codec
-from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
 from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import read_yaml
+from espnet_tse_gen.fileio import read_scp, read_yaml
 from espnet_tse_gen.masked.build import EXTRACTORS, build_model, load_checkpoint
 from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
+from espnet_tse_gen.tasks import checks
 from espnet_tse_gen.tasks.choices import LazyClassChoices, check_conf, one_line_errors
+from espnet_tse_gen.tasks.dataset import TSEGenDataset
+from espnet_tse_gen.tasks.trainer import TSEGenTrainer, forget_previous, recover_checkpoint
+
+PREPROCESSORS: dict[str, str] = {"tse_gen": "espnet_tse_gen.data.preprocessor:TSEGenPreprocessor"}
+"""Registry: name to ``module:Class``."""
 
 codec_choices = LazyClassChoices("codec", CODECS, default="mel")
 extractor_choices = LazyClassChoices("extractor", EXTRACTORS, default="masked")
-preprocessor_choices = ClassChoices(
-    "preprocessor", {"tse_gen": TSEGenPreprocessor}, type_check=AbsPreprocessor, default="tse_gen"
-)
+preprocessor_choices = LazyClassChoices("preprocessor", PREPROCESSORS, default="tse_gen")
 
 MAX_REFERENCES = 10
 PREPROCESSOR_GIVEN = ("train", "codec_sample_rate", "hop", "sample_rate", "ref_num", "train_spk2enroll")
@@ -45,7 +46,7 @@ class TSEGenTask(AbsTask):
 
     num_optimizers: int = 1
     class_choices_list = [codec_choices, extractor_choices, preprocessor_choices]
-    trainer = Trainer
+    trainer = TSEGenTrainer
 
     @classmethod
     def get_parser(cls) -> argparse.ArgumentParser:
@@ -81,6 +82,8 @@ class TSEGenTask(AbsTask):
         )
         for choices in cls.class_choices_list:
             choices.add_arguments(group)
+        # A batch may use neither every level's head nor the vectors that stand for hidden conditions.
+        parser.set_defaults(unused_parameters=True)
 
     @classmethod
     def build_collate_fn(cls, args: argparse.Namespace, train: bool) -> CommonCollateFn:
@@ -139,11 +142,90 @@ class TSEGenTask(AbsTask):
         return build_model(cls.build_codec(args), vars(args))
 
     @classmethod
+    def build_dataset(cls, args: argparse.Namespace, iter_options: Any, keys_to_load: Any = None) -> TSEGenDataset:
+        """Return the data of training or validation; what cannot be read is an error that names table and key."""
+        return TSEGenDataset(
+            iter_options.data_path_and_name_and_type,
+            float_dtype=args.train_dtype,
+            preprocess=iter_options.preprocess_fn,
+            max_cache_size=iter_options.max_cache_size,
+            max_cache_fd=iter_options.max_cache_fd,
+            allow_multi_rates=iter_options.allow_multi_rates,
+            keys_to_load=keys_to_load,
+        )
+
+    @classmethod
+    def build_streaming_iterator(
+        cls,
+        data_path_and_name_and_type: Any,
+        preprocess_fn: Any,
+        collate_fn: Any,
+        key_file: str | None = None,
+        batch_size: int = 1,
+        dtype: str = "float32",
+        num_workers: int = 0,
+        ngpu: int = 0,
+        **_: Any,
+    ) -> DataLoader:
+        """Return the data of the statistics stage, in the order of ``key_file`` or else of the mixtures' table."""
+        dataset = TSEGenDataset(data_path_and_name_and_type, float_dtype=dtype, preprocess=preprocess_fn)
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=list(read_scp(key_file)) if key_file else list(dataset),
+            collate_fn=collate_fn,
+            num_workers=num_workers,
+            pin_memory=ngpu > 0,
+        )
+
+    @classmethod
+    def check(cls, args: argparse.Namespace) -> None:
+        """Require that a training can start, before it writes anything.
+
+        Raises:
+            UserError: Naming the option, file or key that cannot be used.
+        """
+        checks.check_options(args)
+        codec = cls.build_codec(args)
+        model = build_model(codec, vars(args))
+        names = cls.required_data_names() + cls.optional_data_names()
+        for train in (True, False):
+            cls.build_preprocess_fn(args, train)
+            kind = "train" if train else "valid"
+            data, shapes = getattr(args, f"{kind}_data_path_and_name_and_type"), getattr(args, f"{kind}_shape_file")
+            if not args.dry_run:
+                checks.check_data(f"--{kind}_data_path_and_name_and_type", data, shapes, names, args.ref_num)
+                checks.check_rates(data, args.sample_rate or codec.sample_rate)
+                checks.check_codes(data, codec)
+        if not args.collect_stats:
+            if args.resume:
+                recover_checkpoint(args)
+            checks.check_checkpoints(args, model)
+
+    @classmethod
+    def main(cls, args: argparse.Namespace | None = None, cmd: Sequence[str] | None = None) -> None:
+        """Check, then run ESPnet's training or statistics.
+
+        Raises:
+            UserError: See :meth:`check`.
+        """
+        if args is None:
+            args = cls.get_parser().parse_args(cmd)
+        if not args.print_config:
+            cls.check(args)
+        super().main(args=args)
+
+    @classmethod
     def main_worker(cls, args: argparse.Namespace) -> None:
         """Train, after writing the codec beside the checkpoints, so that the directory can be decoded with alone."""
-        if not args.collect_stats and not args.dry_run and args.dist_rank in (None, 0):
-            save_codec(cls.build_codec(args), Path(args.output_dir) / "codec")
+        training = not args.collect_stats and not args.dry_run and args.dist_rank in (None, 0)
+        if training:
+            codec, directory = cls.build_codec(args), Path(args.output_dir) / "codec"
+            if not _holds(directory, codec):
+                save_codec(codec, directory)
         super().main_worker(args)
+        if training:
+            forget_previous(args)
 
     @classmethod
     def build_model_from_file(
@@ -173,3 +255,11 @@ class TSEGenTask(AbsTask):
         if model_file is not None:
             load_checkpoint(model, Path(model_file), config_path)
         return model.to(device).eval(), args
+
+
+def _holds(directory: Path, codec: AbsCodec) -> bool:
+    """Return whether ``directory`` is that of ``codec`` already."""
+    try:
+        return load_codec(directory).fingerprint() == codec.fingerprint()
+    except UserError:
+        return False

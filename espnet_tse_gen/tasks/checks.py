@@ -1,0 +1,149 @@
+"""What a training is given, checked before it writes anything: tables against each other, rates, checkpoints.
+
+ESPnet meets most of these mistakes after it has rewritten ``config.yaml``, some only after hours, and answers with a traceback.
+Recordings themselves are read when their turn comes (see :mod:`espnet_tse_gen.tasks.dataset`); all of a corpus takes too long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from espnet2.tasks.abs_task import optim_classes, scheduler_classes
+from espnet2.torch_utils.load_pretrained_model import load_pretrained_model
+
+from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.errors import UserError, unknown_name
+from espnet_tse_gen.fileio import check_same_keys, read_scp
+from espnet_tse_gen.masked.build import check_finite, load_checkpoint, read_checkpoint
+from espnet_tse_gen.tasks.choices import check_conf
+from espnet_tse_gen.tasks.trainer import CHECKPOINT
+
+TABLE_TYPES = ("sound", "text", "kaldi_ark", "npy")
+"""Data types whose file is a table with one line per key."""
+
+Data = Sequence[tuple[str, str, str]]
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Require the options without which nothing runs, and known names in the optimizer's and scheduler's.
+
+    Raises:
+        UserError: Naming the option.
+    """
+    for name in args.required:
+        if getattr(args, name) is None:
+            raise UserError(f"--{name} is missing; give it")
+    for kind, classes, given in (("optim", optim_classes, "params"), ("scheduler", scheduler_classes, "optimizer")):
+        name = getattr(args, kind)
+        if name is None and kind == "scheduler":
+            continue
+        if name not in classes:
+            raise unknown_name(f"value of --{kind}", str(name), classes)
+        check_conf(f"--{kind}_conf", getattr(args, f"{kind}_conf") or {}, classes[name], (given,))
+
+
+def check_data(option: str, data: Data, shape_files: Sequence[str], names: Sequence[str], ref_num: int) -> None:
+    """Require that the tables of a data set are complete and have the same keys.
+
+    Args:
+        option: The option that gave ``data``, for the message.
+        data: ESPnet's triples of path, name and type.
+        shape_files: Tables of the statistics stage, which decide what is read.
+        names: Valid names.
+        ref_num: Number of speakers in a mixture.
+
+    Raises:
+        UserError: Naming the file, and the key where it is about one.
+    """
+    given = {name: (path, kind) for path, name, kind in data}
+    for name, (path, kind) in given.items():
+        if name not in names:
+            raise unknown_name(f"data name in {option} of {path}", name, names)
+        if name.startswith("enroll_ref") and kind != "text":
+            raise UserError(f"{option}: {name} ({path}) has the type '{kind}', expected 'text'")
+    for n in range(1, ref_num + 1):
+        for choice in (("speech_mix",), (f"enroll_ref{n}",), (f"speech_ref{n}", f"codes_ref{n}")):
+            if not any(name in given for name in choice):
+                raise UserError(
+                    f"{option}: {' or '.join(choice)} is missing; give it as 'PATH,{choice[0]},TYPE', or correct --ref_num"
+                )
+    tables = [path for path, kind in given.values() if kind in TABLE_TYPES]
+    reference = given["speech_mix"][0]
+    check_same_keys(reference, *(table for table in tables if table != reference))
+    for file in shape_files:
+        try:
+            check_same_keys(reference, file)
+        except UserError as error:
+            raise UserError(f"{error}, or run the statistics stage again") from None
+
+
+def check_rates(data: Data, sample_rate: int) -> None:
+    """Require that the first recording of every table has ``sample_rate`` Hz; ESPnet requires that the others have its rate.
+
+    Raises:
+        UserError: Naming the file.
+    """
+    import soundfile
+
+    for path, _, kind in data:
+        if kind == "sound":
+            key, wav = next(iter(read_scp(path).items()))
+            try:
+                rate = soundfile.info(wav).samplerate
+            except (soundfile.SoundFileError, OSError, RuntimeError) as error:
+                reason = str(error) if Path(wav).exists() else "no such file"
+                raise UserError(f"{wav} (key '{key}' of {path}): cannot be read ({reason})") from None
+            if rate != sample_rate:
+                raise UserError(
+                    f"{wav} (key '{key}' of {path}): sampling rate is {rate} Hz, expected {sample_rate} Hz;"
+                    " resample it, or correct --sample_rate"
+                )
+
+
+def check_codes(data: Data, codec: AbsCodec) -> None:
+    """Require that extracted tokens are those of ``codec``, as far as the files beside them say whose they are.
+
+    Raises:
+        UserError: Naming the table.
+    """
+    for path, name, _ in data:
+        manifest = Path(path).with_suffix(".1.json")
+        if not name.startswith("codes_ref") or not manifest.is_file():
+            continue
+        try:
+            fingerprint = json.loads(manifest.read_text(encoding="utf-8"))["fingerprint"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if fingerprint != codec.fingerprint():
+            raise UserError(
+                f"{path}: holds the tokens of another codec (fingerprint {fingerprint[:12]}..., this codec is"
+                f" {codec.fingerprint()[:12]}...); extract the tokens again or give their --codec_dir"
+            )
+
+
+def check_checkpoints(args: argparse.Namespace, model: torch.nn.Module) -> None:
+    """Require that what the training starts from fits ``model``, which gets its weights.
+
+    Raises:
+        UserError: Naming the checkpoint.
+    """
+    checkpoint = Path(args.output_dir) / CHECKPOINT
+    if args.resume and checkpoint.exists():
+        load_checkpoint(model, checkpoint, Path(args.config or "of this training"))
+        return
+    for given in args.init_param:
+        path = Path(given.split(":")[0])
+        check_finite(read_checkpoint(path), path)
+        try:
+            load_pretrained_model(given, model, args.ignore_init_mismatch)
+        except UserError as error:
+            raise UserError(f"--init_param {path}: {error}") from None
+        except (RuntimeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"--init_param {given}: does not fit the model ({reason}); --ignore_init_mismatch true takes what fits"
+            ) from None

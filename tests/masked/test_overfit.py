@@ -1,0 +1,101 @@
+"""Short trainings of the whole model: it can learn a batch by heart (P19), and it listens to both conditions (P18)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from espnet_tse_gen.codec.mel import MelCodec
+from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
+from espnet_tse_gen.masked.extractor import MaskedExtractor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from overfit import Batch, decode, make_batch, overfit, real_batch
+
+pytestmark = pytest.mark.slow
+
+PITCHES = (110.0, 230.0)
+RATE = 16000
+
+
+def voice(seconds: float, pitch: float, seed: int) -> torch.Tensor:
+    """A harmonic sound whose pitch and loudness wander: who speaks does not tell what is said."""
+    draw = torch.Generator().manual_seed(seed)
+    length = round(seconds * RATE)
+    knots = torch.randn(1, 2, max(2, round(6 * seconds)), generator=draw)
+    glide, loudness = torch.nn.functional.interpolate(knots, size=length, mode="linear")[0]
+    phase = torch.cumsum(2 * torch.pi * pitch * (1 + 0.15 * glide) / RATE, dim=0)
+    tone = torch.stack([torch.sin(k * phase) / k for k in range(1, 20)]).sum(dim=0)
+    return 0.05 * tone * torch.sigmoid(3 * loudness) + 1e-3 * torch.randn(length, generator=draw)
+
+
+@pytest.fixture(scope="module")
+def codec() -> MelCodec:
+    codec = MelCodec(num_levels=4, codebook_size=32)
+    codec.fit(iter([voice(2.0, 90.0 + 25 * n, n) for n in range(8)]), iterations=5)
+    return codec
+
+
+@pytest.mark.parametrize(("masking", "steps"), [("joint", 250), ("level", 300)])
+def test_one_batch_is_learned_by_heart(codec: MelCodec, masking: str, steps: int) -> None:
+    batch = make_batch(
+        [voice(2.0, 100.0 + 40 * n, n) for n in range(4)],
+        [voice(2.0, 230.0 - 20 * n, 50 + n) for n in range(4)],
+        [voice(2.0, 100.0 + 40 * n, 90 + n) for n in range(4)],
+    )
+    result = overfit(codec, batch, masking, "tiny", steps)
+    assert result.cross_entropy < 0.05
+    assert result.accuracy > 0.99
+
+
+# The size is not the specification's S, which takes ten minutes on a CPU: that is what benchmarks/overfit.py is for.
+@pytest.mark.realdata
+@pytest.mark.parametrize(("masking", "steps"), [("joint", 275), ("level", 450)])
+def test_one_batch_of_real_speech_is_learned_by_heart(real_data: Path, masking: str, steps: int) -> None:
+    codec = MelCodec()
+    batch = real_batch(real_data / "LibriSpeech" / "train-clean-100", codec)
+    result = overfit(codec, batch, masking, "tiny", steps)
+    assert result.cross_entropy < 0.05
+    assert result.accuracy > 0.99
+
+
+def both_targets(seeds: range) -> Batch:
+    """Mixtures of a low and a high voice, each with one and then with the other as target: only the enrolment tells."""
+    rows: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    for seed in seeds:
+        low, high = (voice(1.0, pitch, 10 * seed + k) for k, pitch in enumerate(PITCHES))
+        low_enroll, high_enroll = (voice(1.0, pitch, 50000 + 10 * seed + k) for k, pitch in enumerate(PITCHES))
+        rows += [(low, high, low_enroll), (high, low, high_enroll)]
+    return make_batch(*zip(*rows, strict=True))
+
+
+def test_after_a_toy_training_enrolment_and_mixture_decide_the_tokens(codec: MelCodec) -> None:
+    steps, rate = 200, 3e-3
+    extractor = MaskedExtractor(codec, dropout=0.0, width=64, layers=2, heads=4, mixture_layers=1)
+    model = ESPnetMaskedTSEModel(codec, extractor, masking="mixed", drop_enroll=0.0, drop_both=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
+    batches = [both_targets(range(seed, seed + 2)) for seed in range(0, 40, 2)]
+    model.train()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / 20, 2 * (steps - step) / steps)
+        optimizer.zero_grad()
+        model(**batches[step % len(batches)])[0].backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    model.eval()
+    unseen = both_targets(range(1000, 1008))
+    partner = torch.arange(16) ^ 1
+    tokens = decode(model, unseen, joint=False)
+    exchanged = decode(model, {**unseen, "enroll_ref1": unseen["enroll_ref1"][partner]}, joint=False)
+    silent = decode(model, {**unseen, "speech_mix": torch.zeros_like(unseen["speech_mix"])}, joint=False)
+    assert (tokens != exchanged)[:, 0].float().mean() > 0.2
+    assert (tokens != silent)[:, 0].float().mean() > 0.5
+    # More than that: with the exchanged enrolment it extracts the other voice.
+    truth = codec.encode(unseen["speech_ref1"], unseen["speech_ref1_lengths"]).codes
+    assert (tokens == truth)[:, 0].float().mean() > 0.4
+    assert (exchanged == truth[partner])[:, 0].float().mean() > 0.4
+    assert (exchanged == truth)[:, 0].float().mean() < 0.1
