@@ -15,7 +15,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
     --nj 8 \
     --inference_nj 8 \
     --codec_config conf/codec/mel_16k.yaml \
-    --tse_config conf/train/mini.yaml \
+    --tse_config conf/train/r1_base.yaml \
     --inference_config "conf/decode/greedy_16.yaml conf/decode/one_pass.yaml" \
     --scoring_preset generative \
     "$@"
