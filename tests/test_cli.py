@@ -5,21 +5,12 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-import torch
 from tiny_model import RATE, mixture, tiny_exp_dir, voice
 
 from espnet_tse_gen import TargetSpeakerExtractor, __version__, model_dir
 from espnet_tse_gen.bin import pack
 from espnet_tse_gen.cli import main
 from espnet_tse_gen.errors import UserError
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

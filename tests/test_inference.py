@@ -16,14 +16,6 @@ from espnet_tse_gen.model_dir import find_checkpoint
 LENGTHS = (1.0, 0.37, 2.115, 0.02, 1.6)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def extractor():
     return TargetSpeakerExtractor.from_pretrained(tiny_exp_dir())

@@ -23,14 +23,6 @@ from espnet_tse_gen.scoring.decode_facts import read_rtf, rtf_files
 SECONDS = {"utt_a": 0.6, "utt_b": 1.1, "utt_c": 0.35, "utt_d": 0.9}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def data(tmp_path):
     """A data directory with mixtures at 16 kHz, enrolments at 8 kHz, and targets."""
