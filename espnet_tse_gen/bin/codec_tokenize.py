@@ -1,140 +1,166 @@
 """Encode recordings into codes on disk: int16 ``[T, K]`` per key in a Kaldi ark with its scp.
 
-    python -m espnet_tse_gen.bin.codec_tokenize --codec_dir exp/codec_mel_16k --wav_scp dump/raw/train/spk1.scp \\
-        --level_scp dump/raw/train/wav.scp --output_dir dump/codec/mel_16k/train --name codes_spk1 --job 1 --num_jobs 4
+    python -m espnet_tse_gen.bin.codec_tokenize --codec_dir exp/codec_mel_16k --output_dir dump/codec/mel_16k/train \\
+        --wav_scp dump/raw/train/spk1.scp --level_scp dump/raw/train/wav.scp --name codes_spk1 \\
+        --wav_scp dump/raw/train/spk2.scp --level_scp dump/raw/train/wav.scp --name codes_spk2 --job 1 --num_jobs 4
 
-Each job writes its part; the one that completes the last part writes ``NAME.scp``. Parts that are there and were made
-from the same files with the same codec are kept. Paths in the scp are as ``--output_dir`` was given.
+Each job makes its part; the one that completes the last part writes ``NAME.scp`` and the manifest ``NAME.json``. Parts
+that are there and were made of the same recordings with the same codec are kept. A job that was killed goes on behind
+its last batch when it is started again, and what it leaves is the same to the byte. A recording that is named more than
+once is encoded once. Paths in the scp are as ``--output_dir`` was given.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from espnet2.utils.types import str2bool
 
 from espnet_tse_gen.errors import UserError, run_main
 
 if TYPE_CHECKING:
-    import numpy as np
+    from espnet_tse_gen.codec.token_table import TokenList, TokenTables
 
-    from espnet_tse_gen.codec.abs_codec import AbsCodec
-    from espnet_tse_gen.codec.recordings import Recordings
+OWN_LEVEL = "own"
+"""What --level_scp is given where recordings set their own level beside tables that have mixtures."""
+BATCH_SECONDS = {"cpu": 60.0, "cuda": 300.0}
+"""Default of --batch_seconds."""
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     parser = argparse.ArgumentParser(description="Encode recordings into codes in a Kaldi ark.")
     parser.add_argument("--codec_dir", required=True, help="codec directory, made by codec_prepare")
-    parser.add_argument("--wav_scp", required=True, help="recordings to encode")
-    parser.add_argument("--level_scp", help="mixtures (same keys) that set the level; default: each recording its own")
+    parser.add_argument(
+        "--wav_scp", required=True, action="append", help="recordings to encode (may be repeated, a --name for each)"
+    )
+    parser.add_argument(
+        "--level_scp",
+        action="append",
+        default=[],
+        help="mixtures (same keys) that set the level of each --wav_scp, in its order; "
+        f"default, and where '{OWN_LEVEL}' is given: each recording its own",
+    )
     parser.add_argument("--output_dir", required=True, help="where ark and scp go")
-    parser.add_argument("--name", required=True, help="name of the table, e.g. codes_spk1")
-    parser.add_argument("--batch_size", type=int, default=8, help="recordings encoded together, of similar length")
+    parser.add_argument("--name", required=True, action="append", help="name of each table, e.g. codes_spk1")
+    parser.add_argument(
+        "--latents", type=str2bool, default=False, help="also write the encoder's output, float16 [T, D], NAME_latents"
+    )
+    parser.add_argument("--batch_size", type=int, default=16, help="recordings in a batch at most, of similar length")
+    parser.add_argument(
+        "--batch_seconds",
+        type=float,
+        help="audio in a batch at most, each recording counted as long as the longest; default "
+        f"{BATCH_SECONDS['cpu']:g}, and {BATCH_SECONDS['cuda']:g} on a GPU",
+    )
+    parser.add_argument(
+        "--batched",
+        type=str2bool,
+        default=False,
+        help="compute the recordings of a batch together: pays on a GPU; the codes then are those of each recording "
+        "alone but for rounding, which can decide between two entries that are all but equally near",
+    )
     parser.add_argument("--job", type=int, default=1, help="number of this job, from 1")
     parser.add_argument("--num_jobs", type=int, default=1, help="number of all jobs")
     parser.add_argument("--key_file", help="table whose first column are the keys to encode; default: all of --wav_scp")
+    parser.add_argument(
+        "--max_errors", type=int, default=0, help="recordings that may be unreadable; they are missing from the tables"
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--num_workers", type=int, default=2, help="threads that read recordings ahead")
+    parser.add_argument("--num_threads", type=int, default=0, help="CPU threads that compute; 0 leaves it to torch")
+    parser.add_argument("--log_interval", type=float, default=30.0, help="seconds between lines of progress in a log")
     return parser
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = get_parser().parse_args(cmd)
-    if args.batch_size < 1:
-        raise UserError(f"--batch_size: expected at least 1, got {args.batch_size}")
-    from espnet_tse_gen.codec.jobs import Part, files_digest, read_key_file, split_keys
-    from espnet_tse_gen.codec.recordings import Recordings
-    from espnet_tse_gen.codec.registry import load_codec
-
-    table = Recordings(args.wav_scp, args.level_scp)
-    keys = split_keys(read_key_file(args.key_file, table) if args.key_file else table, args.job, args.num_jobs)
-    codec = load_codec(args.codec_dir)
-    if codec.codebook_size > 32767:
-        raise UserError(f"{args.codec_dir}: codebooks of {codec.codebook_size} entries do not fit the format (int16)")
-    files = [table[key] for key in keys] + [table.level_path(key) for key in keys]
-    source = {"codec": codec.name, "fingerprint": codec.fingerprint(), "files": files_digest(keys, files)}
-    part = Part(args.output_dir, args.name, args.job, args.num_jobs, source)
-    if part.is_complete():
-        whole = part.merge()
-        print(f"{part.scp}: is complete and up to date; kept{'' if whole else ' (other parts are still missing)'}")
-        return
-    part.begin()
-    part.finish(_write_ark(codec.to(args.device), table, keys, args))
-    part.merge()
-
-
-def _write_ark(codec: AbsCodec, table: Recordings, keys: list[str], args: argparse.Namespace) -> dict[str, str]:
-    """Encode ``keys`` into the part's ark and return its table.
-
-    Raises:
-        UserError: If any recording cannot be read; then no ark is left.
-    """
-    import kaldiio
-
-    from espnet_tse_gen.fileio import atomic_write
-
-    ark = Path(args.output_dir) / f"{args.name}.{args.job}.ark"
-    failures: list[str] = []
-    entries: dict[str, str] = {}
-    seconds, start = 0.0, time.monotonic()
-    with atomic_write(ark, "wb") as stream:
-        for key, codes, duration in _encoded(codec, table, keys, args.batch_size, failures):
-            entries[key] = f"{ark}:{stream.tell() + len(f'{key} '.encode())}"
-            kaldiio.save_ark(stream, {key: codes}, write_function="numpy")
-            seconds += duration
-        if failures:
-            raise _failure(failures, keys, ark)
-    spent = max(time.monotonic() - start, 1e-6)
-    print(f"{ark}: {len(entries)} recordings, {seconds:.1f} s of audio, {seconds / spent:.1f} times real time")
-    return entries
-
-
-def _failure(failures: list[str], keys: list[str], ark: Path) -> UserError:
-    """Return the error for recordings that could not be read, and list all of them beside the ark."""
-    from espnet_tse_gen.fileio import atomic_write
-
-    listing = ark.with_suffix(".errors")
-    with atomic_write(listing) as stream:
-        stream.writelines(f"{line}\n" for line in failures)
-    return UserError(
-        f"{len(failures)} of {len(keys)} recordings cannot be encoded, first: {failures[0]}. "
-        f"All are listed in {listing}; correct or remove them and run this again"
-    )
-
-
-def _encoded(
-    codec: AbsCodec, table: Recordings, keys: list[str], batch_size: int, failures: list[str]
-) -> Iterator[tuple[str, np.ndarray, float]]:
-    """Yield key, codes (int16 ``[T, K]``) and seconds of every readable recording, batched by length."""
-    import numpy as np
+    _check(args)
     import torch
-    from tqdm import tqdm
 
-    durations = {key: table.duration(key) for key in keys}
-    order = sorted(keys, key=lambda key: (durations[key], key))
-    progress = tqdm(total=round(sum(durations.values())), unit=" s of audio", unit_scale=True, disable=None)
-    for first in range(0, len(order), batch_size):
-        batch: dict[str, np.ndarray] = {}
-        for key in order[first : first + batch_size]:
-            try:
-                batch[key] = table.load(key, codec.sample_rate).samples
-            except UserError as error:
-                failures.append(str(error))
-        if not batch:
-            continue
-        lengths = torch.tensor([samples.shape[0] for samples in batch.values()])
-        wav = torch.zeros(len(batch), int(lengths.max()))
-        for row, samples in zip(wav, batch.values(), strict=True):
-            row[: samples.shape[0]] = torch.from_numpy(samples)
-        encoded = codec.encode(wav, lengths)
-        codes = encoded.codes.cpu().numpy().astype(np.int16)
-        for row, key in enumerate(batch):
-            yield key, np.ascontiguousarray(codes[row, :, : int(encoded.lengths[row])].T), durations[key]
-            progress.update(round(durations[key]))
-    progress.close()
+    from espnet_tse_gen.codec.registry import load_codec, on_device
+    from espnet_tse_gen.codec.token_table import TokenTables
+    from espnet_tse_gen.codec.tokenizing import Extraction, ExtractionOptions, integer_type
+    from espnet_tse_gen.memory import keep_freed_memory
+
+    keep_freed_memory()
+    lists = _lists(args)
+    if args.num_threads:
+        torch.set_num_threads(args.num_threads)
+    codec = load_codec(args.codec_dir)
+    fingerprint = codec.fingerprint()
+    tag = Path(args.codec_dir).resolve().name.removeprefix("codec_")
+    common = {"codec": codec.name, "codec_tag": tag, "fingerprint": fingerprint}
+    tables = TokenTables(args.output_dir, lists, args.job, args.num_jobs, common, args.latents)
+    codec = on_device(codec, args.device)
+    codec.batched = args.batched
+    seconds = args.batch_seconds or BATCH_SECONDS.get(codec.device.type, BATCH_SECONDS["cpu"])
+    options = ExtractionOptions(args.batch_size, seconds, args.max_errors, args.num_workers, args.log_interval)
+    extraction = Extraction(codec, tables, options)
+    failures = {name: list(extraction.make_part(name).values()) for name in tables.names}
+    if sum(map(len, failures.values())) > args.max_errors:
+        raise _too_many(failures, tables)
+    manifest = {
+        **common,
+        "codec_conf": codec.conf(),
+        "sample_rate": codec.sample_rate,
+        "frame_rate": codec.frame_rate,
+        "levels": codec.num_levels,
+        "codebook_sizes": list(codec.codebook_sizes),
+        "dtype": integer_type(codec),
+        "latents": args.latents,
+    }
+    absent = tables.merge(manifest, args.max_errors)
+    if absent:
+        print(
+            f"{args.output_dir}: {len(absent)} recording(s) have no tokens and are missing from the tables, as --max_errors "
+            f"{args.max_errors} allows; training and decoding want the same keys everywhere: remove them there too"
+        )
+
+
+def _check(args: argparse.Namespace) -> None:
+    for option, least in (("batch_size", 1), ("num_workers", 1), ("max_errors", 0), ("num_threads", 0)):
+        if getattr(args, option) < least:
+            raise UserError(f"--{option}: expected at least {least}, got {getattr(args, option)}")
+    if args.batch_seconds is not None and not args.batch_seconds > 0:
+        raise UserError(f"--batch_seconds: expected more than 0, got {args.batch_seconds}")
+    tables = len(args.wav_scp)
+    if len(args.name) != tables:
+        raise UserError(f"--name: expected one for each --wav_scp ({tables}), got {len(args.name)}")
+    if len(args.level_scp) not in (0, tables):
+        raise UserError(
+            f"--level_scp: expected none or one for each --wav_scp ({tables}; '{OWN_LEVEL}' for a table without), got "
+            f"{len(args.level_scp)}"
+        )
+
+
+def _lists(args: argparse.Namespace) -> list[TokenList]:
+    from espnet_tse_gen.codec.jobs import read_key_file
+    from espnet_tse_gen.codec.recordings import Recordings
+    from espnet_tse_gen.codec.token_table import TokenList
+
+    lists = []
+    levels = args.level_scp or [OWN_LEVEL] * len(args.wav_scp)
+    for name, wav_scp, level in zip(args.name, args.wav_scp, levels, strict=True):
+        recordings = Recordings(wav_scp, None if level == OWN_LEVEL else level)
+        keys = read_key_file(args.key_file, recordings) if args.key_file else list(recordings)
+        lists.append(TokenList(name, recordings, keys))
+    return lists
+
+
+def _too_many(failures: Mapping[str, Sequence[str]], tables: TokenTables) -> UserError:
+    total = sum(len(tables.share(name)) for name in tables.names)
+    reasons = [reason for listed in failures.values() for reason in listed]
+    where = " and ".join(str(tables.errors(name)) for name, listed in failures.items() if listed)
+    return UserError(
+        f"{len(reasons)} of {total} recordings cannot be encoded, first: {reasons[0]}. All are listed in {where}; correct or "
+        "remove them and run this again (what is done is kept), or allow them to be missing with --max_errors "
+        f"{len(reasons)}"
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import hashlib
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -47,8 +47,8 @@ class AbsCodec(torch.nn.Module, ABC):
       ``T * hop`` samples; the caller crops to ``L``.
     - **Alignment**: a round trip is aligned to the sample. A constant delay of the codec, if it has one, is measured
       once (:mod:`espnet_tse_gen.codec.delay`), kept as ``delay`` and taken out in :meth:`decode`.
-    - **Batch**: the codes of a row in a batch are the codes of that row alone, to the bit; samples beyond a row's
-      length are never looked at.
+    - **Batch**: the codes of a row in a batch are the codes of that row alone, to the bit, unless ``batched`` is
+      switched on; samples beyond a row's length are never looked at.
     - **Frozen**: always in evaluation mode, no gradients, no autocast: codes are the same during training as on disk.
     - **Refusals**: NaN or Inf, a wrong number of levels and codes out of range raise a
       :class:`~espnet_tse_gen.errors.UserError`, which is a ``ValueError``.
@@ -64,6 +64,8 @@ class AbsCodec(torch.nn.Module, ABC):
     """Whether the family has ``fit(waveforms, seed, **fit_conf)``: its weights come from recordings, in minutes."""
     pretrained_file: ClassVar[str | None] = None
     """Name of the file of released weights, for a family that has ``load_pretrained(path)``."""
+    weights_option: ClassVar[str | None] = None
+    """The constructor's option that names the weights, for a family whose other options are read from beside them."""
     supports_mixture: ClassVar[bool] = False
     """Whether decoding can use the mixture's waveform (its phase) beside the codes."""
 
@@ -77,6 +79,16 @@ class AbsCodec(torch.nn.Module, ABC):
     """Entries of each level's codebook."""
     latent_dim: int
     """D, the width of the latents."""
+    whole_recording: bool = False
+    """Whether every frame's codes depend on all of the recording, as in an encoder that normalises over time. A row of a
+    batch is still encoded as if alone, but silence added to a recording changes all of its codes."""
+    projected: bool = False
+    """Whether the quantizer looks for the nearest entry in a space of its own, between two projections: the chosen vector
+    need then not be the nearest in the space of the latents."""
+    batched: bool = False
+    """Whether the rows of a batch are computed together, where the family can (:meth:`_encode_rows`). It pays on a GPU
+    and not on a CPU. Kernels round differently for other shapes, so that a row's latents then agree with those of the
+    row alone in all but the last digits, and a code can differ where two entries are all but equally near."""
     delay: int = 0
     """Samples by which the decoder's raw output lags the input; compensated in :meth:`decode`."""
 
@@ -145,15 +157,41 @@ class AbsCodec(torch.nn.Module, ABC):
             len(sizes), self.num_levels, self.num_frames(wav.shape[1]), dtype=torch.int64, device=self.device
         )
         latents = torch.zeros(len(sizes), self.latent_dim, codes.shape[2], device=self.device)
-        with self._computing():
-            for row, size in enumerate(sizes):
-                samples = wav[row, :size].to(self.device, torch.float32)
-                if not bool(torch.isfinite(samples).all()):
-                    raise UserError(f"codec '{self.name}': row {row} of the waveforms holds NaN or infinite samples")
-                codes[row, :, : frames[row]], latents[row, :, : frames[row]] = self._encode_row(samples)
+        rows = self.encode_rows([wav[row, :size] for row, size in enumerate(sizes)])
+        for row, (row_codes, row_latents) in enumerate(rows):
+            codes[row, :, : frames[row]], latents[row, :, : frames[row]] = row_codes, row_latents
         return Encoded(codes, latents, torch.tensor(frames, dtype=torch.int64, device=self.device))
 
-    def decode(self, codes: Tensor, lengths: Tensor | None = None, mixture: Tensor | None = None) -> Tensor:
+    def encode_rows(self, rows: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Turn waveforms of different lengths into codes, without padding where every row is computed alone.
+
+        Args:
+            rows: float ``[L_i]`` each, ``L_i >= 1``, at ``sample_rate``, in -1..1.
+
+        Returns:
+            For each row int64 codes ``[K, T_i]`` and float32 latents ``[D, T_i]``, ``T_i = num_frames(L_i)``.
+
+        Raises:
+            UserError: If a row is not of one dimension, is empty, or holds NaN or Inf.
+        """
+        made = []
+        with self._computing():
+            for number, row in enumerate(rows):
+                if row.dim() != 1 or row.shape[0] < 1:
+                    raise UserError(f"codec '{self.name}': expected waveforms [L] with L >= 1, got {tuple(row.shape)}")
+                samples = row.to(self.device, torch.float32)
+                if not bool(torch.isfinite(samples).all()):
+                    raise UserError(f"codec '{self.name}': row {number} of the waveforms holds NaN or infinite samples")
+                made.append(samples)
+            return self._encode_rows(made) if self.batched else [self._encode_row(samples) for samples in made]
+
+    def decode(
+        self,
+        codes: Tensor,
+        lengths: Tensor | None = None,
+        mixture: Tensor | None = None,
+        num_levels: int | None = None,
+    ) -> Tensor:
         """Turn codes into waveforms.
 
         Args:
@@ -162,6 +200,7 @@ class AbsCodec(torch.nn.Module, ABC):
             mixture: float ``[B, L]``, the mixture at ``sample_rate`` and at the level at which the codes were made,
                 aligned with them; only for codecs with ``supports_mixture``. Cropped or padded with zeros to
                 ``T * hop``.
+            num_levels: Use the first so many levels only, 1..K; ``None`` means all.
 
         Returns:
             float32 ``[B, T * hop]``, aligned with the encoded waveform; 0 beyond a row's valid frames.
@@ -169,7 +208,7 @@ class AbsCodec(torch.nn.Module, ABC):
         Raises:
             UserError: If the shapes are wrong, a code is out of range, or the codec cannot use a mixture.
         """
-        return self._decode(self.latents_of(codes), lengths, mixture, quantized=True)
+        return self._decode(self.latents_of(codes, num_levels), lengths, mixture, quantized=True)
 
     def decode_latents(self, latents: Tensor, lengths: Tensor | None = None, mixture: Tensor | None = None) -> Tensor:
         """Turn latents that need not be quantized, float ``[B, D, T]``, into waveforms; otherwise like :meth:`decode`."""
@@ -192,21 +231,30 @@ class AbsCodec(torch.nn.Module, ABC):
                     guide = wav.new_zeros(samples)
                     part = mixture[row, :samples].to(self.device, torch.float32)
                     guide[: part.shape[0]] = part
-                raw = self._decode_row(latents[row, :, :size].to(self.device, torch.float32), guide, quantized)
+                # A copy has strides of its own, not those of the padded batch, for which kernels round differently.
+                valid = latents[row, :, :size].to(self.device, torch.float32)
+                valid = valid.clone(memory_format=torch.contiguous_format)
+                raw = self._decode_row(valid, guide, quantized)
                 wav[row, :samples] = _shifted(raw, self.delay, samples)
         return wav
 
-    def latents_of(self, codes: Tensor) -> Tensor:
+    def latents_of(self, codes: Tensor, num_levels: int | None = None) -> Tensor:
         """Return the dequantized latents, float32 ``[B, D, T]``: the sum over levels of the codebook vectors.
+
+        Args:
+            codes: int ``[B, K, T]``.
+            num_levels: Sum over the first so many levels only, 1..K; ``None`` means all.
 
         Raises:
             UserError: If the number of levels is wrong or a code is out of range.
         """
         self.check_codes(codes)
+        if num_levels is not None and not 1 <= num_levels <= self.num_levels:
+            raise UserError(f"codec '{self.name}': expected 1..{self.num_levels} levels, got {num_levels}")
         with self._computing():
             codes = codes.to(self.device)
             latents = torch.zeros(codes.shape[0], codes.shape[2], self.latent_dim, device=self.device)
-            for level in range(self.num_levels):
+            for level in range(num_levels or self.num_levels):
                 latents += self.codebook(level)[codes[:, level]]
         return latents.transpose(1, 2).contiguous()
 
@@ -233,6 +281,33 @@ class AbsCodec(torch.nn.Module, ABC):
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
         """Encode one waveform ``[L]``: codes ``[K, T]`` and latents ``[D, T]``, ``T = num_frames(L)``."""
 
+    def _encode_rows(self, rows: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Encode waveforms ``[L_i]`` together: for each, what :meth:`_encode_row` makes of it, but for rounding.
+
+        A family overrides it where padding changes nothing within a row's frames (a causal codec), or with
+        :meth:`_encode_alike` for rows of the same length. Only called while ``batched`` is on.
+        """
+        return [self._encode_row(row) for row in rows]
+
+    def _encode_alike(
+        self, rows: list[Tensor], encode: Callable[[Tensor], tuple[Tensor, Tensor]]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Encode together the rows that have the same number of frames.
+
+        Args:
+            rows: Waveforms ``[L_i]``.
+            encode: What makes codes ``[B, K, T]`` and latents ``[B, D, T]`` of waveforms ``[B, T * hop]``.
+        """
+        frames = [self.num_frames(row.shape[0]) for row in rows]
+        made: dict[int, tuple[Tensor, Tensor]] = {}
+        for count in set(frames):
+            places = [place for place, found in enumerate(frames) if found == count]
+            wav = rows[0].new_zeros(len(places), count * self.hop)
+            for number, place in enumerate(places):
+                wav[number, : rows[place].shape[0]] = rows[place]
+            made |= dict(zip(places, zip(*encode(wav), strict=True), strict=True))
+        return [made[place] for place in range(len(rows))]
+
     @abstractmethod
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
         """Decode latents ``[D, T]`` to about ``T * hop`` samples, with the codec's own delay still in them.
@@ -256,6 +331,10 @@ class AbsCodec(torch.nn.Module, ABC):
     def pretrained_cache(self) -> Path | None:
         """Return where :meth:`download_pretrained` keeps the weights, or ``None``."""
         return None
+
+    def pretrained_source(self) -> str:
+        """Return what a person needs to fetch the weights by hand: file, SHA-256 and address, as far as known."""
+        return str(self.pretrained_file)
 
     def _sizes(self, lengths: Tensor | None, shape: torch.Size, unit: str) -> list[int]:
         """Return the valid samples or frames of each row, checked against the tensor's ``[B, ..., size]``."""

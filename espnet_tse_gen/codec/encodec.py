@@ -6,7 +6,6 @@ residual vector quantization, 75 frames/s, 1024 entries per level. The bandwidth
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 from pathlib import Path
@@ -17,11 +16,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.codec.fetch import fetch, verify
 from espnet_tse_gen.codec.registry import load_weights
 from espnet_tse_gen.errors import UserError
 
+URL = "https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th"
+SHA256 = "d7cc33bcf1aad7f2dad9836f36431530744abeace3ca033005e3290ed4fa47bf"
 LEVELS = {1.5: 2, 3.0: 4, 6.0: 8, 12.0: 16, 24.0: 32}
 """Bandwidth in kbit/s to levels: each level costs 75 frames/s x 10 bit."""
+
+SHORTEST_IN_BATCH = 7
+"""Frames from which a row may be padded: the last convolution reflects 6 frames to its left, and a shorter row
+would reflect its padding."""
 
 
 class EncodecCodec(AbsCodec):
@@ -63,6 +69,24 @@ class EncodecCodec(AbsCodec):
         codes = self.model.quantizer.vq.encode(latents, n_q=self.num_levels)
         return codes[:, 0], latents[0]
 
+    def _encode_rows(self, rows: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Encode waveforms together, padded to the longest: the model is causal, so what follows a row changes nothing.
+
+        A row shorter than the reach of a convolution's reflected padding is the exception and is encoded alone.
+        """
+        frames = [self.num_frames(row.shape[0]) for row in rows]
+        made: dict[int, tuple[Tensor, Tensor]] = {}
+        together = [index for index, count in enumerate(frames) if count >= SHORTEST_IN_BATCH]
+        if len(together) > 1:
+            padded = rows[0].new_zeros(len(together), 1, max(frames[index] for index in together) * self.hop)
+            for place, index in enumerate(together):
+                padded[place, 0, : rows[index].shape[0]] = rows[index]
+            latents = self.model.encoder(padded)
+            codes = self.model.quantizer.vq.encode(latents, n_q=self.num_levels)
+            for place, index in enumerate(together):
+                made[index] = codes[:, place, : frames[index]], latents[place, :, : frames[index]]
+        return [made[index] if index in made else self._encode_row(row) for index, row in enumerate(rows)]
+
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
         return self.model.decoder(latents.unsqueeze(0))[0, 0]
 
@@ -74,34 +98,23 @@ class EncodecCodec(AbsCodec):
         Raises:
             UserError: If the file is missing, damaged, or of another model.
         """
-        wanted = re.search(r"-([0-9a-f]{8,64})\.[a-z]+$", Path(path).name)
-        if wanted and Path(path).is_file():
-            found = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-            if not found.startswith(wanted[1]):
-                raise UserError(
-                    f"{path}: is damaged (its SHA-256 begins {found[:8]}, its name says {wanted[1]}); fetch it again"
-                )
+        named = re.search(r"-([0-9a-f]{8,64})\.[a-z]+$", Path(path).name)
+        cached = Path(path) == self.pretrained_cache()
+        verify(path, SHA256 if cached else named[1] if named else None, remember=cached)
         load_weights(self.model, path)
 
     def pretrained_cache(self) -> Path:
         """Return the place in the cache of ``torch.hub`` where the ``encodec`` package keeps its weights too."""
         return Path(torch.hub.get_dir()) / "checkpoints" / str(self.pretrained_file)
 
+    def pretrained_source(self) -> str:
+        """Return the released file's name, SHA-256 and address."""
+        return f"{self.pretrained_file}, SHA-256 {SHA256}, from {URL}"
+
     def download_pretrained(self) -> Path:
-        """Fetch the released weights from where the ``encodec`` package names them, checked by hash.
+        """Fetch the released weights, checked by hash.
 
         Raises:
             UserError: If the network does not give them.
         """
-        from encodec.model import ROOT_URL
-
-        path = self.pretrained_cache()
-        prefix = str(self.pretrained_file).rpartition("-")[2].partition(".")[0]
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(ROOT_URL + str(self.pretrained_file), str(path), hash_prefix=prefix)
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"{self.pretrained_file}: cannot be fetched ({error}); fetch it on another machine and put it at {path}"
-            ) from error
-        return path
+        return fetch(URL, self.pretrained_cache(), SHA256)

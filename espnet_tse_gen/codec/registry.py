@@ -25,8 +25,12 @@ from espnet_tse_gen.errors import UserError, unknown_name
 from espnet_tse_gen.fileio import atomic_write, read_yaml, write_yaml
 
 CODECS: dict[str, str] = {
+    "mini": "espnet_tse_gen.codec.mini:MiniCodec",
     "mel": "espnet_tse_gen.codec.mel:MelCodec",
     "encodec": "espnet_tse_gen.codec.encodec:EncodecCodec",
+    "dac": "espnet_tse_gen.codec.dac:DacCodec",
+    "transformers": "espnet_tse_gen.codec.hf_codec:TransformersCodec",
+    "espnet": "espnet_tse_gen.codec.espnet_codec:EspnetCodec",
 }
 """Registry: name to ``module:Class``, imported when the name is chosen. A new family is one line here."""
 
@@ -110,24 +114,36 @@ def read_codec_config(path: str | Path) -> CodecConfig:
     return CodecConfig(**content)
 
 
-def save_codec(codec: AbsCodec, directory: str | Path, origin: Mapping[str, Any] | None = None) -> None:
+def save_codec(
+    codec: AbsCodec, directory: str | Path, origin: Mapping[str, Any] | None = None, half: bool = False
+) -> None:
     """Write a codec directory. ``codec.yaml`` is written last: where it exists, the directory is complete.
 
     Args:
         codec: A fitted or loaded codec.
         directory: Made if missing.
         origin: How the weights were made, for the reader; kept in ``codec.yaml`` under ``origin``.
+        half: Round the codec's weights to half precision, also in memory, and write them so: half the size.
     """
     directory = Path(directory)
+    if half:
+        codec.load_state_dict({key: _halved(value).to(value.dtype) for key, value in codec.state_dict().items()})
     (directory / CODEC_YAML).unlink(missing_ok=True)
     state = {key: value.detach().cpu().contiguous() for key, value in codec.state_dict().items()}
+    if half:
+        state = {key: _halved(value) for key, value in state.items()}
     if state:
         with atomic_write(directory / WEIGHTS, "wb") as stream:
-            torch.save(state, stream)
+            # The older format spends fewer bytes on each of many small tensors, and reads as well.
+            torch.save(state, stream, _use_new_zipfile_serialization=not half)
     content: dict[str, Any] = {"codec": codec.name, "codec_conf": codec.conf(), "fingerprint": codec.fingerprint()}
     if origin:
         content["origin"] = dict(origin)
     write_yaml(directory / CODEC_YAML, content)
+
+
+def _halved(value: torch.Tensor) -> torch.Tensor:
+    return value.half() if value.is_floating_point() else value
 
 
 def load_codec(path: str | Path) -> AbsCodec:
@@ -153,6 +169,21 @@ def load_codec(path: str | Path) -> AbsCodec:
             f"{found[:12]}, expected {str(content['fingerprint'])[:12]}); copy the whole directory again"
         )
     return codec
+
+
+def on_device(codec: AbsCodec, device: str) -> AbsCodec:
+    """Return the codec on the device that the user named.
+
+    Raises:
+        UserError: If there is no such device.
+    """
+    try:
+        return codec.to(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(
+            f"--device {device}: cannot be used ({reason}); give cpu, or cuda where there is a GPU"
+        ) from None
 
 
 def load_weights(module: torch.nn.Module, path: str | Path) -> None:

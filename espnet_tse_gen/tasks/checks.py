@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from espnet2.tasks.abs_task import optim_classes, scheduler_classes
 from espnet2.torch_utils.load_pretrained_model import load_pretrained_model
 
 from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.data.embeddings import SpeakerEmbeddings
 from espnet_tse_gen.errors import UserError, unknown_name
 from espnet_tse_gen.fileio import check_same_keys, read_scp
 from espnet_tse_gen.masked.build import check_finite, load_checkpoint, read_checkpoint
@@ -28,8 +30,12 @@ TABLE_TYPES = ("sound", "text", "kaldi_ark", "npy")
 Data = Sequence[tuple[str, str, str]]
 
 
-def check_options(args: argparse.Namespace) -> None:
-    """Require the options without which nothing runs, and known names in the optimizer's and scheduler's.
+def check_options(args: argparse.Namespace, num_optimizers: int = 1) -> None:
+    """Require the options without which nothing runs, and known names in the optimizers' and schedulers'.
+
+    Args:
+        args: The command line.
+        num_optimizers: Optimizers of the task; further ones have options with a number, such as ``--optim2``.
 
     Raises:
         UserError: Naming the option.
@@ -37,9 +43,12 @@ def check_options(args: argparse.Namespace) -> None:
     for name in args.required:
         if getattr(args, name) is None:
             raise UserError(f"--{name} is missing; give it")
-    for kind, classes, given in (("optim", optim_classes, "params"), ("scheduler", scheduler_classes, "optimizer")):
+    numbers = ["", *map(str, range(2, num_optimizers + 1))]
+    options: list[tuple[str, Mapping[str, Any], str]] = [(f"optim{n}", optim_classes, "params") for n in numbers]
+    options += [(f"scheduler{n}", scheduler_classes, "optimizer") for n in numbers]
+    for kind, classes, given in options:
         name = getattr(args, kind)
-        if name is None and kind == "scheduler":
+        if name is None and kind.startswith("scheduler"):
             continue
         if name not in classes:
             raise unknown_name(f"value of --{kind}", str(name), classes)
@@ -123,6 +132,24 @@ def check_codes(data: Data, codec: AbsCodec) -> None:
                 f"{path}: holds the tokens of another codec (fingerprint {fingerprint[:12]}..., this codec is"
                 f" {codec.fingerprint()[:12]}...); extract the tokens again or give their --codec_dir"
             )
+
+
+def check_embeddings(wanted: int, given: SpeakerEmbeddings | None) -> None:
+    """Require that there are speaker embeddings exactly where the extractor takes them.
+
+    Args:
+        wanted: Width of the embedding that the extractor takes; 0 for none.
+        given: What ``--speaker_embeddings`` names.
+
+    Raises:
+        UserError: If they do not fit.
+    """
+    found = given.width if given is not None else 0
+    if found != wanted:
+        raise UserError(
+            f"--speaker_embeddings: the extractor takes embeddings of {wanted} numbers (extractor_conf: speaker_embedding; 0:"
+            f" none), found {found}; give a file made by embed_speakers (256 numbers), or correct the configuration"
+        )
 
 
 def check_checkpoints(args: argparse.Namespace, model: torch.nn.Module) -> None:

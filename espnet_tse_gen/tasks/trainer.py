@@ -1,4 +1,4 @@
-"""ESPnet's trainer, made safe against being killed while it writes a checkpoint.
+"""ESPnet's trainers, made safe against being killed while it writes a checkpoint.
 
 ESPnet writes ``checkpoint.pth`` in place: a process killed at that moment leaves half a file, and ``--resume true`` can never
 go on. Here the last whole checkpoint is kept under another name until everything of the next epoch is on disk.
@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from espnet2.train.distributed_utils import get_rank
+from espnet2.train.gan_trainer import GANTrainer
 from espnet2.train.trainer import Trainer
 
 CHECKPOINT = "checkpoint.pth"
 PREVIOUS = "checkpoint.previous.pth"
 
 
-class TSEGenTrainer(Trainer):
-    """See the module's text; everything else is ESPnet's."""
+class KillSafe:
+    """What makes one of ESPnet's trainers safe; a mixin, to be named before the trainer. See the module's text."""
 
     @classmethod
     def train_one_epoch(cls, *, reporter: Any, options: Any, distributed_option: Any, **kwargs: Any) -> bool:
@@ -32,17 +34,32 @@ class TSEGenTrainer(Trainer):
         else:
             # ESPnet seeds all processes alike, so that their masks would be the same ones, item by item.
             torch.manual_seed(options.seed + reporter.get_epoch() + 1_000_003 * rank)
-        return super().train_one_epoch(
+        return super().train_one_epoch(  # type: ignore[misc]
             reporter=reporter, options=options, distributed_option=distributed_option, **kwargs
         )
 
     @classmethod
     def validate_one_epoch(cls, *, options: Any, distributed_option: Any, **kwargs: Any) -> None:
         """Validate; what follows is the writing of the checkpoint, so the last one steps aside."""
-        super().validate_one_epoch(options=options, distributed_option=distributed_option, **kwargs)
+        super().validate_one_epoch(  # type: ignore[misc]
+            options=options, distributed_option=distributed_option, **kwargs
+        )
         if not distributed_option.distributed or distributed_option.dist_rank == 0:
             with contextlib.suppress(FileNotFoundError):
                 os.replace(Path(options.output_dir) / CHECKPOINT, Path(options.output_dir) / PREVIOUS)
+
+
+class TSEGenTrainer(KillSafe, Trainer):
+    """ESPnet's trainer; of it, only the checkpoints are changed."""
+
+
+class CodecTrainer(KillSafe, GANTrainer):
+    """ESPnet's trainer of a generator against discriminators; of it, only the checkpoints are changed."""
+
+
+def is_first_process(args: argparse.Namespace) -> bool:
+    """Return whether this is the process that writes: the only one, or that of rank 0 of a distributed training."""
+    return get_rank(args.dist_rank, args.dist_launcher) in (None, 0)
 
 
 def recover_checkpoint(args: argparse.Namespace) -> None:

@@ -4,39 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+from codec_families import FAMILIES, make, noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from espnet_tse_gen.codec.abs_codec import AbsCodec
 from espnet_tse_gen.codec.delay import lag, measure_delay, probe_signals
-from espnet_tse_gen.codec.registry import build_codec, load_codec, save_codec
+from espnet_tse_gen.codec.recordings import Recordings
+from espnet_tse_gen.codec.registry import load_codec, save_codec
 from espnet_tse_gen.errors import UserError
 
-FAMILIES = ("mel", "mel_residual", "mel_8k", "encodec")
 FEW = settings(max_examples=8, deadline=None, derandomize=True)
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return 0.05 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def make(family: str) -> AbsCodec:
-    if family == "encodec":
-        torch.manual_seed(0)
-        codec = build_codec("encodec", {"bandwidth": 1.5})
-        for layer in codec.model.quantizer.vq.layers:
-            layer._codebook.embed.normal_(generator=torch.Generator().manual_seed(1)).mul_(0.05)
-        return codec
-    confs = {
-        "mel": {"num_mels": 40, "num_levels": 4, "codebook_size": 16},
-        "mel_residual": {"num_mels": 40, "num_levels": 3, "codebook_size": 16, "split": "residual"},
-        "mel_8k": {"sample_rate": 8000, "hop": 160, "n_fft": 512, "num_mels": 30, "num_levels": 2, "codebook_size": 8},
-    }
-    codec = build_codec("mel", confs[family])
-    codec.fit([noise(4000, seed=seed) * (1 + seed) for seed in range(3)], iterations=3)
-    return codec
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -45,8 +26,15 @@ def codec(request: pytest.FixtureRequest) -> AbsCodec:
 
 
 @FEW
-@given(samples=st.one_of(st.integers(1, 3), st.integers(300, 330), st.integers(1, 4000)))
-def test_lengths(codec: AbsCodec, samples: int) -> None:
+@given(data=st.data())
+def test_lengths(codec: AbsCodec, data: st.DataObject) -> None:
+    most = 3 * codec.sample_rate
+    at_frames = st.builds(
+        lambda frames, more: max(1, frames * codec.hop + more),
+        st.integers(0, most // codec.hop - 1),
+        st.integers(-1, 1),
+    )
+    samples = data.draw(st.one_of(st.sampled_from((1, most)), at_frames, st.integers(1, most)))
     encoded = codec.encode(noise(1, samples))
     frames = -(-samples // codec.hop)
     assert codec.num_frames(samples) == frames
@@ -76,12 +64,48 @@ def test_batch_equals_single_whatever_the_padding_holds(codec: AbsCodec, sizes: 
         assert not decoded[row, frames * codec.hop :].any()
 
 
+def test_rows_computed_together_have_the_codes_of_each_alone(codec: AbsCodec) -> None:
+    """Kernels round differently for other shapes; that may move latents in their last digits, and here no code."""
+    sizes = [7 * codec.hop, 1, 12 * codec.hop - 5, 2 * codec.hop, 12 * codec.hop, 7 * codec.hop - 1]
+    rows = [noise(size, seed=seed) for seed, size in enumerate(sizes)]
+    alone = codec.encode_rows(rows)
+    codec.batched = True
+    try:
+        together = codec.encode_rows(rows)
+    finally:
+        codec.batched = False
+    for (codes, latents), (codes_alone, latents_alone) in zip(together, alone, strict=True):
+        assert torch.equal(codes, codes_alone)
+        torch.testing.assert_close(latents, latents_alone, rtol=1e-3, atol=1e-4)
+
+
 def test_padding_changes_nothing_away_from_it(codec: AbsCodec) -> None:
-    samples = 20 * codec.hop
-    wav = noise(1, samples)
+    if codec.whole_recording:
+        pytest.skip("it normalises over the whole recording")
+    wav = noise(1, 40 * codec.hop)
     padded = torch.nn.functional.pad(wav, (0, 10 * codec.hop))
-    away = 16
-    assert torch.equal(codec.encode(wav).codes[..., :away], codec.encode(padded).codes[..., :away])
+    away = 24
+    alone, beside = codec.encode(wav), codec.encode(padded)
+    assert torch.equal(alone.codes[..., :away], beside.codes[..., :away])
+    torch.testing.assert_close(alone.latents[..., :away], beside.latents[..., :away])
+
+
+@pytest.mark.parametrize("rate", [8000, 44100])
+def test_recordings_at_any_rate(codec: AbsCodec, rate: int, tmp_path) -> None:
+    """A recording reaches the codec at its rate, resampled, and the codec's output goes back to the recording's."""
+    tone = 0.1 * np.sin(2 * np.pi * 440 * np.arange(rate // 4) / rate)
+    soundfile.write(tmp_path / "a.wav", tone, rate)
+    (tmp_path / "wav.scp").write_text(f"a {tmp_path}/a.wav\n")
+    recording = Recordings(tmp_path / "wav.scp").load("a", codec.sample_rate)
+    size = recording.samples.shape[0]
+    assert abs(size - codec.sample_rate // 4) <= 1
+    loudest = np.argmax(np.abs(np.fft.rfft(recording.samples * np.hanning(size)))) * codec.sample_rate / size
+    assert abs(loudest - 440) < 8
+    encoded = codec.encode(torch.from_numpy(recording.samples).unsqueeze(0))
+    assert encoded.codes.shape[2] == codec.num_frames(size) == -(-size // codec.hop)
+    assert codec.frame_rate == codec.sample_rate / codec.hop
+    back = recording.restore(codec.decode(encoded.codes)[0].cpu().numpy(), codec.sample_rate)
+    assert back.shape == tone.shape and np.isfinite(back).all()
 
 
 def test_latents_are_the_sum_of_codebook_vectors(codec: AbsCodec) -> None:
@@ -91,10 +115,40 @@ def test_latents_are_the_sum_of_codebook_vectors(codec: AbsCodec) -> None:
     assert torch.equal(codec.decode(codes), codec.decode_latents(codec.latents_of(codes)))
     for level in range(codec.num_levels):
         assert codec.codebook(level).shape == (codec.codebook_sizes[level], codec.latent_dim)
+    assert len(codec.codebook_sizes) == codec.num_levels and codec.codebook_size == max(codec.codebook_sizes)
+
+
+def test_the_first_levels_alone(codec: AbsCodec) -> None:
+    codes = codec.encode(noise(1, 3000)).codes
+    first = codec.codebook(0)[codes[:, 0]].transpose(1, 2)
+    torch.testing.assert_close(codec.latents_of(codes, num_levels=1), first)
+    assert torch.equal(codec.decode(codes, num_levels=1), codec.decode_latents(codec.latents_of(codes, num_levels=1)))
+    assert torch.equal(codec.decode(codes, num_levels=codec.num_levels), codec.decode(codes))
+    for wrong in (0, codec.num_levels + 1):
+        with pytest.raises(UserError, match="levels"):
+            codec.decode(codes, num_levels=wrong)
+
+
+@pytest.mark.parametrize("delay", [5, -7])
+def test_the_delay_is_taken_out_of_the_output(codec: AbsCodec, delay: int) -> None:
+    codes, before = codec.encode(noise(1, 3000)).codes, codec.delay
+    plain = codec.decode(codes)
+    try:
+        codec.delay = before + delay
+        moved = codec.decode(codes)
+    finally:
+        codec.delay = before
+    assert moved.shape == plain.shape
+    if delay > 0:
+        assert torch.equal(moved[:, :-delay], plain[:, delay:])
+    else:
+        assert torch.equal(moved[:, -delay:], plain[:, :delay]) and not moved[:, : -delay - before].any()
 
 
 def test_codes_are_the_nearest_entries(codec: AbsCodec) -> None:
     """At level 1 no other entry is nearer to the latents, on the bands that the level describes."""
+    if codec.projected:
+        pytest.skip("its quantizer looks for the nearest entry in a space of its own")
     encoded = codec.encode(noise(1, 3000))
     first = codec.codebook(0)
     used = first.abs().sum(dim=0) > 0
@@ -135,7 +189,7 @@ def test_two_runs_agree(codec: AbsCodec) -> None:
     assert torch.equal(codec.decode(codes), codec.decode(codes))
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_bad_samples_are_refused(codec: AbsCodec, value: float) -> None:
     wav = noise(2, 1000)
     wav[1, 500] = value
@@ -186,6 +240,19 @@ def test_codes_of_the_mixture_leave_the_mixture_as_it_is(family: str) -> None:
     torch.testing.assert_close(wav, mixture, atol=1e-5, rtol=1e-3)
     unquantized = codec.decode_latents(codec.encode(mixture).latents, mixture=mixture)[:, :4000]
     torch.testing.assert_close(unquantized, mixture, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["mini", "mel", "encodec"])
+def test_half_precision_halves_the_file_and_is_the_codec_that_loads(family: str, tmp_path) -> None:
+    codec = make(family)
+    save_codec(codec, tmp_path / "whole")
+    save_codec(codec, tmp_path / "half", half=True)
+    sizes = [(tmp_path / name / "weights.pth").stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.8 * sizes[1]
+    loaded = load_codec(tmp_path / "half")
+    assert loaded.fingerprint() == codec.fingerprint()
+    codes = codec.encode(noise(1, 2000)).codes
+    assert torch.equal(loaded.encode(noise(1, 2000)).codes, codes)
 
 
 def test_save_and_load(codec: AbsCodec, tmp_path) -> None:
@@ -264,6 +331,10 @@ def test_measured_delay_is_compensated(samples: int) -> None:
     assert found == samples
     codec.delay += found
     assert measure_delay(codec, max_lag=64) == 0
+    signal = probe_signals(codec.sample_rate)[0]
+    made = codec.decode(codec.encode(signal.unsqueeze(0)).codes)[0]
+    shift, correlation = lag(signal.numpy(), made.numpy(), 64)
+    assert shift == 0 and correlation > 0.99
 
 
 def test_lag_of_a_known_shift() -> None:

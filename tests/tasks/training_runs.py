@@ -5,6 +5,7 @@ Importing ESPnet's tasks takes about ten seconds, so one process does it and is 
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -26,7 +27,7 @@ from espnet_tse_gen.fileio import write_scp, write_yaml
 
 PITCHES = {"ann": 200.0, "bob": 95.0, "cleo": 260.0, "dan": 140.0}
 PRELOAD = [
-    "espnet_tse_gen.tasks.tse_gen", "espnet_tse_gen.codec.mel", "espnet_tse_gen.masked.extractor",
+    "espnet_tse_gen.tasks.tse_gen", "espnet_tse_gen.tasks.codec", "espnet_tse_gen.codec.mel", "espnet_tse_gen.masked.extractor",
     "espnet_tse_gen.data.preprocessor", "torch._dynamo", "torch.utils.tensorboard",
 ]  # fmt: skip
 CONFIG = {
@@ -107,25 +108,25 @@ def training(root: Path, output: Path, *options: str, codes: Path | None = None)
     return [*command, *data_options(root, codes), *options]
 
 
-def _enter(command: Sequence[str], log: str) -> None:
+def _enter(command: Sequence[str], log: str, program: str) -> None:
     os.setsid()
     # Or data loaders' workers would each import everything again.
     multiprocessing.set_start_method("fork", force=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
-    sys.argv = ["tse_gen_train.py", *command]
-    from espnet_tse_gen.bin.tse_gen_train import main
+    sys.argv = [f"{program}.py", *command]
+    main = importlib.import_module(f"espnet_tse_gen.bin.{program}").main
     from espnet_tse_gen.errors import run_main
 
     run_main(lambda: main(command))
 
 
-def start(command: Sequence[str], log: Path) -> BaseProcess:
+def start(command: Sequence[str], log: Path, program: str = "tse_gen_train") -> BaseProcess:
     """Start a training in a process group of its own; what it prints is appended to ``log``."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    process = context.Process(target=_enter, args=(list(command), str(log)))
+    process = context.Process(target=_enter, args=(list(command), str(log), program))
     process.start()
     return process
 
@@ -148,9 +149,9 @@ def finish(process: BaseProcess, log: Path, timeout: float = 120.0) -> Result:
     return Result(process.exitcode, log.read_text())
 
 
-def run(command: Sequence[str], log: Path) -> Result:
+def run(command: Sequence[str], log: Path, program: str = "tse_gen_train") -> Result:
     log.unlink(missing_ok=True)
-    return finish(start(command, log), log)
+    return finish(start(command, log, program), log)
 
 
 def kill(process: BaseProcess) -> None:

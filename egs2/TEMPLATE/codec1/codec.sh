@@ -1,0 +1,171 @@
+#!/usr/bin/env bash
+# The recipe of a codec, in stages, for any corpus: data, training, a codec directory, and a table of what it is worth. A
+# corpus directory links here and starts it through its run.sh. Every stage can be run again alone, and does nothing where
+# nothing has changed.
+set -euo pipefail
+
+# Defaults. Each of these is an option; see help_message.
+stage=1
+stop_stage=4
+ngpu=0
+num_nodes=1
+nj=2
+datadir=data
+expdir=exp
+python=python3
+train_set=train
+valid_set=dev
+test_set="test"
+local_data_opts=
+train_config=conf/train_codec/mini_16k.yaml
+train_tag=
+train_args=
+model_file=
+codec_config=
+codec_tag=
+codec_args=
+compare=
+probe=true
+table_args=
+
+help_message="Usage: $(basename "$0") [--option value ...]
+
+Training of a codec, from a corpus of clean speech to a table of figures.
+Stages: 1 data preparation, 2 training, 3 codec directory, 4 table.
+
+Options, with their defaults:
+  General
+    --stage            first stage to run (${stage})
+    --stop_stage       last stage to run (${stop_stage})
+    --ngpu             GPUs per node for training; 0 trains on the CPU (${ngpu})
+    --num_nodes        nodes for training (${num_nodes})
+    --nj               parallel jobs in computing the table (${nj})
+    --datadir          where stage 1 puts data directories (${datadir})
+    --expdir           where trainings, codecs and the table go (${expdir})
+    --python           Python interpreter (${python})
+    --config           file of lines 'option=value' read before the command line
+  Data
+    --train_set        data directory of training (${train_set})
+    --valid_set        data directory of validation (${valid_set})
+    --test_set         data directory of the table (${test_set})
+    --local_data_opts  options for local/data.sh (${local_data_opts})
+  Training
+    --train_config     a file of conf/train_codec (${train_config})
+    --train_tag        name of the training; default: from the file and --train_args (${train_tag})
+    --train_args       further options of bin.codec_train, such as '--max_epoch 5' (${train_args})
+  Codec directory
+    --model_file       checkpoint to take, such as latest.pth; empty: the best by the training's first criterion (${model_file})
+    --codec_config     a file of conf/codec; default: that named like --train_config, else conf/codec/espnet.yaml (${codec_config})
+    --codec_tag        name of the codec directory; default: that of the training (${codec_tag})
+    --codec_args       further options of bin.codec_prepare (${codec_args})
+  Table
+    --compare          further codec directories to put into it (${compare})
+    --probe            also measure how well a small network predicts the tokens (${probe})
+    --table_args       further options of bin.codec_table (${table_args})
+    --help             this text"
+
+# shellcheck source=utils/parse_options.sh
+. utils/parse_options.sh
+. utils/recipe_functions.sh
+. ./path.sh
+. ./cmd.sh
+
+# What was asked for, checked before anything is done.
+[[ $# -eq 0 ]] || die "takes options only, found '$1' (--help lists all)"
+whole_number 0 stage stop_stage ngpu
+whole_number 1 num_nodes nj
+if [[ -z ${codec_config} ]]; then
+    codec_config=conf/codec/$(basename "${train_config}")
+    [[ -f ${codec_config} ]] || codec_config=conf/codec/espnet.yaml
+fi
+for file in "${train_config}" "${codec_config}"; do
+    [[ -f ${file} ]] || die "${file}: no such file; see conf/ for those there are"
+done
+"${python}" -c 'import espnet_tse_gen' 2> /dev/null ||
+    die "'${python}' cannot import espnet_tse_gen: run 'make' in the repository's root, or pip install -e . there, or give --python"
+
+# Options that hold several words.
+read -r -a data_opts <<< "${local_data_opts}"
+read -r -a train_opts <<< "${train_args}"
+read -r -a codec_opts <<< "${codec_args}"
+read -r -a table_opts <<< "${table_args}"
+read -r -a others <<< "${compare}"
+for directory in "${others[@]}"; do
+    [[ -f ${directory}/codec.yaml ]] || die "--compare: ${directory}/codec.yaml: no such file; give codec directories"
+done
+
+# Names of what is made.
+train_tag=${train_tag:-$(tag_of "${train_config}" "${train_args}")}
+train_exp=${expdir}/codec_train_${train_tag}
+codec_tag=${codec_tag:-${train_tag}}
+codec_dir=${expdir}/codec_${codec_tag}
+table_dir=${expdir}/codec_table_${codec_tag}
+
+if running 1 "data preparation"; then
+    [[ -x local/data.sh ]] || die "local/data.sh: no such program; it prepares the data directories of this corpus"
+    local/data.sh --datadir "${datadir}" --train_set "${train_set}" --valid_set "${valid_set}" --test_set "${test_set}" \
+        --python "${python}" "${data_opts[@]}"
+fi
+
+if running 2 "training: ${train_exp} (log: ${train_exp}/train.log)"; then
+    tables=("${datadir}/${train_set}/wav.scp" "${datadir}/${valid_set}/wav.scp")
+    for table in "${tables[@]}"; do
+        need "${table}" 1
+    done
+    if todo "${train_exp}/.done" "${train_exp}/config.yaml" "${train_config}" "${train_args}" "${tables[@]}"; then
+        train=("${python}" -m espnet_tse_gen.bin.codec_train --output_dir "${train_exp}" --resume true
+            --config "${train_config}" --train_data_path_and_name_and_type "${tables[0]},audio,sound"
+            --valid_data_path_and_name_and_type "${tables[1]},audio,sound" "${train_opts[@]}")
+        if [[ ${ngpu} -gt 1 || ${num_nodes} -gt 1 ]]; then
+            "${python}" -m espnet2.bin.launch --cmd "${cuda_cmd}" --log "${train_exp}/train.log" --ngpu "${ngpu}" \
+                --num_nodes "${num_nodes}" --init_file_prefix "${train_exp}/.dist_init_" \
+                --multiprocessing_distributed true -- "${train[@]}"
+        else
+            keep_log "${train_exp}/train.log"
+            gpu=()
+            if [[ ${ngpu} -gt 0 ]]; then
+                gpu=(--gpu "${ngpu}")
+            fi
+            ${cuda_cmd} "${gpu[@]}" "${train_exp}/train.log" "${train[@]}" --ngpu "${ngpu}"
+        fi
+        made
+    fi
+fi
+
+if running 3 "codec directory: ${codec_dir}"; then
+    need "${train_exp}/config.yaml" 2
+    need "${datadir}/${valid_set}/wav.scp" 1
+    weights=${train_exp}${model_file:+/${model_file}}
+    need "${weights}" 2
+    if todo "${codec_dir}/.done" "${codec_dir}/codec.yaml" "${codec_config}" "${codec_args}" "${weights}" \
+        "${train_exp}/config.yaml" "${train_exp}"/*.pth; then
+        # Or a codec of the same settings, but of a training since gone on, would be kept.
+        rm -f "${codec_dir}/codec.yaml"
+        ${train_cmd} "${codec_dir}/log/prepare.log" "${python}" -m espnet_tse_gen.bin.codec_prepare \
+            --codec_config "${codec_config}" --weights "${weights}" --output_dir "${codec_dir}" \
+            --wav_scp "${datadir}/${valid_set}/wav.scp" "${codec_opts[@]}"
+        made
+    fi
+fi
+
+if running 4 "table: ${table_dir}/codec_table.md"; then
+    need "${codec_dir}/codec.yaml" 3
+    need "${datadir}/${test_set}/wav.scp" 1
+    options=(--wav_scp "${datadir}/${test_set}/wav.scp" --nj "${nj}")
+    state=("${datadir}/${test_set}/wav.scp" "${probe}" "${table_args}")
+    for directory in "${codec_dir}" "${others[@]}"; do
+        options+=(--codec_dir "${directory}")
+        state+=("${directory}/codec.yaml")
+    done
+    if ${probe}; then
+        need "${datadir}/${train_set}/wav.scp" 1
+        options+=(--probe_train_scp "${datadir}/${train_set}/wav.scp")
+        state+=("${datadir}/${train_set}/wav.scp")
+    fi
+    if todo "${table_dir}/.done" "${table_dir}/codec_table.md" "${state[@]}"; then
+        ${train_cmd} "${table_dir}/log/table.log" "${python}" -m espnet_tse_gen.bin.codec_table \
+            --output_dir "${table_dir}" "${options[@]}" "${table_opts[@]}"
+        made
+    fi
+fi
+log "Done."

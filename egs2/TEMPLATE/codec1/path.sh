@@ -1,0 +1,1 @@
+../tse_gen1/path.sh

@@ -1,0 +1,34 @@
+"""Train a codec against discriminators: ESPnet's training command with the ``codec`` task.
+
+    python -m espnet_tse_gen.bin.codec_train --config conf/train_codec/soundstream_16k_small.yaml \\
+        --train_data_path_and_name_and_type data/train/wav.scp,audio,sound \\
+        --valid_data_path_and_name_and_type data/dev/wav.scp,audio,sound --output_dir exp/codec_train_soundstream
+
+Every option of ESPnet's trainer works; ``--print_config`` shows all of them with their defaults. Started again with
+``--resume true``, it goes on from the last whole epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from espnet_tse_gen.errors import run_main
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return ESPnet's parser with the options of this task."""
+    from espnet_tse_gen.tasks.codec import CodecTask
+
+    return CodecTask.get_parser()
+
+
+def main(cmd: Sequence[str] | None = None) -> None:
+    """Run the training; see :class:`espnet_tse_gen.tasks.codec.CodecTask`."""
+    from espnet_tse_gen.tasks.codec import CodecTask
+
+    CodecTask.main(cmd=cmd)
+
+
+if __name__ == "__main__":
+    run_main(main)

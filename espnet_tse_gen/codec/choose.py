@@ -1,0 +1,68 @@
+"""Which codec ``--codec_config auto`` of a recipe stands for.
+
+DAC at 16 kHz where it can be had, else the codec that ships with the package. What a recipe has prepared before stays
+chosen unless weights are asked for: a codec that becomes available between two runs must not turn the second into
+another experiment.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from espnet_tse_gen.errors import UserError
+
+PREFERRED, SHIPPED, NARROW = "dac_16k", "mini_16k", "mel_8k"
+
+
+def choose_codec(
+    conf_dir: str | Path,
+    sample_rate: int,
+    expdir: str | Path | None = None,
+    weights: str | None = None,
+    download: bool = False,
+) -> tuple[Path, str]:
+    """Return a file of ``conf_dir`` and, for the reader, why it is that one.
+
+    Args:
+        conf_dir: The folder ``conf/codec``.
+        sample_rate: Hz, of the recordings.
+        expdir: Where the recipe puts codec directories (``codec_<name of the file>``).
+        weights: File of released weights that the user names for DAC.
+        download: Whether weights will be fetched.
+
+    Raises:
+        UserError: If the chosen file is not there.
+    """
+    name, reason = _choose(sample_rate, expdir, weights, download)
+    path = Path(conf_dir) / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; name one of {conf_dir} with --codec_config")
+    return path, reason
+
+
+def _choose(sample_rate: int, expdir: str | Path | None, weights: str | None, download: bool) -> tuple[str, str]:
+    if sample_rate < 16000:
+        return NARROW, f"the recordings are at {sample_rate} Hz"
+    made = {name: Path(expdir) / f"codec_{name}" / "codec.yaml" for name in (PREFERRED, SHIPPED)} if expdir else {}
+    there = [name for name, path in made.items() if path.is_file()]
+    if PREFERRED in there or (there and not (weights or download)):
+        return there[0], f"{made[there[0]]} is there"
+    from espnet_tse_gen.codec.dac import DacCodec, dac_class
+
+    try:
+        dac_class()
+    except UserError as error:
+        if weights:
+            raise
+        return SHIPPED, f"it ships with the package; {error}"
+    cache = DacCodec.cache_of(16000)
+    if weights:
+        return PREFERRED, f"its weights are given by --weights {weights}"
+    if cache is not None and cache.is_file():
+        return PREFERRED, f"its weights are in {cache}"
+    if download:
+        return PREFERRED, "its weights are to be fetched (--download true)"
+    return SHIPPED, (
+        f"it ships with the package; the weights of {PREFERRED} are not in {cache}: fetch them with "
+        "--codec_args '--download true'"
+    )

@@ -1,0 +1,235 @@
+"""The Descript Audio Codec through its own package, ``descript-audio-codec`` (import name ``dac``).
+
+Kumar et al., "High-Fidelity Audio Compression with Improved RVQGAN", 2023: a convolutional encoder and decoder with
+residual vector quantization in a low-dimensional projection of each level (factorised codes). Neither direction is
+causal. There are released models for 16, 24 and 44.1 kHz; any other checkpoint that the package saved as weights loads
+too, with the architecture that is written in it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.codec.fetch import fetch, verify
+from espnet_tse_gen.errors import UserError, unknown_name
+
+INSTALL = "pip install 'espnet_tse_gen[dac]' && pip install --no-deps descript-audio-codec descript-audiotools"
+"""How to install the package. It asks for a protobuf older than TensorBoard and onnxruntime work with; hence --no-deps."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """A released model: where its weights are and what architecture they are for."""
+
+    url: str
+    sha256: str
+    """As pinned by public projects that use the file (at 24 kHz by one only); its publisher names none."""
+    cached: str
+    """The name under which the ``dac`` package caches the file."""
+    model_conf: Mapping[str, Any] = field(default_factory=dict)
+
+
+_URL = "https://github.com/descriptinc/descript-audio-codec/releases/download/"
+_WIDTHS = {"encoder_dim": 64, "decoder_dim": 1536, "codebook_size": 1024, "codebook_dim": 8}
+_HOP_320 = {**_WIDTHS, "encoder_rates": [2, 4, 5, 8], "decoder_rates": [8, 5, 4, 2]}
+_HOP_512 = {**_WIDTHS, "encoder_rates": [2, 4, 8, 8], "decoder_rates": [8, 8, 4, 2]}
+
+RELEASES: dict[int, Release] = {
+    16000: Release(
+        url=_URL + "0.0.5/weights_16khz.pth",
+        sha256="95ab7176b67137d4d4c6c54b8d6ef3cea797faec228cb03ad084badcad570b4d",
+        cached="weights_16khz_8kbps_0.0.5.pth",
+        model_conf={**_HOP_320, "n_codebooks": 12},
+    ),
+    24000: Release(
+        url=_URL + "0.0.4/weights_24khz.pth",
+        sha256="44bad592fc393e03eb0be7a5120b7d487fe9612fa41269dc03fca3d4b87e20ad",
+        cached="weights_24khz_8kbps_0.0.4.pth",
+        model_conf={**_HOP_320, "n_codebooks": 32},
+    ),
+    44100: Release(
+        url=_URL + "0.0.1/weights.pth",
+        sha256="a88eed82a7024ccc1facdb1e605c4c2f99281c8118c22c9895ffa846d8fb61aa",
+        cached="weights_44khz_8kbps_0.0.1.pth",
+        model_conf={**_HOP_512, "n_codebooks": 9},
+    ),
+}
+"""Sampling rate to released model (of the two for 44.1 kHz, the one at 8 kbit/s)."""
+
+MODEL_OPTIONS = (*_HOP_320, "latent_dim", "n_codebooks")
+"""What ``model_conf`` may hold: the arguments of ``dac.DAC`` that decide the architecture."""
+
+
+class DacCodec(AbsCodec):
+    """Descript's codec.
+
+    The waveform is padded with zeros to a multiple of the hop, as the package does. The latents are the encoder's
+    output (1024 wide in the released models); the vectors of a level are its entries after their projection to that
+    space. Where the decoder makes a few samples less than ``T * hop`` (8 at a hop of 320), the rest is silence.
+
+    Args:
+        sample_rate: Hz: 16000, 24000 or 44100 for a released model; of any other the rate it was trained for.
+        num_levels: Levels used, the first so many of the model's; ``None`` means all.
+        model_conf: Architecture of a model that is not a released one, arguments of ``dac.DAC``; what it leaves out is
+            as in the released model. Weights that are loaded from a file bring their own.
+        delay: Samples by which the decoder's output lags; measured by ``codec_prepare``.
+    """
+
+    name: ClassVar[str] = "dac"
+    pretrained_file: ClassVar[str | None] = "weights.pth"
+    projected = True
+
+    def __init__(
+        self,
+        sample_rate: int = 16000,
+        num_levels: int | None = None,
+        model_conf: dict[str, Any] | None = None,
+        delay: int = 0,
+    ) -> None:
+        super().__init__()
+        if model_conf is None and sample_rate not in RELEASES:
+            raise UserError(
+                f"codec 'dac': sample_rate must be one of {', '.join(map(str, RELEASES))} (Hz), got {sample_rate!r}; "
+                "for a model of your own give model_conf too"
+            )
+        for key in model_conf or {}:
+            if key not in MODEL_OPTIONS:
+                raise unknown_name("option in model_conf of codec 'dac'", str(key), MODEL_OPTIONS)
+        self.sample_rate, self.delay = int(sample_rate), int(delay)
+        self.model_conf = None if model_conf is None else dict(model_conf)
+        self._wanted_levels = num_levels
+        self._build()
+
+    def _build(self) -> None:
+        """Make the network that ``model_conf`` describes, with random weights."""
+        network = dac_class()
+        released = RELEASES.get(self.sample_rate, RELEASES[16000]).model_conf
+        with warnings.catch_warnings():
+            # The package uses the older form of weight normalisation, which its released weights are stored in.
+            warnings.simplefilter("ignore", FutureWarning)
+            self.network = network(**{**released, **(self.model_conf or {})}, sample_rate=self.sample_rate)
+        available, num_levels = int(self.network.n_codebooks), self._wanted_levels
+        if num_levels is not None and not 1 <= num_levels <= available:
+            raise UserError(f"codec 'dac': num_levels must be 1..{available} for this model, got {num_levels!r}")
+        self.num_levels = available if num_levels is None else int(num_levels)
+        self.hop, self.latent_dim = int(self.network.hop_length), int(self.network.latent_dim)
+        self.codebook_sizes = (int(self.network.codebook_size),) * self.num_levels
+        self.freeze()
+
+    def codebook(self, level: int) -> Tensor:
+        """Return the projected vectors of a level, float ``[C, D]``."""
+        quantizer = self.network.quantizer.quantizers[level]
+        return quantizer.out_proj(quantizer.codebook.weight.T.unsqueeze(0))[0].T
+
+    def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+        samples = self.num_frames(wav.shape[0]) * self.hop
+        latents = self.network.encoder(functional.pad(wav, (0, samples - wav.shape[0])).view(1, 1, -1))
+        codes = self.network.quantizer(latents, self.num_levels)[1]
+        return codes[0], latents[0]
+
+    def _encode_rows(self, rows: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Encode together the rows of the same number of frames; among others padding would reach a row's last frames."""
+
+        def encode(wav: Tensor) -> tuple[Tensor, Tensor]:
+            latents = self.network.encoder(wav.unsqueeze(1))
+            return self.network.quantizer(latents, self.num_levels)[1], latents
+
+        return self._encode_alike(rows, encode)
+
+    def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
+        return self.network.decoder(latents.unsqueeze(0))[0, 0]
+
+    def load_pretrained(self, path: str | Path) -> None:
+        """Load weights in the package's format: ``{"state_dict": ..., "metadata": {"kwargs": ...}}``.
+
+        The released file in the cache must have its known SHA-256; any other is held to ``<file>.sha256`` if that is
+        there. The architecture is the file's own.
+
+        Raises:
+            UserError: If the file is missing, damaged, or of a model at another sampling rate.
+        """
+        release = RELEASES.get(self.sample_rate)
+        cached = release is not None and Path(path) == self.pretrained_cache()
+        verify(path, release.sha256 if release is not None and cached else None, remember=cached)
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            state, conf = content["state_dict"], dict(content["metadata"]["kwargs"])
+            rate = int(conf.get("sample_rate", 44100))
+            if rate != self.sample_rate:
+                raise UserError(f"{path}: holds a model for {rate} Hz, but codec_conf says {self.sample_rate} Hz")
+            self._adopt({key: _plain(conf[key]) for key in MODEL_OPTIONS if conf.get(key) is not None})
+            self.network.load_state_dict(state, strict=True)
+        except UserError:
+            raise
+        except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, pickle.UnpicklingError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{path}: does not hold weights that the dac package saved ({reason})") from None
+
+    def _adopt(self, conf: dict[str, Any]) -> None:
+        """Build the network again if a file describes another architecture than the present one."""
+        present = {key: _plain(getattr(self.network, key)) for key in conf}
+        if conf != present:
+            self.model_conf = conf
+            self._build()
+
+    @staticmethod
+    def cache_of(sample_rate: int) -> Path | None:
+        """Return where the ``dac`` package keeps the released weights for a sampling rate."""
+        release = RELEASES.get(sample_rate)
+        return Path.home() / ".cache" / "descript" / "dac" / release.cached if release is not None else None
+
+    def pretrained_cache(self) -> Path | None:
+        """Return the place where the ``dac`` package keeps its weights too, for a released model."""
+        return self.cache_of(self.sample_rate)
+
+    def pretrained_source(self) -> str:
+        """Return the released file's name, address and SHA-256."""
+        release = RELEASES.get(self.sample_rate)
+        if release is None:
+            return f"a file saved by the dac package, model at {self.sample_rate} Hz"
+        return f"{release.url.rpartition('/')[2]}, SHA-256 {release.sha256}, from {release.url}"
+
+    def download_pretrained(self) -> Path:
+        """Fetch the released weights into the package's cache, checked by hash.
+
+        Raises:
+            UserError: If there are none for this sampling rate, or the network does not give them.
+        """
+        release, path = RELEASES.get(self.sample_rate), self.pretrained_cache()
+        if release is None or path is None:
+            raise UserError(
+                f"codec 'dac': there are no released weights for {self.sample_rate} Hz; give --weights FILE"
+            )
+        return fetch(release.url, path, release.sha256)
+
+
+def dac_class() -> Any:
+    """Return ``dac.DAC``.
+
+    Raises:
+        UserError: If the package or something that it imports is not installed.
+    """
+    try:
+        from dac.model.dac import DAC
+    except ImportError as error:
+        raise UserError(
+            f"codec 'dac' needs the package descript-audio-codec ({error}); install it with: {INSTALL}"
+        ) from None
+    return DAC
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as yaml can hold it: tuples as lists, numpy's integers as Python's."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return int(value) if hasattr(value, "__index__") else value

@@ -1,0 +1,120 @@
+"""The ``exp`` directory of ESPnet's codec task: which checkpoint to take, and what of it a codec needs.
+
+ESPnet's trainer leaves ``config.yaml``, one ``<N>epoch.pth`` for each epoch that it kept, and links to the best of them. A
+checkpoint holds the whole model; encoding and decoding need the generator alone, not the discriminators.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.fileio import read_yaml
+
+CONFIG = "config.yaml"
+GENERATOR = "codec.generator."
+"""How the keys of the generator's weights begin in a checkpoint."""
+
+
+def read_exp_config(path: str | Path) -> dict[str, Any]:
+    """Return the ``config.yaml`` of an exp directory, or of the one that holds the checkpoint ``path``.
+
+    Raises:
+        UserError: If it is missing, or is not that of a codec training.
+    """
+    given = Path(path)
+    directory = given.parent if given.is_file() else given
+    if not directory.is_dir():
+        raise UserError(f"{given}: no such directory; give the exp directory of a codec training of ESPnet")
+    config = read_yaml(directory / CONFIG)
+    if not isinstance(config.get("codec"), str) or not isinstance(config.get("codec_conf", {}), dict):
+        raise UserError(f"{directory / CONFIG}: is not the configuration of a codec training (no 'codec' in it)")
+    return config
+
+
+def find_checkpoint(path: str | Path, model_file: str | None = None) -> Path:
+    """Return the checkpoint to take from an exp directory.
+
+    Without ``model_file`` it is the first that is there of: the best epoch by the first criterion of the training's
+    ``best_model_criterion``, by the second, and so on; the average by each of these criteria; ``latest.pth``; the
+    highest ``<N>epoch.pth``; the only ``.pth`` file. Best epochs come before averages because codebooks of different
+    epochs need not have the same entry at the same place.
+
+    Args:
+        path: The exp directory; or a checkpoint, which is then returned.
+        model_file: Name of a checkpoint in it.
+
+    Raises:
+        UserError: If there is none, or none of that name.
+    """
+    given = Path(path)
+    if given.is_file():
+        return given
+    if model_file is not None:
+        chosen = given / model_file
+        if not chosen.is_file():
+            raise UserError(f"{chosen}: no such checkpoint; there are: {_names(given)}")
+        return chosen
+    for candidate in _candidates(given):
+        # A link whose epoch has been removed is passed over.
+        if candidate.is_file():
+            return candidate
+    raise UserError(f"{given}: holds no checkpoint to take; name one with model_file, there are: {_names(given)}")
+
+
+def _candidates(directory: Path) -> Iterator[Path]:
+    criteria = read_exp_config(directory).get("best_model_criterion") or []
+    names = [f"{criterion[0]}.{criterion[1]}" for criterion in criteria]
+    yield from (directory / f"{name}.{kind}.pth" for kind in ("best", "ave") for name in names)
+    yield directory / "latest.pth"
+    epochs = {
+        int(match[1]): path for path in _checkpoints(directory) if (match := re.match(r"(\d+)epoch\.pth", path.name))
+    }
+    yield from (epochs[number] for number in sorted(epochs, reverse=True))
+    if len(_checkpoints(directory)) == 1:
+        yield _checkpoints(directory)[0]
+
+
+def _checkpoints(directory: Path) -> list[Path]:
+    return sorted(
+        path for path in directory.glob("*.pth") if path.is_file() and not path.name.startswith("checkpoint.")
+    )
+
+
+def _names(directory: Path) -> str:
+    return ", ".join(path.name for path in _checkpoints(directory)) or "none"
+
+
+def generator_weights(path: str | Path) -> dict[str, Tensor]:
+    """Return the generator's weights of a checkpoint of ESPnet's codec task, by their names in the generator.
+
+    Raises:
+        UserError: If the file is missing, damaged, holds no such weights, or weights that are no numbers.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint; name another") from None
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, AttributeError, pickle.UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"{path}: is not a readable checkpoint of weights ({reason}); copy it again") from None
+    if isinstance(state, dict) and isinstance(state.get("module"), dict):  # as DeepSpeed writes it
+        state = state["module"]
+    weights = {
+        key.removeprefix(GENERATOR): value
+        for key, value in (state.items() if isinstance(state, dict) else ())
+        if isinstance(key, str) and key.startswith(GENERATOR) and isinstance(value, Tensor)
+    }
+    if not weights:
+        raise UserError(f"{path}: holds no codec ('{GENERATOR}...'); take a checkpoint of ESPnet's codec task")
+    for name, value in weights.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise UserError(f"{path}: weight '{GENERATOR}{name}' holds NaN or infinite values; take another checkpoint")
+    return weights

@@ -1,0 +1,350 @@
+"""The network of the ``mini`` codec: everything is computed at the frame rate, between two short-time Fourier transforms.
+
+Its first levels (*envelope levels*) are made from mel magnitudes alone: they cannot depend on the waveform's phase, so
+that a model can predict them. The other levels (*waveform levels*) are made from the compressed complex spectrum, given
+the decoded envelope, and carry the rest. Both are residual vector quantization, side by side in one latent space: the
+envelope levels' vectors fill its first dimensions, the waveform levels' the others, and the latents are their sum.
+
+The blocks are ConvNeXt's (Liu et al., 2022) as vocoders use them (Siuzdak, "Vocos", 2023): depthwise convolution over
+time, normalisation, a pointwise bottleneck. Tensors inside are ``[B, T, channels]``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+SUBFRAMES = 2
+"""Spectra per frame, of the analysis and of the synthesis: each codec frame is two hops of the transform."""
+COMPRESSION = 0.3
+"""Exponent of the magnitudes of the encoder's complex spectrum."""
+COMPANDING = 0.6
+"""Exponent of the lapped transform's bins, so that quiet frames are quantized more finely than loud ones."""
+
+
+class Block(nn.Module):
+    """ConvNeXt block: ``[B, T, width]`` to the same.
+
+    Args:
+        width: Channels.
+        expansion: Width of the bottleneck's inside, as a multiple.
+        kernel: Frames that the depthwise convolution sees, odd.
+        dilation: Distance between them.
+    """
+
+    def __init__(self, width: int, expansion: int = 4, kernel: int = 7, dilation: int = 1) -> None:
+        super().__init__()
+        self.kernel, self.dilation = kernel, dilation
+        self.depthwise = nn.Parameter(torch.randn(kernel, width) / math.sqrt(kernel))
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, expansion * width)
+        self.contract = nn.Linear(expansion * width, width)
+        self.scale = nn.Parameter(torch.full((width,), 0.3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output, same shape."""
+        # A sum of shifted products is quicker on a CPU than a grouped convolution, and keeps channels last.
+        reach, frames = (self.kernel // 2) * self.dilation, x.shape[1]
+        padded = functional.pad(x, (0, 0, reach, reach))
+        mixed = padded[:, :frames] * self.depthwise[0]
+        for tap in range(1, self.kernel):
+            mixed = mixed + padded[:, tap * self.dilation : tap * self.dilation + frames] * self.depthwise[tap]
+        return x + self.scale * self.contract(functional.gelu(self.expand(self.norm(mixed))))
+
+
+class Stack(nn.Module):
+    """A linear layer, blocks with dilations 1, 2, 1, 2, ..., a normalisation and a linear layer."""
+
+    def __init__(self, inputs: int, width: int, blocks: int, outputs: int, expansion: int) -> None:
+        super().__init__()
+        self.enter = nn.Linear(inputs, width)
+        self.blocks = nn.ModuleList(Block(width, expansion, dilation=1 + index % 2) for index in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        self.leave = nn.Linear(width, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[B, T, inputs]`` to ``[B, T, outputs]``."""
+        x = self.enter(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.leave(self.norm(x))
+
+
+class Transform(nn.Module):
+    """Short-time Fourier transform with ``SUBFRAMES`` spectra per codec frame, and its inverse by overlap and add.
+
+    Spectrum ``s`` is centred on sample ``(s + 0.5) * hop / SUBFRAMES``: a frame's spectra lie inside it, so that ``T``
+    frames are exactly ``T * hop`` samples.
+
+    Args:
+        hop: Samples per codec frame.
+        window: Samples of the window.
+    """
+
+    window: Tensor
+
+    def __init__(self, hop: int, window: int) -> None:
+        super().__init__()
+        self.step, self.window_size = hop // SUBFRAMES, window
+        self.bins = window // 2 + 1
+        self.margin = (window - self.step) // 2
+        self.register_buffer("window", torch.hann_window(window), persistent=False)
+
+    def forward(self, wav: Tensor) -> Tensor:
+        """Return the spectra, complex ``[B, S, bins]``, of ``wav`` ``[B, S * step]``."""
+        padded = functional.pad(wav, (self.margin, self.window_size - self.step - self.margin))
+        return torch.fft.rfft(padded.unfold(1, self.window_size, self.step) * self.window)
+
+    def inverse(self, spectra: Tensor) -> Tensor:
+        """Return the waveform ``[B, S * step]`` of spectra ``[B, S, bins]``."""
+        count = spectra.shape[1]
+        frames = torch.fft.irfft(spectra, n=self.window_size) * self.window
+        size = (1, (count - 1) * self.step + self.window_size)
+        fold = {"kernel_size": (1, self.window_size), "stride": (1, self.step)}
+        wav = functional.fold(frames.transpose(1, 2), size, **fold)[:, 0, 0]
+        weight = (self.window**2).view(1, -1, 1).expand(1, -1, count)
+        envelope = functional.fold(weight, size, **fold)[:, 0, 0]
+        inside = slice(self.margin, self.margin + count * self.step)
+        return wav[:, inside] / envelope[:, inside].clamp(min=1e-3)
+
+
+class Lapped(nn.Module):
+    """Modified discrete cosine transform: one real, critically sampled spectrum of ``hop`` bins per frame.
+
+    Frame ``t`` is centred on sample ``(t + 0.5) * hop`` and spans two hops (sine window; Princen et al., 1987). The
+    outer half hop of either end of a recording is not reconstructed exactly.
+
+    Args:
+        hop: Samples per frame.
+    """
+
+    basis: Tensor
+
+    def __init__(self, hop: int) -> None:
+        super().__init__()
+        self.hop, self.margin = hop, hop // 2
+        sample = torch.arange(2 * hop, dtype=torch.float64)
+        frequency = torch.arange(hop, dtype=torch.float64) + 0.5
+        angle = math.pi / hop * (sample.unsqueeze(1) + 0.5 + hop / 2) * frequency
+        window = torch.sin(math.pi * (sample + 0.5) / (2 * hop)).unsqueeze(1)
+        self.register_buffer("basis", (math.sqrt(2.0 / hop) * window * torch.cos(angle)).float(), persistent=False)
+
+    def forward(self, wav: Tensor) -> Tensor:
+        """Return the spectra ``[B, T, hop]`` of ``wav`` ``[B, T * hop]``."""
+        return functional.pad(wav, (self.margin, self.hop - self.margin)).unfold(1, 2 * self.hop, self.hop) @ self.basis
+
+    def inverse(self, spectra: Tensor) -> Tensor:
+        """Return the waveform ``[B, T * hop]`` of spectra ``[B, T, hop]``."""
+        frames = spectra @ self.basis.T
+        first, second = frames[..., : self.hop], frames[..., self.hop :]
+        wav = functional.pad(first, (0, 0, 0, 1)) + functional.pad(second, (0, 0, 1, 0))
+        return wav.flatten(1)[:, self.margin : self.margin + spectra.shape[1] * self.hop]
+
+
+class Quantizer(nn.Module):
+    """Residual vector quantization over some of the latent dimensions.
+
+    Args:
+        levels: Number of codebooks.
+        size: Entries of each.
+        width: Dimensions of a vector.
+    """
+
+    codebooks: Tensor
+
+    def __init__(self, levels: int, size: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("codebooks", torch.randn(levels, size, width))
+
+    def nearest(self, level: int, residual: Tensor) -> Tensor:
+        """Return the index of the nearest entry of a level, int64 ``[N]``, for vectors ``[N, width]``."""
+        book = self.codebooks[level]
+        return (residual @ book.T).mul_(-2).add_(book.pow(2).sum(dim=1)).argmin(dim=1)
+
+    def forward(self, latents: Tensor, candidates: int = 1) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Quantize vectors ``[N, width]``.
+
+        Args:
+            latents: The vectors.
+            candidates: How many partial choices are kept from level to level; 1 takes the nearest entry at each.
+
+        Returns:
+            Codes int64 ``[N, levels]``, the residual that entered each level, and the vector chosen at each level.
+        """
+        searched = self.search(latents, candidates) if candidates > 1 else None
+        residual, codes, inputs, chosen = latents, [], [], []
+        for level in range(self.codebooks.shape[0]):
+            code = self.nearest(level, residual) if searched is None else searched[:, level]
+            vector = self.codebooks[level][code]
+            codes.append(code)
+            inputs.append(residual)
+            chosen.append(vector)
+            residual = residual - vector
+        return torch.stack(codes, dim=1), inputs, chosen
+
+    def search(self, latents: Tensor, candidates: int) -> Tensor:
+        """Return codes int64 ``[N, levels]`` by beam search: what is nearest at a level need not be best for the sum.
+
+        Args:
+            latents: Vectors ``[N, width]``.
+            candidates: Partial choices that are kept at each level.
+        """
+        count, width = latents.shape
+        residuals, codes = latents.detach().unsqueeze(1), latents.new_zeros((count, 1, 0), dtype=torch.int64)
+        for book in self.codebooks:
+            # The distance to what is left after this level, [N, kept * size].
+            distances = residuals.square().sum(dim=2, keepdim=True) + book.square().sum(dim=1)
+            distances = (distances - 2.0 * (residuals @ book.T)).flatten(1)
+            best = distances.topk(min(candidates, distances.shape[1]), dim=1, largest=False).indices
+            origin, entry = best // book.shape[0], best % book.shape[0]
+            residuals = residuals.gather(1, origin.unsqueeze(2).expand(-1, -1, width)) - book[entry]
+            kept = codes.gather(1, origin.unsqueeze(2).expand(-1, -1, codes.shape[2]))
+            codes = torch.cat((kept, entry.unsqueeze(2)), dim=2)
+        return codes[:, 0]
+
+
+class MiniEncoded(NamedTuple):
+    """What :meth:`MiniNetwork.encode` returns."""
+
+    codes: Tensor
+    """int64 ``[B, T, K]``."""
+    latents: Tensor
+    """float32 ``[B, T, D]``, before quantization."""
+
+
+class MiniNetwork(nn.Module):
+    """Encoder, quantizers and decoder.
+
+    Args:
+        sample_rate: Hz.
+        hop: Samples per frame, even.
+        window: Samples of the transform's window.
+        num_mels: Mel bands of the envelope branch, for each of the frame's spectra.
+        envelope_levels: Levels made from magnitudes alone; 0 means none.
+        waveform_levels: The other levels.
+        codebook_size: Entries of every level.
+        envelope_width: Latent dimensions of the envelope levels.
+        waveform_width: Latent dimensions of the waveform levels.
+        envelope_channels: Channels of the blocks of the envelope's encoder and decoder.
+        encoder_width: Channels of the waveform encoder's blocks.
+        encoder_blocks: Number of them, in each of the two branches' encoders.
+        decoder_width: Channels of the decoder's blocks.
+        decoder_blocks: Number of them.
+        expansion: Width of a block's inside, as a multiple.
+    """
+
+    mel: Tensor
+
+    def __init__(
+        self,
+        sample_rate: int,
+        hop: int,
+        window: int,
+        num_mels: int,
+        envelope_levels: int,
+        waveform_levels: int,
+        codebook_size: int,
+        envelope_width: int,
+        waveform_width: int,
+        envelope_channels: int,
+        encoder_width: int,
+        encoder_blocks: int,
+        decoder_width: int,
+        decoder_blocks: int,
+        expansion: int,
+    ) -> None:
+        super().__init__()
+        import librosa
+
+        self.hop, self.num_mels = hop, num_mels
+        self.envelope_levels, self.waveform_levels = envelope_levels, waveform_levels
+        self.envelope_width, self.waveform_width = envelope_width, waveform_width
+        self.transform = Transform(hop, window)
+        bins = self.transform.bins
+        mel = librosa.filters.mel(sr=sample_rate, n_fft=window, n_mels=num_mels, norm=None)
+        self.register_buffer("mel", torch.from_numpy(mel).float(), persistent=False)
+        if envelope_levels:
+            self.envelope_encoder = Stack(
+                SUBFRAMES * num_mels, envelope_channels, encoder_blocks, envelope_width, expansion
+            )
+            self.envelope_decoder = Stack(envelope_width, envelope_channels, 2, SUBFRAMES * num_mels, expansion)
+            self.envelope_quantizer = Quantizer(envelope_levels, codebook_size, envelope_width)
+        spectrum = SUBFRAMES * 2 * bins
+        context = SUBFRAMES * num_mels + envelope_width if envelope_levels else 0
+        self.waveform_encoder = Stack(spectrum + context, encoder_width, encoder_blocks, waveform_width, expansion)
+        self.waveform_quantizer = Quantizer(waveform_levels, codebook_size, waveform_width)
+        self.lapped = Lapped(hop)
+        self.analysis = nn.Linear(hop, waveform_width, bias=False)
+        self.synthesis = nn.Linear(waveform_width, hop, bias=False)
+        with torch.no_grad():
+            self.analysis.weight.copy_(torch.eye(waveform_width, hop))
+            self.synthesis.weight.copy_(torch.eye(hop, waveform_width))
+            for stack in (self.waveform_encoder,):
+                stack.leave.weight.mul_(0.1)
+        width = waveform_width + (envelope_width + SUBFRAMES * num_mels if envelope_levels else 0)
+        self.decoder = Stack(width, decoder_width, decoder_blocks, SUBFRAMES * 3 * bins, expansion)
+
+    def log_mel(self, spectra: Tensor) -> Tensor:
+        """Return log-mel magnitudes, about -3..3, ``[B, T, SUBFRAMES * num_mels]`` of spectra ``[B, S, bins]``."""
+        power = spectra.real.square() + spectra.imag.square()
+        mel = (power @ self.mel.T).clamp(min=1e-6).log() * 0.25
+        return mel.reshape(mel.shape[0], -1, SUBFRAMES * self.num_mels)
+
+    def compressed(self, spectra: Tensor) -> Tensor:
+        """Return real and imaginary parts with compressed magnitudes, ``[B, T, SUBFRAMES * 2 * bins]``."""
+        power = spectra.real.square() + spectra.imag.square()
+        scale = (power + 1e-7).pow((COMPRESSION - 1.0) / 2.0)
+        parts = torch.cat((spectra.real * scale, spectra.imag * scale), dim=-1)
+        return parts.reshape(parts.shape[0], -1, SUBFRAMES * parts.shape[-1])
+
+    def encode_envelope(self, spectra: Tensor) -> Tensor:
+        """Return the envelope latents ``[B, T, envelope_width]``."""
+        return self.envelope_encoder(self.log_mel(spectra))
+
+    def encode_waveform(self, wav: Tensor, spectra: Tensor, envelope: Tensor | None) -> Tensor:
+        """Return the waveform latents ``[B, T, waveform_width]``, given the quantized envelope latents.
+
+        They are the lowest bins of the lapped transform, companded, at first; what else they are is learned.
+        """
+        x = self.compressed(spectra)
+        if envelope is not None:
+            x = torch.cat((x, envelope, self.envelope_decoder(envelope)), dim=-1)
+        lapped = self.lapped(wav)
+        companded = lapped * (lapped.square() + 1e-6).pow((COMPANDING - 1.0) / 2.0)
+        return self.analysis(companded) + self.waveform_encoder(x)
+
+    def encode(self, wav: Tensor, candidates: int = 1) -> MiniEncoded:
+        """Encode waveforms ``[B, T * hop]``, without gradients through the quantization.
+
+        Args:
+            wav: The waveforms.
+            candidates: Of the search in the waveform levels, see :meth:`Quantizer.search`.
+        """
+        spectra = self.transform(wav)
+        codes, latents, envelope = [], [], None
+        if self.envelope_levels:
+            latents.append(self.encode_envelope(spectra))
+            quantized = self.envelope_quantizer(latents[0].flatten(0, 1))
+            codes.append(quantized[0])
+            envelope = torch.stack(quantized[2]).sum(dim=0).view_as(latents[0])
+        latents.append(self.encode_waveform(wav, spectra, envelope))
+        codes.append(self.waveform_quantizer(latents[-1].flatten(0, 1), candidates)[0])
+        rows = spectra.shape[0]
+        return MiniEncoded(torch.cat(codes, dim=1).unflatten(0, (rows, -1)), torch.cat(latents, dim=-1))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the waveform ``[B, T * hop]`` of latents ``[B, T, D]``."""
+        companded = self.synthesis(latents[..., -self.waveform_width :]).float()
+        lapped = companded * (companded.square() + 1e-6).pow((1.0 / COMPANDING - 1.0) / 2.0)
+        if self.envelope_levels:
+            envelope = self.envelope_decoder(latents[..., : self.envelope_width])
+            latents = torch.cat((latents, envelope), dim=-1)
+        out = self.decoder(latents).float()
+        out = out.reshape(out.shape[0], -1, 3, self.transform.bins)
+        magnitude = out[:, :, 0].clamp(max=6.0).exp()
+        spectra = torch.complex(out[:, :, 1] * magnitude, out[:, :, 2] * magnitude)
+        return self.lapped.inverse(lapped) + self.transform.inverse(spectra)

@@ -1,0 +1,237 @@
+"""The mini codec: its transforms, what its levels may depend on, and its training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from codec_families import make, noise
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from espnet_tse_gen.codec.mini import MiniCodec
+from espnet_tse_gen.codec.mini_losses import SpectralLoss, signal_to_noise
+from espnet_tse_gen.codec.mini_network import Lapped, Quantizer, Transform
+from espnet_tse_gen.codec.mini_training import MiniGANCodec, MovingAverages
+from espnet_tse_gen.codec.registry import build_codec
+from espnet_tse_gen.errors import UserError
+
+FEW = settings(max_examples=10, deadline=None, derandomize=True)
+NETWORK = {
+    "num_levels": 3,
+    "codebook_size": 16,
+    "num_mels": 20,
+    "envelope_width": 4,
+    "waveform_width": 8,
+    "envelope_channels": 8,
+    "encoder_width": 8,
+    "encoder_blocks": 1,
+    "decoder_width": 8,
+    "decoder_blocks": 1,
+}
+
+
+def voice(rows: int = 2, samples: int = 16000, seed: int = 0) -> Tensor:
+    """Return harmonic tones with a changing pitch, so that there is something to learn."""
+    generator = torch.Generator().manual_seed(seed)
+    time = torch.arange(samples) / 16000.0
+    pitch = 100.0 + 150.0 * torch.rand(rows, 1, generator=generator) + 20.0 * torch.sin(3.0 * time)
+    phase = 2.0 * torch.pi * torch.cumsum(pitch / 16000.0, dim=1)
+    return 0.05 * sum(torch.sin(k * phase) / k for k in range(1, 8))
+
+
+@FEW
+@given(frames=st.integers(1, 30), hop=st.sampled_from([160, 320]), window=st.sampled_from([320, 512, 640]))
+def test_the_fourier_transform_is_inverted_exactly(frames: int, hop: int, window: int) -> None:
+    transform, wav = Transform(hop, window), noise(2, frames * hop)
+    spectra = transform(wav)
+    assert spectra.shape == (2, 2 * frames, window // 2 + 1)
+    torch.testing.assert_close(transform.inverse(spectra), wav, atol=1e-5, rtol=1e-4)
+
+
+@FEW
+@given(frames=st.integers(2, 30), hop=st.sampled_from([8, 160, 320]))
+def test_the_lapped_transform_is_inverted_exactly_inside(frames: int, hop: int) -> None:
+    lapped, wav = Lapped(hop), noise(2, frames * hop)
+    spectra = lapped(wav)
+    assert spectra.shape == (2, frames, hop)
+    inside = slice(hop // 2, -(hop // 2))
+    torch.testing.assert_close(lapped.inverse(spectra)[:, inside], wav[:, inside], atol=1e-5, rtol=1e-4)
+
+
+def test_envelope_levels_do_not_depend_on_the_phase() -> None:
+    codec = make("mini")
+    wav = voice(1)
+    spectra = codec.network.transform(wav)
+    turned = spectra * torch.exp(2j * torch.pi * torch.rand(spectra.shape, generator=torch.Generator().manual_seed(1)))
+    torch.testing.assert_close(codec.network.encode_envelope(turned), codec.network.encode_envelope(spectra))
+    codes, inverted = codec.encode(wav).codes, codec.encode(-wav).codes
+    assert torch.equal(codes[:, : codec.envelope_levels], inverted[:, : codec.envelope_levels])
+    assert not torch.equal(codes[:, codec.envelope_levels :], inverted[:, codec.envelope_levels :])
+
+
+def test_quantizing_goes_down_the_residuals() -> None:
+    quantizer = Quantizer(3, 8, 4)
+    vectors = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    codes, inputs, chosen = quantizer(vectors)
+    residual = vectors
+    for level in range(3):
+        distances = torch.cdist(residual, quantizer.codebooks[level])
+        assert torch.equal(codes[:, level], distances.argmin(dim=1))
+        torch.testing.assert_close(inputs[level], residual)
+        residual = residual - chosen[level]
+
+
+def test_codebooks_follow_what_falls_to_them() -> None:
+    torch.manual_seed(0)
+    centres = 10.0 * torch.randn(16, 3)
+    vectors = centres.repeat(20, 1) + 0.01 * torch.randn(320, 3)
+    quantizer, averages = Quantizer(1, 16, 3), MovingAverages(1, 16, 3, decay=0.5)
+    averages.initialise(quantizer, vectors)
+    for _ in range(30):
+        codes, inputs, _ = quantizer(vectors)
+        averages.update(quantizer, codes, inputs)
+
+    def error(wanted: Tensor) -> float:
+        return float((wanted - quantizer(wanted)[2][0]).square().sum() / vectors.square().sum())
+
+    found = error(vectors)
+    assert found < 0.2, "k-means may leave two centres together, not more"
+    moved = vectors + 5.0
+    assert error(moved) > 2.0 * found
+    for _ in range(30):
+        codes, inputs, _ = quantizer(moved)
+        averages.update(quantizer, codes, inputs)
+    assert error(moved) < 1.5 * found
+
+
+def fitted_quantizer(vectors: Tensor, levels: int = 3, size: int = 16) -> Quantizer:
+    quantizer = Quantizer(levels, size, vectors.shape[1])
+    MovingAverages(levels, size, vectors.shape[1]).initialise(quantizer, vectors)
+    return quantizer
+
+
+@FEW
+@given(seed=st.integers(0, 1000), candidates=st.sampled_from([2, 8]))
+def test_search_finds_better_sums(seed: int, candidates: int) -> None:
+    torch.manual_seed(seed)
+    vectors = torch.randn(300, 6) @ torch.randn(6, 6)
+    quantizer = fitted_quantizer(vectors)
+
+    def error(codes: Tensor) -> float:
+        made = sum(book[codes[:, level]] for level, book in enumerate(quantizer.codebooks))
+        return float((vectors - made).square().sum())
+
+    greedy, _, _ = quantizer(vectors)
+    assert torch.equal(quantizer.search(vectors, 1), greedy)
+    searched, inputs, chosen = quantizer(vectors, candidates=candidates)
+    assert torch.equal(searched, quantizer.search(vectors, candidates))
+    assert error(searched) < error(greedy)
+    torch.testing.assert_close(inputs[-1] + sum(chosen[:-1]), vectors)
+
+
+def test_a_decoder_trained_alone_leaves_the_codes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    design = MiniGANCodec(network=NETWORK, decoder_only=True, candidates=4).train()
+    wav = voice(2, 6400)
+    before = design.encode(wav.unsqueeze(1))
+    kept = {name: value.clone() for name, value in design.generator.state_dict().items()}
+    train(design, wav, 3)
+    assert torch.equal(design.encode(wav.unsqueeze(1)), before)
+    changed = {name for name, value in design.generator.state_dict().items() if not torch.equal(kept[name], value)}
+    assert changed and all(name.startswith(("decoder.", "synthesis.")) for name in changed)
+
+
+def test_losses_are_least_at_the_recording_itself() -> None:
+    loss, wav = SpectralLoss(16000), voice()
+    mel, complex_ = loss(wav, wav)
+    assert float(mel) == 0.0 and float(complex_) == 0.0
+    for other in (0.5 * wav, -wav, wav + noise(2, 16000)):
+        assert sum(loss(other, wav)) > 1e-3
+    assert float(loss(-wav, wav)[0]) < 1e-5, "log-mel magnitudes are blind to the sign"
+    assert torch.isfinite(signal_to_noise(torch.zeros(1, 320), torch.zeros(1, 320))).all()
+    ratio = signal_to_noise(wav, wav + 0.1 * wav)
+    torch.testing.assert_close(ratio, torch.full((2,), 20.0), atol=0.01, rtol=0.0)
+
+
+def train(design: MiniGANCodec, wav: Tensor, steps: int) -> list[float]:
+    """Train as ESPnet's trainer does, both turns, and return the generator's losses."""
+    optimizers = [
+        torch.optim.Adam(part.parameters(), 2e-3, betas=(0.8, 0.99))
+        for part in (design.generator, design.discriminator)
+    ]
+    losses = []
+    for _ in range(steps):
+        for turn in (True, False):
+            made = design(wav, forward_generator=turn)
+            made["loss"].backward()
+            optimizers[made["optim_idx"]].step()
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            if turn:
+                losses.append(float(made["stats"]["mel"]))
+    return losses
+
+
+def test_training_learns_with_and_without_discriminators() -> None:
+    torch.manual_seed(0)
+    design = MiniGANCodec(
+        network=NETWORK, warmup_steps=3, adversarial_start=20, adversarial_ramp=5, discriminator_channels=2
+    ).train()
+    wav = voice(4, 6400)
+    before = [parameter.clone() for parameter in design.discriminator.parameters()]
+    first = train(design, wav, 20)
+    assert all(torch.equal(a, b) for a, b in zip(before, design.discriminator.parameters(), strict=True))
+    second = train(design, wav, 30)
+    assert not any(torch.equal(a, b) for a, b in zip(before, design.discriminator.parameters(), strict=True))
+    assert second[-1] < 0.7 * first[0]
+    assert int(design.steps) == 50
+    design.eval()
+    stats = design(wav)["stats"]
+    assert set(stats) >= {"mel", "complex", "snr", "envelope", "commit", "adversarial", "feature_match", "loss"}
+
+
+def test_espnets_doors_and_ours_agree(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    design = MiniGANCodec(network=NETWORK).eval()
+    for quantizer in design.quantizers.values():
+        quantizer.codebooks.mul_(0.1)
+    torch.save({f"codec.{key}": value for key, value in design.state_dict().items()}, tmp_path / "1epoch.pth")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"codec": "mini", "codec_conf": {"network": NETWORK}}))
+    codec = build_codec("mini", NETWORK)
+    codec.load_pretrained(tmp_path)
+    wav = voice(1, 6400)
+    codes = design.encode(wav.unsqueeze(1))
+    assert torch.equal(codes[:, 0], codec.encode(wav).codes[0])
+    torch.testing.assert_close(design.decode(codes)[:, 0], codec.decode(codec.encode(wav).codes))
+    assert design.meta_info()["frame_shift"] == codec.hop
+    other = build_codec("mini", {**NETWORK, "decoder_width": 12})
+    with pytest.raises(UserError, match=r"does not fit codec_conf .* copy 'network'"):
+        other.load_pretrained(tmp_path)
+
+
+def test_weights_in_half_precision_load(tmp_path: Path) -> None:
+    codec = make("mini")
+    torch.save({key: value.half() for key, value in codec.state_dict().items()}, tmp_path / "weights.pth")
+    halved = build_codec("mini", codec.conf())
+    halved.load_pretrained(tmp_path / "weights.pth")
+    for (name, value), wanted in zip(halved.state_dict().items(), codec.state_dict().values(), strict=True):
+        assert value.dtype == torch.float32, name
+        assert torch.equal(value, wanted.half().float())
+
+
+@pytest.mark.parametrize("conf", [{"hop": 321}, {"window": 100}, {"envelope_levels": 8}, {"envelope_levels": -1}])
+def test_numbers_that_do_not_fit_are_refused(conf: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="codec 'mini'"):
+        MiniCodec(**conf)
+
+
+def test_no_envelope_levels() -> None:
+    codec = build_codec("mini", {**NETWORK, "envelope_levels": 0})
+    wav = noise(1, 1000)
+    encoded = codec.encode(wav)
+    assert encoded.latents.shape == (1, NETWORK["waveform_width"], 4)
+    assert codec.decode(encoded.codes).shape == (1, 4 * 320)

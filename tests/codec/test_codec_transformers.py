@@ -1,0 +1,243 @@
+"""Codecs of the transformers library: real directories, the hub's cache and its server, levels, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from codec_families import noise
+from hf_maker import need_transformers, write_model
+
+from espnet_tse_gen.bin import codec_prepare
+from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.codec.hf_codec import INSTALL
+from espnet_tse_gen.codec.registry import build_codec, load_codec
+from espnet_tse_gen.errors import UserError
+
+KINDS = ("encodec", "dac", "mimi")
+FILES = ("config.json", "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any]]:
+    """Kind to directory and model."""
+    made = {}
+    for kind in KINDS:
+        path = tmp_path_factory.mktemp(kind)
+        made[kind] = path, write_model(path, kind)
+    return made
+
+
+def loaded(path: Path, **conf: Any) -> AbsCodec:
+    codec = build_codec("transformers", {"model": str(path), **conf})
+    codec.load_pretrained(path)
+    return codec
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_codes_and_waveforms_are_the_librarys_own(models: dict[str, tuple[Path, Any]], kind: str) -> None:
+    path, model = models[kind]
+    codec = loaded(path)
+    wav = noise(1, 7 * codec.hop)
+    with torch.no_grad():
+        options = {"bandwidth": 1.2} if kind == "encodec" else {}
+        codes = model.encode(wav.unsqueeze(1), **options).audio_codes
+        scales = {"audio_scales": [None]} if kind == "encodec" else {}
+        made = model.decode(audio_codes=codes, **scales).audio_values.reshape(1, -1)
+    encoded = codec.encode(wav)
+    assert torch.equal(encoded.codes, codes.reshape(1, -1, 7))
+    assert not torch.equal(encoded.latents, codec.latents_of(encoded.codes))
+    torch.testing.assert_close(codec.decode(encoded.codes)[:, : made.shape[1]], made, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "kind, rate, frame_rate, levels", [("encodec", 24000, 75, 4), ("dac", 16000, 50, 3), ("mimi", 24000, 12.5, 4)]
+)
+def test_facts_come_from_the_model(models: dict[str, tuple[Path, Any]], kind: str, rate, frame_rate, levels) -> None:
+    codec = loaded(models[kind][0])
+    assert (codec.sample_rate, codec.frame_rate, codec.num_levels, codec.codebook_size) == (
+        rate,
+        frame_rate,
+        levels,
+        16,
+    )
+    fewer = loaded(models[kind][0], num_levels=2)
+    wav = noise(1, 3 * codec.hop)
+    assert torch.equal(fewer.encode(wav).codes, codec.encode(wav).codes[:, :2])
+    with pytest.raises(UserError, match=rf"num_levels must be 1\.\.{levels}"):
+        loaded(models[kind][0], num_levels=levels + 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_codec_directory_needs_no_original(kind: str, tmp_path: Path, capsys) -> None:
+    write_model(tmp_path / "model", kind)
+    (tmp_path / "c.yaml").write_text(f"codec: transformers\ncodec_conf: {{model: {tmp_path}/model, num_levels: 2}}\n")
+    command = ["--codec_config", f"{tmp_path}/c.yaml", "--output_dir", f"{tmp_path}/codec"]
+    codec_prepare.main(command)
+    codec = loaded(tmp_path / "model", num_levels=2)
+    sha256 = hashlib.sha256((tmp_path / "model/model.safetensors").read_bytes()).hexdigest()
+    shutil.rmtree(tmp_path / "model")
+    prepared = load_codec(tmp_path / "codec")
+    wav = noise(1, 3 * codec.hop)
+    assert torch.equal(prepared.encode(wav).codes, codec.encode(wav).codes)
+    content = (tmp_path / "codec/codec.yaml").read_text()
+    assert f"sha256: {sha256}" in content and str(tmp_path) not in content.split("origin:")[0]
+    capsys.readouterr()
+    codec_prepare.main(command)
+    assert "kept" in capsys.readouterr().out
+
+
+def test_weights_may_be_a_directory(models: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "codec: transformers\ncodec_conf: {model: kyutai/mimi, config: {model_type: dac}}\n"
+    )
+    path = models["dac"][0]
+    command = ["--codec_config", f"{tmp_path}/c.yaml", "--output_dir", f"{tmp_path}/codec", "--weights", str(path)]
+    codec_prepare.main(command)
+    assert load_codec(tmp_path / "codec").fingerprint() == loaded(path).fingerprint()
+
+
+def test_incomplete_and_damaged_models_are_refused(models: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = tmp_path / "model"
+    shutil.copytree(models["dac"][0], path)
+    state = load_file(path / FILES[1])
+    for name, change, message in (
+        ("missing", {key: value for key, value in state.items() if key != "encoder.conv1.weight"}, "1 missing weights"),
+        ("more", {**state, "extra": torch.zeros(1)}, "1 unexpected weights, first extra"),
+    ):
+        save_file(change, path / FILES[1], metadata={"format": "pt"})
+        with pytest.raises(UserError, match=message):
+            loaded(path)
+        assert name
+    (path / FILES[1]).write_bytes(b"nonsense")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        loaded(path)
+    (path / "model.safetensors.sha256").write_text("0" * 64)
+    with pytest.raises(UserError, match="is damaged"):
+        loaded(path)
+    (path / FILES[1]).unlink()
+    with pytest.raises(UserError, match="all of its parts"):
+        loaded(path)
+    shutil.copy(models["dac"][0] / FILES[1], path)
+    (path / FILES[0]).write_text('{"model_type": "dacc"}')
+    (path / "model.safetensors.sha256").unlink()
+    with pytest.raises(UserError, match="no model_type 'dacc'"):
+        loaded(path)
+
+
+def test_models_without_the_interface_are_refused() -> None:
+    need_transformers()
+    bert = {"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 10}
+    for config, message in (
+        ({**bert, "intermediate_size": 8}, "BertModel has not the interface"),
+        ({"model_type": "encodec", "audio_channels": 2, "num_filters": 2}, "several channels"),
+        ({}, "no model_type None"),
+    ):
+        with pytest.raises(UserError, match=message):
+            build_codec("transformers", {"config": config})
+    with pytest.raises(UserError, match="must name a model"):
+        build_codec("transformers")
+    with pytest.raises(UserError, match="a/b is not loaded; make a codec directory"):
+        build_codec("transformers", {"model": "a/b"}).encode(noise(1, 100))
+
+
+def test_what_to_install_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(UserError, match="codec 'transformers' needs the package transformers") as caught:
+        build_codec("transformers", {"model": "a/b"})
+    assert INSTALL in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def hub(models: dict[str, tuple[Path, Any]], tmp_path: Path, monkeypatch) -> Iterator[list[str]]:
+    """A hub on this machine with one model, ``some/dac``, and an empty cache; yields the paths that were asked for."""
+    from huggingface_hub import constants, file_download
+
+    source, commit, asked = models["dac"][0], "1" * 40, []
+    hashes = {name: hashlib.sha256((source / name).read_bytes()).hexdigest() for name in FILES}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.answer(body=False)
+
+        def do_GET(self) -> None:
+            self.answer(body=True)
+
+        def answer(self, body: bool) -> None:
+            asked.append(self.path)
+            path, headers = self.path.split("?")[0], {"X-Repo-Commit": commit}
+            name = path.rpartition("/")[2]
+            if path.startswith("/api/models/some/dac/"):
+                siblings = [{"rfilename": name, "size": (source / name).stat().st_size} for name in FILES]
+                item = {"type": "file", "oid": "2" * 40}
+                tree = [{**item, "path": entry["rfilename"], "size": entry["size"]} for entry in siblings]
+                info = {"id": "some/dac", "sha": commit, "siblings": siblings}
+                content = json.dumps(tree if "/tree/" in path else info).encode()
+                headers["Content-Type"] = "application/json"
+            elif path.startswith("/some/dac/resolve/") and name in FILES:
+                content = (source / name).read_bytes()
+                headers["ETag"] = f'"{hashes[name]}"'
+            else:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            for key, value in {**headers, "Content-Length": str(len(content))}.items():
+                self.send_header(key, value)
+            self.end_headers()
+            if body:
+                self.wfile.write(content)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
+    template = constants.ENDPOINT + "/{repo_id}/resolve/{revision}/{filename}"
+    for module in (constants, file_download):  # which of the two holds it depends on the release
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_fetching_from_the_hub(hub: list[str], models: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("codec: transformers\ncodec_conf: {model: some/dac, revision: main}\n")
+    command = ["--codec_config", f"{tmp_path}/c.yaml", "--output_dir", f"{tmp_path}/codec"]
+    with pytest.raises(UserError, match=r"huggingface\.co/some/dac/tree/main") as caught:
+        codec_prepare.main(command)
+    assert "--download true" in str(caught.value) and not hub
+    codec_prepare.main([*command, "--download", "true"])
+    assert load_codec(tmp_path / "codec").fingerprint() == loaded(models["dac"][0]).fingerprint()
+    before = len(hub)
+    codec_prepare.main([*command, "--output_dir", f"{tmp_path}/other"])  # from the cache
+    assert len(hub) == before and load_codec(tmp_path / "other").num_levels == 3
+    blob = next(tmp_path.glob("hub/models--some--dac/snapshots/*/model.safetensors")).resolve()
+    blob.write_bytes(blob.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match="is damaged or another file"):
+        codec_prepare.main([*command, "--output_dir", f"{tmp_path}/third"])
+    blob.unlink()  # as an interrupted fetch leaves it
+    with pytest.raises(UserError, match="--download true"):
+        codec_prepare.main([*command, "--output_dir", f"{tmp_path}/third"])
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(hub: list[str], tmp_path: Path) -> None:
+    codec = build_codec("transformers", {"model": "some/other"})
+    with pytest.raises(UserError, match=r"some/other: cannot be fetched .*--weights DIR") as caught:
+        codec.download_pretrained()
+    assert "\n" not in str(caught.value) and hub
+    with pytest.raises(UserError, match="is not the name of a model"):
+        build_codec("transformers", {"model": "./some/dir"}).download_pretrained()

@@ -1,0 +1,112 @@
+"""The codec recipe's run.sh as a user starts it: all stages at a tiny size, then again, and with mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "librispeech" / "codec1"
+SPLITS = {"train": {"train-clean-100": ["1", "2"]}, "dev": {"train-clean-100": ["3"]}, "test": {"test-clean": ["4"]}}
+
+pytestmark = pytest.mark.slow
+
+
+def run(place: Path, *arguments: str, data_options: str = "") -> subprocess.CompletedProcess[str]:
+    """Start run.sh with everything that it makes below ``place``."""
+    options = f"--librispeech {place}/LibriSpeech --speakers_json {place}/splits.json --valid_subsets= {data_options}"
+    command = [str(RECIPE / "run.sh"), "--datadir", f"{place}/data", "--expdir", f"{place}/exp", "--probe", "false"]
+    command += ["--train_config", "conf/train_codec/soundstream_test.yaml", "--table_args", "--measures si_sdr"]
+    command += ["--local_data_opts", options, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all stages have run."""
+    folder = tmp_path_factory.mktemp("codec")
+    rng = np.random.default_rng(0)
+    for subset, speakers in (("train-clean-100", "1235"), ("test-clean", "4")):
+        for speaker in speakers:
+            chapter = folder / "LibriSpeech" / subset / speaker / "7"
+            chapter.mkdir(parents=True)
+            for n in range(4 if speaker in "12" else 2):
+                soundfile.write(chapter / f"{speaker}-7-{n:04d}.flac", 0.1 * rng.standard_normal(12000), 16000)
+    (folder / "splits.json").write_text(json.dumps(SPLITS))
+    before = sorted(RECIPE.rglob("*"))
+    result = run(folder)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    for number in range(1, 5):
+        assert f"Stage {number}: " in result.stdout
+    assert sorted(RECIPE.rglob("*")) == before, "the recipe wrote into its own folder"
+    return folder
+
+
+def test_every_stage_left_what_the_next_needs(place: Path) -> None:
+    for name, speakers in (("train", {"1", "2"}), ("dev", {"3"}), ("test", {"4"})):
+        assert {line.split("-")[0] for line in (place / "data" / name / "wav.scp").read_text().splitlines()} == speakers
+    for name in (
+        "codec_train_soundstream_test/config.yaml",
+        "codec_train_soundstream_test/valid.mel_loss.best.pth",
+        "codec_soundstream_test/codec.yaml",
+        "codec_soundstream_test/weights.pth",
+    ):
+        assert (place / "exp" / name).exists(), name
+    assert "soundstream_test" in (place / "exp/codec_table_soundstream_test/codec_table.md").read_text()
+
+
+def test_running_again_changes_nothing(place: Path) -> None:
+    def snapshot() -> dict[str, int]:
+        return {str(path): path.stat().st_mtime_ns for path in (place / "exp").rglob("*") if path.is_file()}
+
+    before = snapshot()
+    result = run(place)
+    assert result.returncode == 0 and result.stdout.count("up to date") == 3, result.stdout + result.stderr
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "missing", "maker"),
+    [
+        (2, "data/train/wav.scp", 1),
+        (3, "exp/codec_train_soundstream_test/config.yaml", 2),
+        (4, "exp/codec_soundstream_test/codec.yaml", 3),
+    ],
+)
+def test_a_stage_says_which_stage_it_needs(tmp_path: Path, stage: int, missing: str, maker: int) -> None:
+    result = run(tmp_path, "--stage", str(stage), "--stop_stage", str(stage))
+    assert result.returncode == 2
+    assert f"{missing} is missing: stage {maker} makes it" in result.stderr and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--train_confg", "a"], "unknown option '--train_confg'; did you mean '--train_config'?"),
+        (["--stage", "two"], "--stage takes a whole number of at least 0, not 'two'"),
+        (["--train_config", "conf/train_codec/none.yaml"], "conf/train_codec/none.yaml: no such file"),
+        (["--codec_config", "conf/codec/none.yaml"], "conf/codec/none.yaml: no such file"),
+        (["--compare", "nowhere"], "--compare: nowhere/codec.yaml: no such file"),
+        (["more"], "takes options only, found 'more'"),
+        (["--local_data_opts", ""], "--librispeech is missing"),
+        (["--local_data_opts", "--librispech a"], "unknown option '--librispech'; did you mean '--librispeech'?"),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_made(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = run(tmp_path, *arguments)
+    assert result.returncode == 2
+    assert message in result.stderr and result.stderr.count("\n") == 1
+    assert not os.listdir(tmp_path)
+
+
+def test_help_lists_every_option() -> None:
+    script = (RECIPE / "codec.sh").read_text().split(". utils/parse_options.sh")[0]
+    names = {line.split("=")[0] for line in script.splitlines() if line[:1].islower() and "=" in line.split()[0]}
+    result = subprocess.run([RECIPE / "run.sh", "--help"], capture_output=True, text=True, check=True)
+    listed = {line.split()[0].lstrip("-") for line in result.stdout.splitlines() if line.startswith("    --")}
+    assert listed == (names - {"help_message"}) | {"config", "help"}
