@@ -7,6 +7,7 @@ whole. Every reader names the file and the key in its error.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -134,8 +135,11 @@ def write_audio(path: str | Path, samples: np.ndarray, sample_rate: int, subtype
     import soundfile
 
     audio_format = "FLAC" if Path(path).suffix == ".flac" else "WAV"
+    # In memory first: soundfile turns a full disk into an AssertionError when it writes to an open file.
+    encoded = io.BytesIO()
+    soundfile.write(encoded, samples, sample_rate, format=audio_format, subtype=subtype)
     with atomic_write(path, "wb") as stream:
-        soundfile.write(stream, samples, sample_rate, format=audio_format, subtype=subtype)
+        stream.write(encoded.getbuffer())
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -289,7 +289,8 @@ class TargetSpeakerExtractor:
         """Return codes ``[B, K, T]`` of requests that each fit a chunk."""
         mixture, lengths = self._padded([request.mixture for request in requests])
         enroll, enroll_lengths = self._padded([request.enroll for request in requests])
-        conditional, unconditional = self._predictors(mixture, lengths, enroll, enroll_lengths)
+        embedding = self._embedding(requests)
+        conditional, unconditional = self._predictors(mixture, lengths, enroll, enroll_lengths, embedding)
         frames = torch.tensor([self.codec.num_frames(int(length)) for length in lengths], device=self.device)
         valid = torch.arange(int(frames.max()), device=self.device) < frames[:, None]
         row_ids = [request.row_id for request in requests]
@@ -299,12 +300,14 @@ class TargetSpeakerExtractor:
         """Return codes ``[1, K, T]`` of a long request; memory is that of one chunk, whatever its length."""
         hop, rate = self.codec.hop, self.codec.frame_rate
         enroll, enroll_lengths = self._padded([request.enroll])
+        embedding = self._embedding([request])
         context = round(CONTEXT_SECONDS * rate)
 
         def predictors(start: int, end: int) -> tuple[Predictor, Predictor | None]:
             first = max(0, start - context)
             mixture, lengths = self._padded([request.mixture[first * hop : (end + context) * hop]])
-            return self._predictors(mixture, lengths, enroll, enroll_lengths, slice(start - first, end - first))
+            frames = slice(start - first, end - first)
+            return self._predictors(mixture, lengths, enroll, enroll_lengths, embedding, frames)
 
         chunk, carry = self.options.chunk_frames(rate)
         frames = self.codec.num_frames(len(request.mixture))
@@ -316,17 +319,27 @@ class TargetSpeakerExtractor:
         lengths: Tensor,
         enroll: Tensor,
         enroll_lengths: Tensor,
+        embedding: Tensor | None = None,
         frames: slice | None = None,
     ) -> tuple[Predictor, Predictor | None]:
         """Prepare the network for a batch, and its unconditional twin where guidance needs it."""
 
         def predictor(drop_enroll: bool) -> Predictor:
-            conditions = self.model.prepare(mixture, lengths, enroll, enroll_lengths, drop_enroll)
+            conditions = self.model.prepare(mixture, lengths, enroll, enroll_lengths, drop_enroll, embedding)
             if frames is not None:
                 conditions = conditions.frames(frames.start, frames.stop)
             return self.model.predictor(conditions)
 
         return predictor(False), None if self.options.guidance == 1.0 else predictor(True)
+
+    def _embedding(self, requests: Sequence[Request]) -> Tensor | None:
+        """Return the speaker embeddings of the enrolments, ``[B, E]``, for an extractor that takes them."""
+        if not self.model.extractor.speaker_embedding:
+            return None
+        from espnet_tse_gen.data.embeddings import embed
+
+        rows = [torch.from_numpy(embed(request.enroll, self.sample_rate)) for request in requests]
+        return torch.stack(rows).to(self.device)
 
     def _reconstruct(self, requests: Sequence[Request], codes: Tensor) -> list[Extraction]:
         mixture = self._padded([request.mixture for request in requests])[0]

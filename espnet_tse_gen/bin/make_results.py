@@ -31,6 +31,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--check", nargs="+", default=[], metavar="SET=ENTRY", help="compare a set to a published entry"
     )
+    parser.add_argument(
+        "--data_dirs", nargs="+", default=[], metavar="SET=DIR", help="data directories, whose protocols are printed"
+    )
     parser.add_argument("--command", help="command to print in the head; default: this one")
     parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
@@ -46,15 +49,12 @@ def main(cmd: Sequence[str] | None = None) -> None:
     args = get_parser().parse_args(cmd)
     if args.resamples < 1:
         raise UserError(f"--resamples {args.resamples}: expected 1 or more")
-    checks = {}
-    for text in args.check:
-        name, separator, entry = text.partition("=")
-        if not (name and separator and entry):
-            raise UserError(f"--check {text}: expected SET=ENTRY, such as test=libri2mix_test_16k_min_clean")
-        checks[name] = entry
+    checks = _pairs("--check", args.check, "SET=ENTRY, such as test=libri2mix_test_16k_min_clean")
+    data_dirs = _pairs("--data_dirs", args.data_dirs, "SET=DIR, such as test=dump/raw/test")
     if checks and args.published is None:
         raise UserError("--check: needs --published, the yaml of published figures")
 
+    from espnet_tse_gen.data.enroll_protocol import read_protocol
     from espnet_tse_gen.errors import unknown_name
     from espnet_tse_gen.fileio import atomic_write
     from espnet_tse_gen.scoring.environment import describe_environment
@@ -81,11 +81,23 @@ def main(cmd: Sequence[str] | None = None) -> None:
         bootstrap=bootstrap,
         checks=tables,
         measures=args.measures or MAIN_COLUMNS,
+        protocols={name: found.describe() for name, path in data_dirs.items() if (found := read_protocol(path))},
     )
     output: Path = args.output or args.exp_dir / "RESULTS.md"
     with atomic_write(output) as stream:
         stream.write(text)
     print(f"results -> {output}")
+
+
+def _pairs(option: str, texts: Sequence[str], expected: str) -> dict[str, str]:
+    """Read words ``NAME=VALUE``."""
+    pairs = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not (name and separator and value):
+            raise UserError(f"{option} {text}: expected {expected}")
+        pairs[name] = value
+    return pairs
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ asked for.
 From an existing tree:
 
     python -m espnet_tse_gen.bin.prepare_libri2mix --libri2mix Libri2Mix --librispeech LibriSpeech --sets "train-100 dev
-    test"
+    test" --enroll_list but
 
 With ``--metadata DIR`` (LibriMix's CSV files) the mixtures of the sets are generated into ``--libri2mix`` first; files
-that are there are kept. With ``--make_metadata`` it writes such a metadata file, drawn from the speakers of a list, and
-nothing else.
+that are there are kept, and what the others take is printed before. With ``--make_metadata`` it writes such a metadata
+file, drawn from the speakers of a list, and nothing else.
 """
 
 from __future__ import annotations
@@ -17,18 +17,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_tse_gen.arguments import OneLineParser, boolean
 from espnet_tse_gen.errors import UserError, run_main
-
-
-def _bool(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
-    return text.lower() == "true"
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         description="Make the data directories (and, if asked, the mixtures or the metadata) of Libri2Mix.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -49,8 +44,28 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data_dir", default="data", help="the data directories are made in it: train, dev, test")
     parser.add_argument("--seed", type=int, default=0, help="for the choice of enrolments, or of mixtures")
     parser.add_argument("--nj", type=int, default=1, help="number of processes")
-    parser.add_argument("--allow_missing", type=_bool, default=False, help="leave out mixtures of missing recordings")
-    parser.add_argument("--replace", type=_bool, default=False, help="make a set anew whose metadata changed")
+    parser.add_argument(
+        "--allow_missing",
+        type=boolean,
+        default=False,
+        help="leave out mixtures of missing recordings, and draw another enrolment where the list's is not there",
+    )
+    parser.add_argument("--replace", type=boolean, default=False, help="make a set anew whose metadata changed")
+    group = parser.add_argument_group("enrolment of the sets that are evaluated (training draws its own)")
+    group.add_argument(
+        "--enroll_list",
+        default="random",
+        help="but: the published list of BUT Speech@FIT; full: its utterances whole, from --librispeech; random: a seeded "
+        "draw; tselm: a seeded draw for speaker 1 only; or a file, in which {set} stands for the set",
+    )
+    group.add_argument(
+        "--enroll_list_raw", type=boolean, default=False, help="keep enrolments that are the target utterance itself"
+    )
+    group.add_argument("--num_enrollments", type=int, default=1, help="recordings joined into one enrolment")
+    group.add_argument("--targets", default="", help="all speakers, or the first only; empty: as usual for the list")
+    group.add_argument("--enroll_dir", default="downloads", help="where published lists are kept")
+    group.add_argument("--enroll_url", help="address of the list 'but', with {set} for dev and test")
+    group.add_argument("--download", type=boolean, default=True, help="fetch a published list that is not there")
     group = parser.add_argument_group("making metadata")
     group.add_argument("--make_metadata", action="store_true", help="write METADATA/libri2mix_SET_NAME.csv and stop")
     group.add_argument("--speakers_json", help="json: {split: {LibriSpeech subset: [speaker, ...]}}")
@@ -103,21 +118,39 @@ def main(cmd: Sequence[str] | None = None) -> None:
     if args.make_metadata:
         _make_metadata(args)
         return
-    from espnet_tse_gen.data.libri2mix_datadir import prepare_directory
-    from espnet_tse_gen.data.librimix import MixtureTree, find_metadata, generate
+    _prepare(args)
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    from espnet_tse_gen.data.enroll import BUT_URL, EnrolmentOptions, list_file
+    from espnet_tse_gen.data.libri2mix_datadir import list_mixtures, prepare_directory
+    from espnet_tse_gen.data.librimix import MixtureTree, find_metadata
+    from espnet_tse_gen.data.librimix_generation import plan_generation, report_disk_use, run_plan
 
     _need(args, "libri2mix", "sets")
     tree = MixtureTree(args.libri2mix, args.sample_rate, args.min_or_max)
+    enrolment = EnrolmentOptions(
+        name=args.enroll_list,
+        raw=args.enroll_list_raw,
+        number=args.num_enrollments,
+        targets=args.targets,
+        folder=Path(args.enroll_dir),
+        download=args.download,
+        url=args.enroll_url or BUT_URL,
+        seed=args.seed,
+        allow_missing=args.allow_missing,
+    )
     sets = args.sets.replace(",", " ").split()
     groups: dict[str, list[str]] = {}
     for subset in sets:
         groups.setdefault(subset.split("-")[0], []).append(subset)
     metadata: dict[str, Path | None] = dict.fromkeys(sets)
+    plans = []
     if args.metadata:
         _need(args, "librispeech")
         metadata = {subset: find_metadata(args.metadata, subset) for subset in metadata}
-        for subset, path in metadata.items():
-            made, missing = generate(
+        plans = [
+            plan_generation(
                 tree,
                 str(path),
                 args.librispeech,
@@ -125,13 +158,24 @@ def main(cmd: Sequence[str] | None = None) -> None:
                 types=(args.mix_type,),
                 allow_missing=args.allow_missing,
                 replace=args.replace,
-                num_jobs=args.nj,
             )
-            left_out = f", {missing} left out for missing recordings" if missing else ""
-            print(f"{tree.folder / subset}: {made} mixtures{left_out}")
+            for path in metadata.values()
+        ]
+    # Before hours of generation: is every list at hand?
+    speakers = {plan.subset: len(plan.rows[0].sources) for plan in plans}
+    for subset in sets:
+        if subset.split("-")[0] != "train":
+            known = speakers.get(subset) or len(list_mixtures(tree, subset, args.mix_type)[0].speakers)
+            list_file(enrolment, subset, known)
+    if plans:
+        print(report_disk_use(plans), flush=True)
+    for plan in plans:
+        made, missing = run_plan(plan, args.nj)
+        left_out = f", {missing} left out for missing recordings" if missing else ""
+        print(f"{tree.folder / plan.subset}: {made} mixtures{left_out}", flush=True)
     for name, subsets in groups.items():
         output = Path(args.data_dir) / name
-        kept, single = prepare_directory(
+        found = prepare_directory(
             output,
             tree,
             subsets,
@@ -139,10 +183,15 @@ def main(cmd: Sequence[str] | None = None) -> None:
             train=name == "train",
             librispeech=args.librispeech,
             metadata=[metadata[subset] for subset in subsets],
-            seed=args.seed,
+            enrolment=enrolment,
+            num_jobs=args.nj,
         )
-        left_out = f", {single} left out because a speaker has no second recording to enrol with" if single else ""
-        print(f"{output}: {kept} mixtures{left_out}")
+        left_out = f", {found.left_out} left out because a speaker has no second recording to enrol with"
+        print(f"{output}: {found.mixtures} mixtures{left_out if found.left_out else ''}")
+        if found.protocol is not None:
+            print(f"{output}: {found.protocol.describe()}")
+        for remark in found.remarks:
+            print(f"{output}: {remark}")
 
 
 if __name__ == "__main__":

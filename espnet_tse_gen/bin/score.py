@@ -13,19 +13,26 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from espnet_tse_gen.arguments import OneLineParser, boolean
 from espnet_tse_gen.errors import UserError, run_main
+
+if TYPE_CHECKING:
+    from espnet_tse_gen.scoring.networks import NetworkChoice
+    from espnet_tse_gen.scoring.recognition import RecognizerChoice
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command's options."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="score",
-        description="Score extracted speech: ESPnet's enh_scoring, SI-SDR raw and aligned, speaker similarity, DNSMOS.",
+        description="Score extracted speech: ESPnet's enh_scoring, SI-SDR raw and aligned, speaker similarity, DNSMOS, "
+        "word error rates.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
-        "--data_dir", type=Path, help="data directory with wav.scp, spk{n}.scp, target_spk{n}, spk2gender"
+        "--data_dir", type=Path, help="data directory with wav.scp, spk{n}.scp, target_spk{n}, spk2gender, text_spk{n}"
     )
     parser.add_argument(
         "--ref_scp", type=Path, action="append", help="clean speech; once per speaker; default: data_dir"
@@ -38,14 +45,44 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", help="name of the test set; default: name of the data directory")
     parser.add_argument("--preset", default="signal", help="signal, generative (adds DNSMOS) or full (adds CI-SDR)")
     parser.add_argument(
-        "--delay", type=int, default=0, help="samples by which outputs lag the references (codec delay)"
+        "--delay",
+        type=_delay,
+        default=0,
+        help="samples by which outputs lag the references (codec delay); auto: measured on --ceiling_scp",
+    )
+    parser.add_argument(
+        "--ceiling_scp", type=Path, action="append", help="clean speech through the codec; once per speaker"
     )
     parser.add_argument("--rtf_json", type=Path, help="real-time factor; default: what decoding left beside --inf_scp")
     parser.add_argument("--nj", type=int, default=1, help="number of processes")
     parser.add_argument(
-        "--force", type=_bool, default=False, metavar="BOOL", help="score again even if nothing changed"
+        "--force", type=boolean, default=False, metavar="BOOL", help="score again even if nothing changed"
     )
     parser.add_argument("--log_level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    group = parser.add_argument_group("word error rates")
+    group.add_argument("--score_with_asr", type=boolean, default=False, metavar="BOOL", help="compute WER and dWER")
+    group.add_argument("--asr_exp", type=Path, help="exp directory of an ESPnet ASR model, or an unpacked one")
+    group.add_argument("--asr_model_file", help="checkpoint in it; default: valid.acc.ave.pth or the like")
+    group.add_argument("--asr_decode_config", type=Path, help="yaml of beam_size, ctc_weight, ...; see docs/scoring.md")
+    group.add_argument("--asr_text", default="basic", help="text normalisation: basic, none or whisper_en")
+    group.add_argument(
+        "--text", type=Path, action="append", help="transcripts; once per speaker; default: text_spk{n} of data_dir"
+    )
+    group.add_argument(
+        "--clean_dir", type=Path, help="where recognised clean speech is kept for all systems; default: OUTPUT_DIR"
+    )
+    group = parser.add_argument_group("networks whose weights are not installed with this package, off by default")
+    group.add_argument(
+        "--networks",
+        nargs="+",
+        default=[],
+        metavar="NAME[=WHERE]",
+        help="wavlm, espnet_spk, speechbertscore, whisper; WHERE is a folder or a repository of the hub[@REVISION]",
+    )
+    group.add_argument(
+        "--download_networks", type=boolean, default=False, metavar="BOOL", help="fetch what is missing of --networks"
+    )
+    group.add_argument("--device", default="cpu", help="where ASR and --networks run: cpu, cuda or cuda:N")
     return parser
 
 
@@ -61,19 +98,23 @@ def main(cmd: Sequence[str] | None = None) -> None:
         raise UserError("--data_dir: is required unless both --ref_scp and --mixture_scp are given")
     data_dir: Path = args.data_dir or args.mixture_scp.parent
     ref_scps = args.ref_scp or _references(data_dir)
-    mixture_scp: Path = args.mixture_scp or data_dir / "wav.scp"
     if args.nj < 1:
         raise UserError(f"--nj {args.nj}: expected 1 or more")
     for option, value in (("--system", args.system), ("--set", args.set)):
         if value is not None and not value.strip():
             raise UserError(f"{option}: is empty; give a name")
+    if args.delay is None and not args.ceiling_scp:
+        raise UserError("--delay auto: needs --ceiling_scp, the clean speech through the codec")
+    if args.score_with_asr and args.asr_exp is None:
+        raise UserError("--score_with_asr: needs --asr_exp, the exp directory of an ESPnet ASR model")
 
     from espnet_tse_gen.scoring.run import ScoringJob, run_scoring
 
+    networks, recognizers = _networks(args)
     job = ScoringJob(
         system=args.system,
         set=args.set or data_dir.resolve().name,
-        mixture_scp=mixture_scp,
+        mixture_scp=args.mixture_scp or data_dir / "wav.scp",
         ref_scps=ref_scps,
         inf_scps=args.inf_scp,
         output_dir=args.output_dir,
@@ -81,12 +122,53 @@ def main(cmd: Sequence[str] | None = None) -> None:
         data_dir=data_dir,
         preset=args.preset,
         delay=args.delay,
+        ceiling_scps=args.ceiling_scp or (),
         nj=args.nj,
         rtf_json=args.rtf_json,
+        networks=networks,
+        recognizers=recognizers,
+        text_scps=args.text or [data_dir / f"text_spk{number}" for number in range(1, len(args.inf_scp) + 1)],
+        clean_dir=args.clean_dir,
     )
     rows = run_scoring(job, force=args.force)
-    mean = sum(row.metrics["SI_SDR_aligned"] for row in rows) / len(rows)
-    print(f"{job.system} on {job.set}: {len(rows)} items, aligned SI-SDR {mean:.2f} dB -> {job.scores}")
+    scored = [row.metrics["SI_SDR_aligned"] for row in rows if "SI_SDR_aligned" in row.metrics]
+    mean = f"aligned SI-SDR {sum(scored) / len(scored):.2f} dB" if scored else "none of them with scores"
+    without = f", {len(rows) - len(scored)} without scores" if scored and len(scored) < len(rows) else ""
+    print(f"{job.system} on {job.set}: {len(rows)} items{without}, {mean} -> {job.scores}")
+
+
+def _networks(args: argparse.Namespace) -> tuple[list[NetworkChoice], list[RecognizerChoice]]:
+    """What ``--networks`` and ``--asr_exp`` ask for; recognizers apart, as they are scored in another way."""
+    from espnet_tse_gen.scoring.networks import locate, parse_choice
+    from espnet_tse_gen.scoring.recognition import RecognizerChoice
+    from espnet_tse_gen.scoring.words import normalisation
+
+    normalisation(args.asr_text)
+    chosen = [parse_choice(text, args.device) for text in args.networks]
+    for choice in chosen:
+        locate(choice, args.download_networks)
+    recognizers = []
+    if args.score_with_asr:
+        decode = str(args.asr_decode_config) if args.asr_decode_config else None
+        recognizers.append(
+            RecognizerChoice(str(args.asr_exp), args.asr_model_file, decode, None, args.asr_text, args.device)
+        )
+    recognizers += [
+        RecognizerChoice(whisper=choice, text="whisper_en", device=args.device)
+        for choice in chosen
+        if choice.name == "whisper"
+    ]
+    return [choice for choice in chosen if choice.name != "whisper"], recognizers
+
+
+def _delay(text: str) -> int | None:
+    """Samples, or ``None`` for "auto"."""
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number of samples or auto, not '{text}'") from None
 
 
 def _references(data_dir: Path) -> list[Path]:
@@ -97,14 +179,6 @@ def _references(data_dir: Path) -> list[Path]:
     if not found:
         raise UserError(f"{data_dir / 'spk1.scp'}: no such file; --data_dir must hold spk1.scp, spk2.scp, ...")
     return found
-
-
-def _bool(text: str) -> bool:
-    if text.lower() in ("true", "1", "yes"):
-        return True
-    if text.lower() in ("false", "0", "no"):
-        return False
-    raise argparse.ArgumentTypeError(f"expected true or false, not '{text}'")
 
 
 if __name__ == "__main__":

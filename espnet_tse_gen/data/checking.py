@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_tse_gen.data.datadir import DYNAMIC_MARK, POOL, enrolled_utterance, numbered_tables, read_header
+from espnet_tse_gen.data.enroll_protocol import read_protocol
 from espnet_tse_gen.data.formatting import read_pool
 from espnet_tse_gen.errors import UserError
 from espnet_tse_gen.fileio import check_same_keys, read_scp
@@ -72,9 +73,11 @@ def check_directory(folder: str | Path, ref_num: int = 2, sample_rate: int | Non
     targets = [read_scp(path) if path.exists() else {} for path in optional[:ref_num]]
     for target in targets:
         speakers |= set(target.values())
+    protocol = read_protocol(folder)
+    raw = protocol is not None and protocol.enroll_list_raw
     for number, table in enumerate(enrolments, 1):
         _check_enrolments(
-            table, references[number - 1], targets[number - 1], number=number, speakers=speakers, rate=rate
+            table, references[number - 1], targets[number - 1], number=number, speakers=speakers, rate=rate, raw=raw
         )
     return Summary(len(mixtures), len(speakers), total / (rate or 1) / 3600, rate or 0)
 
@@ -100,6 +103,7 @@ def _check_enrolments(
     number: int,
     speakers: set[str],
     rate: int | None,
+    raw: bool,
 ) -> None:
     rows = read_scp(table)
     dynamic = [key for key, value in rows.items() if value.startswith(DYNAMIC_MARK)]
@@ -115,7 +119,8 @@ def _check_enrolments(
             _header(path, key, rate)
             checked.add(path)
         enrolled = enrolled_utterance(path)
-        if enrolled == _target_utterance(key, number) or Path(path) == Path(references[key]):
+        # With --enroll_list_raw, the user wants a published list as it is.
+        if not raw and (enrolled == _target_utterance(key, number) or Path(path) == Path(references[key])):
             raise UserError(
                 f"{table}: key '{key}': the enrolment {path} is the target utterance itself; choose another recording"
             )

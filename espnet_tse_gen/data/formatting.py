@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from espnet_tse_gen.data.datadir import DYNAMIC_MARK, POOL, mixture_tables
+from espnet_tse_gen.data.datadir import DYNAMIC_MARK, POOL, mixture_tables, numbered_tables
+from espnet_tse_gen.data.enroll_protocol import PROTOCOL
 from espnet_tse_gen.data.parallel import map_jobs
 from espnet_tse_gen.errors import UserError
 from espnet_tse_gen.fileio import atomic_write, check_same_keys, read_audio, read_scp, write_audio, write_scp
@@ -68,8 +69,13 @@ def format_directory(
         formatted = {speaker: [[utterance, paths[path]] for utterance, path in own] for speaker, own in pool.items()}
         with atomic_write(output / POOL) as stream:
             json.dump(formatted, stream)
-    if (source / "spk2gender").exists():
-        write_scp(output / "spk2gender", read_scp(source / "spk2gender"))
+    folders = [folder for folder in (source, output) if folder.is_dir()]
+    texts = [path.name for folder in folders for path in numbered_tables(folder, "text_spk", "")]
+    for name in ("spk2gender", PROTOCOL, *dict.fromkeys(texts)):
+        if (source / name).exists():
+            write_scp(output / name, read_scp(source / name))
+        else:
+            (output / name).unlink(missing_ok=True)
     for name, content in contents.items():
         write_scp(output / name, {key: paths.get(value, value) for key, value in content.items()})
     if done:

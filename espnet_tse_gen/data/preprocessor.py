@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet_tse_gen.codec.recordings import resample
+from espnet_tse_gen.data.embeddings import SpeakerEmbeddings
 from espnet_tse_gen.data.level import LEVEL_DBFS, mixture_gain
 from espnet_tse_gen.errors import UserError
 from espnet_tse_gen.fileio import read_audio
@@ -34,6 +35,7 @@ class TSEGenPreprocessor:
         crop_seconds: Length of a training crop; 0 keeps whole mixtures.
         enroll_seconds: Shortest and longest training enrolment; validation takes the longest from the start.
         level_dbfs: The common level.
+        speaker_embeddings: Embeddings by the enrolment's path, for a model that takes them.
     """
 
     def __init__(
@@ -47,8 +49,10 @@ class TSEGenPreprocessor:
         crop_seconds: float = 4.0,
         enroll_seconds: tuple[float, float] | list[float] = (2.0, 6.0),
         level_dbfs: float = LEVEL_DBFS,
+        speaker_embeddings: SpeakerEmbeddings | None = None,
     ) -> None:
         self.train = train
+        self.speaker_embeddings = speaker_embeddings
         if len(enroll_seconds) != 2 or not 0 < enroll_seconds[0] <= enroll_seconds[1]:
             raise UserError(
                 f"preprocessor_conf: enroll_seconds must be [shortest, longest], not {list(enroll_seconds)}"
@@ -62,10 +66,10 @@ class TSEGenPreprocessor:
         self.enroll_seconds = (float(enroll_seconds[0]), float(enroll_seconds[1]))
         self.level_dbfs = level_dbfs
         self.spk2enroll = _read_spk2enroll(train_spk2enroll) if train_spk2enroll else None
-        self._warned_about: set[str] = set()
+        self._warned = False
 
     def __call__(self, uid: str, data: dict[str, str | np.ndarray]) -> dict[str, np.ndarray]:
-        """Return ``speech_mix``, ``enroll_ref1`` and ``codes_ref1`` or ``speech_ref1`` of one drawn target.
+        """Return ``speech_mix``, ``enroll_ref1`` and ``codes_ref1`` or ``speech_ref1`` of one drawn target; and ``embed_ref1``.
 
         Raises:
             UserError: If a recording is not mono or not finite, or an enrolment cannot be found.
@@ -99,7 +103,9 @@ class TSEGenPreprocessor:
             speech = resample(speech, self.data_rate, self.rate)
             item["speech_ref1"] = (speech[samples] * gain).astype(np.float32)
         seconds = (start * self.hop / self.rate, (start + length) * self.hop / self.rate)
-        item["enroll_ref1"] = self._enroll(uid, str(data[f"enroll_ref{target}"]), seconds)
+        item["enroll_ref1"], path = self._enroll(uid, str(data[f"enroll_ref{target}"]), seconds)
+        if self.speaker_embeddings is not None:
+            item["embed_ref1"] = self.speaker_embeddings[path]
         return item
 
     def _draw_target(self, uid: str) -> int:
@@ -107,8 +113,12 @@ class TSEGenPreprocessor:
             return 1 + int(np.random.randint(self.ref_num))
         return 1 + zlib.crc32(uid.encode()) % self.ref_num
 
-    def _enroll(self, uid: str, entry: str, target_seconds: tuple[float, float]) -> np.ndarray:
-        """Read and cut the enrolment that ``entry`` names: a path, or ``*UTTERANCE SPEAKER`` for one drawn here."""
+    def _enroll(self, uid: str, entry: str, target_seconds: tuple[float, float]) -> tuple[np.ndarray, str]:
+        """Read and cut the enrolment that ``entry`` names: a path, or ``*UTTERANCE SPEAKER`` for one drawn here.
+
+        Returns:
+            The enrolment, and the path that it was read from.
+        """
         shortest, longest = self.enroll_seconds
         seconds = float(np.random.uniform(shortest, longest)) if self.train else longest
         same_utterance = False
@@ -124,7 +134,7 @@ class TSEGenPreprocessor:
             begin = int(np.random.randint(len(audio) - wanted + 1)) if self.train else 0
             audio = audio[begin : begin + wanted]
         gain = mixture_gain(audio, self.level_dbfs)
-        return (resample(audio, rate, self.rate) * gain).astype(np.float32)
+        return (resample(audio, rate, self.rate) * gain).astype(np.float32), path
 
     def _draw_enroll(self, uid: str, entry: str) -> tuple[str, bool]:
         fields = entry[1:].split()
@@ -140,9 +150,12 @@ class TSEGenPreprocessor:
         if others:
             index = np.random.randint(len(others)) if self.train else zlib.crc32(uid.encode()) % len(others)
             return others[int(index)], False
-        if speaker not in self._warned_about:
-            self._warned_about.add(speaker)
-            logging.warning(f"speaker {speaker} has one utterance: its enrolments come from the rest of that utterance")
+        if not self._warned:
+            self._warned = True
+            single = sum(len({name for name, _ in own}) == 1 for own in self.spk2enroll.values())
+            logging.warning(
+                f"{single} of {len(self.spk2enroll)} speakers have one utterance: their enrolments come from the rest of it"
+            )
         return listed[0][1], True
 
 

@@ -21,12 +21,19 @@ class Signal:
         codes: ``[B, K, T]`` int64.
         latents: ``[B, D, T]``, the codec encoder's output before quantization.
         valid: ``[B, T]`` bool.
+        embedding: ``[B, E]``, a speaker embedding of an enrolment, where the extractor takes one.
     """
 
     wav: Tensor
     codes: Tensor
     latents: Tensor
     valid: Tensor
+    embedding: Tensor | None = None
+
+    def rows(self, index: Tensor) -> Signal:
+        """Return the rows ``index`` of the batch."""
+        embedding = None if self.embedding is None else self.embedding[index]
+        return Signal(self.wav[index], self.codes[index], self.latents[index], self.valid[index], embedding)
 
 
 class AbsMaskedExtractor(nn.Module, ABC):
@@ -36,6 +43,8 @@ class AbsMaskedExtractor(nn.Module, ABC):
     codebook_size: int
     max_enroll_seconds: float
     """What is longer of an enrolment is not looked at."""
+    speaker_embedding: int = 0
+    """E, the width of the speaker embedding that it takes; 0 for none."""
 
     @abstractmethod
     def encode_conditions(

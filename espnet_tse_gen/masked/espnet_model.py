@@ -101,8 +101,17 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
             codec.to(device)
         return codec
 
-    def encode(self, wav: Tensor, lengths: Tensor, codes: Tensor | None = None) -> Signal:
-        """Encode waveforms ``[B, L]`` at the codec's rate; ``codes [B, K, T]`` replace the computed ones if given."""
+    def encode(
+        self, wav: Tensor, lengths: Tensor, codes: Tensor | None = None, embedding: Tensor | None = None
+    ) -> Signal:
+        """Encode waveforms ``[B, L]`` at the codec's rate.
+
+        Args:
+            wav: The waveforms.
+            lengths: ``[B]`` samples.
+            codes: ``[B, K, T]``, in the place of the computed ones.
+            embedding: ``[B, E]``, of an enrolment.
+        """
         with torch.no_grad(), torch.autocast(wav.device.type, enabled=False):
             wav = wav.float()
             within = torch.arange(wav.shape[1], device=wav.device) < lengths[:, None]
@@ -110,7 +119,7 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
             encoded = self.codec.encode(wav, lengths)
         frames = torch.arange(encoded.codes.shape[-1], device=wav.device)
         valid = frames < encoded.lengths[:, None]
-        return Signal(wav, encoded.codes if codes is None else codes, encoded.latents, valid)
+        return Signal(wav, encoded.codes if codes is None else codes, encoded.latents, valid, embedding)
 
     def forward(
         self,
@@ -122,6 +131,7 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
         codes_ref1_lengths: Tensor | None = None,
         speech_ref1: Tensor | None = None,
         speech_ref1_lengths: Tensor | None = None,
+        embed_ref1: Tensor | None = None,
         **_: Any,
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """One step: mask, predict, and return ESPnet's ``(loss, stats, weight)``.
@@ -135,9 +145,10 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
             codes_ref1_lengths: ``[B]`` frames.
             speech_ref1: ``[B, L]`` target; encoded here where there are no precomputed tokens.
             speech_ref1_lengths: ``[B]`` samples.
+            embed_ref1: ``[B, E]`` speaker embedding of the enrolment, for an extractor that takes one.
         """
         mixture = self.encode(speech_mix, speech_mix_lengths)
-        enroll = self.encode(enroll_ref1, enroll_ref1_lengths)
+        enroll = self.encode(enroll_ref1, enroll_ref1_lengths, embedding=embed_ref1)
         target = self._target_codes(mixture, codes_ref1, speech_ref1, speech_ref1_lengths)
         rows, num_levels = target.shape[0], target.shape[1]
         # In validation every batch has its own mask, always the same one: levels and ratios vary, epochs compare.
@@ -186,6 +197,7 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
         enroll: Tensor,
         enroll_lengths: Tensor,
         drop_enroll: bool = False,
+        embedding: Tensor | None = None,
     ) -> Any:
         """Do once what all decoding passes share, and return the extractor's conditions.
 
@@ -195,8 +207,10 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
             enroll: ``[B, Le]``.
             enroll_lengths: ``[B]`` samples.
             drop_enroll: Hide the enrolment, for the unconditional branch of guidance.
+            embedding: ``[B, E]`` speaker embedding of the enrolment, for an extractor that takes one.
         """
-        mixed, enrolled = self.encode(mixture, mixture_lengths), self.encode(enroll, enroll_lengths)
+        mixed = self.encode(mixture, mixture_lengths)
+        enrolled = self.encode(enroll, enroll_lengths, embedding=embedding)
         return self.conditions(mixed, enrolled, drop_enroll)
 
     def conditions(self, mixture: Signal, enroll: Signal, drop_enroll: bool = False) -> Any:
@@ -255,11 +269,11 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
         self, mixture: Signal, enroll: Signal, target: Tensor, visible: Tensor, counted: Tensor, right: Tensor
     ) -> dict[str, Tensor]:
         """Figures that tell extraction from imitation: the worth of the right enrolment, and accuracy from nothing visible."""
-        figures: dict[str, Tensor] = {}
+        # The same figures of every batch: the processes of a distributed training exchange them one by one.
+        figures = {"enroll_gain": torch.full_like(right, torch.nan)}
         if target.shape[0] > 1:
             other = torch.arange(target.shape[0], device=target.device).roll(1)
-            exchanged = Signal(enroll.wav[other], enroll.codes[other], enroll.latents[other], enroll.valid[other])
-            hidden = self.extractor(visible, self.extractor.encode_conditions(mixture, exchanged))
+            hidden = self.extractor(visible, self.extractor.encode_conditions(mixture, enroll.rows(other)))
             wrong = torch.cat([score.cross_entropy for score in self.score(hidden, target, counted)]).mean()
             # How much worse another item's enrolment predicts: zero for a model that ignores the enrolment.
             figures["enroll_gain"] = wrong - right

@@ -22,6 +22,9 @@ from espnet_tse_gen.masked.embedding import TokenEmbedding
 from espnet_tse_gen.masked.features import CompressedSpectrum, parse_features
 from espnet_tse_gen.masked.transformer import PrefixCache, Transformer
 
+NO_FEATURES = "none"
+"""What ``enroll_features`` is called where only the speaker embedding tells who is wanted."""
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -81,7 +84,7 @@ class MaskedExtractor(AbsMaskedExtractor):
         heads: Attention heads.
         mixture_layers: Blocks of the mixture encoder, which runs once per utterance.
         mixture_features: ``tokens``, ``latent``, ``stft``, joined by ``+``.
-        enroll_features: The same, of the enrolment.
+        enroll_features: The same, of the enrolment; ``none`` leaves it to the speaker embedding alone.
         embedding: ``sum`` or ``codec``; see :class:`TokenEmbedding`.
         enroll_stride: Enrolment frames averaged into one, which shortens the prefix; who speaks changes slower than what is said.
         stft_size: Window of the ``stft`` feature, in samples; 0 takes three codec frames, rounded up to a power of two.
@@ -89,6 +92,7 @@ class MaskedExtractor(AbsMaskedExtractor):
         dropout: Dropout rate.
         speaker_vector: Whether the enrolment's mean is also added to every target frame, a second way for the cue to arrive;
             the frames of the prefix stay the first.
+        speaker_embedding: Width E of a speaker embedding of the enrolment that is also added to every target frame; 0 for none.
         conv_kernel: Odd kernel of the blocks' depthwise convolution; 0 for none.
         latent_head: Whether hidden states also regress the target's latents (an auxiliary loss; section 4.3 of MARSE-like
             hybrids), which gives an extraction signal before cross-entropy does.
@@ -112,6 +116,7 @@ class MaskedExtractor(AbsMaskedExtractor):
         max_enroll_seconds: float = 10.0,
         dropout: float = 0.1,
         speaker_vector: bool = False,
+        speaker_embedding: int = 0,
         conv_kernel: int = 0,
         latent_head: bool = False,
     ) -> None:
@@ -122,6 +127,11 @@ class MaskedExtractor(AbsMaskedExtractor):
             raise UserError(f"extractor_conf: conv_kernel must be odd or 0, not {conv_kernel}")
         if enroll_stride < 1:
             raise UserError(f"extractor_conf: enroll_stride must be at least 1, not {enroll_stride}")
+        if speaker_embedding < 0 or (enroll_features == NO_FEATURES and not speaker_embedding):
+            raise UserError(
+                f"extractor_conf: enroll_features {enroll_features} and speaker_embedding {speaker_embedding} leave nothing"
+                " of the enrolment; give speaker_embedding: 256, or features"
+            )
         self.num_levels = codec.num_levels
         self.codebook_size = codec.codebook_size
         self.enroll_stride = enroll_stride
@@ -133,15 +143,15 @@ class MaskedExtractor(AbsMaskedExtractor):
             books = [codec.codebook(k) for k in range(codec.num_levels)] if embedding == "codec" else None
             return TokenEmbedding(codec.num_levels, codec.codebook_size, width, embedding, books)
 
-        mixture_names, enroll_names = parse_features(mixture_features), parse_features(enroll_features)
+        mixture_names = parse_features(mixture_features)
+        enroll_names = () if enroll_features == NO_FEATURES else parse_features(enroll_features)
         # Enrolment tokens are clean speech, so they share the target's tables; the mixture's have their own.
         self.target_embedding = table()
         self.mixture_input = FrameInput(
             mixture_names, table() if "tokens" in mixture_names else None, codec, width, stft_size
         )
-        self.enroll_input = FrameInput(
-            enroll_names, self.target_embedding if "tokens" in enroll_names else None, codec, width, stft_size
-        )
+        shared = self.target_embedding if "tokens" in enroll_names else None
+        self.enroll_input = FrameInput(enroll_names, shared, codec, width, stft_size) if enroll_names else None
         self.mixture_encoder = Transformer(width, mixture_layers, heads, dropout, conv_kernel)
         self.mixture_project = nn.Linear(width, width, bias=False)
         self.backbone = Transformer(width, layers, heads, dropout, conv_kernel)
@@ -154,6 +164,8 @@ class MaskedExtractor(AbsMaskedExtractor):
         self.speaker_map = (
             nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width, bias=False)]) if speaker_vector else None
         )
+        self.speaker_embedding = speaker_embedding
+        self.embedding_map = nn.Linear(speaker_embedding, width, bias=False) if speaker_embedding else None
         self.latent_head = nn.Linear(width, codec.latent_dim) if latent_head else None
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -176,14 +188,21 @@ class MaskedExtractor(AbsMaskedExtractor):
         encoded = self.mixture_project(self.mixture_encoder(self.mixture_input(mixture), mixture.valid))
         if drop_mixture is not None:
             encoded = torch.where(drop_mixture[:, None, None], self.null_mixture.to(encoded.dtype), encoded)
-        frames, valid = _average(self.enroll_input(enroll), enroll.valid, self.enroll_stride)
+        if self.enroll_input is None:
+            frames, valid = self.null_enroll.to(encoded.dtype).expand(len(encoded), 1, -1), enroll.valid[:, :1]
+        else:
+            frames, valid = _average(self.enroll_input(enroll), enroll.valid, self.enroll_stride)
         frames, valid = frames[:, : self.max_enroll_frames], valid[:, : self.max_enroll_frames]
         if drop_enroll is not None:
             first = torch.arange(valid.shape[1], device=valid.device) == 0
             frames = torch.where(drop_enroll[:, None, None], self.null_enroll.to(frames.dtype), frames)
             valid = torch.where(drop_enroll[:, None], first, valid)
         cache = self.backbone.prefix(frames + self.enroll_segment.to(frames.dtype), valid)
-        return Conditions(encoded, mixture.valid, cache, self._speaker(frames, valid))
+        speaker = self._speaker(frames, valid)
+        if self.embedding_map is not None:
+            given = self._embedding(enroll, drop_enroll)
+            speaker = given if speaker is None else speaker + given
+        return Conditions(encoded, mixture.valid, cache, speaker)
 
     def forward(self, codes: Tensor, conditions: Conditions) -> Tensor:
         """Return hidden states ``[B, T, d]``; see :class:`AbsMaskedExtractor`."""
@@ -198,6 +217,24 @@ class MaskedExtractor(AbsMaskedExtractor):
         first, second = self.speaker_map
         activity = nn.functional.silu(first(frames)) * valid[..., None].to(frames.dtype)
         return second(activity.sum(dim=1, keepdim=True) / valid.sum(dim=1)[:, None, None].to(activity.dtype))
+
+    def _embedding(self, enroll: Signal, drop: Tensor | None) -> Tensor:
+        """Return what the speaker embeddings add to every target frame, ``[B, 1, d]``; zero for the rows ``drop``."""
+        if (
+            enroll.embedding is None
+            or enroll.embedding.shape[1] != self.speaker_embedding
+            or self.embedding_map is None
+        ):
+            found = "none" if enroll.embedding is None else f"{enroll.embedding.shape[1]} numbers"
+            raise UserError(
+                f"extractor_conf: speaker_embedding: expected an embedding of {self.speaker_embedding} numbers for every"
+                f" enrolment, found {found}; give --speaker_embeddings, made by embed_speakers"
+            )
+        weight = self.embedding_map.weight
+        # Of unit length, so that only the direction counts; scaled to the size of the features beside it.
+        unit = nn.functional.normalize(enroll.embedding.to(weight.dtype), dim=1) * math.sqrt(self.speaker_embedding)
+        added = self.embedding_map(unit)[:, None]
+        return added if drop is None else added * ~drop[:, None, None]
 
     def logits(self, hidden: Tensor, level: int) -> Tensor:
         """Map hidden states ``[..., d]`` to the logits ``[..., C]`` of ``level``."""

@@ -1,19 +1,33 @@
 """What is to be scored: the tables of references, mixtures and outputs, checked as a whole before any is scored.
 
-A mixture has a key; each of its speakers in turn is the target. The checks read every file once: a key that one table
-lacks, a silent reference or an output of another length ends the run at the start, not after an hour of scoring.
+A mixture has a key; each of its speakers in turn is the target. The checks read every file once. What is wrong with the
+tables or with a file (a missing key, another rate, no audio) ends the run at the start, not after an hour of scoring. An
+item on which no measure is defined (silence, lengths that differ) is a fault of that item alone: it keeps its row, has
+no scores, and is counted.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from espnet_tse_gen.errors import UserError
 from espnet_tse_gen.fileio import check_same_keys, read_audio, read_scp
 from espnet_tse_gen.scoring.signal import energy_ratio_db, is_silent
+from espnet_tse_gen.scoring.table import SILENT_OUTPUT
+
+SILENT_REFERENCE = "silent reference"
+LENGTH_OF_REFERENCE = "reference of another length"
+LENGTH_OF_OUTPUT = "output of another length"
+TOO_SHORT = "shorter than 0.1 s"
+# STOI's and PESQ's frames need some.
+MIN_SECONDS = 0.1
 
 
 @dataclass
@@ -26,11 +40,14 @@ class Mixture:
         references: Path of each speaker's clean speech.
         outputs: Path of the output for each speaker that is scored (as many as references, or fewer).
         sample_rate: Hz, of all files.
-        length: Samples, of all files.
-        silent_outputs: Indices (from 0) of the outputs that are digital silence.
+        length: Samples of the mixture, and of every file that can be scored.
+        silent_mixture: Whether the mixture is digital silence, so that there is nothing to improve on.
+        reference_faults: Index (from 0) of each reference that cannot be used -> why.
+        faults: Index of each output that cannot be scored -> why; the fault of its reference comes first.
         genders: "m" or "f" for each reference, "" where unknown; empty without a data directory.
         speakers: Speaker id of each reference, "" where unknown; empty without a data directory.
-        input_sir: For each reference, its energy relative to the other references together, in dB; empty with one.
+        input_sir: For each reference, its energy relative to the other references together, in dB, NaN where one of them
+            cannot be used; empty with one reference.
     """
 
     key: str
@@ -39,7 +56,9 @@ class Mixture:
     outputs: list[str]
     sample_rate: int = 0
     length: int = 0
-    silent_outputs: list[int] = field(default_factory=list)
+    silent_mixture: bool = False
+    reference_faults: dict[int, str] = field(default_factory=dict)
+    faults: dict[int, str] = field(default_factory=dict)
     genders: list[str] = field(default_factory=list)
     speakers: list[str] = field(default_factory=list)
     input_sir: list[float] = field(default_factory=list)
@@ -48,6 +67,16 @@ class Mixture:
     def gender_pair(self) -> str:
         """Combination of the speakers' genders, named by :func:`gender_pair`."""
         return gender_pair(self.genders)
+
+    @property
+    def usable_references(self) -> list[int]:
+        """Indices of the references that measures may use."""
+        return [index for index in range(len(self.references)) if index not in self.reference_faults]
+
+    @property
+    def usable_outputs(self) -> list[int]:
+        """Indices of the outputs that can be scored."""
+        return [index for index in range(len(self.outputs)) if index not in self.faults]
 
 
 def gender_pair(genders: Sequence[str]) -> str:
@@ -93,7 +122,7 @@ def read_mixtures(
         Mixtures sorted by key.
 
     Raises:
-        UserError: For tables of other keys, unreadable files, other rates or lengths, silent references or mixtures.
+        UserError: For tables of other keys, unreadable files, or files of another rate than the others.
     """
     if not 1 <= len(inf_scps) <= len(ref_scps):
         raise UserError(
@@ -113,43 +142,49 @@ def read_mixtures(
         item.speakers = [speakers.get(key, "") for speakers, _ in side]
         item.genders = [genders.get(key, "") for _, genders in side]
         items.append(item)
-    silent = sum(len(item.silent_outputs) for item in items)
-    if silent:
-        logging.warning(
-            "%d of %d outputs are digital silence; they are scored as noise of -100 dBFS",
-            silent,
-            len(items) * len(outputs),
-        )
+    _report(items)
     return items
+
+
+def _report(items: Sequence[Mixture]) -> None:
+    """Log how many items have no scores, and why."""
+    outputs = sum(len(item.outputs) for item in items)
+    counts = Counter(fault for item in items for fault in item.faults.values())
+    for fault, count in sorted(counts.items()):
+        first = next(item.key for item in items if fault in item.faults.values())
+        logging.warning("%d of %d items have no scores: %s (first '%s')", count, outputs, fault, first)
+    silent = [item.key for item in items if item.silent_mixture]
+    if silent:
+        logging.warning("%d of %d mixtures are silent: no SI-SDRi (first '%s')", len(silent), len(items), silent[0])
 
 
 def _check(item: Mixture, rate: int | None) -> int:
     """Read every file of ``item``, fill in its facts, and return the rate that all files have."""
     samples, rate = read_audio(item.mixture, rate, item.key)
     item.sample_rate, item.length = rate, len(samples)
-    if is_silent(samples):
-        raise UserError(f"{item.mixture} (key '{item.key}'): the mixture is silent; remove the item from the set")
-    clean = []
-    for path in item.references:
+    item.silent_mixture = is_silent(samples)
+    clean: dict[int, np.ndarray] = {}
+    for index, path in enumerate(item.references):
         reference, _ = read_audio(path, rate, item.key)
-        _check_length(item, path, len(reference))
-        if is_silent(reference):
-            raise UserError(f"{path} (key '{item.key}'): the reference is silent; remove the item from the set")
-        clean.append(reference)
+        if len(reference) != item.length:
+            item.reference_faults[index] = LENGTH_OF_REFERENCE
+        elif is_silent(reference):
+            item.reference_faults[index] = SILENT_REFERENCE
+        else:
+            clean[index] = reference
     for index, path in enumerate(item.outputs):
         output, _ = read_audio(path, rate, item.key)
-        _check_length(item, path, len(output))
-        if is_silent(output):
-            item.silent_outputs.append(index)
-    if len(clean) > 1:
-        total = sum(clean[1:], start=clean[0])
-        item.input_sir = [energy_ratio_db(reference, total - reference) for reference in clean]
+        if index in item.reference_faults:
+            item.faults[index] = item.reference_faults[index]
+        elif len(output) != item.length:
+            item.faults[index] = LENGTH_OF_OUTPUT
+        elif is_silent(output):
+            item.faults[index] = SILENT_OUTPUT
+        elif item.length < MIN_SECONDS * rate:
+            item.faults[index] = TOO_SHORT
+    if len(item.references) > 1:
+        item.input_sir = [math.nan] * len(item.references)
+        if not item.reference_faults:
+            total = np.sum(list(clean.values()), axis=0)
+            item.input_sir = [energy_ratio_db(reference, total - reference) for reference in clean.values()]
     return rate
-
-
-def _check_length(item: Mixture, path: str, length: int) -> None:
-    if length != item.length:
-        raise UserError(
-            f"{path} (key '{item.key}'): has {length} samples, its mixture {item.length}; "
-            "crop or pad it to the mixture's length"
-        )

@@ -10,29 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from espnet_tse_gen.scoring.clips import Case, Clip, Target
-from espnet_tse_gen.scoring.metrics import BY_COLUMN
-from espnet_tse_gen.scoring.page_style import CSS, SCRIPT
-from espnet_tse_gen.scoring.results import Table, number
-from espnet_tse_gen.scoring.spectrogram import HEIGHT, WIDTH
-from espnet_tse_gen.scoring.table import Row
-
-GENDERS = {"f": "female", "m": "male"}
-GROUP_TITLES = {
-    "different": "Different gender",
-    "female+female": "Female with female",
-    "male+male": "Male with male",
-    "": "Gender not known",
-}
-CLIP_COLUMNS = ("SI_SDR_aligned", "ESTOI", "similarity")
+from espnet_tse_gen.scoring.clips import Case
+from espnet_tse_gen.scoring.page_recordings import Scores, render_cases, render_listening
+from espnet_tse_gen.scoring.page_style import CSS, POLICY, SCRIPT
+from espnet_tse_gen.scoring.results import Table
 
 
 @dataclass
 class Curve:
-    """A training curve: path relative to the page, name, and size in pixels."""
+    """A training curve: path relative to the page, name, what it shows in words, and size in pixels."""
 
     path: str
     name: str
+    words: str
     width: int
     height: int
 
@@ -56,17 +46,20 @@ class Page:
     sets: list[SetPage]
     curves: list[Curve] = field(default_factory=list)
     legend: list[str] = field(default_factory=list)
-    scores: Mapping[tuple[str, str, str, int], Row] = field(default_factory=dict)
+    scores: Scores = field(default_factory=dict)
 
 
 def render_page(page: Page) -> str:
     """Return the whole page as HTML."""
     sections = [(f"results-{n}", f"Results: {part.name}", _results(part)) for n, part in enumerate(page.sets, 1)]
-    sections += [
-        (f"listen-{n}", f"Recordings: {part.name}", _listen(page, part))
-        for n, part in enumerate(page.sets, 1)
-        if part.cases
-    ]
+    for n, part in enumerate(page.sets, 1):
+        if part.cases:
+            table, cases = (
+                render_listening(part.name, n, part.cases),
+                render_cases(part.name, n, part.cases, page.scores),
+            )
+            sections.append((f"listen-{n}", f"Listen: {part.name}", table))
+            sections.append((f"cases-{n}", f"Side by side: {part.name}", cases))
     items = "".join(
         render_table(part.items, f"Scores of every item of {part.name}") for part in page.sets if part.items
     )
@@ -88,6 +81,7 @@ def render_page(page: Page) -> str:
     )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<title>{escape(page.title)}</title>\n<link rel="icon" href="data:,">\n<style>{CSS}</style>\n</head>\n<body>\n'
         '<a class="skip" href="#main">Skip to the results</a>\n'
@@ -125,21 +119,6 @@ def render_table(table: Table, name: str) -> str:
     )
 
 
-def short_scores(row: Row | None) -> str:
-    """The few figures that stand beside a recording, as one line; "" without scores."""
-    if row is None:
-        return ""
-    parts = []
-    for column in CLIP_COLUMNS:
-        if column in row.metrics:
-            metric = BY_COLUMN[column]
-            label = "SI-SDR" if column == "SI_SDR_aligned" else metric.label
-            decimals = number(metric, row.metrics[column])
-            # A figure and its unit stay on one line.
-            parts.append(f"{label} {decimals} {metric.unit}".strip().replace(" ", "\u00a0"))
-    return " · ".join(parts)
-
-
 def _label(is_label: bool) -> str:
     return ' class="label"' if is_label else ""
 
@@ -155,60 +134,11 @@ def _results(part: SetPage) -> str:
     return content
 
 
-def _listen(page: Page, part: SetPage) -> str:
-    rate = part.cases[0].sample_rate / 2000.0
-    content = (
-        f"<p>Spectrograms show 0 to {rate:g} kHz from bottom to top over the whole recording. Those of a mixture share "
-        "one colour scale (70 dB below the mixture's peak is black); the enrolment has its own.</p>"
-    )
-    group = None
-    for case in part.cases:
-        if case.group != group:
-            group = case.group
-            content += f"<h3>{escape(GROUP_TITLES.get(group, group))}</h3>"
-        content += _case(page, part.name, case)
-    return content
-
-
-def _case(page: Page, set_name: str, case: Case) -> str:
-    content = f'<article class="case"><h4>{escape(case.key)}</h4>'
-    content += f'<div class="clips">{_clip(case.mixture, case.key, "")}</div>'
-    for target in case.targets:
-        about = [text for text in (target.speaker, GENDERS.get(target.gender, "")) if text]
-        title = f"Target: speaker {target.number}" + (f" ({', '.join(about)})" if about else "")
-        unprocessed = short_scores(page.scores.get(("mixture", set_name, case.key, target.number)))
-        content += f"<h5>{escape(title)}</h5>"
-        if unprocessed:
-            content += f'<p class="soft">Mixture: {escape(unprocessed)}</p>'
-        content += f'<div class="clips">{_target(page, set_name, case, target)}</div>'
-    return content + "</article>"
-
-
-def _target(page: Page, set_name: str, case: Case, target: Target) -> str:
-    clips = ""
-    for clip in target.clips:
-        row = page.scores.get((clip.system, set_name, case.key, target.number)) if clip.system else None
-        clips += _clip(clip, f"{case.key}, speaker {target.number}", short_scores(row))
-    return clips
-
-
-def _clip(clip: Clip, where: str, scores: str) -> str:
-    name = f"{clip.label}, {where}"
-    detail = escape(scores) or f"{clip.seconds:.1f} s"
-    return (
-        f'<figure><img src="{escape(clip.image)}" width="{WIDTH}" height="{HEIGHT}" loading="lazy" decoding="async" '
-        f'alt="Spectrogram: {escape(name)}, {clip.seconds:.1f} s">'
-        f'<audio controls preload="metadata" src="{escape(clip.audio)}" aria-label="{escape(name)}"></audio>'
-        f'<figcaption>{escape(clip.label)}<span class="soft">{detail}</span></figcaption>'
-        "</figure>"
-    )
-
-
 def _curves(curves: Sequence[Curve]) -> str:
     def figure(curve: Curve) -> str:
         return (
             f'<figure><img src="{escape(curve.path)}" width="{curve.width}" height="{curve.height}" loading="lazy" '
-            f'alt="Training curve: {escape(curve.name)} by epoch">'
+            f'alt="Training curve: {escape(curve.words)}">'
             f"<figcaption>{escape(curve.name)}</figcaption></figure>"
         )
 

@@ -1,4 +1,4 @@
-"""Style and the few lines of script of the report page, kept inside the page so that its folder needs nothing else."""
+"""Style, script and request policy of the report page, kept in the page so that its folder needs nothing else."""
 
 from __future__ import annotations
 
@@ -39,22 +39,53 @@ td .detail { display: block; font-size: 0.75rem; }
 .case { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 0.9rem;
   margin: 0 0 1.25rem; }
 .case h4 { font-family: ui-monospace, monospace; font-weight: 600; }
-.clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(12.25rem, 1fr)); gap: 0.9rem; }
+.clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 0.9rem 0.7rem; }
+.clips figcaption { font-size: 0.85rem; line-height: 1.35; }
+.clips figcaption .soft { font-size: 0.8rem; }
+.listen table { table-layout: fixed; }
+.listen th, .listen td { text-align: left; vertical-align: middle; padding: 0.35rem 0.5rem; }
+.listen thead th { vertical-align: bottom; overflow-wrap: anywhere; }
+.listen thead th:first-child { width: 8.5rem; }
+.listen tbody > tr > * { border-bottom: 1px solid var(--line); }
+.listen tbody:last-child tr:last-child > *, .listen tbody:last-child td[rowspan] { border-bottom: 0; }
+.listen tbody th { font-weight: 400; font-size: 0.85rem; }
+.listen tbody .key { position: static; background: var(--card); font-size: 0.9rem; overflow-wrap: anywhere; }
+.key a { font-family: ui-monospace, monospace; font-weight: 600; margin-right: 0.5rem; }
+.key .soft { display: inline-block; }
+.listen audio { display: block; width: 100%; height: 2.25rem; }
+/* Room for the time line in narrow places; the device has a volume control. */
+audio::-webkit-media-controls-volume-control-container, audio::-webkit-media-controls-mute-button { display: none; }
+.name { display: none; }
+.case:target { border-color: var(--accent); }
 figure { margin: 0; min-width: 0; }
 figcaption { font-size: 0.9rem; font-weight: 600; overflow-wrap: anywhere; }
-figcaption .soft { font-weight: 400; display: block; min-height: 1.3em; }
+figcaption .soft { font-weight: 400; display: flex; flex-wrap: wrap; gap: 0 0.75rem; min-height: 1.3em; }
+figcaption .soft span { white-space: nowrap; }
 img { display: block; max-width: 100%; }
 .clips img { width: 100%; height: auto; aspect-ratio: 5 / 2; border-radius: 4px 4px 0 0; }
 .clips audio { display: block; width: 100%; height: 2.5rem; margin-top: 0.25rem; }
-.curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
+.curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1.5rem 1rem; }
 .curves img { height: auto; background: #ffffff; border-radius: 6px; }
 details { margin: 0.75rem 0; }
 summary { cursor: pointer; padding: 0.35rem 0; font-weight: 600; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.15rem 1rem; margin: 0.5rem 0; font-size: 0.85rem; }
 dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 46rem) {
+  .listen { border: 0; }
+  .listen table, .listen tbody, .listen tr, .listen th, .listen td { display: block; width: 100%;
+    min-width: 0 !important; border: 0 !important; }
+  .listen thead { display: none; }
+  .listen tbody { border: 1px solid var(--line); border-radius: 6px; margin-bottom: 1rem; overflow: hidden; }
+  .listen th:first-child { position: static; }
+  .listen tbody th:not(.key) { font-weight: 600; padding-top: 0.75rem; }
+  .listen td { display: grid; grid-template-columns: minmax(0, 2fr) minmax(0, 3fr); gap: 0.5rem; align-items: center;
+    white-space: normal; }
+  .listen .none { display: none; }
+  .name { display: block; font-size: 0.85rem; overflow-wrap: anywhere; }
+}
 @media (max-width: 34rem) {
-  .clips { grid-template-columns: 1fr; }
+  .clips { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   dl { grid-template-columns: 1fr; }
   dd { margin-bottom: 0.4rem; }
   .case { padding: 0.7rem; }
@@ -62,9 +93,21 @@ dd { margin: 0; overflow-wrap: anywhere; }
 @media print { audio, nav { display: none; } .case { break-inside: avoid; } }
 """
 
-# Starting one recording stops the others; the page works without it.
+# Files beside the page, and nothing from anywhere else; "file:" is for browsers that do not count them as "self".
+POLICY = (
+    "default-src 'none'; img-src 'self' file: data:; media-src 'self' file:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+)
+
+# Starting one recording stops the others, and those played long ago are unloaded, so that a page of hundreds
+# stays light on a phone. The page works without it.
 SCRIPT = """
+var recent = [];
 document.addEventListener("play", function (event) {
-  document.querySelectorAll("audio").forEach(function (audio) { if (audio !== event.target) { audio.pause(); } });
+  var now = event.target;
+  document.querySelectorAll("audio").forEach(function (audio) { if (audio !== now) { audio.pause(); } });
+  recent = recent.filter(function (audio) { return audio !== now; });
+  recent.push(now);
+  while (recent.length > 16) { recent.shift().load(); }
 }, true);
 """

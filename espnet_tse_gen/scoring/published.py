@@ -1,6 +1,10 @@
-"""The mixture row against published figures: a scorer that does not reproduce them cannot judge a model.
+"""Published figures: the mixture row against them, and other systems' results under the same conditions.
 
-Figures lie in a yaml, by name of a condition, each as the text that was printed, so that its rounding is known.
+A scorer that does not reproduce the unprocessed mixture's figures cannot judge a model. Figures lie in a yaml, by name of
+a condition, each as the text that was printed, so that its rounding is known. An entry also says which speakers were
+targets (``both`` or ``first``), its source, and the source's grade: ``P``, read in the authors' or the official repository;
+``M``, measured on recordings that the authors published; ``S``, second-hand. Under ``systems`` it may list results of
+systems, which are shown and not compared.
 """
 
 from __future__ import annotations
@@ -15,6 +19,16 @@ from espnet_tse_gen.scoring.metrics import BY_COLUMN
 from espnet_tse_gen.scoring.results import NO_VALUE, Bootstrap, Cell, Table, intervals, number
 from espnet_tse_gen.scoring.table import Row
 
+GRADES = {
+    "P": "read in the authors' or the official repository",
+    "M": "measured on recordings that the authors published",
+    "S": "second-hand",
+}
+TARGETS = {"both": {1, 2}, "first": {1}}
+TARGET_NAMES = {"both": "both speakers", "first": "speaker 1 only"}
+NEEDED = ("system", "condition", "targets", "source", "grade", "values")
+NEEDED_OF_SYSTEM = ("name", "source", "grade", "values")
+
 
 def published_tables(
     rows: Sequence[Row], checks: Mapping[str, str], path: str | Path, bootstrap: Bootstrap
@@ -28,7 +42,8 @@ def published_tables(
         bootstrap: How intervals are computed.
 
     Returns:
-        One table per set, with "agrees" where the published figure, given its rounding, lies in the 95 % interval.
+        Per set one table with "agrees" where the published figure, given its rounding, lies in the 95 % interval, and
+        one of published systems where the entry has some.
 
     Raises:
         UserError: For an unknown set, entry or measure, or an entry without rows to compare.
@@ -44,21 +59,36 @@ def published_tables(
         part = [row for row in rows if row.set == set_name and row.system == entry["system"]]
         if not part:
             raise UserError(f"set '{set_name}' has no scores of system '{entry['system']}'; score it first")
-        tables.append(_compare(set_name, entry, part, bootstrap))
+        if entry["values"]:
+            tables.append(_compare(set_name, entry, part, bootstrap))
+        if entry.get("systems"):
+            tables.append(_systems(entry))
     return tables
 
 
 def _checked(path: str | Path, name: str, entry: Any) -> dict[str, Any]:
-    needed = ("system", "condition", "source", "values")
-    if not isinstance(entry, dict) or any(key not in entry for key in needed) or not isinstance(entry["values"], dict):
-        raise UserError(f"{path}: entry '{name}' must have {', '.join(needed)} (a mapping measure: 'figure')")
-    for column, text in entry["values"].items():
-        if column not in BY_COLUMN:
-            raise unknown_name(f"measure in entry '{name}' of {path}", str(column), BY_COLUMN)
-        try:
-            float(text)
-        except (TypeError, ValueError):
-            raise UserError(f"{path}: entry '{name}': '{column}' is '{text}', expected a number in quotes") from None
+    if not isinstance(entry, dict):
+        raise UserError(f"{path}: entry '{name}' must be a mapping with {', '.join(NEEDED)}")
+    systems = entry.get("systems", [])
+    if not isinstance(systems, list):
+        raise UserError(f"{path}: entry '{name}': 'systems' must be a list")
+    for part, needed in ((entry, NEEDED), *((system, NEEDED_OF_SYSTEM) for system in systems)):
+        lacking = [key for key in needed if not isinstance(part, dict) or key not in part]
+        if lacking or not isinstance(part["values"], dict):
+            raise UserError(f"{path}: entry '{name}' lacks '{(lacking or ['values'])[0]}'; see the others in the file")
+        if part["grade"] not in GRADES:
+            raise unknown_name(f"grade in entry '{name}' of {path}", str(part["grade"]), GRADES)
+        for column, text in part["values"].items():
+            if column not in BY_COLUMN:
+                raise unknown_name(f"measure in entry '{name}' of {path}", str(column), BY_COLUMN)
+            try:
+                float(text)
+            except (TypeError, ValueError):
+                raise UserError(
+                    f"{path}: entry '{name}': '{column}' is '{text}', expected a number in quotes"
+                ) from None
+    if entry["targets"] not in TARGETS:
+        raise unknown_name(f"targets in entry '{name}' of {path}", str(entry["targets"]), TARGETS)
     return entry
 
 
@@ -77,5 +107,25 @@ def _compare(set_name: str, entry: Mapping[str, Any], rows: Sequence[Row], boots
         span = f"[{number(metric, interval.low)}, {number(metric, interval.high)}]"
         verdict = "agrees" if agrees else "differs"
         table.rows.append([Cell(label), Cell(text), Cell(number(metric, interval.mean)), Cell(span), Cell(verdict)])
-    table.notes.append(f"Source: {entry['source']}. Compared on {len(rows)} items.")
+    speakers = {row.speaker_index for row in rows}
+    if speakers != TARGETS[entry["targets"]]:
+        table.notes.append(
+            f"The published figures have {TARGET_NAMES[entry['targets']]} as targets, these rows speakers "
+            f"{', '.join(map(str, sorted(speakers)))}: they do not compare."
+        )
+    table.notes.append(f"Source ({GRADES[entry['grade']]}): {entry['source']}. Compared on {len(rows)} items.")
+    return table
+
+
+def _systems(entry: Mapping[str, Any]) -> Table:
+    """The published systems of an entry, as they were printed."""
+    columns = [column for column in BY_COLUMN if any(column in system["values"] for system in entry["systems"])]
+    title = f"Published systems, not measured here: {entry['condition']}"
+    table = Table(title, ["system", "grade", *(BY_COLUMN[column].heading for column in columns)], labels=2)
+    for system in entry["systems"]:
+        figures = [Cell(str(system["values"].get(column, ""))) for column in columns]
+        table.rows.append([Cell(str(system["name"])), Cell(str(system["grade"])), *figures])
+    table.notes += [f"{system['name']}: {system['source']}." for system in entry["systems"]]
+    used = dict.fromkeys(system["grade"] for system in entry["systems"])
+    table.notes.append("Grades: " + "; ".join(f"{grade}, {GRADES[grade]}" for grade in used) + ".")
     return table

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from espnet_tse_gen.errors import UserError
 from espnet_tse_gen.scoring.clips import DemoSet, check_outputs, collect_cases
+from espnet_tse_gen.scoring.curves import HEIGHT, NOT_THE_MODEL, WIDTH, read_curves, summary, write_chart
 from espnet_tse_gen.scoring.environment import describe_environment
 from espnet_tse_gen.scoring.metrics import BY_COLUMN, MAIN_COLUMNS
 from espnet_tse_gen.scoring.page import Curve, Page, SetPage, render_page
@@ -30,8 +31,6 @@ from espnet_tse_gen.scoring.results import order_systems as order
 from espnet_tse_gen.scoring.table import Row, add_derived, columns_present, read_scores
 
 MARK = "index.html"
-# What ESPnet plots about the machine rather than the model.
-NO_CURVES = ("time", "cached", "optim", "lr0", "lr1", "loss_scale", "grad_norm", "clip")
 ITEM_COLUMNS = ("SI_SDR_aligned", "ESTOI", "similarity")
 
 
@@ -40,7 +39,7 @@ class ReportOptions:
     """What the page is made of.
 
     Attributes:
-        exp_dir: The model's exp directory; its ``images`` hold the training curves.
+        exp_dir: The model's exp directory; its training logs hold the curves.
         scores: Score table; the page does without tables where it is ``None``.
         output: Folder to make.
         title: Heading of the page.
@@ -111,7 +110,7 @@ def _gather(options: ReportOptions, sets: Sequence[DemoSet], rows: list[Row], fo
         title=options.title,
         environment=describe_environment(options.command),
         sets=parts,
-        curves=copy_curves(options.exp_dir / "images", folder),
+        curves=make_curves(options.exp_dir, folder),
         legend=legend(mentioned),
         scores={(row.system, row.set, row.key, row.speaker_index): row for row in rows},
     )
@@ -140,11 +139,21 @@ def item_table(rows: Sequence[Row], systems: Sequence[str], limit: int) -> Table
     return table
 
 
+def make_curves(exp_dir: Path, folder: Path) -> list[Curve]:
+    """Draw the training curves from the logs of ``exp_dir``, or copy ESPnet's plots where there are no logs."""
+    curves = []
+    for number_, chart in enumerate(read_curves(exp_dir), 1):
+        path = f"curves/{number_:02d}.svg"
+        write_chart(folder / path, chart)
+        curves.append(Curve(path, chart.name, summary(chart), WIDTH, HEIGHT))
+    return curves or copy_curves(exp_dir / "images", folder)
+
+
 def copy_curves(images: Path, folder: Path) -> list[Curve]:
     """Copy ESPnet's training plots into the page's folder, the loss first; plots about the machine are left out."""
     from PIL import Image
 
-    paths = [path for path in sorted(images.glob("*.png")) if not any(word in path.stem for word in NO_CURVES)]
+    paths = [path for path in sorted(images.glob("*.png")) if not any(word in path.stem for word in NOT_THE_MODEL)]
     paths.sort(key=lambda path: (path.stem != "loss", path.stem))
     curves = []
     for number_, path in enumerate(paths, 1):
@@ -156,7 +165,7 @@ def copy_curves(images: Path, folder: Path) -> list[Curve]:
         target = f"curves/{number_:02d}.png"
         (folder / "curves").mkdir(exist_ok=True)
         shutil.copyfile(path, folder / target)
-        curves.append(Curve(target, path.stem, width, height))
+        curves.append(Curve(target, path.stem, f"{path.stem} by epoch", width, height))
     return curves
 
 

@@ -7,13 +7,22 @@ page cannot differ.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from espnet_tse_gen.errors import unknown_name
-from espnet_tse_gen.scoring.metrics import BREAKDOWN_COLUMNS, BY_COLUMN, MAIN_COLUMNS, Metric
+from espnet_tse_gen.scoring.metrics import (
+    BREAKDOWN_COLUMNS,
+    BY_COLUMN,
+    FURTHER_COLUMNS,
+    MAIN_COLUMNS,
+    Metric,
+    level_columns,
+    level_metric,
+)
 from espnet_tse_gen.scoring.stats import Interval, bootstrap_means
 from espnet_tse_gen.scoring.table import Row, columns_present
 
@@ -81,30 +90,64 @@ def order_sets(rows: Sequence[Row], wanted: Sequence[str] = ()) -> list[str]:
 
 
 def intervals(rows: Sequence[Row], columns: Sequence[str], bootstrap: Bootstrap) -> list[Interval]:
-    """Means of ``columns`` over ``rows`` with intervals over mixtures."""
-    values = np.array([[row.metrics.get(column, math.nan) for column in columns] for row in rows], dtype=np.float64)
-    values = values.reshape(len(rows), len(columns))
-    return bootstrap_means(values, [row.key for row in rows], bootstrap.resamples, bootstrap.seed)
+    """Means of ``columns`` over ``rows`` with intervals over mixtures; error rates are weighted by their words."""
+    values = _matrix(rows, columns)
+    weighted = [BY_COLUMN[column].weight if column in BY_COLUMN else "" for column in columns]
+    weights = _matrix(rows, weighted)
+    weights[:, [not name for name in weighted]] = 1.0
+    keys = [row.key for row in rows]
+    return bootstrap_means(values, keys, bootstrap.resamples, bootstrap.seed, weights=weights)
+
+
+def _matrix(rows: Sequence[Row], columns: Sequence[str]) -> np.ndarray:
+    """``columns`` of ``rows`` as float ``[N, M]``, NaN where a row has no value."""
+    values = [[row.metrics.get(column, math.nan) for column in columns] for row in rows]
+    return np.array(values, dtype=np.float64).reshape(len(rows), len(columns))
 
 
 def main_table(
     rows: Sequence[Row], systems: Sequence[str], bootstrap: Bootstrap, measures: Sequence[str] = MAIN_COLUMNS
 ) -> Table:
     """Those of ``measures`` that there are, of every system on the rows of one set."""
-    columns = columns_present(rows, measures)
-    table = Table("All items", ["system", "items", *(BY_COLUMN[column].heading for column in columns)])
+    table = _table("All items", rows, systems, bootstrap, columns_present(rows, measures))
     conditions = {}
     for system in systems:
         part = [row for row in rows if row.system == system]
-        if not part:
-            continue
-        cells = figure_cells(part, columns, bootstrap)
-        table.rows.append([Cell(system), Cell(str(len(part)), _mixtures(part)), *cells])
-        note = next((row.note for row in part if row.note), "")
-        if note:
-            conditions[system] = note
-    table.notes += [f"RTF of {system}: {note}." for system, note in conditions.items()]
+        conditions[system] = next((row.note for row in part if row.note), "")
+        table.notes += _faults(system, part)
+    table.notes += [f"RTF of {system}: {note}." for system, note in conditions.items() if note]
+    table.notes += _tools(rows, systems)
     table.notes += _uneven(rows, systems)
+    return table
+
+
+def further_tables(
+    rows: Sequence[Row], systems: Sequence[str], bootstrap: Bootstrap, measures: Sequence[str] = MAIN_COLUMNS
+) -> list[Table]:
+    """What the main table leaves out: the other measures, and the token accuracy of each level; without empty tables."""
+    others = [column for column in (*FURTHER_COLUMNS, *MAIN_COLUMNS) if column not in measures]
+    levels = level_columns({column for row in rows for column in row.metrics})
+    tables = []
+    for title, columns in (("Further measures", columns_present(rows, others)), ("Token accuracy by level", levels)):
+        having = [
+            name for name in systems if any(row.system == name and {*columns} & row.metrics.keys() for row in rows)
+        ]
+        if having:
+            tables.append(_table(title, rows, having, bootstrap, columns))
+    return tables
+
+
+def _table(
+    title: str, rows: Sequence[Row], systems: Sequence[str], bootstrap: Bootstrap, columns: Sequence[str]
+) -> Table:
+    """One row per system, one column per measure."""
+    headings = [(BY_COLUMN.get(column) or level_metric(column)).heading for column in columns]
+    table = Table(title, ["system", "items", *headings])
+    for system in systems:
+        part = [row for row in rows if row.system == system]
+        if part:
+            cells = figure_cells(part, columns, bootstrap)
+            table.rows.append([Cell(system), Cell(str(len(part)), _mixtures(part)), *cells])
     return table
 
 
@@ -134,7 +177,7 @@ def figure_cells(rows: Sequence[Row], columns: Sequence[str], bootstrap: Bootstr
     """Mean and interval of each column as cells."""
     cells = []
     for column, interval in zip(columns, intervals(rows, columns, bootstrap), strict=True):
-        cells.append(format_interval(BY_COLUMN[column], interval, len(rows)))
+        cells.append(format_interval(BY_COLUMN.get(column) or level_metric(column), interval, len(rows)))
     return cells
 
 
@@ -183,17 +226,20 @@ def render_results(
     bootstrap: Bootstrap,
     checks: Sequence[Table] = (),
     measures: Sequence[str] = MAIN_COLUMNS,
+    protocols: Mapping[str, str] | None = None,
 ) -> str:
-    """Compose the whole of ``RESULTS.md``."""
+    """Compose the whole of ``RESULTS.md``; ``protocols`` says of sets how they are evaluated."""
     parts = [f"# Results: {title}\n", "\n".join(f"- {name}: {text}" for name, text in environment.items()) + "\n"]
     mentioned: list[str] = []
     for name in sets:
         part = [row for row in rows if row.set == name]
         mixtures = len({row.key for row in part})
         parts.append(f"## Set {name}: {mixtures} mixtures\n")
-        parts.append(render_markdown(main_table(part, systems, bootstrap, measures)))
-        parts += [render_markdown(table) for table in breakdown_tables(part, systems, bootstrap)]
-        mentioned += [column for column in columns_present(part, measures) if column not in mentioned]
+        parts.append(f"{convention(part)} {(protocols or {}).get(name, '')}".rstrip() + "\n")
+        tables = [main_table(part, systems, bootstrap, measures), *further_tables(part, systems, bootstrap, measures)]
+        parts += [render_markdown(table) for table in (*tables, *breakdown_tables(part, systems, bootstrap))]
+        shown = columns_present(part, [*measures, *BY_COLUMN])
+        mentioned += [column for column in dict.fromkeys(shown) if column not in mentioned]
     if checks:
         parts.append("## Against published figures\n")
         parts += [render_markdown(table) for table in checks]
@@ -201,17 +247,46 @@ def render_results(
     parts.append(
         f"Each figure is the mean over items (one item: one target in one mixture) with its 95 % bootstrap interval, "
         f"drawn over mixtures ({bootstrap.resamples} resamples, seed {bootstrap.seed}). Outputs are never permuted "
-        "between speakers. Digital silence is scored as noise of -100 dBFS; `n=` says on how many items a measure is "
-        "defined where it is not on all.\n"
+        "between speakers. A measure has no value where it is not defined (a silent output, a silent reference, an "
+        "output of another length, no speech that PESQ finds); `n=` says over how many items a mean goes where it is "
+        "not all. Word error rates are errors over words of all items together.\n"
     )
     parts.append("\n".join(f"- {line}" for line in legend(mentioned)) + "\n")
     return "\n".join(parts)
 
 
+def convention(rows: Sequence[Row]) -> str:
+    """Say which speakers are targets: published results on one test set follow two conventions that do not compare."""
+    speakers = sorted({row.speaker_index for row in rows})
+    if speakers == [1]:
+        return "Targets: speaker 1 of every mixture only (on Libri2Mix test, the convention of 3,000 targets)."
+    if speakers == [1, 2]:
+        return "Targets: both speakers of every mixture (on Libri2Mix test, the convention of 6,000 targets)."
+    return f"Targets: speakers {', '.join(map(str, speakers))} of every mixture."
+
+
 def _mixtures(rows: Sequence[Row]) -> str:
-    """Say how many mixtures the items come from where they are not all targets of theirs."""
-    targets = len({row.speaker_index for row in rows})
-    return "speaker 1 only" if targets == 1 and all(row.speaker_index == 1 for row in rows) else ""
+    """Say so where only the first speaker is a target."""
+    return "speaker 1 only" if {row.speaker_index for row in rows} == {1} else ""
+
+
+def _faults(system: str, rows: Sequence[Row]) -> list[str]:
+    """Say how many items of a system have no scores, and why."""
+    counts = Counter(row.fault for row in rows if row.fault)
+    if not counts:
+        return []
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+    return [f"{system}: {counts.total()} of {len(rows)} items have no scores ({reasons})."]
+
+
+def _tools(rows: Sequence[Row], systems: Sequence[str]) -> list[str]:
+    """Name the networks behind the scores: once where all systems have the same ones."""
+    tools = {name: next((row.tools for row in rows if row.system == name and row.tools), "") for name in systems}
+    if not any(tools.values()):
+        return []
+    if len(set(tools.values())) == 1:
+        return [f"Scored with: {next(iter(tools.values()))}."]
+    return [f"{name} scored with: {text or 'no such network'}." for name, text in tools.items()]
 
 
 def _uneven(rows: Sequence[Row], systems: Sequence[str]) -> list[str]:

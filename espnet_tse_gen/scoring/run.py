@@ -14,15 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import espnet_tse_gen
-from espnet_tse_gen.errors import UserError, unknown_name
-from espnet_tse_gen.fileio import atomic_write, read_scp
+from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.fileio import atomic_write, read_audio, read_scp
 from espnet_tse_gen.scoring.decode_facts import accuracy_files, read_rtf, read_token_accuracy, rtf_files
-from espnet_tse_gen.scoring.espnet_scorer import run_enh_scoring
-from espnet_tse_gen.scoring.items import read_mixtures
-from espnet_tse_gen.scoring.own_metrics import PRESETS, score_items
+from espnet_tse_gen.scoring.espnet_scorer import Scores, run_enh_scoring
+from espnet_tse_gen.scoring.items import Mixture, read_mixtures
+from espnet_tse_gen.scoring.networks import NetworkChoice, describe
+from espnet_tse_gen.scoring.own_metrics import check_preset, score_items
+from espnet_tse_gen.scoring.recognition import RecognizerChoice, read_transcripts, score_words
+from espnet_tse_gen.scoring.signal import constant_delay
 from espnet_tse_gen.scoring.table import Row, read_scores, replace_rows
 
 DONE = "score.json"
+DELAY_RECORDINGS = 50
+"""How many clean recordings a codec's delay is measured on."""
 
 
 @dataclass
@@ -39,9 +44,14 @@ class ScoringJob:
         scores: The score table.
         data_dir: Where ``target_spk{n}`` and ``spk2gender`` lie, if anywhere.
         preset: Name in :data:`espnet_tse_gen.scoring.own_metrics.PRESETS`.
-        delay: Samples by which outputs lag their references.
+        delay: Samples by which outputs lag their references; ``None`` measures it on ``ceiling_scps``.
+        ceiling_scps: Tables of the clean speech of ``ref_scps`` through the codec, for the delay.
         nj: Number of processes.
         rtf_json: File with the real-time factor; by default what decoding left beside the output tables.
+        networks: Further networks to score with.
+        recognizers: For word error rates.
+        text_scps: Tables of the transcripts of each speaker's utterances, for WER.
+        clean_dir: Where recognised clean speech is kept for all systems; by default ``output_dir``.
     """
 
     system: str
@@ -53,25 +63,42 @@ class ScoringJob:
     scores: Path
     data_dir: Path | None = None
     preset: str = "signal"
-    delay: int = 0
+    delay: int | None = 0
+    ceiling_scps: Sequence[Path] = ()
     nj: int = 1
     rtf_json: Path | None = None
+    networks: Sequence[NetworkChoice] = ()
+    recognizers: Sequence[RecognizerChoice] = ()
+    text_scps: Sequence[Path] = ()
+    clean_dir: Path | None = None
 
     def fingerprint(self) -> str:
         """Hash of all that determines the result, without reading the audio."""
         digest = hashlib.sha256()
-        head = [espnet_tse_gen.__version__, self.system, self.set, self.preset, str(self.delay)]
+        head = [espnet_tse_gen.__version__, self.system, self.set, self.preset, str(self.delay), self.tools()]
+        head += [f"{choice.suffix} {choice.stamp()}" for choice in self.recognizers]
         digest.update(json.dumps(head).encode())
-        for table in (self.mixture_scp, *self.ref_scps, *self.inf_scps):
+        ceilings = self.ceiling_scps if self.delay is None else ()
+        for table in (self.mixture_scp, *self.ref_scps, *self.inf_scps, *ceilings):
             for key, name in sorted(read_scp(table).items()):
                 digest.update(f"{key} {name} {_stamp(Path(name))}\n".encode())
         side = [*self.rtf_paths(), *(path for scp in self.inf_scps for path in accuracy_files(scp))]
         if self.data_dir is not None:
             side += [self.data_dir / "spk2gender"]
             side += [self.data_dir / f"target_spk{number}" for number in range(1, len(self.ref_scps) + 1)]
+        if self.recognizers:
+            side += self.text_scps
         for path in side:
             digest.update(f"{path} {_stamp(path)}\n".encode())
         return digest.hexdigest()
+
+    def tools(self) -> str:
+        """Name the networks that are not part of a preset, with their revisions.
+
+        Raises:
+            UserError: If the files of one are not on this machine.
+        """
+        return "; ".join([*map(describe, self.networks), *(choice.describe() for choice in self.recognizers)])
 
     def rtf_paths(self) -> list[Path]:
         """Files with the real-time factor."""
@@ -91,8 +118,7 @@ def run_scoring(job: ScoringJob, force: bool = False) -> list[Row]:
     Raises:
         UserError: For anything wrong with the input, before the first measure is computed.
     """
-    if job.preset not in PRESETS:
-        raise unknown_name("scoring preset", job.preset, PRESETS)
+    preset = check_preset(job.preset)
     fingerprint = job.fingerprint()
     if not force:
         rows = _finished(job, fingerprint)
@@ -100,30 +126,73 @@ def run_scoring(job: ScoringJob, force: bool = False) -> list[Row]:
             logging.info("%s on %s: unchanged since it was scored; nothing to do", job.system, job.set)
             return rows
     mixtures = read_mixtures(job.mixture_scp, job.ref_scps, job.inf_scps, job.data_dir)
-    shortest = min(mixtures, key=lambda item: item.length)
-    if abs(job.delay) >= shortest.length:
-        raise UserError(f"--delay {job.delay}: is not shorter than the {shortest.length} samples of '{shortest.key}'")
+    delay = choose_delay(job, mixtures)
     rtf, note = read_rtf(job.rtf_paths())
     accuracies = [read_token_accuracy(accuracy_files(scp)) for scp in job.inf_scps]
-    own = score_items(mixtures, job.preset, job.delay, job.nj)
-    scores = run_enh_scoring(mixtures, job.output_dir, job.nj)
+    parts = [score_items(mixtures, job.preset, delay, job.nj, job.networks)]
+    parts.append(run_enh_scoring(mixtures, job.output_dir, job.nj, use_dnsmos="dnsmos_espnet" in preset))
+    for choice in job.recognizers:
+        transcripts = read_transcripts(job.text_scps)
+        clean_dir = job.clean_dir or job.output_dir
+        parts.append(score_words(mixtures, choice, transcripts, job.output_dir, clean_dir, job.nj))
+    tools = "; ".join(filter(None, [job.tools(), f"delay of {delay} samples undone" if delay else ""]))
     rows = []
     for item in mixtures:
-        for speaker in range(1, len(item.outputs) + 1):
-            metrics = {**scores.get((item.key, speaker), {}), **own[item.key, speaker]}
-            metrics.update(accuracies[speaker - 1].get(item.key, {}))
+        for index in range(len(item.outputs)):
+            row = _row(job, item, index, parts)
+            row.note, row.tools = note, tools
+            if not row.fault:
+                row.metrics.update(accuracies[index].get(item.key, {}))
             if rtf is not None:
-                metrics["RTF"] = rtf
-            row = Row(job.system, job.set, item.key, speaker, gender_pair=item.gender_pair, metrics=metrics, note=note)
-            if item.speakers:
-                row.target = item.speakers[speaker - 1]
-            if item.input_sir:
-                row.input_sir = item.input_sir[speaker - 1]
+                row.metrics["RTF"] = rtf
             rows.append(row)
     replace_rows(job.scores, rows)
     with atomic_write(job.output_dir / DONE) as stream:
         json.dump({"fingerprint": fingerprint, "rows": len(rows)}, stream)
     return rows
+
+
+def _row(job: ScoringJob, item: Mixture, index: int, parts: Sequence[Scores]) -> Row:
+    """One item's facts, and its scores from all ``parts``."""
+    metrics: dict[str, float] = {}
+    for scores in reversed(parts):
+        metrics.update(scores.get((item.key, index + 1), {}))
+    row = Row(job.system, job.set, item.key, index + 1, gender_pair=item.gender_pair, metrics=metrics)
+    row.fault = item.faults.get(index, "")
+    if item.speakers:
+        row.target = item.speakers[index]
+    if item.input_sir:
+        row.input_sir = item.input_sir[index]
+    return row
+
+
+def choose_delay(job: ScoringJob, mixtures: Sequence[Mixture]) -> int:
+    """Return the delay to undo, in samples: as given, or measured once on clean speech through the codec.
+
+    Raises:
+        UserError: If it cannot be measured, or is not shorter than the shortest of ``mixtures``.
+    """
+    delay = job.delay
+    if delay is None:
+        pairs = [
+            (item.references[index], ceiling[item.key], item.key)
+            for index, ceiling in enumerate(map(read_scp, job.ceiling_scps))
+            for item in mixtures
+            if index in item.usable_references and item.key in ceiling
+        ]
+        # Spread over the set, and over the speakers.
+        chosen = pairs[:: -(-len(pairs) // DELAY_RECORDINGS) or 1]
+        try:
+            delay = constant_delay(
+                (read_audio(clean)[0], read_audio(coded, key=key)[0]) for clean, coded, key in chosen
+            )
+        except ValueError as error:
+            raise UserError(f"--delay auto: cannot be measured on --ceiling_scp ({error})") from None
+        logging.info("the codec delays by %d samples, measured on %d clean recordings", delay, len(chosen))
+    shortest = min(mixtures, key=lambda item: item.length)
+    if abs(delay) >= shortest.length:
+        raise UserError(f"--delay {delay}: is not shorter than the {shortest.length} samples of '{shortest.key}'")
+    return delay
 
 
 def _stamp(path: Path) -> str:

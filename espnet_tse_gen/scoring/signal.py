@@ -13,6 +13,8 @@ from collections.abc import Iterable
 import numpy as np
 
 LIMIT_DB = 100.0
+MIN_CORRELATION = 0.2
+"""Below this, waveforms have too little in common for a delay: the codec keeps no phase."""
 SILENCE_DBFS = -100.0
 
 
@@ -65,7 +67,8 @@ def constant_delay(pairs: Iterable[tuple[np.ndarray, np.ndarray]], max_delay: in
         max_delay: Largest lag that is tried, in samples and in both directions.
 
     Returns:
-        Samples by which the second signal lags the first (negative: leads), as :func:`align` takes it.
+        Samples by which the second signal lags the first (negative: leads), as :func:`align` takes it; 0 where they
+        correlate by less than :data:`MIN_CORRELATION` at any lag.
 
     Raises:
         ValueError: If there is no pair in which both signals are longer than ``max_delay`` and not silent.
@@ -85,7 +88,8 @@ def constant_delay(pairs: Iterable[tuple[np.ndarray, np.ndarray]], max_delay: in
     if not used:
         raise ValueError(f"no pair of signals longer than {max_delay} samples to measure a delay on")
     # A codec may invert the polarity; the delay is the same.
-    return int(np.argmax(np.abs(total))) - max_delay
+    best = int(np.argmax(np.abs(total)))
+    return best - max_delay if abs(total[best]) >= MIN_CORRELATION * used else 0
 
 
 def energy_ratio_db(numerator: np.ndarray, denominator: np.ndarray) -> float:

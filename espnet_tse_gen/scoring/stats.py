@@ -35,7 +35,12 @@ class Interval:
 
 
 def bootstrap_means(
-    values: np.ndarray, groups: Sequence[str], resamples: int = 1000, seed: int = 0, confidence: float = 0.95
+    values: np.ndarray,
+    groups: Sequence[str],
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    weights: np.ndarray | None = None,
 ) -> list[Interval]:
     """Mean of each column with a percentile bootstrap interval (Efron 1979) over groups.
 
@@ -45,33 +50,39 @@ def bootstrap_means(
         resamples: Number of resamples.
         seed: Two calls with one seed give the same intervals.
         confidence: Share that the interval is to cover.
+        weights: Float ``[N, M]``, how much each value counts in its mean; equal where ``None``. With the number of
+            words as weights the mean of error rates is the error rate of all items together, in every resample anew.
+            A value whose weight is NaN or 0 is left out.
 
     Returns:
         M intervals.
 
     Raises:
-        ValueError: If ``values`` is not two-dimensional or ``groups`` has another length.
+        ValueError: If ``values`` is not two-dimensional, or ``groups`` or ``weights`` has another shape.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or len(groups) != len(values):
         raise ValueError(f"values have shape {values.shape} and there are {len(groups)} groups; expected [N, M] and N")
+    counted = np.ones_like(values) if weights is None else np.asarray(weights, dtype=np.float64)
+    if counted.shape != values.shape:
+        raise ValueError(f"values have shape {values.shape} and weights {counted.shape}; they must be equal")
     if not len(values):
         return [Interval(np.nan, np.nan, np.nan, 0)] * values.shape[1]
     _, index = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
-    known = np.isfinite(values)
+    known = np.isfinite(values) & np.isfinite(counted) & (counted > 0)
     size = int(index.max()) + 1
-    sums, counts = np.zeros((size, values.shape[1])), np.zeros((size, values.shape[1]))
-    np.add.at(sums, index, np.where(known, values, 0.0))
-    np.add.at(counts, index, known.astype(np.float64))
-    weights = _weights(size, resamples, seed)
+    sums, totals = np.zeros((size, values.shape[1])), np.zeros((size, values.shape[1]))
+    np.add.at(sums, index, np.where(known, values, 0.0) * np.where(known, counted, 0.0))
+    np.add.at(totals, index, np.where(known, counted, 0.0))
+    drawings = _drawings(size, resamples, seed)
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = (weights @ sums) / (weights @ counts)
-        overall = sums.sum(axis=0) / counts.sum(axis=0)
+        means = (drawings @ sums) / (drawings @ totals)
+        overall = sums.sum(axis=0) / totals.sum(axis=0)
     tail = 50.0 * (1.0 - confidence)
     intervals = []
     for column in range(values.shape[1]):
         drawn = means[np.isfinite(means[:, column]), column]
-        count = int(counts[:, column].sum())
+        count = int(known[:, column].sum())
         if not count:
             intervals.append(Interval(np.nan, np.nan, np.nan, 0))
             continue
@@ -81,7 +92,7 @@ def bootstrap_means(
 
 
 @lru_cache(maxsize=16)
-def _weights(size: int, resamples: int, seed: int) -> np.ndarray:
+def _drawings(size: int, resamples: int, seed: int) -> np.ndarray:
     """How often each of ``size`` groups occurs in each resample, float ``[resamples, size]``."""
     drawn = np.random.default_rng(seed).multinomial(size, np.full(size, 1.0 / size), size=resamples)
     return np.asarray(drawn, dtype=np.float64)

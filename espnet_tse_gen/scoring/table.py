@@ -19,6 +19,9 @@ from espnet_tse_gen.scoring.metrics import BY_COLUMN, METRICS
 
 ID_COLUMNS = ("system", "set", "key", "speaker_index", "target", "gender_pair", "input_sir")
 NOTE_COLUMN = "RTF_condition"
+# Further columns of text, written only where a row has some: why an item has no scores, and which networks gave them.
+TEXT_COLUMNS = ("fault", "tools")
+SILENT_OUTPUT = "silent output"
 
 
 @dataclass
@@ -35,6 +38,8 @@ class Row:
         input_sir: Target relative to interferers in dB, or NaN.
         metrics: Column -> value; a measure without a value is absent.
         note: Under which conditions the real-time factor was measured, or "".
+        fault: Why the item has no scores (see :mod:`espnet_tse_gen.scoring.items`), or "".
+        tools: The networks that gave scores, with their revisions, and the delay that was undone; "" without any.
     """
 
     system: str
@@ -46,6 +51,8 @@ class Row:
     input_sir: float = math.nan
     metrics: dict[str, float] = field(default_factory=dict)
     note: str = ""
+    fault: str = ""
+    tools: str = ""
 
 
 def read_scores(path: str | Path) -> list[Row]:
@@ -103,18 +110,19 @@ def _write(path: Path, rows: Sequence[Row]) -> None:
     present = {column for row in rows for column in row.metrics}
     columns = [metric.column for metric in METRICS if metric.column in present]
     columns += sorted(present - set(columns))
+    texts = [name for name in TEXT_COLUMNS if any(getattr(row, name) for row in rows)]
     with atomic_write(path, newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*ID_COLUMNS, *columns, NOTE_COLUMN])
+        writer.writerow([*ID_COLUMNS, *columns, NOTE_COLUMN, *texts])
         for row in rows:
             ids = [row.system, row.set, row.key, row.speaker_index, row.target, row.gender_pair, _text(row.input_sir)]
-            writer.writerow([*ids, *(_text(row.metrics.get(column, math.nan)) for column in columns), row.note])
+            figures = [_text(row.metrics.get(column, math.nan)) for column in columns]
+            writer.writerow([*ids, *figures, row.note, *(getattr(row, name) for name in texts)])
 
 
 def _parse(cells: dict[str, str]) -> Row:
-    metrics = {
-        name: float(text) for name, text in cells.items() if name not in ID_COLUMNS and name != NOTE_COLUMN and text
-    }
+    words = {*ID_COLUMNS, NOTE_COLUMN, *TEXT_COLUMNS}
+    metrics = {name: float(text) for name, text in cells.items() if name not in words and text}
     return Row(
         cells["system"],
         cells["set"],
@@ -125,6 +133,7 @@ def _parse(cells: dict[str, str]) -> Row:
         float(cells["input_sir"]) if cells["input_sir"] else math.nan,
         metrics,
         cells.get(NOTE_COLUMN) or "",
+        *(cells.get(name) or "" for name in TEXT_COLUMNS),
     )
 
 
@@ -133,10 +142,19 @@ def _text(value: float) -> str:
 
 
 def add_derived(rows: Iterable[Row]) -> None:
-    """Add the measures that follow from others: ``failed`` is 1 where the output gains less than 1 dB SI-SDR."""
+    """Add the measures that follow from others.
+
+    ``failed`` is 1 where the output gains less than 1 dB SI-SDR, also where it is silent, which no other measure scores;
+    ``silent`` is 1 there, and is added only if any output is silent.
+    """
+    rows = list(rows)
+    any_silent = any(row.fault == SILENT_OUTPUT for row in rows)
     for row in rows:
-        if "SI_SDRi" in row.metrics:
-            row.metrics["failed"] = float(row.metrics["SI_SDRi"] < 1.0)
+        silent = row.fault == SILENT_OUTPUT
+        if silent or "SI_SDRi" in row.metrics:
+            row.metrics["failed"] = float(silent or row.metrics["SI_SDRi"] < 1.0)
+        if any_silent and (silent or not row.fault):
+            row.metrics["silent"] = float(silent)
 
 
 def columns_present(rows: Iterable[Row], wanted: Sequence[str]) -> list[str]:

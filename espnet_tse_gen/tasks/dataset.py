@@ -1,4 +1,7 @@
-"""ESPnet's dataset, with errors that name table and key in one line."""
+"""What ESPnet's data loader reads training items from.
+
+Tables of recordings, with errors that name table and key in one line; or dynamic mixing, whose keys are numbers.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from espnet2.train.dataset import ESPnetDataset
+import numpy as np
+from espnet2.train.dataset import AbsDataset, ESPnetDataset
 
+from espnet_tse_gen.data.dynamic_mixing import DynamicMixer
+from espnet_tse_gen.data.embeddings import SpeakerEmbeddings
 from espnet_tse_gen.errors import UserError
 
 
@@ -48,3 +54,33 @@ class TSEGenDataset(ESPnetDataset):
 
     def _build_loader(self, path: str, loader_type: str, keys_to_load: Any = None) -> NamedErrors:
         return NamedErrors(super()._build_loader(path, loader_type, keys_to_load), path)
+
+
+class DynamicMixingDataset(AbsDataset):
+    """The items that a mixer draws; a key is ``EPOCH-NUMBER``.
+
+    Args:
+        mixer: Draws them.
+        speaker_embeddings: Embeddings by the enrolment's path, for a model that takes them.
+    """
+
+    def __init__(self, mixer: DynamicMixer, speaker_embeddings: SpeakerEmbeddings | None = None) -> None:
+        self.mixer, self.speaker_embeddings = mixer, speaker_embeddings
+
+    def has_name(self, name: str) -> bool:
+        """Return whether items hold ``name``."""
+        return name in self.names()
+
+    def names(self) -> tuple[str, ...]:
+        """Return what an item holds."""
+        given = ("embed_ref1",) if self.speaker_embeddings is not None else ()
+        return ("speech_mix", "speech_ref1", "enroll_ref1", *given)
+
+    def __getitem__(self, uid: str) -> tuple[str, dict[str, np.ndarray]]:
+        """Return the key and one item, float32: signals ``[L]`` and an embedding ``[E]``."""
+        epoch, number = map(int, uid.split("-"))
+        drawn = self.mixer.draw(epoch, number)
+        item = {"speech_mix": drawn.mixture, "speech_ref1": drawn.target, "enroll_ref1": drawn.enroll}
+        if self.speaker_embeddings is not None:
+            item["embed_ref1"] = self.speaker_embeddings[drawn.enroll_piece.source.path]
+        return uid, item

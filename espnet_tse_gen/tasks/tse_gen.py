@@ -8,7 +8,8 @@ ESPnet's own trainer. ``--codec_dir`` takes the directory that the recipe's code
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,16 @@ from torch.utils.data import DataLoader
 
 from espnet_tse_gen.codec.abs_codec import AbsCodec
 from espnet_tse_gen.codec.registry import CODECS, build_codec, load_codec, save_codec
+from espnet_tse_gen.data.embeddings import SpeakerEmbeddings
+from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
 from espnet_tse_gen.errors import UserError
 from espnet_tse_gen.fileio import read_scp, read_yaml
 from espnet_tse_gen.masked.build import EXTRACTORS, build_model, load_checkpoint
 from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
-from espnet_tse_gen.tasks import checks
+from espnet_tse_gen.tasks import checks, mixing
 from espnet_tse_gen.tasks.choices import LazyClassChoices, check_conf, one_line_errors
 from espnet_tse_gen.tasks.dataset import TSEGenDataset
-from espnet_tse_gen.tasks.trainer import TSEGenTrainer, forget_previous, recover_checkpoint
+from espnet_tse_gen.tasks.trainer import TSEGenTrainer, forget_previous, is_first_process, recover_checkpoint
 
 PREPROCESSORS: dict[str, str] = {"tse_gen": "espnet_tse_gen.data.preprocessor:TSEGenPreprocessor"}
 """Registry: name to ``module:Class``."""
@@ -38,7 +41,9 @@ extractor_choices = LazyClassChoices("extractor", EXTRACTORS, default="masked")
 preprocessor_choices = LazyClassChoices("preprocessor", PREPROCESSORS, default="tse_gen")
 
 MAX_REFERENCES = 10
-PREPROCESSOR_GIVEN = ("train", "codec_sample_rate", "hop", "sample_rate", "ref_num", "train_spk2enroll")
+PREPROCESSOR_GIVEN = (
+    "train", "codec_sample_rate", "hop", "sample_rate", "ref_num", "train_spk2enroll", "speaker_embeddings",
+)  # fmt: skip
 
 
 class TSEGenTask(AbsTask):
@@ -80,6 +85,13 @@ class TSEGenTask(AbsTask):
             default=None,
             help="JSON file {speaker: [[utterance, wav], ...]} from which training draws enrolments",
         )
+        group.add_argument(
+            "--speaker_embeddings",
+            type=str_or_none,
+            default=None,
+            help="File of speaker embeddings of all enrolments, made by embed_speakers; for an extractor that takes them",
+        )
+        mixing.add_arguments(group)
         for choices in cls.class_choices_list:
             choices.add_arguments(group)
         # A batch may use neither every level's head nor the vectors that stand for hidden conditions.
@@ -91,9 +103,7 @@ class TSEGenTask(AbsTask):
         return CommonCollateFn(float_pad_value=0.0, int_pad_value=0)
 
     @classmethod
-    def build_preprocess_fn(
-        cls, args: argparse.Namespace, train: bool
-    ) -> Callable[[str, dict[str, Any]], dict[str, Any]]:
+    def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> TSEGenPreprocessor:
         """Return the chosen preprocessor, told what the codec needs."""
         codec = cls.build_codec(args)
         conf = args.preprocessor_conf or {}
@@ -106,6 +116,7 @@ class TSEGenTask(AbsTask):
             sample_rate=args.sample_rate,
             ref_num=args.ref_num,
             train_spk2enroll=args.train_spk2enroll,
+            speaker_embeddings=_embeddings(args.speaker_embeddings) if args.speaker_embeddings else None,
             **conf,
         )
 
@@ -155,6 +166,13 @@ class TSEGenTask(AbsTask):
         )
 
     @classmethod
+    def build_sequence_iter_factory(cls, args: argparse.Namespace, iter_options: Any, mode: str) -> Any:
+        """Return the batches of training or validation; validation always reads mixtures."""
+        if mode == "train" and mixing.is_dynamic(args):
+            return mixing.build_iter_factory(args, iter_options, cls.build_preprocess_fn(args, True))
+        return super().build_sequence_iter_factory(args=args, iter_options=iter_options, mode=mode)
+
+    @classmethod
     def build_streaming_iterator(
         cls,
         data_path_and_name_and_type: Any,
@@ -168,6 +186,8 @@ class TSEGenTask(AbsTask):
         **_: Any,
     ) -> DataLoader:
         """Return the data of the statistics stage, in the order of ``key_file`` or else of the mixtures' table."""
+        if mixing.is_speech(data_path_and_name_and_type):
+            return mixing.statistics_loader(preprocess_fn, collate_fn)
         dataset = TSEGenDataset(data_path_and_name_and_type, float_dtype=dtype, preprocess=preprocess_fn)
         return DataLoader(
             dataset,
@@ -190,10 +210,16 @@ class TSEGenTask(AbsTask):
         model = build_model(codec, vars(args))
         names = cls.required_data_names() + cls.optional_data_names()
         for train in (True, False):
-            cls.build_preprocess_fn(args, train)
+            preprocessor = cls.build_preprocess_fn(args, train)
+            checks.check_embeddings(model.extractor.speaker_embedding, preprocessor.speaker_embeddings)
             kind = "train" if train else "valid"
             data, shapes = getattr(args, f"{kind}_data_path_and_name_and_type"), getattr(args, f"{kind}_shape_file")
-            if not args.dry_run:
+            if args.dry_run:
+                continue
+            if train and mixing.is_dynamic(args):
+                # One item is drawn, so that what is wrong with all recordings shows at once.
+                mixing.build_mixer(args, preprocessor).draw(1, 0)
+            else:
                 checks.check_data(f"--{kind}_data_path_and_name_and_type", data, shapes, names, args.ref_num)
                 checks.check_rates(data, args.sample_rate or codec.sample_rate)
                 checks.check_codes(data, codec)
@@ -218,7 +244,7 @@ class TSEGenTask(AbsTask):
     @classmethod
     def main_worker(cls, args: argparse.Namespace) -> None:
         """Train, after writing the codec beside the checkpoints, so that the directory can be decoded with alone."""
-        training = not args.collect_stats and not args.dry_run and args.dist_rank in (None, 0)
+        training = not args.collect_stats and not args.dry_run and is_first_process(args)
         if training:
             codec, directory = cls.build_codec(args), Path(args.output_dir) / "codec"
             if not _holds(directory, codec):
@@ -255,6 +281,11 @@ class TSEGenTask(AbsTask):
         if model_file is not None:
             load_checkpoint(model, Path(model_file), config_path)
         return model.to(device).eval(), args
+
+
+@functools.lru_cache(maxsize=1)
+def _embeddings(path: str) -> SpeakerEmbeddings:
+    return SpeakerEmbeddings(path)
 
 
 def _holds(directory: Path, codec: AbsCodec) -> bool:

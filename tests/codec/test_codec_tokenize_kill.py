@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import kaldiio
@@ -25,6 +26,17 @@ from espnet_tse_gen.fileio import read_scp
 ROOT = Path(__file__).resolve().parents[2]
 COUNTING = Path(__file__).with_name("counting_tokenize.py")
 RECORDINGS, BATCH, JOBS = 40, 3, 2
+
+
+STARTED: list[subprocess.Popen[bytes]] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_running() -> Iterator[None]:
+    yield
+    for process in STARTED:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +87,8 @@ def start(root: Path, folder: Path) -> subprocess.Popen[bytes]:
         jobs.append(shlex.join([*command, "--num_jobs", str(JOBS)]) + f" > {job}.log 2>&1 & job{job}=$!")
     script = "\n".join([*jobs, *(f"wait $job{job} || exit" for job in range(1, JOBS + 1))])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(["sh", "-c", script], cwd=folder, env=environment, start_new_session=True)
+    STARTED.append(subprocess.Popen(["sh", "-c", script], cwd=folder, env=environment, start_new_session=True))
+    return STARTED[-1]
 
 
 def logs(folder: Path) -> str:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from espnet_tse_gen.data.mixing_options import MixingOptions
+
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CONFIGS = sorted((CONF / "train").glob("*.yaml"))
 
@@ -28,7 +30,9 @@ def test_configuration_builds(path):
     assert optimized == sum(p.numel() for p in model.parameters())
     given = set(args.preprocessor_conf)
     assert given <= {"crop_seconds", "enroll_seconds", "level_dbfs"}
-    if path.stem.endswith("_base"):
+    MixingOptions(**args.dynamic_mixing_conf)
+    assert args.dynamic_mixing == path.stem.endswith("_dynamic")
+    if path.stem.endswith(("_base", "_dynamic")):
         body = sum(p.numel() for p in model.extractor.backbone.parameters())
         assert body == pytest.approx(37.4e6, rel=0.02)
         decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}

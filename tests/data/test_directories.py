@@ -64,7 +64,7 @@ def edit(table: Path, change: Callable[[dict[str, str]], object]) -> str:
 def test_training_draws_and_evaluation_is_fixed(corpus: Path) -> None:
     train, dev = corpus / "data" / "train", corpus / "data" / "dev"
     assert {path.name for path in train.iterdir()} == TABLES | {"spk2enroll.json"}
-    assert {path.name for path in dev.iterdir()} == TABLES
+    assert {path.name for path in dev.iterdir()} == TABLES | {"protocol"}
     pool = json.loads((train / "spk2enroll.json").read_text())
     assert {speaker: len(own) for speaker, own in pool.items()} == {"11": 3, "12": 3, "13": 3}
     for number in (1, 2):
@@ -101,6 +101,33 @@ def test_without_librispeech_other_mixtures_serve(corpus: Path, tmp_path: Path) 
     assert not (tmp_path / "dev" / "spk2gender").exists()
     format_wav.main([str(tmp_path / "dev"), str(tmp_path / "dump")])
     check_data.main([str(tmp_path / "train"), str(tmp_path / "dev"), str(tmp_path / "dump")])
+
+
+def test_three_speakers(tmp_path: Path) -> None:
+    """Libri3Mix: metadata with a third source, and a list whose recordings are sources of three-speaker mixtures."""
+    make_corpus(tmp_path / "speech", "test-clean", {"31": 2, "32": 2, "33": 2}, seconds=0.3)
+    lines = ["mixture_ID," + ",".join(f"source_{k}_path,source_{k}_gain" for k in (1, 2, 3)) + ",noise_path,noise_gain"]
+    names = []
+    for order, number in ((("31", "32", "33"), 0), (("33", "31", "32"), 1)):
+        utterances = [f"{speaker}-7-000{number}" for speaker in order]
+        names.append("_".join(utterances))
+        paths = [f"test-clean/{one[:2]}/7/{one}.flac,0.5" for one in utterances]
+        lines.append(f"{names[-1]},{','.join(paths)},,")
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "metadata" / "libri3mix_test-clean.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "list").write_text(
+        "".join(f"{names[0]} 3{k}-7-0000 s{1 + k % 3}/{names[1]}\n" for k in (1, 2, 3))
+        + "".join(f"{names[1]} 3{k}-7-0001 s{k}/{names[0]}\n" for k in (1, 2, 3))
+    )
+    prepare_libri2mix.main(
+        options(tmp_path, "test", "--metadata", str(tmp_path / "metadata"), "--enroll_list", str(tmp_path / "list"))
+    )
+    data = tmp_path / "data" / "test"
+    assert {path.name for path in data.iterdir()} == TABLES | {"spk3.scp", "enroll_spk3.scp", "target_spk3", "protocol"}
+    check_data.main(["--ref_num", "3", str(data)])
+    assert read_scp(data / "target_spk3") == {names[0]: "33", names[1]: "32"}
+    assert enrolled_utterance(read_scp(data / "enroll_spk3.scp")[names[0]]) == "33-7-0001"
+    assert read_scp(data / "protocol")["target_rows"] == "6"
 
 
 def test_formatting_lists_what_fits_and_converts_the_rest(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +10,12 @@ import scipy.signal
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from librimix_rule import TYPES, as_wav, assert_same, official_files, read_rows
 
-from espnet_tse_gen.data.librimix import MixtureTree, extend_noise, find_metadata, generate, set_name
+from espnet_tse_gen.data.libri2mix_datadir import list_mixtures
+from espnet_tse_gen.data.librimix import MixtureTree, extend_noise, find_metadata, read_info_sexes, set_name
+from espnet_tse_gen.data.librimix_generation import disk_use, generate, plan_generation
 from espnet_tse_gen.errors import UserError
-
-TYPES = ("mix_clean", "mix_both", "mix_single")
 
 
 def overlap_add(noise: np.ndarray, length: int) -> np.ndarray:
@@ -37,55 +36,10 @@ def overlap_add(noise: np.ndarray, length: int) -> np.ndarray:
     return total[:length]
 
 
-def as_pcm(samples: np.ndarray, rate: int) -> np.ndarray:
-    stream = io.BytesIO()
-    soundfile.write(stream, samples, rate, format="WAV")
-    stream.seek(0)
-    return soundfile.read(stream, dtype="int16")[0]
-
-
-def expected(row: dict[str, str], speech: Path, noise_root: Path, rate: int, mode: str) -> dict[str, np.ndarray]:
-    """What the official rule makes of a row, as 16-bit samples by folder."""
-    first, second = (soundfile.read(speech / row[f"source_{k}_path"], dtype="float32")[0] for k in (1, 2))
-    longest = max(len(first), len(second))
-    noise = soundfile.read(noise_root / row["noise_path"], dtype="float32", always_2d=True)[0][:longest, 0]
-    if len(noise) < longest:
-        noise = overlap_add(noise, longest)
-    signals = {
-        "s1": scipy.signal.resample_poly(first * float(row["source_1_gain"]), rate, 16000),
-        "s2": scipy.signal.resample_poly(second * float(row["source_2_gain"]), rate, 16000),
-        "noise": scipy.signal.resample_poly(noise * float(row["noise_gain"]), rate, 16000),
-    }
-    lengths = [len(signal) for signal in signals.values()]
-    if mode == "min":
-        signals = {name: signal[: min(lengths)] for name, signal in signals.items()}
-    else:
-        signals = {
-            name: np.concatenate([signal, np.zeros(max(lengths) - len(signal), signal.dtype)])
-            for name, signal in signals.items()
-        }
-    clean = signals["s1"] + signals["s2"]
-    mixed = {
-        "mix_clean": clean,
-        "mix_both": (clean + signals["noise"]).astype(np.float32),
-        "mix_single": (signals["s1"] + signals["noise"]).astype(np.float32),
-    }
-    return {name: as_pcm(signal, rate) for name, signal in {**signals, **mixed}.items()}
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 def check(tree: MixtureTree, subset: str, rows: list[dict[str, str]], speech: Path, noise_root: Path) -> None:
     for row in rows:
-        wanted = expected(row, speech, noise_root, tree.rate, tree.mode)
-        for kind, samples in wanted.items():
-            path = tree.audio(subset, kind, row["mixture_ID"])
-            found, rate = soundfile.read(path, dtype="int16")
-            assert (rate, soundfile.info(path).subtype) == (tree.rate, "PCM_16")
-            np.testing.assert_array_equal(found, samples, err_msg=f"{kind} {row}")
+        for kind, wanted in official_files(row, speech, noise_root, tree.rate, tree.mode).items():
+            assert_same(tree.audio(subset, kind, row["mixture_ID"]), wanted, tree.rate)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +60,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(f"{one}-1-0000_{two}-1-0000,{paths[0]},0.71234567,{paths[1]},1.9,cv/{noise}.wav,1.31")
     (root / "metadata").mkdir()
     (root / "metadata" / "libri2mix_dev-clean.csv").write_text("\n".join(lines) + "\n")
+    columns = ["mixture_ID", *(f"source_{k}_{kind}" for k in (1, 2, 3) for kind in ("path", "gain"))]
+    three = [",".join([*columns, "noise_path", "noise_gain"])]
+    for order in (("11", "22", "33"), ("33", "11", "22")):
+        sources = [f"dev-clean/{one}/1/{one}-1-0000.flac,0.{one}" for one in order]
+        three.append(f"{'_'.join(f'{one}-1-0000' for one in order)},{','.join(sources)},cv/short.wav,1.31")
+    (root / "three").mkdir()
+    (root / "three" / "libri3mix_dev-clean.csv").write_text("\n".join(three) + "\n")
     return root
 
 
@@ -152,6 +113,49 @@ def test_files_are_those_of_the_rule(small: Path, tmp_path: Path, rate: str, mod
         ]
 
 
+def test_a_file_on_disk_is_what_soundfile_writes(tmp_path: Path) -> None:
+    """The expected bytes are made in memory; the official scripts write to a path."""
+    samples = np.random.default_rng(0).standard_normal(5000)
+    for kind in (np.float32, np.float64):
+        soundfile.write(tmp_path / "official.wav", samples.astype(kind), 8000)
+        assert (tmp_path / "official.wav").read_bytes() == as_wav(samples.astype(kind), 8000)
+
+
+@pytest.mark.parametrize(("rate", "mode"), [("8k", "min"), ("16k", "max")])
+def test_three_speakers(small: Path, tmp_path: Path, rate: str, mode: str) -> None:
+    tree = MixtureTree(tmp_path, rate, mode)
+    metadata = small / "three" / "libri3mix_dev-clean.csv"
+    assert generate(tree, metadata, small / "speech", noise_root=small / "wham", types=TYPES) == (2, 0)
+    check(tree, "dev", read_rows(metadata), small / "speech", small / "wham")
+    assert [len(one.speakers) for one in list_mixtures(tree, "dev", "mix_clean")] == [3, 3]
+    assert "source_3_path" in read_rows(tree.csv("dev", "mix_both"))[0]
+    assert list(read_rows(tree.csv("dev", "mix_single"))[0]) == [
+        "mixture_ID", "mixture_path", "source_1_path", "noise_path", "length",
+    ]  # fmt: skip
+
+
+def test_disk_use_is_told_exactly_and_counts_only_what_is_missing(small: Path, tmp_path: Path) -> None:
+    for rate, mode in (("8k", "min"), ("16k", "max")):
+        tree = MixtureTree(tmp_path, rate, mode)
+        metadata = small / "metadata" / "libri2mix_dev-clean.csv"
+
+        def plan(tree: MixtureTree = tree, metadata: Path = metadata) -> list[tuple[str, int, int]]:
+            found = plan_generation(
+                tree, metadata, small / "speech", noise_root=small / "wham", types=["mix_both"], allow_missing=True
+            )
+            return [(part.folder.name, part.files, part.size) for part in disk_use(found)]
+
+        told = plan()
+        assert not tree.folder.exists()
+        generate(tree, metadata, small / "speech", noise_root=small / "wham", types=["mix_both"], allow_missing=True)
+        for folder, files, size in told:
+            found = list((tree.folder / "dev" / folder).iterdir())
+            assert (len(found), sum(path.stat().st_blocks * 512 for path in found)) == (files, size)
+        assert [files for _, files, _ in plan()] == [0, 0, 0, 0]
+        tree.audio("dev", "noise", "11-1-0000_22-1-0000").unlink()
+        assert {folder: files for folder, files, _ in plan()} == {"s1": 0, "s2": 0, "mix_both": 0, "noise": 1}
+
+
 def test_a_second_run_keeps_and_completes(small: Path, tmp_path: Path) -> None:
     tree = MixtureTree(tmp_path)
     metadata = small / "metadata" / "libri2mix_dev-clean.csv"
@@ -177,6 +181,7 @@ def test_other_metadata_never_pass_for_these(small: Path, tmp_path: Path) -> Non
     samples, _ = soundfile.read(tree.audio("dev", "s1", "11-1-0000_22-1-0000"))
     source, _ = soundfile.read(small / "speech" / "dev-clean" / "11" / "1" / "11-1-0000.flac")
     np.testing.assert_allclose(samples, 0.5 * source, atol=1e-4)
+    assert tree.csv("dev", "mix_clean").exists()
     # A tree without our record is somebody else's.
     (tree.folder / "metadata" / ".dev.json").unlink()
     with pytest.raises(UserError, match="was not made from"):
@@ -210,12 +215,28 @@ def test_options_and_metadata_are_checked(small: Path, tmp_path: Path) -> None:
         (metadata.read_text().replace("source_2_gain", "gain"), "no column 'source_2_gain'"),
         (metadata.read_text().replace("0.71234567", "loud"), "'11-1-0000_22-1-0000' lacks"),
         (metadata.read_text() + metadata.read_text().splitlines()[1] + "\n", "'11-1-0000_22-1-0000' appears twice"),
+        (
+            metadata.read_text().replace("11-1-0000_22", "11-1-0001_22"),
+            "not named after its sources; expected '11-1-0000_",
+        ),
+        (metadata.read_text()[:-40], "'11-1-0000_99-1-0000' lacks"),
     ):
         broken.write_text(text)
         with pytest.raises(UserError, match=message):
             generate(MixtureTree(tmp_path), broken, small / "speech")
     with pytest.raises(UserError, match=r"set .*'dve': did you mean 'dev'"):
         find_metadata(small / "metadata", "dve")
+    (tmp_path / "libri3mix_dev-clean.csv").write_text("")
+    with pytest.raises(UserError, match=r"holds libri2mix_dev-clean\.csv and libri3mix_dev-clean\.csv"):
+        find_metadata(tmp_path, "dev")
+    broken.write_text(metadata.read_text().replace("cv/long.wav", ""))
+    with pytest.raises(UserError, match="'33-1-0000_11-1-0000' has no noise_path; only mix_clean"):
+        generate(MixtureTree(tmp_path), broken, small / "speech", noise_root=tmp_path, types=["mix_both"])
+    (tmp_path / "libri2mix_dev-clean_info.csv").write_text(
+        "mixture_ID,speaker_1_ID,speaker_1_sex,speaker_2_ID,speaker_2_sex\na_b,11.0,F,22.0,M\n"
+    )
+    assert read_info_sexes(broken) == {"11": "f", "22": "m"}
+    assert read_info_sexes(metadata) == {}
     assert [set_name(f"libri2mix_{name}.csv") for name in ("train-clean-100", "dev-clean", "train-mini")] == [
         "train-100",
         "dev",

@@ -194,8 +194,12 @@ def test_a_stage_says_which_stage_it_needs(tmp_path: Path, stage: int, missing: 
         (["--codec_config", "conf/codec/none.yaml"], "conf/codec/none.yaml: no such file"),
         (["--inference_config", "conf/decode/none.yaml"], "conf/decode/none.yaml: no such file"),
         (["--pretrained_exp", "nowhere"], "nowhere/config.yaml: no such file"),
+        (["--score_with_asr", "true"], "--score_with_asr needs --asr_exp"),
+        (["--score_with_asr", "true", "--asr_exp", "nowhere"], "--asr_exp: nowhere/config.yaml: no such file"),
         (["--python", "no-such-python"], "'no-such-python' cannot import espnet_tse_gen"),
         (["more"], "takes options only, found 'more'"),
+        (["--dynamic_mixing", "yes"], "--dynamic_mixing takes true or false, not 'yes'"),
+        (["--speech_dir", "speech"], "--speech_dir is for dynamic mixing"),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_made(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -203,6 +207,22 @@ def test_mistakes_are_one_line_and_nothing_is_made(tmp_path: Path, arguments: li
     assert result.returncode == 2
     assert message in result.stderr and result.stderr.count("\n") == 1
     assert not os.listdir(tmp_path)
+
+
+def test_dynamic_mixing_draws_from_what_the_training_set_enrols_with(place: Path) -> None:
+    before = snapshot(place)
+    result = run(place, "--dynamic_mixing", "true", "--stage", "3", "--stop_stage", "6")
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    speech = (place / "dump" / "sources" / "train" / "wav.scp").read_text().splitlines()
+    assert len(speech) == len((place / "dump" / "sources" / "train" / "utt2dur").read_text().splitlines()) > 6
+    # The converted recordings of the training set, and the tokens of the other sets, serve as they are.
+    assert not (place / "dump" / "sources" / "train" / "data").exists()
+    made = snapshot(place).keys() - before.keys()
+    stats = f"exp/tse_stats_{TAG}_train_16k_dynamic"
+    assert {name.split("/log/")[0] for name in made if "/log/" in name} == {"dump/sources/train", stats}
+    assert (place / stats / "valid" / "speech_mix_shape").exists()
+    result = run(place, "--dynamic_mixing", "true", "--stage", "3", "--stop_stage", "6")
+    assert result.stdout.count("up to date") == len(result.stdout.splitlines()) - 5
 
 
 def test_an_unknown_option_of_the_corpus(tmp_path: Path) -> None:

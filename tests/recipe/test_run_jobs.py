@@ -96,17 +96,46 @@ def test_jobs_share_the_processors_as_threads(tmp_path: Path) -> None:
     assert f"threads {len(os.sched_getaffinity(0))}\n" in (tmp_path / "x.log").read_text()
 
 
-def test_ending_the_launcher_ends_its_jobs(tmp_path: Path) -> None:
-    code = "import time; open('started', 'w').close(); time.sleep(1); open('ended', 'w').close()"
-    command = [sys.executable, UTILS / "run_jobs.py", "x.log", sys.executable, "-c", code]
-    process = subprocess.Popen(command, cwd=tmp_path)
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ending_the_launcher_ends_its_jobs_and_what_they_started(tmp_path: Path, signum: int) -> None:
+    # As a training does that starts a process for each GPU.
+    code = "sh -c 'echo $$ > below; exec sleep 100' & echo $$ > own; wait"
+    process = subprocess.Popen([sys.executable, UTILS / "run_jobs.py", "x.log", "sh", "-c", code], cwd=tmp_path)
+    files = [tmp_path / "own", tmp_path / "below"]
+    deadline = time.monotonic() + 20
+    while not all(file.exists() and file.read_text() for file in files) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signum)
+    assert process.wait(timeout=20) == 128 + signum
+    while any(running(int(file.read_text())) for file in files):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_terminal_that_is_closed_ends_no_job_under_nohup(tmp_path: Path) -> None:
+    code = "open('started', 'w').close(); import time; time.sleep(0.5); open('ended', 'w').close()"
+    command = ["nohup", sys.executable, UTILS / "run_jobs.py", "x.log", sys.executable, "-c", code]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 20
     while not (tmp_path / "started").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=20) == 128 + signal.SIGTERM
-    time.sleep(1.2)
-    assert not (tmp_path / "ended").exists()
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=20) == 0
+    assert (tmp_path / "ended").exists()
+
+
+def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "x.log").mkdir()
+    result = launch(tmp_path, "x.log", "true")
+    assert result.returncode == 2
+    assert result.stderr == "run_jobs.py: error: x.log: cannot be written (Is a directory)\n"
 
 
 def split(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

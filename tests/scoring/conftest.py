@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,8 @@ def voice(name: str, seconds: float = 2.0, rate: int = RATE, seed: int = 0) -> n
     return (0.1 * signal * syllables + 1e-4 * rng.standard_normal(len(time))).astype(np.float32)
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Path:
-    """Return a directory with ``data/test`` and ``exp/m/greedy/test``, outputs being the target with a little leakage."""
+def _make_world(folder: Path) -> Path:
+    """Fill a directory with ``data/test`` and ``exp/m/greedy/test``, outputs being the target with a little leakage."""
     tables: dict[str, dict[str, str]] = {}
     for first, second in MIXTURES:
         key = f"{first}_{second}"
@@ -43,13 +43,25 @@ def world(tmp_path: Path) -> Path:
             files[f"out{number}"] = voices[number - 1] + 0.2 * voices[2 - number]
             tables.setdefault(f"target_spk{number}", {})[key] = name
         for table, samples in files.items():
-            path = tmp_path / "wavs" / f"{key}_{table}.wav"
+            path = folder / "wavs" / f"{key}_{table}.wav"
             write_audio(path, np.asarray(samples), RATE)
             tables.setdefault(table, {})[key] = str(path)
     for table, content in tables.items():
-        target = tmp_path / "data/test" / table
+        target = folder / "data/test" / table
         if table.startswith("out"):
-            target = tmp_path / "exp/m/greedy/test" / f"spk{table[-1]}.scp"
+            target = folder / "exp/m/greedy/test" / f"spk{table[-1]}.scp"
         write_scp(target, content)
-    write_scp(tmp_path / "data/test/spk2gender", SPEAKERS)
-    return tmp_path
+    write_scp(folder / "data/test/spk2gender", SPEAKERS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_world() -> Callable[[Path], Path]:
+    """Return the function that fills a directory with the world, for fixtures that several tests share."""
+    return _make_world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    """Return a directory that holds the world, for one test to change."""
+    return _make_world(tmp_path)

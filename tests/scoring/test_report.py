@@ -85,9 +85,10 @@ def test_the_page_is_whole_and_refers_to_nothing_outside_its_folder(world: Path)
     assert "&lt;b&gt;mine &amp; yours&lt;/b&gt;" in text
 
     images, players = page.all("img"), page.all("audio")
-    # Four mixtures, each with two targets of clean, enrolment and one output; and one curve, the one about the model.
-    assert len(players) == 4 * (1 + 2 * 3)
-    assert len(images) == len(players) + 1
+    # Four mixtures, each with two targets of clean, enrolment and one output: in the table, where the targets share the
+    # mixture, and side by side. And one curve, the one about the model.
+    assert len(players) == 4 * (1 + 2 * 3) + 4 * 2 * 4
+    assert len(images) == 4 * 2 * 4 + 1
     assert all(image["alt"] and int(image["width"] or 0) > 0 and int(image["height"] or 0) > 0 for image in images)
     assert all("controls" in player and player["aria-label"] for player in players)
     for player in players:
@@ -102,7 +103,7 @@ def test_making_it_again_replaces_it_and_a_failure_leaves_the_old_one(world: Pat
     report.main(arguments(world, "--num_mixtures", "1"))
     folder = world / "exp/m/report"
     first = (folder / "index.html").read_text()
-    assert first.count("<audio") == 7
+    assert first.count("<audio") == 7 + 8
     (world / "wavs/anna_carl_out2.wav").write_bytes(b"")
     with pytest.raises(UserError, match="anna_carl"):
         report.main(arguments(world, "--num_mixtures", "4"))
@@ -118,6 +119,29 @@ def test_a_folder_that_is_no_report_is_left_alone(world: Path) -> None:
     with pytest.raises(UserError, match=r"spk1\.scp"):
         report.main([*arguments(world)[:-1], f"other={world}"])
     assert (world / "mine/thesis.txt").exists()
+
+
+def test_a_case_shows_mixture_every_system_clean_and_enrolment_in_this_order(world: Path) -> None:
+    write_scores(world)
+    report.main([*arguments(world), f"again={world / 'exp/m/greedy'}"])
+    text = (world / "exp/m/report/index.html").read_text()
+    target = text[text.index('<div class="clips">') : text.index("</article>")].split("<h5>")[0]
+    order = re.findall(r"<figcaption>(.*?)<span", target)
+    assert order == ["mixture", "greedy", "again", "clean (ground truth)", "enrolment"]
+    assert target.count("SI-SDR") == 2  # The system without scores shows its duration.
+    table = text[text.index("<table role") :]
+    assert re.findall(r'<th role="columnheader" scope="col">(.*?)</th>', table) == [
+        *("target", "mixture", "clean", "enrolment", "greedy", "again")
+    ]
+    # Two targets share the mixture's cell.
+    assert table.count('rowspan="2"') == 4
+
+
+def test_a_system_with_one_target_leaves_the_other_cells_empty(world: Path) -> None:
+    (world / "exp/m/greedy/test/spk2.scp").unlink()
+    report.main(arguments(world))
+    text = (world / "exp/m/report/index.html").read_text()
+    assert text.count('class="none">n/a</td>') == 4
 
 
 def test_mixtures_are_spread_over_pairs_and_over_the_list() -> None:

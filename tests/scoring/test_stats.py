@@ -43,6 +43,27 @@ def test_missing_values_are_left_out_and_counted() -> None:
     assert np.isnan(unknown.mean)
 
 
+def test_weights_make_a_mean_of_rates_the_rate_of_all_together() -> None:
+    rng = np.random.default_rng(3)
+    words = rng.integers(1, 20, (50, 1)).astype(float)
+    errors = rng.binomial(words.astype(int), 0.3).astype(float)
+    groups = [str(index // 2) for index in range(50)]
+    (rate,) = bootstrap_means(errors / words, groups, weights=words)
+    assert rate.mean == pytest.approx(errors.sum() / words.sum())
+    assert rate.low < rate.mean < rate.high and rate.count == 50
+    # A weight that is not known, or zero, leaves its value out; equal weights are none.
+    words[0], words[1] = np.nan, 0.0
+    (fewer,) = bootstrap_means(errors / np.maximum(words, 1), groups, weights=words)
+    assert fewer.count == 48
+    assert fewer.mean == pytest.approx(errors[2:].sum() / words[2:].sum())
+    same = np.full_like(errors, 3.0)
+    assert bootstrap_means(errors, groups, weights=same)[0].high == pytest.approx(
+        bootstrap_means(errors, groups)[0].high
+    )
+
+
 def test_shapes_are_checked() -> None:
     with pytest.raises(ValueError, match="groups"):
         bootstrap_means(np.ones((3, 1)), ["a"])
+    with pytest.raises(ValueError, match="weights"):
+        bootstrap_means(np.ones((1, 2)), ["a"], weights=np.ones((1, 1)))

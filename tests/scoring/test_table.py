@@ -6,9 +6,17 @@ from pathlib import Path
 import pytest
 
 from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import write_yaml
+from espnet_tse_gen.fileio import read_yaml, write_yaml
 from espnet_tse_gen.scoring.published import published_tables
-from espnet_tse_gen.scoring.results import Bootstrap, breakdown_tables, main_table, order_systems, render_results
+from espnet_tse_gen.scoring.results import (
+    Bootstrap,
+    breakdown_tables,
+    convention,
+    further_tables,
+    main_table,
+    order_systems,
+    render_results,
+)
 from espnet_tse_gen.scoring.table import Row, add_derived, read_scores, replace_rows
 
 
@@ -86,17 +94,37 @@ def test_unequal_items_are_pointed_out_and_unknown_systems_refused() -> None:
 
 
 def test_published_figures_agree_within_interval_and_rounding(tmp_path: Path) -> None:
-    def entry(value: str) -> dict[str, object]:
-        return {"system": "mixture", "condition": "c", "source": "s", "values": {"SI_SDR": value}}
+    def entry(value: str, **more: object) -> dict[str, object]:
+        facts = {"system": "mixture", "condition": "c", "targets": "both", "source": "s", "grade": "P"}
+        return {**facts, "values": {"SI_SDR": value}, **more}
 
     path = tmp_path / "published.yaml"
-    write_yaml(path, {"near": entry("0.0"), "far": entry("0.5"), "bad": entry("x")})
+    other = {"name": "Theirs", "source": "a paper", "grade": "S", "values": {"SI_SDR": "18.8"}}
+    write_yaml(
+        path,
+        {
+            "near": entry("0.0"),
+            "far": entry("0.5"),
+            "bad": entry("x"),
+            "first": entry("0.0", targets="first"),
+            "beside": entry("0.0", systems=[other]),
+            "grade": entry("0.0", grade="X"),
+            "lacking": entry("0.0", systems=[{"name": "Theirs", "values": {}}]),
+        },
+    )
     found = rows("mixture", 0.04)
     for name, verdict in (("near", "agrees"), ("far", "differs")):
         (table,) = published_tables(found, {"test": name}, path, Bootstrap(50))
         assert table.rows[0][-1].text == verdict
-    with pytest.raises(UserError, match="number in quotes"):
-        published_tables(found, {"test": "bad"}, path, Bootstrap(50))
+        assert any("Source (read in the authors'" in note for note in table.notes)
+        assert not any("do not compare" in note for note in table.notes)
+    (table,) = published_tables(found, {"test": "first"}, path, Bootstrap(50))
+    assert any("speaker 1 only as targets, these rows speakers 1, 2: they do not compare" in n for n in table.notes)
+    _, beside = published_tables(found, {"test": "beside"}, path, Bootstrap(50))
+    assert [cell.text for cell in beside.rows[0]] == ["Theirs", "S", "18.8"]
+    for name, message in (("bad", "number in quotes"), ("grade", "unknown grade"), ("lacking", "lacks 'source'")):
+        with pytest.raises(UserError, match=message):
+            published_tables(found, {"test": name}, path, Bootstrap(50))
     with pytest.raises(UserError, match="did you mean 'near'"):
         published_tables(found, {"test": "neer"}, path, Bootstrap(50))
 
@@ -105,5 +133,56 @@ def test_the_shipped_published_figures_can_be_used() -> None:
     path = Path(__file__).parents[2] / "conf" / "published.yaml"
     (table,) = published_tables(rows("mixture", 0.0), {"test": "two_speakers_clean"}, path, Bootstrap(50))
     assert table.rows[0][-1].text == "agrees"
-    for name in ("libri2mix_test_16k_min_both", "libri2mix_dev_16k_min_both", "libri2mix_test_16k_min_clean"):
+    names = list(read_yaml(path))
+    assert len(names) >= 5
+    for name in names:
         assert published_tables(rows("mixture", 0.0), {"test": name}, path, Bootstrap(50))
+
+
+def test_an_error_rate_is_all_errors_over_all_words() -> None:
+    found = rows("greedy", 5.0)[:2]
+    found[0].metrics.update({"WER": 0.5, "WER_words": 2.0})
+    found[1].metrics.update({"WER": 0.0, "WER_words": 8.0})
+    table = main_table(found, ["greedy"], Bootstrap(50))
+    assert table.rows[0][table.headings.index("WER (%) ↓")].text == "10.0"
+
+
+def test_what_the_main_table_leaves_out_has_tables_of_its_own() -> None:
+    found = [*rows("mixture", 0.0), *rows("greedy", 5.0)]
+    for row in found:
+        row.metrics["SIR"] = 1.0
+        if row.system == "greedy":
+            row.metrics |= {f"token_accuracy_level{level}": level / 20 for level in (1, 2, 10)}
+    further, levels = further_tables(found, ["mixture", "greedy"], Bootstrap(50))
+    assert "SIR (dB) ↑" in further.headings and len(further.rows) == 2
+    assert levels.headings[2:] == ["level 1 (%) ↑", "level 2 (%) ↑", "level 10 (%) ↑"]
+    assert [cell.text for cell in levels.rows[0]] == ["greedy", "4", "5.0", "10.0", "50.0"]
+    chosen = further_tables(found, ["mixture", "greedy"], Bootstrap(50), measures=["SIR"])
+    assert "SI-SDRi (dB) ↑" in chosen[0].headings
+
+
+def test_items_without_scores_and_the_networks_are_named(tmp_path: Path) -> None:
+    found = [*rows("mixture", 0.0), *rows("greedy", 5.0)]
+    for row in found:
+        row.tools = "wavlm a/b at revision 0123"
+    silent = found[-1]
+    silent.fault, silent.metrics = "silent output", {}
+    replace_rows(tmp_path / "s.csv", found)
+    found = read_scores(tmp_path / "s.csv")
+    assert (found[-1].fault, found[-1].metrics, found[-1].tools) == ("silent output", {}, silent.tools)
+    add_derived(found)
+    assert found[-1].metrics == {"failed": 1.0, "silent": 1.0}
+    table = main_table(found, ["mixture", "greedy"], Bootstrap(50))
+    assert table.rows[1][table.headings.index("silent (%) ↓")].text == "25.0"
+    assert table.rows[1][table.headings.index("SI-SDR (dB) ↑")].detail == "n=3"
+    assert "greedy: 1 of 4 items have no scores (1 silent output)." in table.notes
+    assert "Scored with: wavlm a/b at revision 0123." in table.notes
+    found[0].tools = found[1].tools = found[2].tools = found[3].tools = ""
+    notes = main_table(found, ["mixture", "greedy"], Bootstrap(50)).notes
+    assert "mixture scored with: no such network." in notes
+
+
+@pytest.mark.parametrize("speakers, part", [([1], "3,000 targets"), ([1, 2], "6,000 targets"), ([2], "speakers 2 of")])
+def test_the_convention_of_targets_is_named(speakers: list[int], part: str) -> None:
+    found = [row for row in rows("mixture", 0.0) if row.speaker_index in speakers]
+    assert part in convention(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 from pathlib import Path
 
 import pytest
@@ -154,27 +153,3 @@ def test_mixed_precision_trains(corpus: Path, trained: tuple[Path, Result], prec
     assert result.status == 0, result.log
     expected = float(results(trained[1].log)[1]["train/loss"])
     assert float(results(result.log)[1]["train/loss"]) == pytest.approx(expected, abs=0.05)
-
-
-@pytest.mark.ddp
-def test_two_processes_train_one_model(corpus: Path, trained: tuple[Path, Result], tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    processes, logs = [], [tmp_path / "log.0", tmp_path / "log.1"]
-    for rank, log in enumerate(logs):
-        options = ["--dist_world_size", "2", "--dist_rank", str(rank), "--dist_backend", "gloo", "--max_epoch", "1"]
-        options += ["--dist_master_addr", "localhost", "--dist_master_port", str(port)]
-        # Without hidden conditions the vectors that stand for them get no gradient.
-        options += ["--multiprocessing_distributed", "false", "--model_conf", "drop_enroll=0.0"]
-        options += ["--model_conf", "drop_both=0.0"]
-        processes.append(start(training(corpus, tmp_path / "exp", *options), log))
-    first, second = (finish(process, log) for process, log in zip(processes, logs, strict=True))
-    assert first.status == 0, first.log
-    assert second.status == 0, second.log
-    together, alone = results(first.log)[1], results(trained[1].log)[1]
-    assert float(together["train/loss"]) == pytest.approx(float(alone["train/loss"]), abs=0.05)
-    # Masks and crops are drawn by each process, so that only the size of the loss agrees.
-    assert float(together["valid/loss"]) == pytest.approx(float(alone["valid/loss"]), abs=0.1)
-    assert (tmp_path / "exp" / "1epoch.pth").exists()
-    assert not (tmp_path / "exp" / PREVIOUS).exists()

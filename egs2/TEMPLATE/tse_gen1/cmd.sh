@@ -3,16 +3,29 @@
 #   train_cmd   data preparation, tokens, statistics, scoring
 #   cuda_cmd    training
 #   decode_cmd  decoding
-# Choose one:
+# Choose one, here or by --cmd_backend:
 #   local       this machine; needs nothing else
+#   slurm       job arrays of Slurm, which ask for what conf/slurm.yaml says; a command takes options too, such as
+#               decode_cmd="utils/slurm_jobs.py --partition cpu --time 2:00:00 --max-jobs-run 50"
 #   run.pl, queue.pl, slurm.pl   Kaldi's, where ESPNET_ROOT names a checkout of ESPnet (or KALDI_ROOT one of Kaldi)
-cmd_backend=local
+cmd_backend=${cmd_backend:-local}
+
+if [[ ${cmd_backend} =~ ^(local|run.pl)$ && ${num_nodes:-1} =~ ^[0-9]+$ && ${num_nodes:-1} -gt 1 ]]; then
+    echo "cmd.sh: error: --num_nodes ${num_nodes} needs a cluster, but cmd_backend '${cmd_backend}' starts jobs on this machine" >&2
+    exit 2
+fi
 
 case ${cmd_backend} in
     local)
         train_cmd="utils/run_jobs.py"
         cuda_cmd="utils/run_jobs.py"
         decode_cmd="utils/run_jobs.py"
+        ;;
+    slurm)
+        train_cmd="utils/slurm_jobs.py"
+        # By another name the same program, for espnet2.bin.launch.
+        cuda_cmd="utils/slurm.pl"
+        decode_cmd="utils/slurm_jobs.py"
         ;;
     run.pl | queue.pl | slurm.pl)
         _launcher=
@@ -36,7 +49,7 @@ case ${cmd_backend} in
         fi
         ;;
     *)
-        echo "cmd.sh: error: cmd_backend '${cmd_backend}' is not one of local, run.pl, queue.pl, slurm.pl" >&2
+        echo "cmd.sh: error: cmd_backend '${cmd_backend}' is not one of local, slurm, run.pl, queue.pl, slurm.pl" >&2
         exit 2
         ;;
 esac

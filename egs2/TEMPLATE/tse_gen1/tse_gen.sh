@@ -15,6 +15,7 @@ num_nodes=1
 nj=2
 inference_nj=2
 gpu_inference=false
+cmd_backend=local
 datadir=data
 dumpdir=dump
 expdir=exp
@@ -30,7 +31,10 @@ codec_config=conf/codec/mel_16k.yaml
 codec_tag=
 codec_args=
 use_codes=true
+token_args=
 tse_config=conf/train/mini.yaml
+dynamic_mixing=
+speech_dir=
 tse_tag=
 tse_args=
 tse_exp=
@@ -42,6 +46,8 @@ inference_tag=
 inference_model=
 scoring_preset=signal
 scoring_protocol=
+score_with_asr=false
+asr_exp=
 published=
 scoring_args=
 
@@ -63,7 +69,9 @@ Options, with their defaults:
     --num_nodes          nodes for training (${num_nodes})
     --nj                 parallel jobs in data preparation, token extraction and scoring (${nj})
     --inference_nj       parallel jobs in decoding (${inference_nj})
-    --gpu_inference      decode on GPUs, one per job (${gpu_inference})
+    --gpu_inference      extract tokens and decode on GPUs, one per job (${gpu_inference})
+    --cmd_backend        how jobs start: local, slurm (conf/slurm.yaml says what they ask for), or Kaldi's run.pl,
+                         queue.pl, slurm.pl; see cmd.sh (${cmd_backend})
     --datadir            where stage 1 puts data directories (${datadir})
     --dumpdir            where formatted audio and tokens go (${dumpdir})
     --expdir             where codecs, models and results go (${expdir})
@@ -78,12 +86,17 @@ Options, with their defaults:
     --ref_num            speakers in a mixture (${ref_num})
     --min_wav_duration   shortest training and validation mixture in seconds (${min_wav_duration})
   Codec
-    --codec_config       a file of conf/codec (${codec_config})
+    --codec_config       a file of conf/codec, or 'auto': dac_16k where its weights are at hand, else mini_16k, and
+                         mel_8k for recordings at 8 kHz (${codec_config})
     --codec_tag          name of the codec directory; default: that of the file (${codec_tag})
     --codec_args         further options of bin.codec_prepare, such as '--download true' (${codec_args})
     --use_codes          train on tokens extracted in stage 5, not on the fly (${use_codes})
+    --token_args         further options of bin.codec_tokenize, such as '--max_errors 3' (${token_args})
   Model
     --tse_config         a file of conf/train (${tse_config})
+    --dynamic_mixing     draw training mixtures on the fly, true or false; empty: as the file says (${dynamic_mixing})
+    --speech_dir         wav.scp and utt2spk of clean utterances for that, in the place of a training set; empty: what
+                         the training set draws enrolments from (${speech_dir})
     --tse_tag            name of the model; default: from files and --tse_args (${tse_tag})
     --tse_args           further options of training, such as '--max_epoch 5' (${tse_args})
     --tse_exp            directory of the model; default: <expdir>/<tse_tag> (${tse_exp})
@@ -94,11 +107,13 @@ Options, with their defaults:
     --inference_args     further options of decoding (${inference_args})
     --inference_tag      name of the outputs; default: decode_<file> (${inference_tag})
     --inference_model    checkpoint to decode with, such as valid.loss.ave.pth; empty: the best that is there (${inference_model})
-    --scoring_preset     signal, generative (adds DNSMOS) or full (adds CI-SDR) (${scoring_preset})
+    --scoring_preset     signal, generative (adds DNSMOS) or full (adds CI-SDR, and DNSMOS by ESPnet) (${scoring_preset})
     --scoring_protocol   measures to show, such as 'STOI SDR SI_SNR'; empty: all (${scoring_protocol})
+    --score_with_asr     compute WER and dWER (${score_with_asr})
+    --asr_exp            exp directory of the ESPnet ASR model for that, or an unpacked one (${asr_exp})
     --published          published figures to check the mixture row against, such as
                          'test=libri2mix_test_16k_min_clean'; see conf/published.yaml (${published})
-    --scoring_args       further options of bin.score (${scoring_args})
+    --scoring_args       further options of bin.score, such as '--networks wavlm' (${scoring_args})
     --help               this text"
 
 command_line=$(printf '%q ' "$0" "$@")
@@ -115,6 +130,12 @@ whole_number 1 num_nodes nj inference_nj ref_num
 [[ ${fs} =~ ^([1-9][0-9]*)(k?)$ ]] || die "--fs takes a rate such as 16k or 16000, not '${fs}'"
 fs_hz=${BASH_REMATCH[1]}${BASH_REMATCH[2]:+000}
 read -r -a decode_configs <<< "${inference_config}"
+"${python}" -c 'import espnet_tse_gen' 2> /dev/null ||
+    die "'${python}' cannot import espnet_tse_gen: run 'make' in the repository's root, or pip install -e . there, or give --python"
+if [[ ${codec_config} == auto ]]; then
+    codec_config=$("${python}" -m espnet_tse_gen.bin.codec_choose --conf_dir conf/codec --fs "${fs_hz}" \
+        --expdir "${expdir}" "--codec_args=${codec_args}") || die "--codec_config auto: no codec chosen, see the line above"
+fi
 for file in "${codec_config}" "${tse_config}" "${decode_configs[@]}"; do
     [[ -f ${file} ]] || die "${file}: no such file; see conf/ for those there are"
 done
@@ -122,12 +143,28 @@ done
     die "--inference_tag names one output, but --inference_config names ${#decode_configs[@]} files"
 [[ -z ${pretrained_exp} || -f ${pretrained_exp}/config.yaml ]] ||
     die "--pretrained_exp: ${pretrained_exp}/config.yaml: no such file; give a directory that training or packing made"
-"${python}" -c 'import espnet_tse_gen' 2> /dev/null ||
-    die "'${python}' cannot import espnet_tse_gen: run 'make' in the repository's root, or pip install -e . there, or give --python"
+if ${score_with_asr}; then
+    [[ -n ${asr_exp} ]] || die "--score_with_asr needs --asr_exp, the exp directory of an ESPnet ASR model"
+    [[ -e ${asr_exp}/config.yaml || -e ${asr_exp}/meta.yaml ]] ||
+        die "--asr_exp: ${asr_exp}/config.yaml: no such file; give a directory that an ASR training of ESPnet made"
+fi
+
+[[ ${dynamic_mixing} =~ ^(true|false|)$ ]] || die "--dynamic_mixing takes true or false, not '${dynamic_mixing}'"
+if [[ -n ${dynamic_mixing} ]]; then
+    tse_args="${tse_args:+${tse_args} }--dynamic_mixing ${dynamic_mixing}"
+else
+    dynamic_mixing=$(grep -q '^dynamic_mixing: *true' "${tse_config}" && echo true || echo false)
+fi
+embeddings=false
+if grep -Eq '^ +speaker_embedding: *[1-9]' "${tse_config}" || [[ ${tse_args} =~ speaker_embedding=[1-9] ]]; then
+    embeddings=true
+fi
+[[ -z ${speech_dir} || ${dynamic_mixing} == true ]] || die "--speech_dir is for dynamic mixing; add --dynamic_mixing true"
 
 # Options that hold several words.
 read -r -a data_opts <<< "${local_data_opts}"
 read -r -a codec_opts <<< "${codec_args}"
+read -r -a token_opts <<< "${token_args}"
 read -r -a train_opts <<< "${tse_args}"
 read -r -a decode_opts <<< "${inference_args}"
 read -r -a score_opts <<< "${scoring_args}"
@@ -141,11 +178,23 @@ codes_dir=${dumpdir}/codec/${codec_tag}
 tse_tag=${tse_tag:-$(tag_of "${tse_config}" "${tse_args}")_${codec_tag}}
 tse_exp=${tse_exp:-${expdir}/${tse_tag}}
 tse_stats_dir=${tse_stats_dir:-${expdir}/tse_stats_$(tag_of "${tse_config}")_${codec_tag}_${train_set}_${fs}}
+sources_dir=${dumpdir}/sources/${train_set}
 train_sets=("${train_set}" "${valid_set}")
+token_sets=("${train_set}" "${valid_set}")
+if ${dynamic_mixing}; then
+    tse_stats_dir+=_dynamic
+    # Its tokens depend on what is drawn, so that none can be extracted beforehand.
+    token_sets=("${valid_set}")
+    if [[ -n ${speech_dir} ]]; then
+        train_sets=("${valid_set}")
+    fi
+fi
 if ${skip_train}; then
     train_sets=()
+    token_sets=()
 fi
 mapfile -t all_sets < <(printf '%s\n' "${train_sets[@]}" "${tests[@]}" | awk 'NF && !seen[$0]++')
+mapfile -t token_sets < <(printf '%s\n' "${token_sets[@]}" "${tests[@]}" | awk 'NF && !seen[$0]++')
 
 if ! ${skip_data_prep}; then
     if running 1 "data preparation"; then
@@ -159,7 +208,7 @@ if ! ${skip_data_prep}; then
             org=${dumpdir}/raw/org/${dset}
             # shellcheck disable=SC2046
             if todo "${org}/.done" "${org}/wav.scp" "${fs_hz}" $(tables "${datadir}/${dset}"); then
-                ${train_cmd} "${org}/log/format_wav.log" "${python}" -m espnet_tse_gen.bin.format_wav \
+                ${train_cmd} --num-threads "${nj}" "${org}/log/format_wav.log" "${python}" -m espnet_tse_gen.bin.format_wav \
                     --fs "${fs_hz}" --nj "${nj}" "${datadir}/${dset}" "${org}"
                 made
             fi
@@ -186,13 +235,20 @@ if ! ${skip_data_prep}; then
                 made
             fi
         done
+        if ${dynamic_mixing} && ! ${skip_train}; then
+            list_sources
+        fi
     fi
 fi
 
 if ! ${skip_data_prep} && ! ${skip_train}; then
     if running 4 "codec preparation: ${codec_dir}"; then
         fit=()
-        for n in "${speakers[@]}"; do
+        if [[ -n ${speech_dir} ]]; then
+            need "${sources_dir}/wav.scp" 3
+            fit=(--wav_scp "${sources_dir}/wav.scp")
+        fi
+        for n in $([[ -n ${speech_dir} ]] || echo "${speakers[@]}"); do
             need "${dumpdir}/raw/${train_set}/spk${n}.scp" 3
             fit+=(--wav_scp "${dumpdir}/raw/${train_set}/spk${n}.scp" --level_scp "${dumpdir}/raw/${train_set}/wav.scp")
         done
@@ -205,28 +261,41 @@ if ! ${skip_data_prep} && ! ${skip_train}; then
 
     if ${use_codes} && running 5 "token extraction: ${codes_dir}"; then
         need "${codec_dir}/codec.yaml" 4
-        for dset in "${all_sets[@]}"; do
+        gpu=()
+        if ${gpu_inference}; then
+            gpu=(--gpu 1)
+            # What the user gave comes later and wins.
+            token_opts=(--device cuda --batched true "${token_opts[@]}")
+        fi
+        for dset in "${token_sets[@]}"; do
             raw=${dumpdir}/raw/${dset}
+            codes=${codes_dir}/${dset}
+            lists=()
+            output=${codes}/codes_spk1.scp
             for n in "${speakers[@]}"; do
                 need "${raw}/spk${n}.scp" 3
-                name=codes_spk${n}
-                jobs=$(at_most "${nj}" "$(lines "${raw}/wav.scp")")
-                if todo "${codes_dir}/${dset}/.${name}.done" "${codes_dir}/${dset}/${name}.scp" \
-                    "${codec_dir}/codec.yaml" "${raw}/spk${n}.scp" "${raw}/wav.scp"; then
-                    ${train_cmd} "JOB=1:${jobs}" "${codes_dir}/${dset}/log/${name}.JOB.log" \
-                        "${python}" -m espnet_tse_gen.bin.codec_tokenize --codec_dir "${codec_dir}" \
-                        --wav_scp "${raw}/spk${n}.scp" --level_scp "${raw}/wav.scp" \
-                        --output_dir "${codes_dir}/${dset}" --name "${name}" --job JOB --num_jobs "${jobs}"
-                    need "${codes_dir}/${dset}/${name}.scp" 5
-                    made
+                lists+=(--wav_scp "${raw}/spk${n}.scp" --level_scp "${raw}/wav.scp" --name "codes_spk${n}")
+                if [[ ! -f ${codes}/codes_spk${n}.scp ]]; then
+                    output=${codes}/codes_spk${n}.scp
                 fi
             done
+            jobs=$(at_most "${nj}" "$(lines "${raw}/wav.scp")")
+            if todo "${codes}/.codes.done" "${output}" "${codec_dir}/codec.yaml" "${token_args}" "${lists[@]}"; then
+                ${train_cmd} "${gpu[@]}" "JOB=1:${jobs}" "${codes}/log/tokenize.JOB.log" \
+                    "${python}" -m espnet_tse_gen.bin.codec_tokenize --codec_dir "${codec_dir}" --output_dir "${codes}" \
+                    "${lists[@]}" --job JOB --num_jobs "${jobs}" "${token_opts[@]}"
+                need "${codes}/codes_spk${ref_num}.scp" 5
+                made
+            fi
         done
     fi
 fi
 
 if ! ${skip_train}; then
     if running 6 "statistics: ${tse_stats_dir}"; then
+        if ${embeddings}; then
+            embed_enrolments
+        fi
         training_inputs
         if todo "${tse_stats_dir}/.done" "${tse_stats_dir}/train/speech_mix_shape" "${train_state[@]}"; then
             ${train_cmd} "${tse_stats_dir}/log/stats.log" "${python}" -m espnet_tse_gen.bin.tse_gen_train \
@@ -242,20 +311,8 @@ if ! ${skip_train}; then
             train_data+=("--${kind}_shape_file" "${tse_stats_dir}/${kind}/speech_mix_shape")
         done
         if todo "${tse_exp}/.done" "${tse_exp}/config.yaml" "${train_state[@]}"; then
-            train=("${python}" -m espnet_tse_gen.bin.tse_gen_train --output_dir "${tse_exp}" --resume true
-                "${train_data[@]}" "${train_opts[@]}")
-            if [[ ${ngpu} -gt 1 || ${num_nodes} -gt 1 ]]; then
-                "${python}" -m espnet2.bin.launch --cmd "${cuda_cmd}" --log "${tse_exp}/train.log" --ngpu "${ngpu}" \
-                    --num_nodes "${num_nodes}" --init_file_prefix "${tse_exp}/.dist_init_" \
-                    --multiprocessing_distributed true -- "${train[@]}"
-            else
-                keep_log "${tse_exp}/train.log"
-                gpu=()
-                if [[ ${ngpu} -gt 0 ]]; then
-                    gpu=(--gpu "${ngpu}")
-                fi
-                ${cuda_cmd} "${gpu[@]}" "${tse_exp}/train.log" "${train[@]}" --ngpu "${ngpu}"
-            fi
+            start_training "${tse_exp}" "${python}" -m espnet_tse_gen.bin.tse_gen_train --output_dir "${tse_exp}" \
+                --resume true "${train_data[@]}" "${train_opts[@]}"
             made
         fi
     fi

@@ -2,6 +2,9 @@
 # Masked generative extraction on Libri2Mix. Name the data through --local_data_opts, as local/data.sh --help says, e.g.
 #   ./run.sh --local_data_opts "--libri2mix /corpora/Libri2Mix --librispeech /corpora/LibriSpeech"
 # and to generate the mixtures first: "... --metadata /corpora/LibriMix/metadata/Libri2Mix".
+# Stage 1 fetches the enrolment lists of BUT Speech@FIT (1 MB); others: "... --enroll_list full|random|tselm|FILE".
+# The codec is DAC at 16 kHz where its weights are at hand, else the one that ships with the package; to fetch them:
+#   ./run.sh --codec_args "--download true" ...
 # A trained model on the dev set alone: ./run.sh --skip_train true --test_sets dev --pretrained_exp exp/my_model
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -14,7 +17,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
     --ref_num 2 \
     --nj 8 \
     --inference_nj 8 \
-    --codec_config conf/codec/mel_16k.yaml \
+    --codec_config auto \
     --tse_config conf/train/r1_base.yaml \
     --inference_config "conf/decode/greedy_16.yaml conf/decode/one_pass.yaml" \
     --scoring_preset generative \

@@ -23,6 +23,15 @@ codec_of() {
     fi
 }
 
+# transcripts_of SET SPEAKER: the table of transcripts, where data preparation made one.
+transcripts_of() {
+    local table=${dumpdir}/raw/$1/text_spk$2
+    if [[ ! -f ${table} ]]; then
+        table=${datadir}/$1/text_spk$2
+    fi
+    echo "${table}"
+}
+
 # Scores of all go where the first one's outputs are.
 result_dir=${dirs[0]}
 
@@ -54,7 +63,12 @@ if ! ${skip_eval}; then
                     out=${dirs[i]}/$(decode_tag "${config}")/${dset}
                     need "${raw}/wav.scp" 3
                     jobs=$(at_most "${inference_nj}" "$(lines "${raw}/wav.scp")")
-                    for n in "${speakers[@]}"; do
+                    for n in $(targets_of "${raw}"); do
+                        target=(--target_scp "${raw}/spk${n}.scp")
+                        if [[ $(protocol_of "${raw}" enroll_list_raw) == true ]]; then
+                            # The list is wanted with the enrolments that are the target itself.
+                            target=()
+                        fi
                         tokens=()
                         codes=${codes_dir}/${dset}/codes_spk${n}.scp
                         if [[ -f ${codes} && $(codec_of "${exps[i]}/codec") == "$(codec_of "${codec_dir}")" ]]; then
@@ -64,7 +78,7 @@ if ! ${skip_eval}; then
                             "${model[@]}" "${exps[i]}"/*.pth "${raw}/wav.scp" "${raw}/enroll_spk${n}.scp" "${tokens[@]}"; then
                             ${decode_cmd} "${gpu[@]}" "JOB=1:${jobs}" "${out}/log/decode_spk${n}.JOB.log" \
                                 "${python}" -m espnet_tse_gen.bin.tse_gen_inference --model_dir "${exps[i]}" \
-                                "${model[@]}" --mixture_scp "${raw}/wav.scp" --target_scp "${raw}/spk${n}.scp" \
+                                "${model[@]}" --mixture_scp "${raw}/wav.scp" "${target[@]}" \
                                 --enroll_scp "${raw}/enroll_spk${n}.scp" --output_dir "${out}" --name "spk${n}" \
                                 --decode_config "${config}" --device "${device}" --job JOB --num_jobs "${jobs}" \
                                 "${tokens[@]}" "${decode_opts[@]}"
@@ -78,15 +92,21 @@ if ! ${skip_eval}; then
     fi
 
     # The rows of the table: systems[i] has its outputs in outputs[i].
+    # through[i] has clean speech through the codec of systems[i], on which that codec's delay is measured.
     systems=(mixture)
     outputs=("")
+    through=("")
     ceilings=()
+    ceiling_dirs=()
     for i in "${!names[@]}"; do
+        ceiling_dirs+=("${dirs[0]}/codec_ceiling")
         [[ ${stage} -le 10 && ${stop_stage} -ge 9 ]] || continue
         need "${exps[i]}/config.yaml" 7
         if [[ ${i} -eq 0 || $(codec_of "${exps[i]}/codec") != "$(codec_of "${exps[0]}/codec")" ]]; then
+            ceiling_dirs[i]=${dirs[i]}/codec_ceiling
             systems+=("codec of ${names[i]}")
-            outputs+=("${dirs[i]}/codec_ceiling")
+            outputs+=("${ceiling_dirs[i]}")
+            through+=("${ceiling_dirs[i]}")
             ceilings+=("${exps[i]}/codec")
         fi
     done
@@ -94,6 +114,7 @@ if ! ${skip_eval}; then
         for config in "${decode_configs[@]}"; do
             systems+=("${names[i]} $(basename "${config%.yaml}")${inference_args:+ ${inference_args}}")
             outputs+=("${dirs[i]}/$(decode_tag "${config}")")
+            through+=("${ceiling_dirs[i]}")
         done
     done
 
@@ -103,7 +124,7 @@ if ! ${skip_eval}; then
             need "${raw}/wav.scp" 3
             for i in "${!ceilings[@]}"; do
                 out=${outputs[i + 1]}/${dset}
-                for n in "${speakers[@]}"; do
+                for n in $(targets_of "${raw}"); do
                     jobs=$(at_most "${nj}" "$(lines "${raw}/wav.scp")")
                     if todo "${out}/.spk${n}.done" "${out}/spk${n}.scp" "${ceilings[i]}/codec.yaml" \
                         "${raw}/spk${n}.scp" "${raw}/wav.scp"; then
@@ -119,8 +140,13 @@ if ! ${skip_eval}; then
             for i in "${!systems[@]}"; do
                 out=${outputs[i]:-${result_dir}/mixture}/${dset}
                 inf=()
+                words=()
                 state=("${systems[i]}" "${scoring_preset}" "${scoring_args}" "${out}"/*rtf.json)
-                for n in "${speakers[@]}"; do
+                if ${score_with_asr}; then
+                    words=(--score_with_asr true --asr_exp "${asr_exp}" --clean_dir "${result_dir}/clean/${dset}")
+                    state+=("${words[@]}" "${asr_exp}"/*.yaml "${asr_exp}"/*.pth)
+                fi
+                for n in $(targets_of "${raw}"); do
                     scp=${out}/spk${n}.scp
                     if [[ -z ${outputs[i]} ]]; then
                         scp=${raw}/wav.scp
@@ -128,12 +154,22 @@ if ! ${skip_eval}; then
                     need "${scp}" 8
                     inf+=(--inf_scp "${scp}")
                     state+=("${scp}" "${raw}/spk${n}.scp" "${raw}/target_spk${n}")
+                    if [[ -n ${through[i]} ]]; then
+                        inf+=(--ceiling_scp "${through[i]}/${dset}/spk${n}.scp")
+                    fi
+                    if ${score_with_asr}; then
+                        words+=(--text "$(transcripts_of "${dset}" "${n}")")
+                        state+=("$(transcripts_of "${dset}" "${n}")")
+                    fi
                 done
+                if [[ -n ${through[i]} ]]; then
+                    inf+=(--delay auto)
+                fi
                 if todo "${out}/scoring/.done" "${result_dir}/scores.csv" "${state[@]}" "${raw}/wav.scp"; then
-                    ${train_cmd} "${out}/scoring/score.log" "${python}" -m espnet_tse_gen.bin.score \
+                    ${train_cmd} --num-threads "${nj}" "${out}/scoring/score.log" "${python}" -m espnet_tse_gen.bin.score \
                         --data_dir "${raw}" --set "${dset}" --system "${systems[i]}" "${inf[@]}" --nj "${nj}" \
                         --preset "${scoring_preset}" --output_dir "${out}/scoring" \
-                        --scores "${result_dir}/scores.csv" "${score_opts[@]}"
+                        --scores "${result_dir}/scores.csv" "${words[@]}" "${score_opts[@]}"
                     made
                 fi
             done
@@ -142,12 +178,19 @@ if ! ${skip_eval}; then
         if [[ -n ${scoring_protocol} ]]; then
             read -r -a measures <<< "--measures ${scoring_protocol}"
         fi
+        protocols=()
+        folders=()
+        for dset in "${tests[@]}"; do
+            folders+=("${dset}=${dumpdir}/raw/${dset}")
+            protocols+=("${dumpdir}/raw/${dset}/protocol")
+        done
+        measures+=(--data_dirs "${folders[@]}")
         if [[ -n ${published} ]]; then
             read -r -a checks <<< "${published}"
             measures+=(--published conf/published.yaml --check "${checks[@]}")
         fi
         if todo "${result_dir}/.results.done" "${result_dir}/RESULTS.md" "${systems[@]}" "${tests[@]}" \
-            "${measures[@]}" "${result_dir}/scores.csv"; then
+            "${measures[@]}" "${protocols[@]}" "${result_dir}/scores.csv"; then
             ${train_cmd} "${result_dir}/log/results.log" "${python}" -m espnet_tse_gen.bin.make_results \
                 --exp_dir "${result_dir}" --systems "${systems[@]}" --sets "${tests[@]}" "${measures[@]}" \
                 --command "${command_line}"

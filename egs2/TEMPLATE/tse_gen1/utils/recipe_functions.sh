@@ -35,6 +35,28 @@ keep_log() {
     mv "$1" "${1%.log}.${n}.log"
 }
 
+# start_training DIR PROGRAM ARGUMENT...: train with --ngpu GPUs on each of --num_nodes nodes; the log is DIR/train.log.
+start_training() {
+    local train_log=$1/train.log rendezvous=$1/.dist_init_ gpus=()
+    shift
+    if [[ ${ngpu} -gt 1 || ${num_nodes} -gt 1 ]]; then
+        rm -f "${rendezvous}"*
+        # ESPnet's launcher repeats the whole log in a traceback; of that, what it says itself: the job has been reported.
+        "${python}" -m espnet2.bin.launch --cmd "${cuda_cmd}" --log "${train_log}" --ngpu "${ngpu}" \
+            --num_nodes "${num_nodes}" --init_file_prefix "${rendezvous}" --multiprocessing_distributed true -- "$@" \
+            2> >(sed -u -e '/ (launch:[0-9]*) INFO: /d' -e '/^Command .* returned non-zero/d' \
+                -e '/^#* The last .* lines of /,$d' \
+                -e '/^Traceback (most recent call last):$/,${/^[A-Za-z_.]*Error: ./!d}' >&2)
+        rm -f "${rendezvous}"*
+    else
+        keep_log "${train_log}"
+        if [[ ${ngpu} -gt 0 ]]; then
+            gpus=(--gpu "${ngpu}")
+        fi
+        ${cuda_cmd} "${gpus[@]}" "${train_log}" "$@" --ngpu "${ngpu}"
+    fi
+}
+
 # tag_of FILE [ARGUMENTS]: a file's name and the arguments used with it, as part of a directory's name.
 tag_of() {
     local tag
@@ -99,10 +121,60 @@ running() {
 # tables DIR: the tables of a data directory, for the record of what was made from them.
 tables() {
     local n
-    echo "$1/wav.scp" "$1/spk2gender" "$1/spk2enroll.json"
+    echo "$1/wav.scp" "$1/spk2gender" "$1/spk2enroll.json" "$1/protocol"
     for n in "${speakers[@]}"; do
-        echo "$1/spk${n}.scp" "$1/enroll_spk${n}.scp" "$1/target_spk${n}"
+        echo "$1/spk${n}.scp" "$1/enroll_spk${n}.scp" "$1/target_spk${n}" "$1/text_spk${n}"
     done
+}
+
+# protocol_of DIR KEY: what the protocol of a data directory says; empty where it says nothing.
+protocol_of() {
+    if [[ -f $1/protocol ]]; then
+        awk -v key="$2" '$1 == key { print $2 }' "$1/protocol"
+    fi
+}
+
+# targets_of DIR: numbers of the speakers that are targets in evaluation.
+targets_of() {
+    if [[ $(protocol_of "$1" targets) == first ]]; then
+        echo 1
+    else
+        seq "${ref_num}"
+    fi
+}
+
+# list_sources: list the clean utterances that dynamic mixing draws from.
+list_sources() {
+    local given=(--spk2enroll "${dumpdir}/raw/${train_set}/spk2enroll.json") state
+    state=("${given[1]}")
+    if [[ -n ${speech_dir} ]]; then
+        given=(--speech_dir "${speech_dir}")
+        state=("${speech_dir}/wav.scp" "${speech_dir}/utt2spk")
+    fi
+    for file in "${state[@]}"; do
+        [[ -f ${file} ]] || die "${file}: no such file; dynamic mixing draws from what it lists (or give --speech_dir)"
+    done
+    if todo "${sources_dir}/.done" "${sources_dir}/wav.scp" "${fs_hz}" "${state[@]}"; then
+        ${train_cmd} --num-threads "${nj}" "${sources_dir}/log/prepare_sources.log" \
+            "${python}" -m espnet_tse_gen.bin.prepare_sources "${given[@]}" --output_dir "${sources_dir}" --fs "${fs_hz}" --nj "${nj}"
+        made
+    fi
+}
+
+# embed_enrolments: the speaker embeddings of what training and validation enrol with, for models that take them.
+embed_enrolments() {
+    local output=${dumpdir}/embeddings/${train_set}.npz given=(--spk2enroll "${dumpdir}/raw/${train_set}/spk2enroll.json") n
+    if ${dynamic_mixing}; then
+        given=(--scp "${sources_dir}/wav.scp")
+    fi
+    for n in "${speakers[@]}"; do
+        given+=(--scp "${dumpdir}/raw/${valid_set}/enroll_spk${n}.scp")
+    done
+    if todo "${output%.npz}.done" "${output}" "${given[@]}"; then
+        ${train_cmd} "${dumpdir}/embeddings/log/${train_set}.log" "${python}" -m espnet_tse_gen.bin.embed_speakers \
+            "${given[@]}" --output "${output}" --nj "${nj}"
+        made
+    fi
 }
 
 # data_of train|valid SET: set the array `options` to the data options of training, and `inputs` to their tables.
@@ -110,8 +182,13 @@ data_of() {
     local kind=$1 raw=${dumpdir}/raw/$2 codes=${codes_dir}/$2 n entry
     options=()
     inputs=("${raw}/wav.scp")
-    local entries=("${raw}/wav.scp,speech_mix,sound")
-    for n in "${speakers[@]}"; do
+    local entries=("${raw}/wav.scp,speech_mix,sound") numbers=("${speakers[@]}")
+    if ${dynamic_mixing} && [[ ${kind} == train ]]; then
+        inputs=("${sources_dir}/wav.scp" "${sources_dir}/utt2spk")
+        entries=("${inputs[0]},speech,sound" "${inputs[1]},speaker,text")
+        numbers=()
+    fi
+    for n in "${numbers[@]}"; do
         entries+=("${raw}/spk${n}.scp,speech_ref${n},sound" "${raw}/enroll_spk${n}.scp,enroll_ref${n},text")
         inputs+=("${raw}/spk${n}.scp" "${raw}/enroll_spk${n}.scp")
         if ${use_codes}; then
@@ -139,6 +216,10 @@ training_inputs() {
     train_data+=("${options[@]}" --config "${tse_config}" --codec_dir "${codec_dir}")
     train_data+=(--sample_rate "${fs_hz}" --ref_num "${ref_num}")
     train_state+=("${inputs[@]}" "${tse_config}" "${codec_dir}/codec.yaml")
+    if ${embeddings}; then
+        train_data+=(--speaker_embeddings "${dumpdir}/embeddings/${train_set}.npz")
+        train_state+=("${dumpdir}/embeddings/${train_set}.done")
+    fi
     local enrolments=${dumpdir}/raw/${train_set}/spk2enroll.json
     if [[ -f ${enrolments} ]]; then
         train_data+=(--train_spk2enroll "${enrolments}")

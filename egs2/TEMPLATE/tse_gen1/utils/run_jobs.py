@@ -5,12 +5,13 @@
 replaced by its number everywhere, and each with its own log. No more run at once than the machine has processors, or
 than it has GPUs where ``--gpu`` asks for some, and each gets its share of the processors as OMP_NUM_THREADS unless
 that is set. When a job fails no further one starts, the last lines of its log are printed with the log's path, and the
-exit status is 1.
+exit status is 1. Ctrl-C, SIGTERM and SIGHUP end the jobs and all that they started. ``slurm_jobs.py`` is called alike.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import shlex
@@ -18,11 +19,29 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import IO
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a command line asks for: a log and a command, in both of which ``name`` stands for each number in turn."""
+
+    name: str
+    numbers: range
+    log: str
+    command: list[str]
+
+    def numbered(self, word: str, number: int) -> str:
+        """Return ``word`` as job ``number`` has it."""
+        return word.replace(self.name, str(number)) if self.name else word
+
+    def log_of(self, number: int) -> Path:
+        """Return the log of job ``number``."""
+        return Path(self.numbered(self.log, number))
 
 
 @dataclass
@@ -81,7 +100,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--gpu", type=int, default=0, help="GPUs that each job gets for itself")
     parser.add_argument("--max-jobs-run", "--max_jobs_run", type=int, default=0, help="jobs at once; 0: by the machine")
-    parser.add_argument("--num-threads", "--num_threads", type=int, default=0, help="threads per job; 0: a fair share")
+    parser.add_argument("--num-threads", "--num_threads", type=int, default=0, help="threads per job; 0: its share")
     parser.add_argument("--tail", type=int, default=20, help="lines of a failed job's log to print")
     for name in ("--mem", "--time", "--num-nodes", "--num_nodes"):
         parser.add_argument(name, help=argparse.SUPPRESS)
@@ -89,8 +108,8 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def make_jobs(words: Sequence[str]) -> list[Job]:
-    """Read ``[NAME=first:last] LOG COMMAND...`` and return the jobs that it stands for.
+def parse_call(words: Sequence[str]) -> Call:
+    """Read ``[NAME=first:last] LOG COMMAND...``.
 
     Raises:
         ValueError: If the range, the log or the command is missing or cannot be used.
@@ -107,11 +126,26 @@ def make_jobs(words: Sequence[str]) -> list[Job]:
         raise ValueError("expected [JOB=1:N] LOG COMMAND [ARGUMENT ...]")
     if len(numbers) > 1 and name not in words[0]:
         raise ValueError(f"log '{words[0]}' must contain {name}, so that each job has its own")
+    return Call(name, numbers, words[0], words[1:])
 
-    def numbered(word: str, number: int) -> str:
-        return word.replace(name, str(number)) if name else word
 
-    return [Job(n, [numbered(word, n) for word in words[1:]], Path(numbered(words[0], n))) for n in numbers]
+def make_jobs(call: Call) -> list[Job]:
+    """Return the jobs that a call stands for."""
+    return [Job(n, [call.numbered(word, n) for word in call.command], call.log_of(n)) for n in call.numbers]
+
+
+def descendants(process: int) -> list[int]:
+    """Return the ids of all processes below one, as far as the system shows them in /proc."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            # The name, in parentheses, may hold anything; the parent's id is the second field after it.
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(path.parent.name))
+    found = list(children.get(process, []))
+    for number in found:
+        found += children.get(number, [])
+    return found
 
 
 def visible_gpus() -> list[str]:
@@ -126,43 +160,65 @@ def visible_gpus() -> list[str]:
     return [str(number) for number, line in enumerate(listed.splitlines()) if line.startswith("GPU ")]
 
 
+def handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Call ``handler`` for Ctrl-C, SIGTERM and, unless it is ignored as under ``nohup``, a terminal that is closed."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, handler)
+
+
+def end(jobs: Sequence[Job]) -> None:
+    """End jobs that run, and all that they have started, such as one process per GPU."""
+    for job in jobs:
+        if job.process is not None and job.process.poll() is None:
+            for process in (job.process.pid, *descendants(job.process.pid)):
+                with contextlib.suppress(OSError):
+                    os.kill(process, signal.SIGTERM)
+
+
 def run(jobs: Sequence[Job], at_once: int, threads: int, gpu: int, devices: Sequence[str]) -> list[Job]:
-    """Run ``jobs``, ``at_once`` at a time, and return those that failed; after a failure none is started."""
+    """Run ``jobs``, ``at_once`` at a time, and return those that failed; after a failure none is started.
+
+    Raises:
+        OSError: If a log cannot be written.
+        SystemExit: After a signal. In both cases no job is left.
+    """
     waiting, running, failed = list(jobs), list[Job](), list[Job]()
     free = list(devices)
-
-    def stop(signum: int, _frame: FrameType | None) -> None:
-        for job in running:
-            if job.process is not None:
-                job.process.terminate()
-        sys.exit(128 + signum)
-
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, stop)
-
-    while running or (waiting and not failed):
-        while waiting and not failed and len(running) < at_once:
-            job = waiting.pop(0)
-            if gpu:
-                job.devices, free = free[:gpu], free[gpu:]
-            running.append(job)
-            job.start(threads)
-        for job in list(running):
-            status = job.status()
-            if status is None:
-                continue
-            job.finish(status)
-            running.remove(job)
-            free += job.devices
-            if status != 0:
-                failed.append(job)
-        time.sleep(0.02)
+    signals: list[int] = []
+    # Only noted here: it may come while a job is being started.
+    handle_signals(lambda signum, _frame: signals.append(signum))
+    try:
+        while running or (waiting and not failed):
+            while waiting and not failed and len(running) < at_once:
+                job = waiting.pop(0)
+                if gpu:
+                    job.devices, free = free[:gpu], free[gpu:]
+                running.append(job)
+                job.start(threads)
+            for job in list(running):
+                status = job.status()
+                if status is None:
+                    continue
+                job.finish(status)
+                running.remove(job)
+                free += job.devices
+                if status != 0:
+                    failed.append(job)
+            time.sleep(0.02)
+            if signals:
+                sys.exit(128 + signals[0])
+    finally:
+        end(running)
     return failed
 
 
 def last_lines(path: Path, count: int) -> str:
     """Return the last ``count`` lines of a log, each behind a bar."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        lines = ["(no log was written)"]
     return "\n".join(f"  | {line}" for line in lines[-count:])
 
 
@@ -170,7 +226,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run what the command line asks for; return 0, 1 when a job failed, 2 for wrong use."""
     options = get_parser().parse_args(arguments)
     try:
-        jobs = make_jobs(options.rest)
+        jobs = make_jobs(parse_call(options.rest))
         at_once = options.max_jobs_run or len(os.sched_getaffinity(0))
         devices: list[str] = []
         if options.gpu > 0:
@@ -185,8 +241,14 @@ def main(arguments: Sequence[str]) -> int:
         print(f"run_jobs.py: error: {error}", file=sys.stderr)
         return 2
     at_once = min(at_once, len(jobs))
-    threads = options.num_threads or max(1, len(os.sched_getaffinity(0)) // at_once)
-    failed = run(jobs, at_once, threads, options.gpu, devices)
+    # A job with several GPUs runs a process for each.
+    share = max(1, len(os.sched_getaffinity(0)) // (at_once * max(1, options.gpu)))
+    threads = min(options.num_threads or share, share)
+    try:
+        failed = run(jobs, at_once, threads, options.gpu, devices)
+    except OSError as error:
+        print(f"run_jobs.py: error: {error.filename}: cannot be written ({error.strerror})", file=sys.stderr)
+        return 2
     if not failed:
         return 0
     which = f" ({', '.join(str(job.number) for job in failed)})" if len(jobs) > 1 else ""

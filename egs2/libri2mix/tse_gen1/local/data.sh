@@ -18,10 +18,17 @@ allow_missing=false
 replace=false
 sample_rate=
 seed=0
+enroll_list=but
+enroll_list_raw=false
+num_enrollments=1
+targets=
+downloads=downloads
+download=true
 
 help_message="Usage: local/data.sh --libri2mix DIR [--option value ...]
 
-Makes DATADIR/{train,dev,test}. With --metadata, the mixtures of the sets are generated into --libri2mix first.
+Makes DATADIR/{train,dev,test}. With --metadata, the mixtures of the sets are generated into --libri2mix first: what is
+not there yet, after its disk use has been printed.
 
 Options, with their defaults:
   --datadir        where the data directories go (${datadir})
@@ -32,14 +39,29 @@ Options, with their defaults:
   --libri2mix      the tree that holds wav8k, wav16k: read, or generated into
   --librispeech    the folder that holds train-clean-100 etc. and SPEAKERS.TXT; gives full clean recordings for
                    enrolment and the speakers' sexes; needed with --metadata
-  --metadata       folder of the official libri2mix_*.csv; the mixtures are generated
+  --metadata       folder of the official libri2mix_*.csv (or libri3mix_*.csv); the mixtures are generated
   --wham           the folder wham_noise, for mix_both and mix_single
   --sets           sets, divided by commas; train-100,train-360 are joined to 'train' (${sets})
   --min_or_max     cut to the shorter source, or pad to the longer (${min_or_max})
-  --mix_type       mix_clean, mix_both or mix_single (${mix_type})
-  --allow_missing  leave out mixtures whose recordings are not there, instead of stopping (${allow_missing})
+  --mix_type       mix_clean, mix_both or mix_single (${mix_type}); mix_single has one speaker: run.sh --ref_num 1
+  --allow_missing  leave out mixtures whose recordings are not there, and draw another enrolment where the list's is
+                   not, instead of stopping (${allow_missing})
   --replace        make a generated set anew whose metadata changed, instead of stopping (${replace})
-  --seed           for the choice of enrolments (${seed})"
+  --seed           for the choice of enrolments (${seed})
+
+  Enrolment in evaluation (for training, enrolments are drawn on the fly):
+  --enroll_list      (${enroll_list}) one of
+                       but     the list of BUT Speech@FIT (SpeakerBeam): sources of other mixtures
+                       full    its utterances, whole, from --librispeech
+                       random  drawn: other recordings of the speaker in --librispeech, else in the tree
+                       tselm   drawn, and speaker 1 is the only target (3,000 targets), as TSELM and LauraTSE evaluate
+                       FILE    a list of your own; {set} in its name stands for dev and test; docs/recipe.md says how
+                               its lines look
+  --enroll_list_raw  keep enrolments that are the target utterance itself, as the list has them (${enroll_list_raw})
+  --num_enrollments  recordings of the speaker that are joined into one enrolment (${num_enrollments})
+  --targets          all or first speakers are targets; empty: as is usual for the list (${targets})
+  --downloads        where published lists are kept (${downloads})
+  --download         fetch a published list that is not there (${download})"
 
 . ./path.sh
 . utils/parse_options.sh
@@ -62,4 +84,6 @@ done
 
 "${python}" -m espnet_tse_gen.bin.prepare_libri2mix --libri2mix "${libri2mix}" "${options[@]}" --sets "${sets}" \
     --sample_rate "${sample_rate:-${fs}}" --min_or_max "${min_or_max}" --mix_type "${mix_type}" \
-    --allow_missing "${allow_missing}" --replace "${replace}" --data_dir "${datadir}" --seed "${seed}" --nj "${nj}"
+    --allow_missing "${allow_missing}" --replace "${replace}" --data_dir "${datadir}" --seed "${seed}" --nj "${nj}" \
+    --enroll_list "${enroll_list}" --enroll_list_raw "${enroll_list_raw}" --num_enrollments "${num_enrollments}" \
+    --targets "${targets}" --enroll_dir "${downloads}" --download "${download}"

@@ -1,0 +1,362 @@
+"""Dynamic mixing: training items drawn on the fly from clean utterances, instead of read from mixtures on disk.
+
+An item is a piece of the target's utterance and one of an utterance of every other talker, in rooms where that is asked for,
+at drawn ratios and offsets, with or without noise, and an enrolment from another utterance of the target speaker. All of it
+follows from the seed, the epoch and the item's number in the epoch alone: not from the worker or process that makes it, nor
+from what was made before. So a training that is resumed, or given more workers or GPUs, sees the same data.
+
+    mixer = DynamicMixer(read_sources("data/wav.scp", "data/utt2spk"), MixingOptions(sir_db=5.0), rate=16000, samples=64000)
+    item = mixer.draw(epoch=1, index=0)      # item.mixture == item.parts[0] + item.parts[1]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from espnet2.samplers.abs_sampler import AbsSampler
+
+from espnet_tse_gen.data.level import LEVEL_DBFS, mixture_gain
+from espnet_tse_gen.data.mixing_options import MixingOptions
+from espnet_tse_gen.data.rooms import Rooms, reverberate
+from espnet_tse_gen.data.sources import Source, group_by_speaker, read_audio_list, read_piece
+from espnet_tse_gen.errors import UserError
+
+# However little talkers overlap, each speaks for this share of a mixture at least.
+_LEAST_SHARE = 0.1
+_FADE_SECONDS = 0.01
+# A piece below this power (-60 dBFS) is a pause; a few others are tried.
+_AUDIBLE_POWER = 1e-6
+_TRIES = 5
+# Places to choose from in a recording that is silent for the most part.
+_PLACES = 200
+# One stream of random numbers for each purpose.
+_ITEM, _SPEAKERS, _UTTERANCES = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a recording: ``samples`` from sample ``start``, at the rate of the mixtures."""
+
+    source: Source
+    start: int
+    samples: int
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnMixture:
+    """One item, all of it float32 at the mixer's rate, and how it was made."""
+
+    mixture: np.ndarray
+    """``[L]``: the sum of ``parts`` (and ``noise``), in this order."""
+    parts: list[np.ndarray]
+    """``[L]`` each: the talkers as they are in the mixture, the target first where it speaks."""
+    noise: np.ndarray | None
+    """``[L]``, or None."""
+    enroll: np.ndarray
+    """``[Le]``, at the common level."""
+    present: bool
+    """Whether the target speaks."""
+    pieces: list[Piece]
+    """What was read for ``parts``."""
+    spans: list[tuple[int, int]]
+    """First sample of each talker in the mixture, and the one after the last."""
+    enroll_piece: Piece
+    """What was read for ``enroll``."""
+    sir_db: list[float]
+    """Drawn ratios of the first talker to each other one."""
+    snr_db: float | None
+    """Drawn ratio of speech to noise."""
+
+    @property
+    def target(self) -> np.ndarray:
+        """The target, ``[L]``; zero where it does not speak."""
+        return self.parts[0] if self.present else np.zeros_like(self.mixture)
+
+
+class DynamicMixer:
+    """Draws training items.
+
+    Speakers are the target in turn, in an order drawn for every round, and so are the utterances of a speaker: nobody is
+    the target twice before everybody was once. The other talkers are drawn freely.
+
+    Args:
+        sources: Clean utterances.
+        options: How mixtures are drawn.
+        rate: Sampling rate of what is drawn, Hz.
+        samples: Length of a mixture; it is shorter where an utterance is too short for it.
+        enroll_seconds: Shortest and longest enrolment; an utterance that is shorter serves whole.
+        talkers: Speakers in a mixture.
+        level_dbfs: The common level.
+        band_rate: Rate of the recordings that the model is for, if lower than ``rate``: nothing above half of it is left.
+        seed: Everything follows from it.
+        items_per_epoch: Number of items that make an epoch; 0 takes the number of usable utterances.
+        where: What messages call the sources.
+
+    Raises:
+        UserError: If there are too few speakers, or no mixture length.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        options: MixingOptions,
+        rate: int,
+        samples: int,
+        enroll_seconds: tuple[float, float] = (2.0, 6.0),
+        talkers: int = 2,
+        level_dbfs: float = LEVEL_DBFS,
+        band_rate: int = 0,
+        seed: int = 0,
+        items_per_epoch: int = 0,
+        where: str = "the sources",
+    ) -> None:
+        if samples < 1:
+            raise UserError(
+                "preprocessor_conf: crop_seconds: dynamic mixing needs the length of a mixture; give more than 0"
+            )
+        self.options, self.rate, self.samples, self.talkers = options, rate, samples, talkers
+        self.enroll_seconds, self.level_dbfs, self.band_rate, self.seed = enroll_seconds, level_dbfs, band_rate, seed
+        usable = [source for source in sources if source.seconds >= options.min_seconds]
+        self.given, self.usable = len(sources), group_by_speaker(usable)
+        self.speakers = list(self.usable)
+        self.targets = [speaker for speaker in self.speakers if self._can_be_target(self.usable[speaker])]
+        self.items_per_epoch = items_per_epoch or len(usable)
+        needed = max(2, talkers + (options.absent_share > 0))
+        if len(self.speakers) < needed or not self.targets:
+            found = f"{len(self.speakers)} speaker(s) with utterances of {options.min_seconds:g} s or more"
+            raise UserError(
+                f"{where}: {found}, {len(self.targets)} of whom can be enrolled; expected at least {needed} and 1:"
+                " add speakers, or lower dynamic_mixing_conf min_seconds"
+            )
+        self.noises = read_audio_list(options.noise, "--dynamic_mixing_conf noise") if options.noise else []
+        self.rooms = Rooms(options.reverb, rate, options.rt60, options.drr_db) if options.reverb else None
+
+    def __repr__(self) -> str:
+        """Return what it draws from, in one line."""
+        single = sum(len(own) == 1 for own in self.usable.values())
+        return (
+            f"{type(self).__name__}({sum(map(len, self.usable.values()))} of {self.given} utterances,"
+            f" {len(self.speakers)} speakers ({single} with a single one: {self.options.single_utterance}),"
+            f" {len(self.targets)} of them as targets, {len(self.noises)} noises, seed {self.seed}, {self.options})"
+        )
+
+    def draw(self, epoch: int, index: int) -> DrawnMixture:
+        """Return item ``index`` (from 0) of ``epoch`` (from 1); always the same.
+
+        Raises:
+            UserError: If a recording cannot be read, or holds nothing but digital silence.
+        """
+        options, rng = self.options, self._rng(_ITEM, epoch, index)
+        utterance = self._in_turn((epoch - 1) * self.items_per_epoch + index)
+        present = bool(rng.random() >= options.absent_share)
+        spoken = [utterance] if present else []
+        for speaker in self._others(rng, utterance.speaker, self.talkers - len(spoken)):
+            own = self.usable[speaker]
+            spoken.append(own[int(rng.integers(len(own)))])
+
+        wanted = round(rng.uniform(*self.enroll_seconds) * self.rate)
+        others = [one for one in self.usable[utterance.speaker] if not present or one is not utterance]
+        available = [self._length(source) for source in spoken]
+        if not others:
+            available[0] -= round(self.enroll_seconds[0] * self.rate)
+        shares = self._layout(rng, len(spoken))
+        longest = [int(room / (end - start)) for room, (start, end) in zip(available, shares, strict=True)]
+        length = min(self.samples, *longest)
+        spans = [
+            (int(start * length), min(int(end * length), int(start * length) + room))
+            for room, (start, end) in zip(available, shares, strict=True)
+        ]
+
+        sizes = [end - start for start, end in spans]
+        if others:
+            other = others[int(rng.integers(len(others)))]
+            enroll_piece, enroll = self._anywhere(rng, other, min(wanted, self._length(other)))
+            read = []
+        else:
+            first, (enroll_piece, enroll) = self._apart(rng, utterance, sizes[0], wanted)
+            read = [first]
+        read += [self._anywhere(rng, *each) for each in list(zip(spoken, sizes, strict=True))[len(read) :]]
+        pieces, heard = [piece for piece, _ in read], [samples for _, samples in read]
+        if self.rooms is not None and rng.random() < options.reverb_share:
+            responses = self.rooms.draw(rng, len(heard))
+            heard = [reverberate(samples, response) for samples, response in zip(heard, responses, strict=True)]
+        sir_db = [float(rng.uniform(-options.sir_db, options.sir_db)) for _ in heard[1:]]
+        scale = [10.0 ** (-ratio / 20.0) for ratio in (0.0, *sir_db)]
+        noise, snr_db = self._noise(rng, length)
+
+        images = [self._place(*each, length) for each in zip(heard, spans, scale, strict=True)]
+        speech = _sum(images)
+        noise_scale = 0.0
+        if noise is not None:
+            noise_scale = np.sqrt(_power(speech) / _power(noise)) * 10.0 ** (-snr_db / 20.0)
+            speech = speech + noise * np.float32(noise_scale)
+        gain = mixture_gain(speech, self.level_dbfs) * 10.0 ** (rng.uniform(-options.gain_db, options.gain_db) / 20.0)
+        parts = [image * np.float32(gain) for image in images]
+        mixture = _sum(parts)
+        if noise is not None:
+            noise = noise * np.float32(noise_scale * gain)
+            mixture = mixture + noise
+        enroll = enroll * np.float32(mixture_gain(enroll, self.level_dbfs))
+        return DrawnMixture(
+            mixture,
+            parts,
+            noise,
+            enroll,
+            present,
+            pieces,
+            spans,
+            enroll_piece,
+            sir_db,
+            snr_db if noise is not None else None,
+        )
+
+    def _rng(self, purpose: int, *numbers: int) -> np.random.Generator:
+        return np.random.default_rng([purpose, self.seed, *numbers])
+
+    def _length(self, source: Source) -> int:
+        return int(source.seconds * self.rate)
+
+    def _can_be_target(self, own: Sequence[Source]) -> bool:
+        if len(own) > 1:
+            return True
+        enough = own[0].seconds >= self.options.min_seconds + self.enroll_seconds[0]
+        return self.options.single_utterance == "cut" and enough
+
+    def _in_turn(self, turn: int) -> Source:
+        """Return the target utterance of the ``turn``-th item since the training began."""
+        lap, place = divmod(turn, len(self.targets))
+        number = int(self._rng(_SPEAKERS, lap).permutation(len(self.targets))[place])
+        own = self.usable[self.targets[number]]
+        lap, place = divmod(lap, len(own))
+        return own[int(self._rng(_UTTERANCES, number, lap).permutation(len(own))[place])]
+
+    def _others(self, rng: np.random.Generator, speaker: str, count: int) -> list[str]:
+        """Draw ``count`` different speakers other than ``speaker``."""
+        # One more than needed, as the speaker may be among them.
+        drawn = rng.choice(len(self.speakers), count + 1, replace=False)
+        return [self.speakers[number] for number in drawn if self.speakers[number] != speaker][:count]
+
+    def _layout(self, rng: np.random.Generator, count: int) -> list[tuple[float, float]]:
+        """Draw when each talker speaks, as shares of the mixture."""
+        if count == 1:
+            return [(0.0, 1.0)]
+        overlap = rng.uniform(*self.options.overlap)
+        start = rng.uniform(max(0.0, _LEAST_SHARE - overlap), min(1.0 - overlap, 1.0 - _LEAST_SHARE))
+        early = rng.random(count) < 0.5
+        begins, ends = rng.choice(count, 2, replace=False)
+        early[begins], early[ends] = True, False
+        return [(0.0, min(1.0, start + overlap)) if first else (start, 1.0) for first in early]
+
+    def _read(self, piece: Piece) -> np.ndarray:
+        return read_piece(piece.source, piece.start / self.rate, piece.samples, self.rate, band_rate=self.band_rate)
+
+    def _audible(self, source: Source, propose: Callable[[], list[Piece]]) -> list[tuple[Piece, np.ndarray]]:
+        """Read the pieces of ``source`` that ``propose`` draws, trying again where one is a pause."""
+        for _ in range(_TRIES):
+            read = [(piece, self._read(piece)) for piece in propose()]
+            if min(_power(heard) for _, heard in read) > _AUDIBLE_POWER:
+                return read
+        # Much of the recording is silence, or all of it is faint: read as a whole, it shows where to look.
+        whole = self._read(Piece(source, 0, self._length(source)))
+        energy = np.concatenate([[0.0], np.cumsum(np.square(whole, dtype=np.float64))])
+        ends = [[(piece.start, piece.start + piece.samples) for piece in propose()] for _ in range(_PLACES)]
+        best = max(ends, key=lambda pieces: min(energy[end] - energy[start] for start, end in pieces))
+        read = [(Piece(source, start, end - start), whole[start:end]) for start, end in best]
+        if not all(heard.any() for _, heard in read):
+            raise UserError(
+                f"{source.path} (key '{source.name}'): is digital silence, or all but a moment of it is; remove it"
+            )
+        return read
+
+    def _anywhere(self, rng: np.random.Generator, source: Source, samples: int) -> tuple[Piece, np.ndarray]:
+        """Draw and read one piece."""
+        free = self._length(source) - samples
+        return self._audible(source, lambda: [Piece(source, int(rng.integers(free + 1)), samples)])[0]
+
+    def _apart(
+        self, rng: np.random.Generator, source: Source, samples: int, wanted: int
+    ) -> list[tuple[Piece, np.ndarray]]:
+        """Draw and read a piece for the mixture and one for the enrolment that do not overlap."""
+        enrolment = min(wanted, self._length(source) - samples)
+        free = self._length(source) - samples - enrolment
+
+        def propose() -> list[Piece]:
+            first, second = (int(place) for place in np.sort(rng.integers(free + 1, size=2)))
+            if rng.random() < 0.5:
+                return [Piece(source, first, samples), Piece(source, second + samples, enrolment)]
+            return [Piece(source, second + enrolment, samples), Piece(source, first, enrolment)]
+
+        return self._audible(source, propose)
+
+    def _noise(self, rng: np.random.Generator, samples: int) -> tuple[np.ndarray | None, float]:
+        """Draw a piece of noise and its ratio; None for an item without, or where only silence was found."""
+        if not self.noises or rng.random() >= self.options.noise_share:
+            return None, 0.0
+        snr_db = float(rng.uniform(*self.options.noise_snr_db))
+        for _ in range(_TRIES):
+            source = self.noises[int(rng.integers(len(self.noises)))]
+            size = max(1, min(self._length(source), samples))
+            start = int(rng.integers(max(0, self._length(source) - size) + 1)) / self.rate
+            noise = read_piece(source, start, size, self.rate, band_rate=self.band_rate, first_channel=True)
+            # A short one is repeated, from a drawn place.
+            offset = int(rng.integers(size)) if size < samples else 0
+            noise = np.take(noise, np.arange(offset, offset + samples), mode="wrap")
+            if _power(noise) > 0:
+                return noise, snr_db
+        return None, 0.0
+
+    def _place(self, samples: np.ndarray, span: tuple[int, int], scale: float, length: int) -> np.ndarray:
+        """Return ``samples`` at their place in a mixture, with ``scale`` squared as their mean power."""
+        start, end = span
+        fade = min(round(_FADE_SECONDS * self.rate), len(samples) // 2)
+        rise = (0.5 - 0.5 * np.cos(np.pi * (np.arange(fade) + 0.5) / max(1, fade))).astype(np.float32)
+        samples = samples.copy()
+        if start > 0:
+            samples[:fade] *= rise
+        if end < length:
+            samples[len(samples) - fade :] *= rise[::-1]
+        image = np.zeros(length, dtype=np.float32)
+        image[start:end] = samples * np.float32(scale / np.sqrt(_power(samples)))
+        return image
+
+
+class DynamicMixingSampler(AbsSampler):
+    """Batches of keys ``EPOCH-NUMBER``, by which a data loader asks for a mixer's items.
+
+    Args:
+        batches: Batches in an epoch.
+        batch_size: Items in a batch, of all processes together.
+        seed: What ESPnet adds to the number of the epoch.
+        rank: Which part of every batch is this process's.
+        processes: How many parts.
+    """
+
+    def __init__(self, batches: int, batch_size: int, seed: int = 0, rank: int = 0, processes: int = 1) -> None:
+        self.batches, self.batch_size, self.seed = batches, batch_size, seed
+        self.part = slice(rank, None, processes)
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[list[str]]:
+        return iter(self.generate(self.seed + 1))
+
+    def generate(self, seed: int) -> list[list[str]]:
+        """Return the batches of the epoch ``seed - self.seed``."""
+        numbers = np.arange(self.batches * self.batch_size).reshape(self.batches, self.batch_size)
+        return [[f"{seed - self.seed}-{number}" for number in batch[self.part]] for batch in numbers]
+
+
+def _power(samples: np.ndarray) -> float:
+    # NumPy sums pairwise, in a fixed order: exact enough, and the same whatever the number of threads.
+    return float(np.sum(samples * samples)) / len(samples)
+
+
+def _sum(parts: list[np.ndarray]) -> np.ndarray:
+    """Add in order, so that whoever adds them again gets the same numbers."""
+    total = parts[0].copy()
+    for part in parts[1:]:
+        total += part
+    return total

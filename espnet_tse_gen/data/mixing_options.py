@@ -1,0 +1,77 @@
+"""The options of dynamic mixing, checked: ``dynamic_mixing_conf`` of a configuration in ``conf/train``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from espnet_tse_gen.errors import UserError, unknown_name
+
+SINGLE_UTTERANCE = ("cut", "drop")
+
+
+@dataclass(frozen=True)
+class MixingOptions:
+    """How mixtures are drawn (``dynamic_mixing_conf``); whatever has a range is drawn uniformly from it.
+
+    Attributes:
+        sir_db: Largest ratio of the target to another talker in dB, either way: ratios are drawn from -sir_db to sir_db. It
+            is the ratio of mean powers, each over the time for which the talker's piece lasts. Where the overlap is complete,
+            that is the usual one over the whole mixture.
+        overlap: Least and largest share of the mixture in which all talkers speak. One of them, drawn, begins the mixture, and
+            another ends it.
+        gain_db: The mixture's level departs from the common level by up to this, either way: the common level is that of a
+            whole recording, of which a training item is a part.
+        absent_share: Share of items whose target does not speak: the enrolment is of nobody in the mixture, and the target
+            is digital silence.
+        single_utterance: A speaker with one usable utterance is enrolled from a part of it that is not in the mixture
+            (``cut``), or is not a target (``drop``).
+        min_seconds: Utterances that are shorter are left out.
+        noise: Table or folder of noises (of several channels, the first is taken), or None.
+        noise_share: Share of items with noise.
+        noise_snr_db: Least and largest ratio of all speech to the noise, over the whole mixture, dB.
+        reverb: ``synthetic``, a table or folder of room impulse responses, or None. Talkers, the target too, are then heard
+            as in a room; the enrolment is not.
+        reverb_share: Share of items in a room.
+        rt60: Shortest and longest reverberation time of synthetic rooms, seconds.
+        drr_db: Least and largest ratio of direct to reverberant energy in them, dB.
+
+    Raises:
+        UserError: If a value cannot be used.
+    """
+
+    sir_db: float = 5.0
+    overlap: tuple[float, float] = (1.0, 1.0)
+    gain_db: float = 0.0
+    absent_share: float = 0.0
+    single_utterance: str = "cut"
+    min_seconds: float = 2.0
+    noise: str | None = None
+    noise_share: float = 1.0
+    noise_snr_db: tuple[float, float] = (5.0, 20.0)
+    reverb: str | None = None
+    reverb_share: float = 1.0
+    rt60: tuple[float, float] = (0.15, 0.6)
+    drr_db: tuple[float, float] = (0.0, 10.0)
+
+    def __post_init__(self) -> None:
+        limits = {
+            "sir_db": (0, 100), "overlap": (0, 1), "gain_db": (0, 100), "absent_share": (0, 1), "min_seconds": (0.05, 3600),
+            "noise_share": (0, 1), "noise_snr_db": (-100, 100), "reverb_share": (0, 1), "rt60": (0.01, 2),
+            "drr_db": (-100, 100),
+        }  # fmt: skip
+        for name, (least, most) in limits.items():
+            value, pair = getattr(self, name), isinstance(_DEFAULTS[name], tuple)
+            numbers = list(value) if pair and isinstance(value, list | tuple) else [value]
+            usable = all(isinstance(number, int | float) and least <= number <= most for number in numbers)
+            if not usable or len(numbers) != 1 + pair or numbers != sorted(numbers):
+                kind = "[least, largest]" if pair else "a number"
+                raise UserError(f"--dynamic_mixing_conf {name}: expected {kind} from {least} to {most}, found {value}")
+            # A yaml's lists and whole numbers, too.
+            object.__setattr__(self, name, tuple(map(float, numbers)) if pair else float(numbers[0]))
+        if self.single_utterance not in SINGLE_UTTERANCE:
+            raise unknown_name(
+                "value of --dynamic_mixing_conf single_utterance", self.single_utterance, SINGLE_UTTERANCE
+            )
+
+
+_DEFAULTS = {field.name: field.default for field in fields(MixingOptions)}

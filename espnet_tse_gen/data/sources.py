@@ -1,0 +1,234 @@
+"""Clean utterances of many speakers, as dynamic mixing draws from them: who says what, how long, and pieces read from disk.
+
+Tables are Kaldi's: ``wav.scp``, ``utt2spk``, and ``utt2dur`` (seconds), with which no header has to be read to know the lengths.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from espnet_tse_gen.codec.recordings import resample
+from espnet_tse_gen.data.datadir import read_header
+from espnet_tse_gen.data.formatting import read_pool
+from espnet_tse_gen.data.parallel import map_jobs
+from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.fileio import atomic_write, check_same_keys, read_audio, read_scp, write_audio, write_scp
+
+DURATIONS = "utt2dur"
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
+# Kaldi writes utt2dur with two or three decimals, so that a file may end this much earlier.
+_ROUNDING_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Source:
+    """One recording: its key, its speaker (or ``""``), file and duration in seconds."""
+
+    name: str
+    speaker: str
+    path: str
+    seconds: float
+
+
+def read_sources(wav_scp: str | Path, utt2spk: str | Path) -> list[Source]:
+    """Return the utterances of ``wav_scp``, sorted by key.
+
+    Durations come from ``utt2dur`` beside ``wav_scp``; without such a file, from every recording's header.
+
+    Raises:
+        UserError: If a table is missing or disagrees with ``wav_scp`` in its keys, a duration is no number, or a header
+            cannot be read.
+    """
+    check_same_keys(wav_scp, utt2spk)
+    paths, speakers = read_scp(wav_scp), read_scp(utt2spk)
+    table = Path(wav_scp).with_name(DURATIONS)
+    if table.is_file():
+        check_same_keys(wav_scp, table)
+        seconds = {key: _seconds(value, key, table) for key, value in read_scp(table).items()}
+    else:
+        seconds = _durations(paths.items(), str(wav_scp))
+    return [Source(key, speakers[key], paths[key], seconds[key]) for key in sorted(paths)]
+
+
+def write_sources(output_dir: str | Path, sources: Iterable[tuple[str, str, str]]) -> int:
+    """Write ``wav.scp``, ``utt2spk`` and ``utt2dur`` of utterances given as ``(key, speaker, path)``.
+
+    ``wav.scp`` is written last: where it exists, the others do.
+
+    Returns:
+        The number of utterances.
+
+    Raises:
+        UserError: If a key occurs twice, or a recording cannot be used.
+    """
+    output, rows = Path(output_dir), sorted(sources)
+    twice = [key for key, count in Counter(key for key, _, _ in rows).items() if count > 1]
+    if twice:
+        raise UserError(f"{output}: utterance '{twice[0]}' is listed twice; every recording needs its own name")
+    (output / "wav.scp").unlink(missing_ok=True)
+    seconds = _durations(((key, path) for key, _, path in rows), str(output))
+    with atomic_write(output / DURATIONS) as stream:
+        # Rounded down, so that no piece reaches beyond the end.
+        stream.writelines(f"{key} {int(seconds[key] * 1e6) / 1e6:.6f}\n" for key in seconds)
+    write_scp(output / "utt2spk", {key: speaker for key, speaker, _ in rows})
+    write_scp(output / "wav.scp", {key: path for key, _, path in rows})
+    return len(rows)
+
+
+def as_wav(
+    sources: Sequence[tuple[str, str, str]], folder: str | Path, rate: int, num_jobs: int = 1
+) -> list[tuple[str, str, str]]:
+    """Return ``sources`` as mono 16-bit wav at ``rate``, from which pieces are read several times as fast as from FLAC.
+
+    What is so already stays where it is; everything else is converted into ``folder``, where it is not there yet.
+
+    Args:
+        sources: ``(key, speaker, path)``.
+        folder: Where converted recordings go.
+        rate: Hz.
+        num_jobs: Number of processes.
+
+    Raises:
+        UserError: If a recording cannot be used.
+    """
+    convert = functools.partial(_as_wav, folder=Path(folder), rate=rate)
+    paths = map_jobs(convert, [(key, path) for key, _, path in sources], num_jobs, f"converting into {folder}")
+    return [(key, speaker, path) for (key, speaker, _), path in zip(sources, paths, strict=True)]
+
+
+def _as_wav(entry: tuple[str, str], folder: Path, rate: int) -> str:
+    import soundfile
+
+    key, path = entry
+    target = (folder / f"{key}.wav").absolute()
+    try:
+        if target.stat().st_mtime >= Path(path).stat().st_mtime and soundfile.info(target).samplerate == rate:
+            return str(target)
+    except (OSError, soundfile.SoundFileError):
+        # There is none yet, or the recording is missing, which reading it says.
+        pass
+    samples, found = read_audio(path, key=key)
+    info = soundfile.info(path)
+    if found == rate and info.format in ("WAV", "WAVEX") and info.subtype == "PCM_16":
+        return str(Path(path).absolute())
+    write_audio(target, resample(samples, found, rate), rate)
+    return str(target)
+
+
+def sources_of_pool(path: str | Path) -> list[tuple[str, str, str]]:
+    """Return ``(key, speaker, path)`` of what ``spk2enroll.json`` lists.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    pool = read_pool(path)
+    return [(utterance, speaker, file) for speaker, listed in pool.items() for utterance, file in listed]
+
+
+def read_audio_list(where: str | Path, option: str) -> list[Source]:
+    """Return the recordings of a table (key, path) or below a folder, sorted, with their durations.
+
+    Args:
+        where: A Kaldi table, or a folder with audio files (``AUDIO_SUFFIXES``) at any depth.
+        option: The option that named it, for the message.
+
+    Raises:
+        UserError: If there is nothing, or a recording's header cannot be read.
+    """
+    where = Path(where)
+    if where.is_dir():
+        files = sorted(path for path in where.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+        paths = {path.relative_to(where).as_posix(): str(path) for path in files}
+        if not paths:
+            raise UserError(
+                f"{option}: {where}: holds no audio file ({', '.join(AUDIO_SUFFIXES)}); name another folder, or a table"
+            )
+    elif where.exists():
+        paths = read_scp(where)
+    else:
+        raise UserError(f"{option}: {where}: no such file or folder")
+    seconds = _durations(paths.items(), str(where))
+    return [Source(key, "", paths[key], seconds[key]) for key in sorted(paths)]
+
+
+def read_piece(
+    source: Source, start: float, samples: int, rate: int, *, band_rate: int = 0, first_channel: bool = False
+) -> np.ndarray:
+    """Read a piece of a recording: only that, not the whole file.
+
+    Args:
+        source: The recording.
+        start: Where the piece starts, in seconds.
+        samples: Its length at ``rate``.
+        rate: Wanted sampling rate, Hz.
+        band_rate: A lower rate in between, so that nothing above half of it is left; 0 for none.
+        first_channel: Take the first channel where there are several, instead of refusing.
+
+    Returns:
+        float32 ``[samples]``.
+
+    Raises:
+        UserError: If the file is missing, not audio, shorter than its duration says, not mono, holds NaN, or has a lower
+            rate than wanted.
+    """
+    import soundfile
+
+    name = f"{source.path} (key '{source.name}')"
+    try:
+        with soundfile.SoundFile(source.path) as file:
+            own = file.samplerate
+            wanted = -(-samples * own // rate)
+            file.seek(min(round(start * own), file.frames))
+            piece = file.read(wanted, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
+        if not Path(source.path).exists():
+            raise UserError(f"{name}: no such file") from None
+        raise UserError(f"{name}: is not a readable audio file ({error}); replace or remove it") from None
+    between = min(band_rate or rate, rate)
+    if own < between:
+        raise UserError(f"{name}: sampling rate is {own} Hz, expected at least {between} Hz; remove it")
+    if len(piece) < wanted - 1 - _ROUNDING_SECONDS * own:
+        raise UserError(
+            f"{name}: ends before {start + samples / rate:.2f} s, expected {source.seconds:.2f} s;"
+            f" correct {DURATIONS}, or replace or remove the recording"
+        )
+    if piece.shape[1] != 1 and not first_channel:
+        raise UserError(f"{name}: has {piece.shape[1]} channels, expected 1; mix it down or choose one channel first")
+    made = piece[:, 0]
+    if not np.isfinite(made).all():
+        raise UserError(f"{name}: holds NaN or infinite samples; replace or remove it")
+    made = resample(resample(made, own, between), between, rate)[:samples]
+    return made if len(made) == samples else np.pad(made, (0, samples - len(made)))
+
+
+def group_by_speaker(sources: Sequence[Source]) -> dict[str, list[Source]]:
+    """Return speaker -> utterances, in the order of the speakers' names and of ``sources``."""
+    speakers: dict[str, list[Source]] = {name: [] for name in sorted({source.speaker for source in sources})}
+    for source in sources:
+        speakers[source.speaker].append(source)
+    return speakers
+
+
+def _durations(paths: Iterable[tuple[str, str]], where: str) -> dict[str, float]:
+    seconds = {}
+    for number, (key, path) in enumerate(paths, 1):
+        samples, rate, _ = read_header(path, key)
+        seconds[key] = samples / rate
+        if number % 10000 == 0:
+            # Not by logging, which ESPnet sets up later, and only where nothing was logged before.
+            print(f"{where}: {number} headers read", file=sys.stderr, flush=True)
+    return seconds
+
+
+def _seconds(text: str, key: str, table: Path) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"{table}: key '{key}': expected seconds, found '{text}'; make the table again") from None

@@ -1,0 +1,276 @@
+"""Dynamic mixing: what is drawn has the drawn ratios, is the sum of its parts, and follows from seed, epoch and number."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from espnet_tse_gen.data.dynamic_mixing import DrawnMixture, DynamicMixer, DynamicMixingSampler
+from espnet_tse_gen.data.mixing_options import MixingOptions
+from espnet_tse_gen.data.rooms import Rooms, reverberate, synthetic_response
+from espnet_tse_gen.data.sources import Source, read_sources, write_sources
+from espnet_tse_gen.errors import UserError
+
+RATE = 8000
+SECONDS = {"ann": (2.0, 1.2, 1.6), "bob": (1.0, 1.9), "cleo": (2.2,), "dan": (3.0, 0.7), "eve": (1.5,), "finn": (0.9,)}
+ENROLL = (0.4, 0.8)
+
+
+def write(path: Path, samples: np.ndarray, rate: int = RATE) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, rate, subtype="FLOAT")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six speakers, ``eve`` and ``finn`` with one utterance each, of noise at levels of their own; noises and a room."""
+    root, rng, rows = tmp_path_factory.mktemp("sources"), np.random.default_rng(0), []
+    for speaker, durations in SECONDS.items():
+        for number, seconds in enumerate(durations):
+            samples = rng.uniform(0.02, 0.3) * rng.standard_normal(round(seconds * RATE))
+            rows.append((f"{speaker}-{number}", speaker, write(root / "wav" / f"{speaker}-{number}.wav", samples)))
+    write_sources(root, rows)
+    write(root / "noise" / "long.wav", 0.1 * rng.standard_normal((3 * RATE, 2)))
+    write(root / "noise" / "short.wav", 0.1 * rng.standard_normal(RATE // 5))
+    response = np.zeros(RATE // 4)
+    response[200], response[240:] = 1.0, 0.05 * rng.standard_normal(RATE // 4 - 240)
+    write(root / "room" / "hall.wav", response)
+    return root
+
+
+def mixer(corpus: Path, samples: int = RATE, **options: Any) -> DynamicMixer:
+    own = {
+        name: options.pop(name)
+        for name in ("seed", "talkers", "rate", "band_rate", "items_per_epoch")
+        if name in options
+    }
+    conf = MixingOptions(**{"min_seconds": 0.8, **options})
+    own.setdefault("rate", RATE)
+    return DynamicMixer(
+        read_sources(corpus / "wav.scp", corpus / "utt2spk"), conf, samples=samples, enroll_seconds=ENROLL, **own
+    )
+
+
+def decibels(samples: np.ndarray) -> float:
+    return 10.0 * float(np.log10(np.mean(np.square(samples, dtype=np.float64))))
+
+
+def same(one: DrawnMixture, other: DrawnMixture) -> bool:
+    arrays = [(one.mixture, other.mixture), (one.target, other.target), (one.enroll, other.enroll)]
+    return all(np.array_equal(a, b) for a, b in arrays) and one.pieces == other.pieces and one.sir_db == other.sir_db
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    draw=st.tuples(st.integers(0, 2**31), st.integers(1, 10**6), st.integers(0, 10**6)),
+    talkers=st.integers(1, 4),
+    overlap=st.lists(st.floats(0, 1), min_size=2, max_size=2).map(sorted),
+    sir_db=st.floats(0, 20),
+    gain_db=st.floats(0, 10),
+    absent=st.sampled_from([0.0, 0.5, 1.0]),
+    noise=st.booleans(),
+    reverb=st.sampled_from([None, "synthetic", "room"]),
+    seconds=st.floats(0.1, 3.0),
+)
+def test_what_is_drawn(corpus, draw, talkers, overlap, sir_db, gain_db, absent, noise, reverb, seconds):
+    seed, epoch, index = draw
+    drawn = mixer(
+        corpus, samples=round(seconds * RATE), seed=seed, talkers=talkers, overlap=overlap, sir_db=sir_db, gain_db=gain_db,
+        absent_share=absent, noise=str(corpus / "noise") if noise else None, noise_snr_db=(-5, 15), rt60=(0.05, 0.2),
+        reverb=str(corpus / reverb) if reverb == "room" else reverb,
+    ).draw(epoch, index)  # fmt: skip
+    length = len(drawn.mixture)
+    # The mixture is the sum of its parts, to the last bit.
+    total = drawn.parts[0].copy()
+    for part in [*drawn.parts[1:], *([] if drawn.noise is None else [drawn.noise])]:
+        total += part
+    np.testing.assert_array_equal(drawn.mixture, total)
+    assert {array.dtype for array in (drawn.mixture, drawn.target, drawn.enroll, *drawn.parts)} == {
+        np.dtype(np.float32)
+    }
+    assert len(drawn.parts) == talkers and {len(part) for part in drawn.parts} == {length}
+    # Ratios and levels are those drawn.
+    levels = [decibels(part[start:end]) for part, (start, end) in zip(drawn.parts, drawn.spans, strict=True)]
+    assert all(abs(ratio) <= sir_db for ratio in drawn.sir_db)
+    np.testing.assert_allclose([levels[0] - level for level in levels[1:]], drawn.sir_db, atol=1e-3)
+    if noise:
+        speech = np.sum(drawn.parts, axis=0)
+        assert decibels(speech) - decibels(drawn.noise) == pytest.approx(drawn.snr_db, abs=1e-3)
+    assert abs(decibels(drawn.mixture) + 26.0) <= gain_db + 1e-3
+    assert decibels(drawn.enroll) == pytest.approx(-26.0, abs=1e-3)
+    # Talkers are different speakers, in their places.
+    speakers = [piece.source.speaker for piece in drawn.pieces]
+    assert len(set(speakers)) == talkers
+    for part, piece, (start, end) in zip(drawn.parts, drawn.pieces, drawn.spans, strict=True):
+        assert not part[:start].any() and not part[end:].any() and piece.samples == end - start
+        assert piece.start >= 0 and piece.start + piece.samples <= piece.source.seconds * RATE
+    if talkers > 1:
+        both = (min(end for _, end in drawn.spans) - max(start for start, _ in drawn.spans)) / length
+        assert overlap[0] - 2 / length <= both <= overlap[1] + 2 / length
+    # The enrolment is of the target speaker, and of nothing that is in the mixture.
+    enroll = drawn.enroll_piece
+    assert len(drawn.enroll) == enroll.samples <= round(ENROLL[1] * RATE)
+    assert drawn.present or (enroll.source.speaker not in speakers and not drawn.target.any())
+    if drawn.present:
+        assert drawn.target is drawn.parts[0] and enroll.source.speaker == speakers[0]
+        target = drawn.pieces[0]
+        if enroll.source == target.source:
+            assert len(mixer(corpus).usable[speakers[0]]) == 1
+            assert enroll.samples >= round(ENROLL[0] * RATE)
+            assert enroll.start + enroll.samples <= target.start or target.start + target.samples <= enroll.start
+
+
+def test_an_item_follows_from_seed_epoch_and_number_alone(corpus):
+    options = {"noise": str(corpus / "noise"), "reverb": "synthetic", "rt60": (0.05, 0.2), "overlap": (0.3, 1.0)}
+    one, other = mixer(corpus, **options), mixer(corpus, **options)
+    order = np.random.default_rng(1).permutation(12)
+    first = {index: one.draw(2, index) for index in range(12)}
+    # Whatever was drawn before, and whatever NumPy's global generator is at.
+    np.random.seed(5)
+    assert all(same(first[index], other.draw(2, index)) for index in order)
+    assert not any(same(first[index], other.draw(3, index)) for index in order)
+    assert not any(same(first[index], mixer(corpus, seed=1, **options).draw(2, index)) for index in order)
+    assert not any(same(first[index], first[index + 1]) for index in range(11))
+
+
+def test_processes_share_every_batch():
+    whole = DynamicMixingSampler(3, 5, seed=7).generate(7 + 2)
+    assert [key for batch in whole for key in batch] == [f"2-{number}" for number in range(15)]
+    parts = [DynamicMixingSampler(3, 5, 7, rank, 2).generate(7 + 2) for rank in (0, 1)]
+    assert [sorted(one + other) for one, other in zip(*parts, strict=True)] == [sorted(batch) for batch in whole]
+    assert DynamicMixingSampler(3, 5, seed=0).generate(2) == whole and len(DynamicMixingSampler(3, 5)) == 3
+
+
+def test_everybody_is_the_target_in_turn(corpus):
+    drawing = mixer(corpus, items_per_epoch=4)
+    assert drawing.targets == ["ann", "bob", "cleo", "dan", "eve"]  # finn's only utterance is too short to be parted
+    items = [drawing.draw(1 + number // 4, number % 4).pieces[0].source for number in range(5 * 6)]
+    assert Counter(item.speaker for item in items) == dict.fromkeys(drawing.targets, 6)
+    laps = [tuple(item.speaker for item in items[first : first + 5]) for first in range(0, 30, 5)]
+    assert {tuple(sorted(lap)) for lap in laps} == {tuple(drawing.targets)} and len(set(laps)) > 1
+    assert {count for name, count in Counter(item.name for item in items).items() if name.startswith("ann")} == {2}
+    assert {count for name, count in Counter(item.name for item in items).items() if name.startswith("bob")} == {3}
+
+
+def test_ratios_are_symmetric_and_the_share_of_absent_targets_is_kept(corpus):
+    drawing = mixer(corpus, samples=400, sir_db=6.0, absent_share=0.3)
+    items = [drawing.draw(1, number) for number in range(600)]
+    ratios = np.array([item.sir_db[0] for item in items])
+    assert stats.kstest(ratios, stats.uniform(-6.0, 12.0).cdf).pvalue > 0.01
+    assert abs(ratios.mean()) < 3.5 * 12.0 / np.sqrt(12 * 600)
+    assert stats.binomtest(sum(not item.present for item in items), 600, 0.3).pvalue > 0.01
+    others = Counter(item.pieces[-1].source.speaker for item in items if item.present)
+    assert set(others) == set(drawing.speakers)
+
+
+def test_speakers_with_one_utterance_can_be_left_out_as_targets(corpus):
+    drawing = mixer(corpus, samples=800, single_utterance="drop")
+    assert drawing.targets == ["ann", "bob"]  # dan's second is shorter than min_seconds
+    items = [drawing.draw(1, number) for number in range(60)]
+    assert {item.pieces[0].source.speaker for item in items} == {"ann", "bob"}
+    assert {item.pieces[1].source.speaker for item in items} == set(SECONDS)
+
+
+def test_a_pause_is_not_taken_for_speech(tmp_path):
+    """Of utterances that are silent but for a quarter, pieces are drawn that are not; a wholly silent one is refused."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for speaker in "ab":
+        for number in range(2):
+            samples = np.zeros(2 * RATE)
+            samples[: RATE // 2] = 0.1 * rng.standard_normal(RATE // 2)
+            rows.append((f"{speaker}{number}", speaker, write(tmp_path / f"{speaker}{number}.wav", samples)))
+    write_sources(tmp_path, rows)
+    items = [mixer(tmp_path, samples=RATE).draw(1, number) for number in range(20)]
+    assert all(part.any() for item in items for part in item.parts)
+    for _, _, path in rows[:2]:
+        write(Path(path), np.zeros(2 * RATE))
+    with pytest.raises(UserError, match=r"a\d.wav \(key 'a\d'\): is digital silence, or all but a moment of it is"):
+        mixer(tmp_path, samples=RATE).draw(1, 0)
+
+
+def test_a_silent_noise_is_no_noise(corpus, tmp_path):
+    write(tmp_path / "silence.wav", np.zeros(RATE))
+    drawn = mixer(corpus, noise=str(tmp_path)).draw(1, 0)
+    assert drawn.noise is None and drawn.snr_db is None
+
+
+def test_sources_at_another_rate_are_brought_to_the_codecs_band(corpus):
+    """At 16 kHz through recordings of 8 kHz: twice the samples, and nothing above 4 kHz."""
+    drawn = mixer(corpus, rate=2 * RATE, band_rate=RATE, samples=RATE).draw(1, 0)
+    power = np.abs(np.fft.rfft(drawn.mixture * np.hanning(RATE))) ** 2
+    assert len(drawn.mixture) == RATE and power[len(power) // 2 + 200 :].sum() < 1e-4 * power.sum()
+    with pytest.raises(UserError, match="sampling rate is 8000 Hz, expected at least 16000 Hz"):
+        mixer(corpus, rate=2 * RATE).draw(1, 0)
+
+
+@pytest.mark.parametrize("rt60", [0.1, 0.4])
+def test_a_synthetic_room_has_its_reverberation_time(rt60):
+    response = synthetic_response(np.random.default_rng(0), 16000, rt60, 3.0)
+    assert len(response) == rt60 * 16000 and response[0] == 1.0
+    assert 10 * np.log10(1.0 / np.sum(np.square(response[1:]))) == pytest.approx(3.0, abs=1e-3)
+    remaining = 10 * np.log10(np.cumsum(np.square(response[:0:-1]))[::-1])
+    # From 5 to 35 dB below the start of the decay (Schroeder's backward integration).
+    first, last = (int(np.argmax(remaining < remaining[40] - level)) for level in (5, 35))
+    assert 2 * (last - first) / 16000 == pytest.approx(rt60, rel=0.1)
+
+
+def test_a_recorded_room_delays_nothing(corpus):
+    (response,) = Rooms(str(corpus / "room"), RATE, (0.1, 0.2), (0, 10)).draw(np.random.default_rng(0), 1)
+    assert response[0] == 1.0 and len(response) == RATE // 4 - 200
+    click = np.zeros(1000, dtype=np.float32)
+    click[100] = 1.0
+    heard = reverberate(click, response)
+    assert heard.dtype == np.float32 and len(heard) == 1000
+    np.testing.assert_allclose(heard, np.convolve(click, response)[:1000], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"sir_db": -1.0}, "sir_db: expected a number from 0 to 100, found -1.0"),
+        ({"sir_db": [1, 2]}, "sir_db: expected a number"),
+        ({"overlap": [0.5, 0.2]}, r"overlap: expected \[least, largest\] from 0 to 1, found \[0.5, 0.2\]"),
+        ({"overlap": 1.0}, r"overlap: expected \[least, largest\]"),
+        ({"absent_share": 2}, "absent_share: expected a number from 0 to 1, found 2"),
+        ({"rt60": [0.1, 99]}, "rt60: expected"),
+        ({"single_utterance": "cutt"}, "'cutt': did you mean 'cut'"),
+        ({"noise": "/nowhere"}, "noise: /nowhere: no such file or folder"),
+        ({"reverb": "/nowhere"}, "reverb: /nowhere: no such file or folder"),
+        (
+            {"min_seconds": 2.1, "talkers": 3},
+            "2 speaker.s. .* 2.1 s or more, 1 of whom can be enrolled; expected at least 3",
+        ),
+        ({"talkers": 6, "absent_share": 0.1}, "6 speaker.s. .* expected at least 7 and 1"),
+        ({"samples": 0}, "crop_seconds"),
+    ],
+)
+def test_what_cannot_be_used_is_named(corpus, options, says):
+    with pytest.raises(UserError, match=says) as caught:
+        mixer(corpus, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_speaker_is_too_few(tmp_path):
+    write_sources(
+        tmp_path, [(name, "ann", write(tmp_path / f"{name}.wav", np.full(2 * RATE, 0.1))) for name in ("a", "b")]
+    )
+    with pytest.raises(UserError, match="1 speaker.s. with utterances of 0.8 s or more"):
+        mixer(tmp_path)
+
+
+def test_options_are_a_yamls(corpus):
+    options = MixingOptions(sir_db=3, overlap=[0.5, 1])
+    assert options.sir_db == 3.0 and options.overlap == (0.5, 1.0) and isinstance(options.sir_db, float)
+    assert dataclasses.asdict(MixingOptions())["absent_share"] == 0.0
+    assert isinstance(read_sources(corpus / "wav.scp", corpus / "utt2spk")[0], Source)

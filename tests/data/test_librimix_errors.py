@@ -1,0 +1,240 @@
+"""What goes wrong in data preparation ends in one line, and nothing half-written is taken for whole afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from librispeech import make_corpus
+
+from espnet_tse_gen.bin import prepare_libri2mix
+from espnet_tse_gen.data.librimix import MixtureTree
+from espnet_tse_gen.data.librimix_generation import plan_generation, report_disk_use, run_plan
+from espnet_tse_gen.data.metadata import make_metadata, write_metadata
+from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.fileio import read_scp
+
+KINDS = ("s1", "s2", "mix_clean")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus, metadata of forty mixtures, and their tree and data directory, made without a fault."""
+    root = tmp_path_factory.mktemp("corpus")
+    make_corpus(root / "speech", "dev-clean", dict.fromkeys(["21", "22", "23"], 6), seconds=0.5)
+    rows = make_metadata(root / "speech", {"dev-clean": None}, 40, min_seconds=0.1)
+    write_metadata(root / "metadata" / "libri2mix_dev-clean.csv", rows)
+    prepare_libri2mix.main(options(root, root))
+    return root
+
+
+def options(corpus: Path, output: Path, metadata: Path | None = None) -> list[str]:
+    return ["--libri2mix", str(output / "mix"), "--librispeech", str(corpus / "speech"), "--sets", "dev", "--metadata",
+            str(metadata or corpus / "metadata"), "--data_dir", str(output / "data")]  # fmt: skip
+
+
+def without_metadata(cmd: list[str]) -> list[str]:
+    place = cmd.index("--metadata")
+    return cmd[:place] + cmd[place + 2 :]
+
+
+def wavs(tree: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(tree)): path.read_bytes() for path in sorted(tree.rglob("*.wav"))}
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """No file can grow beyond ``size`` bytes: to a program, a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1.5 MB, less than the forty mixtures take."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1536k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("may not mount a small disk here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def assert_not_whole(corpus: Path, output: Path) -> None:
+    """Nothing is left under a final name that is not as it should be, and what there is does not pass for a set."""
+    whole = wavs(corpus / "mix")
+    left = wavs(output / "mix")
+    assert len(left) < len(whole)
+    assert all(whole[name] == content for name, content in left.items() if not Path(name).name.startswith("."))
+    assert not list((output / "mix").rglob("*.csv"))
+    with pytest.raises(UserError, match="its generation was not finished; finish it with the --metadata"):
+        prepare_libri2mix.main(without_metadata(options(corpus, output)))
+    assert not (output / "data" / "dev" / "wav.scp").exists()
+
+
+def assert_completes(corpus: Path, output: Path) -> None:
+    """Running it again makes what is missing and keeps the rest."""
+    before = {path: path.stat().st_mtime_ns for path in (output / "mix").rglob("*.wav")}
+    prepare_libri2mix.main(options(corpus, output))
+    assert wavs(output / "mix") == wavs(corpus / "mix")
+    assert all(path.stat().st_mtime_ns == made for path, made in before.items())
+    prepare_libri2mix.main(without_metadata(options(corpus, output)))
+    assert len(read_scp(output / "data" / "dev" / "wav.scp")) == 40
+
+
+def test_a_disk_that_fills_up(corpus: Path, tmp_path: Path) -> None:
+    lengths = sorted({path.stat().st_size for path in (corpus / "mix").rglob("*.wav")})
+    with (
+        files_of_at_most(lengths[-1] - 1),
+        pytest.raises(UserError, match=r"cannot be written \(.*\); check free") as one,
+    ):
+        prepare_libri2mix.main(options(corpus, tmp_path))
+    assert "\n" not in str(one.value)
+    assert wavs(tmp_path / "mix")
+    assert_not_whole(corpus, tmp_path)
+    assert_completes(corpus, tmp_path)
+
+
+def test_a_disk_that_is_too_small_is_noticed_before(corpus: Path, small_disk: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"120 files of 2\.\d MB are to be written, but 1\.\d MB are free; .*nothing was"
+    ):
+        prepare_libri2mix.main(options(corpus, small_disk))
+    assert list(small_disk.iterdir()) == []
+
+
+def test_a_disk_that_others_fill(corpus: Path, small_disk: Path) -> None:
+    """The space was there when it was counted."""
+    metadata = corpus / "metadata" / "libri2mix_dev-clean.csv"
+    few = small_disk / "few.csv"
+    few.write_text("".join(metadata.read_text().splitlines(keepends=True)[:9]))
+    few = few.rename(small_disk / "libri2mix_dev-clean.csv")
+    plan = plan_generation(MixtureTree(small_disk / "mix"), few, corpus / "speech")
+    assert "24 files" in report_disk_use([plan])
+    (small_disk / "other").write_bytes(bytes(shutil.disk_usage(small_disk).free - 200_000))
+    with pytest.raises(UserError, match="No space left on device"):
+        run_plan(plan)
+    whole = wavs(corpus / "mix")
+    left = wavs(small_disk / "mix")
+    assert 0 < len(left) < 24 and all(whole[name] == content for name, content in left.items())
+    assert not list((small_disk / "mix").rglob("*.csv"))
+    (small_disk / "other").unlink()
+    assert run_plan(plan) == (8, 0)
+
+
+def test_a_killed_run_is_finished_by_the_next(corpus: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "espnet_tse_gen.bin.prepare_libri2mix", *options(corpus, tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    folder = tmp_path / "mix" / "wav16k" / "min" / "dev" / "mix_clean"
+    while process.poll() is None and not (folder.is_dir() and len(os.listdir(folder)) > 3):
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    if len(wavs(tmp_path / "mix")) < 120:
+        assert_not_whole(corpus, tmp_path)
+    assert_completes(corpus, tmp_path)
+
+
+def test_a_row_of_an_unknown_utterance(corpus: Path, tmp_path: Path) -> None:
+    metadata = tmp_path / "metadata" / "libri2mix_dev-clean.csv"
+    metadata.parent.mkdir()
+    text = (corpus / "metadata" / "libri2mix_dev-clean.csv").read_text()
+    name = text.splitlines()[5].split(",")[0].split("_")[0]
+    lines = text.splitlines()
+    lines[5] = lines[5].replace(name, "21-7-9999")
+    metadata.write_text("\n".join(lines) + "\n")
+    cmd = options(corpus, tmp_path, metadata.parent)
+    # As the shell sees it.
+    result = subprocess.run(
+        [sys.executable, "-m", "espnet_tse_gen.bin.prepare_libri2mix", *cmd],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "1 of 40 mixtures need recordings that are not there, first '21-7-9999_" in result.stderr
+    assert not (tmp_path / "mix").exists() and not (tmp_path / "data").exists()
+    prepare_libri2mix.main([*cmd, "--allow_missing", "true"])
+    assert len(read_scp(tmp_path / "data" / "dev" / "wav.scp")) == 39
+
+
+def test_a_source_that_cannot_be_read(corpus: Path, tmp_path: Path) -> None:
+    speech = shutil.copytree(corpus / "speech", tmp_path / "speech")
+    broken = max((speech / "dev-clean").rglob("*.flac"))
+    broken.write_bytes(broken.read_bytes()[:3000])
+    cmd = options(corpus, tmp_path)
+    cmd[cmd.index("--librispeech") + 1] = str(speech)
+    with pytest.raises(UserError, match=rf"{broken.name} .*is not a readable audio file") as caught:
+        prepare_libri2mix.main(cmd)
+    assert "\n" not in str(caught.value)
+    assert_not_whole(corpus, tmp_path)
+    assert_completes(corpus, tmp_path)
+
+
+def test_a_file_that_an_existing_tree_lacks(corpus: Path, tmp_path: Path) -> None:
+    shutil.copytree(corpus / "mix", tmp_path / "mix")
+    cmd = without_metadata(options(corpus, tmp_path))
+    prepare_libri2mix.main(cmd)
+    for kind in KINDS:
+        path = min((tmp_path / "mix" / "wav16k" / "min" / "dev" / kind).iterdir())
+        content = path.read_bytes()
+        path.unlink()
+        with pytest.raises(UserError, match=rf"{kind}/{path.name} .*: no such file; complete the Libri2Mix tree"):
+            prepare_libri2mix.main(cmd)
+        path.write_bytes(content)
+    # The directory of before is still whole, as nothing was written.
+    assert len(read_scp(tmp_path / "data" / "dev" / "wav.scp")) == 40
+
+
+def test_a_tree_of_the_official_scripts(corpus: Path, tmp_path: Path) -> None:
+    """Their tables hold paths of another machine, and in later versions one column more; they leave no record."""
+    shutil.copytree(corpus / "mix", tmp_path / "mix")
+    folder = tmp_path / "mix" / "wav16k" / "min" / "metadata"
+    (folder / ".dev.json").unlink()
+    table = folder / "mixture_dev_mix_clean.csv"
+    lines = [line.split(",") for line in table.read_text().splitlines()]
+    lines = [[line[0], line[0], *(word.replace(str(corpus), "/elsewhere") for word in line[1:])] for line in lines[:31]]
+    lines[0][1] = "original_mixture_ID"
+    table.write_text("".join(",".join([*line[:-1], f"{line[-1]}.0"]) + "\n" for line in lines))
+    cmd = without_metadata(options(corpus, tmp_path))
+    prepare_libri2mix.main(cmd)
+    mixtures = read_scp(tmp_path / "data" / "dev" / "wav.scp")
+    assert len(mixtures) == 30 and all(path.startswith(str(tmp_path)) for path in mixtures.values())
+    # Without a table, the files are what there is.
+    table.unlink()
+    prepare_libri2mix.main(cmd)
+    assert len(read_scp(tmp_path / "data" / "dev" / "wav.scp")) == 40
+    # Never generated into: who knows from what it was made.
+    with pytest.raises(UserError, match="was not made from"):
+        prepare_libri2mix.main(options(corpus, tmp_path))
+
+
+def test_a_directory_that_changes_has_no_table_of_before(corpus: Path, tmp_path: Path) -> None:
+    """From two speakers to one (mix_single), and back."""
+    shutil.copytree(corpus / "mix", tmp_path / "mix")
+    dev = tmp_path / "mix" / "wav16k" / "min" / "dev"
+    shutil.copytree(dev / "s1", dev / "mix_single")
+    folder = tmp_path / "mix" / "wav16k" / "min" / "metadata"
+    shutil.copyfile(folder / "mixture_dev_mix_clean.csv", folder / "mixture_dev_mix_single.csv")
+    cmd = without_metadata(options(corpus, tmp_path))
+    tables = []
+    for kind in ("mix_clean", "mix_single", "mix_clean"):
+        prepare_libri2mix.main([*cmd, "--mix_type", kind])
+        tables.append({path.name for path in (tmp_path / "data" / "dev").iterdir()})
+    assert tables[0] == tables[2] and tables[0] - tables[1] == {"spk2.scp", "enroll_spk2.scp", "target_spk2"}

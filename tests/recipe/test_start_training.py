@@ -1,0 +1,96 @@
+"""How the recipe starts a training: by itself, or through ESPnet's launcher where there are several GPUs or nodes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "TEMPLATE" / "tse_gen1"
+SCRIPT = f"""
+set -euo pipefail
+. {RECIPE}/utils/recipe_functions.sh
+python={sys.executable}
+ngpu=$1 num_nodes=$2 cuda_cmd=$3
+start_training exp "${{python}}" -c "$4" --config some.yaml
+echo finished
+"""
+SHOW = "import os, sys; print('given', *sys.argv[1:]); print('devices', os.environ['CUDA_VISIBLE_DEVICES'])"
+
+
+def start(
+    folder: Path, ngpu: int, num_nodes: int = 1, code: str = SHOW, command: str = "run_jobs.py"
+) -> tuple[int, str]:
+    """Return the exit status and what was printed on stderr."""
+    words = [str(ngpu), str(num_nodes), str(RECIPE / "utils" / command), code]
+    result = subprocess.run(
+        ["bash", "-c", SCRIPT, "recipe", *words],
+        cwd=folder,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "4,7"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.stdout == "finished\n") == (result.returncode == 0)
+    return result.returncode, result.stderr
+
+
+@pytest.mark.parametrize("ngpu, devices", [(0, "4,7"), (1, "4")])
+def test_one_process(tmp_path: Path, ngpu: int, devices: str) -> None:
+    assert start(tmp_path, ngpu) == (0, "")
+    log = (tmp_path / "exp" / "train.log").read_text()
+    assert f"given --config some.yaml --ngpu {ngpu}\ndevices {devices}\n" in log
+
+
+def test_a_process_for_each_gpu_and_the_log_of_the_last_training_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp" / "train.log").write_text("the last one\n")
+    assert start(tmp_path, 2) == (0, "")
+    log = (tmp_path / "exp" / "train.log").read_text()
+    assert "given --config some.yaml --ngpu 2 --multiprocessing_distributed True\ndevices 4,7\n" in log
+    assert (tmp_path / "exp" / "train.1.log").read_text() == "the last one\n"
+
+
+def test_a_training_that_fails_is_reported_once(tmp_path: Path) -> None:
+    status, error = start(tmp_path, 2, code="raise RuntimeError('the reason')")
+    assert status == 1
+    first, *lines = error.splitlines()
+    assert first == "run_jobs.py: 1 of 1 job(s) failed. Log: exp/train.log"
+    assert all(line.startswith("  | ") for line in lines)
+    assert error.count("RuntimeError: the reason") == 1
+
+
+def test_what_the_launcher_itself_refuses(tmp_path: Path) -> None:
+    status, error = start(tmp_path, 2, command="none.pl")
+    assert status == 1
+    assert error.startswith("RuntimeError: The first args of --cmd should be a script path") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ("num_nodes=2", "--num_nodes 2 needs a cluster, but cmd_backend 'local' starts jobs on this machine"),
+        ("cmd_backend=pbs", "cmd_backend 'pbs' is not one of local, slurm, run.pl, queue.pl, slurm.pl"),
+        ("cmd_backend=queue.pl", "queue.pl is not below ESPNET_ROOT or KALDI_ROOT"),
+    ],
+)
+def test_a_backend_that_cannot_do_it(tmp_path: Path, settings: str, message: str) -> None:
+    script = f"set -euo pipefail; {settings}; . {RECIPE}/cmd.sh; echo not reached"
+    environment = {name: value for name, value in os.environ.items() if name not in ("ESPNET_ROOT", "KALDI_ROOT")}
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, env=environment)
+    assert result.returncode == 2 and not result.stdout
+    assert message in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_several_nodes_with_slurm(tmp_path: Path) -> None:
+    script = (
+        f"set -euo pipefail; num_nodes=2 cmd_backend=slurm; . {RECIPE}/cmd.sh; echo $train_cmd $cuda_cmd $decode_cmd"
+    )
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    for command in result.stdout.split():
+        assert (RECIPE / command).exists()
+    # The name by which espnet2.bin.launch starts jobs of several nodes by srun.
+    assert result.stdout.split()[1].endswith("/slurm.pl")
