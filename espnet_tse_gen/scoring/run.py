@@ -1,7 +1,9 @@
 """One scoring run: all measures of one system on one set, into the score table; nothing twice.
 
 A run leaves a fingerprint (of options and of every file's path, size and time) in its output directory. The same run
-again finds its rows in the table and does no work.
+again finds its rows in the table and does no work. Each part of a run (own measures, ESPnet's scorer, recognition) keeps
+its results in a file as well: a run that is stopped goes on with the next part, and one with a further recognizer or
+another preset does only what is new.
 """
 
 from __future__ import annotations
@@ -9,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import espnet_tse_gen
 from espnet_tse_gen.errors import UserError
@@ -72,14 +75,22 @@ class ScoringJob:
     text_scps: Sequence[Path] = ()
     clean_dir: Path | None = None
 
+    def recordings(self) -> str:
+        """Hash of the tables of recordings, and of every recording's path, size and time."""
+        digest = hashlib.sha256()
+        for table in (self.mixture_scp, *self.ref_scps, *self.inf_scps):
+            digest.update(f"{len(self.ref_scps)}\n".encode())
+            for key, name in sorted(read_scp(table).items()):
+                digest.update(f"{key} {name} {_stamp(Path(name))}\n".encode())
+        return digest.hexdigest()
+
     def fingerprint(self) -> str:
         """Hash of all that determines the result, without reading the audio."""
         digest = hashlib.sha256()
         head = [espnet_tse_gen.__version__, self.system, self.set, self.preset, str(self.delay), self.tools()]
         head += [f"{choice.suffix} {choice.stamp()}" for choice in self.recognizers]
-        digest.update(json.dumps(head).encode())
-        ceilings = self.ceiling_scps if self.delay is None else ()
-        for table in (self.mixture_scp, *self.ref_scps, *self.inf_scps, *ceilings):
+        digest.update(json.dumps([*head, self.recordings()]).encode())
+        for table in self.ceiling_scps if self.delay is None else ():
             for key, name in sorted(read_scp(table).items()):
                 digest.update(f"{key} {name} {_stamp(Path(name))}\n".encode())
         side = [*self.rtf_paths(), *(path for scp in self.inf_scps for path in accuracy_files(scp))]
@@ -129,8 +140,22 @@ def run_scoring(job: ScoringJob, force: bool = False) -> list[Row]:
     delay = choose_delay(job, mixtures)
     rtf, note = read_rtf(job.rtf_paths())
     accuracies = [read_token_accuracy(accuracy_files(scp)) for scp in job.inf_scps]
-    parts = [score_items(mixtures, job.preset, delay, job.nj, job.networks)]
-    parts.append(run_enh_scoring(mixtures, job.output_dir, job.nj, use_dnsmos="dnsmos_espnet" in preset))
+    recordings, use_dnsmos = job.recordings(), "dnsmos_espnet" in preset
+    own = [recordings, job.preset, delay, [describe(choice) for choice in job.networks]]
+    parts = [
+        _kept(
+            job.output_dir / "own.json",
+            own,
+            force,
+            lambda: score_items(mixtures, job.preset, delay, job.nj, job.networks),
+        ),
+        _kept(
+            job.output_dir / "enh_scoring.json",
+            [recordings, use_dnsmos],
+            force,
+            lambda: run_enh_scoring(mixtures, job.output_dir, job.nj, use_dnsmos),
+        ),
+    ]
     for choice in job.recognizers:
         transcripts = read_transcripts(job.text_scps)
         clean_dir = job.clean_dir or job.output_dir
@@ -150,6 +175,21 @@ def run_scoring(job: ScoringJob, force: bool = False) -> list[Row]:
     with atomic_write(job.output_dir / DONE) as stream:
         json.dump({"fingerprint": fingerprint, "rows": len(rows)}, stream)
     return rows
+
+
+def _kept(path: Path, made_from: Sequence[Any], force: bool, compute: Callable[[], Scores]) -> Scores:
+    """Return the scores in ``path`` if they are of ``made_from`` and not forced, else compute and keep them."""
+    state = json.dumps([espnet_tse_gen.__version__, *made_from])
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not force and content["made_from"] == state:
+            return {(key, speaker): scores for key, speaker, scores in content["scores"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    scores = compute()
+    with atomic_write(path) as stream:
+        json.dump({"made_from": state, "scores": [[*item, row] for item, row in scores.items()]}, stream)
+    return scores
 
 
 def _row(job: ScoringJob, item: Mixture, index: int, parts: Sequence[Scores]) -> Row:
