@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from espnet_tse_gen.bin import make_results, score
 from espnet_tse_gen.data.enroll_protocol import Protocol, write_protocol
 from espnet_tse_gen.errors import UserError
 from espnet_tse_gen.fileio import read_audio, read_scp, write_audio, write_scp
-from espnet_tse_gen.scoring import run as scoring_run
 from espnet_tse_gen.scoring.decode_facts import read_rtf, rtf_files
 from espnet_tse_gen.scoring.espnet_scorer import run_enh_scoring
 from espnet_tse_gen.scoring.items import gender_pair, read_mixtures
@@ -78,15 +78,17 @@ def test_the_same_run_again_does_no_work(scored: Path) -> None:
     assert table.stat().st_mtime_ns == stamp
 
 
-def test_another_preset_does_only_what_is_new(scored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done: list[str] = []
-    monkeypatch.setattr(scoring_run, "run_enh_scoring", lambda *_, **__: done.append("ESPnet's scorer"))
-    monkeypatch.setattr(scoring_run, "score_items", lambda *_, **__: done.append("own measures") or {})
-    before = table_of(scored / "exp/m/scores.csv")
-    score.main(arguments(scored, "--preset", "generative", "--scores", str(scored / "other.csv")))
-    assert done == ["own measures"]
-    after = table_of(scored / "other.csv")
-    assert all(row.metrics["SDR"] == before[key].metrics["SDR"] for key, row in after.items())
+def test_other_options_do_only_what_is_new(scored: Path, tmp_path: Path) -> None:
+    work = shutil.copytree(scored / "exp/m/greedy/test/scoring", tmp_path / "scoring")
+    stamps = {name: (work / name).stat().st_mtime_ns for name in ("own.json", "enh_scoring.json")}
+    score.main(arguments(scored, "--output_dir", str(work), "--scores", str(tmp_path / "s.csv"), "--delay", "1"))
+    assert (work / "own.json").stat().st_mtime_ns != stamps["own.json"]
+    assert (work / "enh_scoring.json").stat().st_mtime_ns == stamps["enh_scoring.json"]
+    before, after = table_of(scored / "exp/m/scores.csv"), table_of(tmp_path / "s.csv")
+    for key, row in after.items():
+        assert row.metrics["SDR"] == before[key].metrics["SDR"]
+        assert row.metrics["SI_SDR_aligned"] < before[key].metrics["SI_SDR_aligned"] - 1
+        assert row.tools == "delay of 1 samples undone"
 
 
 def test_results_name_conditions_and_convention(scored: Path, tmp_path: Path) -> None:
