@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 Environment = dict[str, str]
 # Seconds; on a machine that has nothing else to do, everything here takes a small part of it.
-PATIENCE = 300.0
+PATIENCE = 600.0
 
 
 @pytest.fixture(scope="module")
