@@ -238,8 +238,8 @@ def render_results(
         parts.append(f"{convention(part)} {(protocols or {}).get(name, '')}".rstrip() + "\n")
         tables = [main_table(part, systems, bootstrap, measures), *further_tables(part, systems, bootstrap, measures)]
         parts += [render_markdown(table) for table in (*tables, *breakdown_tables(part, systems, bootstrap))]
-        shown = columns_present(part, [*measures, *BY_COLUMN])
-        mentioned += [column for column in dict.fromkeys(shown) if column not in mentioned]
+        shown = columns_present(part, list(dict.fromkeys([*measures, *BY_COLUMN])))
+        mentioned += [column for column in shown if column not in mentioned]
     if checks:
         parts.append("## Against published figures\n")
         parts += [render_markdown(table) for table in checks]
@@ -249,7 +249,8 @@ def render_results(
         f"drawn over mixtures ({bootstrap.resamples} resamples, seed {bootstrap.seed}). Outputs are never permuted "
         "between speakers. A measure has no value where it is not defined (a silent output, a silent reference, an "
         "output of another length, no speech that PESQ finds); `n=` says over how many items a mean goes where it is "
-        "not all. Word error rates are errors over words of all items together.\n"
+        "not all. Word error rates are errors over words of all items together. Where there is no aligned SI-SDR, no delay "
+        "had to be undone.\n"
     )
     parts.append("\n".join(f"- {line}" for line in legend(mentioned)) + "\n")
     return "\n".join(parts)

@@ -57,7 +57,7 @@ def popen(command: list[str], slurm: Environment, folder: Path | None = None) ->
 def end(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     try:
         out, error = process.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
+    except BaseException:
         # Not only the shell of a recipe: each is the first of a group of its own.
         os.killpg(process.pid, signal.SIGKILL)
         raise
