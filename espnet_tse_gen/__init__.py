@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from espnet_tse_gen.inference import TargetSpeakerExtractor
+    from espnet_tse_gen.inference import TargetSpeakerExtractor, load_extractor
 
-__all__ = ["TargetSpeakerExtractor", "__version__"]
+__all__ = ["TargetSpeakerExtractor", "__version__", "load_extractor"]
 
 
 def __getattr__(name: str) -> Any:
     # Imported on first use: `import espnet_tse_gen` and `tse-gen --help` must not wait for torch.
-    if name == "TargetSpeakerExtractor":
-        from espnet_tse_gen.inference import TargetSpeakerExtractor
+    if name in ("TargetSpeakerExtractor", "load_extractor"):
+        from espnet_tse_gen import inference
 
-        return TargetSpeakerExtractor
+        return getattr(inference, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

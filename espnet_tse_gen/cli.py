@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from espnet_tse_gen import __version__
 from espnet_tse_gen.arguments import OneLineParser
@@ -26,7 +26,7 @@ OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = OneLineParser(prog="tse-gen", description="Extract a target speaker with a masked generative model.")
+    parser = OneLineParser(prog="tse-gen", description="Extract a target speaker's voice.")
     parser.add_argument("--version", action="version", version=f"tse-gen {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
@@ -39,7 +39,8 @@ def get_parser() -> argparse.ArgumentParser:
     extract.add_argument(
         "--decode",
         metavar="NAME|YAML",
-        help="a preset (one_pass, greedy_16, stochastic, ...) or a file of decoding options; default: the model's own",
+        help="a preset (one_pass, greedy_16, stochastic, ...; of discriminative models: segments) or a file of decoding "
+        "options; default: the model's own",
     )
     extract.add_argument("--seed", type=int, help="seed of stochastic decoding")
     extract.add_argument("--overwrite", action="store_true", help="replace the output if it is there")
@@ -86,11 +87,11 @@ def _extract(args: argparse.Namespace) -> None:
     enroll, enroll_rate = read_audio(args.enroll)
     import torch
 
-    from espnet_tse_gen.inference import TargetSpeakerExtractor, with_changes
+    from espnet_tse_gen.inference import load_extractor, with_changes
 
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
-    extractor = TargetSpeakerExtractor.from_pretrained(args.model, args.device, args.model_file, args.decode)
+    extractor = load_extractor(args.model, args.device, args.model_file, args.decode)
     if args.seed is not None:
         extractor.options = with_changes(extractor.options, {"seed": args.seed})
     request = extractor.request(
@@ -121,25 +122,49 @@ def _clipping(samples: np.ndarray, subtype: str) -> str:
 
 
 def _info(args: argparse.Namespace) -> None:
-    from espnet_tse_gen.masked.build import load_model
+    from espnet_tse_gen.discriminative.registry import is_discriminative
+    from espnet_tse_gen.fileio import read_yaml
     from espnet_tse_gen.model_dir import CARD, CONFIG, DECODE, find_checkpoint, open_model
 
     with open_model(args.model) as directory:
         checkpoint = find_checkpoint(directory, args.model_file)
-        model = load_model(directory / CONFIG, checkpoint)
+        if is_discriminative(read_yaml(directory / CONFIG)):
+            parameters, extractor, facts = _discriminative_facts(directory / CONFIG, checkpoint)
+        else:
+            parameters, extractor, facts = _masked_facts(directory / CONFIG, checkpoint)
         decode = (directory / DECODE).read_text(encoding="utf-8") if (directory / DECODE).is_file() else "default\n"
         card = (directory / CARD).read_text(encoding="utf-8") if (directory / CARD).is_file() else ""
-    codec = model.codec
-    parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"model:      {args.model}")
-    print(f"checkpoint: {checkpoint.name}, {parameters / 1e6:.2f} M parameters, {type(model.extractor).__name__}")
-    print(
-        f"codec:      {codec.name}, {codec.sample_rate} Hz, {codec.frame_rate:g} frames/s, "
-        f"{codec.num_levels} levels x {codec.codebook_size}, fingerprint {codec.fingerprint()[:12]}"
-    )
+    print(f"checkpoint: {checkpoint.name}, {parameters / 1e6:.2f} M parameters, {extractor}")
+    print(facts)
     print(f"decoding:   {'; '.join(decode.splitlines())}")
     if card:
         print(f"\n{card}", end="")
+
+
+def _masked_facts(config: Path, checkpoint: Path) -> tuple[int, str, str]:
+    """Return a masked generative model's number of parameters, extractor, and the lines about its codec and front end."""
+    from espnet_tse_gen.front_end import load_model
+
+    model = load_model(config, checkpoint)
+    codec = model.codec
+    front_end: Any = model.front_end
+    facts = (
+        f"codec:      {codec.name}, {codec.sample_rate} Hz, {codec.frame_rate:g} frames/s, "
+        f"{codec.num_levels} levels x {codec.codebook_size}, fingerprint {codec.fingerprint()[:12]}"
+    )
+    if front_end is not None:
+        facts += f"\nfront end:  {type(front_end.model.extractor).__name__}, {front_end.model.sample_rate} Hz"
+    return sum(parameter.numel() for parameter in model.parameters()), type(model.extractor).__name__, facts
+
+
+def _discriminative_facts(config: Path, checkpoint: Path) -> tuple[int, str, str]:
+    """Return a discriminative model's number of parameters, extractor, and the line about its rate."""
+    from espnet_tse_gen.discriminative.build import load_model
+
+    model = load_model(config, checkpoint)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return parameters, type(model.extractor).__name__, f"rate:       {model.sample_rate} Hz, waveform to waveform"
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ status 2, and leaves real defects their traceback.
 from __future__ import annotations
 
 import difflib
+import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 
 class UserError(ValueError):
@@ -28,6 +30,24 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return UserError(f"unknown {kind} '{name}': {hint}valid: {', '.join(valid)}")
+
+
+def check_options(kind: str, conf: Mapping[str, Any], function: Any, given: Iterable[str] = ()) -> None:
+    """Require that every key of ``conf`` is a parameter of ``function`` (a class or callable).
+
+    Args:
+        kind: What a key is, as the user knows it ("key of extractor_conf").
+        conf: What the user wrote.
+        function: Whose parameters are valid.
+        given: Parameters that the caller passes itself, which are not the user's to set.
+
+    Raises:
+        UserError: Naming the key and the nearest valid one.
+    """
+    valid = set(inspect.signature(function).parameters) - {"self", *given}
+    for key in conf:
+        if key not in valid:
+            raise unknown_name(kind, str(key), valid)
 
 
 def run_main(main: Callable[[], int | None]) -> None:

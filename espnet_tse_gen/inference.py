@@ -9,10 +9,8 @@ masked to all predicted, and its tokens are turned into a waveform once, whose r
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,57 +18,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.codec.recordings import resample
-from espnet_tse_gen.data.level import mixture_gain
+from espnet_tse_gen.abs_inference import DTYPES, AbsInference, Extraction, Request
 from espnet_tse_gen.decoding import DecodingOptions, Predictor, Sampler, decode_chunks
+from espnet_tse_gen.discriminative.registry import is_discriminative
 from espnet_tse_gen.errors import UserError, unknown_name
-from espnet_tse_gen.input_checks import check_device, checked_rate, checked_signal, rms
+from espnet_tse_gen.fileio import read_yaml
+from espnet_tse_gen.input_checks import check_device
 from espnet_tse_gen.model_dir import CONFIG, DECODE, DEFAULT_MODEL, find_checkpoint, open_model
+from espnet_tse_gen.segments import SegmentOptions
 
 if TYPE_CHECKING:
     from espnet_tse_gen.codec.abs_codec import AbsCodec
     from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
 
-SILENT_ENROLL_DBFS = -70.0
-SILENCE_RMS = 1e-8
 CONTEXT_SECONDS = 1.0
 """What the mixture encoder sees of a long recording before and after the chunk that is decoded."""
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
-"""Choices of ``dtype`` and the type of the weights: with ``bfloat16`` only the computation is in bfloat16."""
 
 DecodeChoice = DecodingOptions | Mapping[str, Any] | str | Path | None
 
 
-@dataclass(frozen=True, eq=False)
-class Request:
-    """One checked pair of recordings, ready for decoding; made by :meth:`TargetSpeakerExtractor.request`."""
-
-    mixture: np.ndarray
-    """float32 ``[L]`` at the codec's rate, multiplied by ``gain``."""
-    enroll: np.ndarray
-    """float32 ``[Le]`` at the codec's rate and the common level."""
-    gain: float
-    """Factor of the level convention; 0 for a mixture of digital silence, from which silence is extracted."""
-    sample_rate: int
-    """Hz, of the input."""
-    size: int
-    """Samples of the input."""
-    row_id: int | str
-    """Where the noise of stochastic decoding starts from."""
-
-
-@dataclass(frozen=True, eq=False)
-class Extraction:
-    """What was extracted for one :class:`Request`."""
-
-    samples: np.ndarray
-    """float32 ``[size]`` at the input's rate and level."""
-    codes: np.ndarray | None
-    """int64 ``[K, T]``, the predicted tokens; None where the mixture is silent."""
-
-
-class TargetSpeakerExtractor:
-    """A trained model with its codec and decoding options.
+class TargetSpeakerExtractor(AbsInference):
+    """A trained masked generative model with its codec and decoding options.
 
     Use :meth:`from_pretrained`; the constructor takes a model that is built already.
 
@@ -84,44 +52,36 @@ class TargetSpeakerExtractor:
         UserError: If the options do not fit the model.
     """
 
+    model: ESPnetMaskedTSEModel
+
     def __init__(self, model: ESPnetMaskedTSEModel, decode: DecodeChoice = None, dtype: str = "float32") -> None:
         if dtype not in DTYPES:
             raise unknown_name("dtype", str(dtype), DTYPES)
         self.model = model.eval()
         self.dtype = dtype
         self.model.extractor.to(DTYPES[dtype])
+        if self.model.front_end is not None:
+            self.model.front_end.to(DTYPES[dtype])
         self.model.precision = "bfloat16" if dtype == "bfloat16" else "float32"
         self.options = decode
 
     @classmethod
-    def from_pretrained(
-        cls,
-        where: str | Path = DEFAULT_MODEL,
-        device: str = "cpu",
-        model_file: str | Path | None = None,
-        decode: DecodeChoice = None,
-        dtype: str = "float32",
+    def from_directory(
+        cls, directory: Path, device: str, model_file: str | Path | None, decode: DecodeChoice, dtype: str
     ) -> TargetSpeakerExtractor:
-        """Load a model.
+        """Load the model in an open directory; arguments and errors as for :meth:`from_pretrained`."""
+        config = read_yaml(directory / CONFIG)
+        if is_discriminative(config):
+            raise UserError(
+                f"{directory / CONFIG}: is of a discriminative model ('{config['extractor']}'); open it with "
+                "espnet_tse_gen.load_extractor, which takes models of all kinds"
+            )
+        from espnet_tse_gen.front_end import load_model
 
-        Args:
-            where: An exp directory, a zip file made by ``pack``, or the name of a model that ships with the package.
-            device: ``cpu``, ``cuda`` or ``cuda:N``.
-            model_file: Checkpoint in the directory; by default the best average that is there.
-            decode: Decoding options: a preset's name, a yaml file, a mapping, or None for the model's own default.
-            dtype: ``float32``, ``float64`` or ``bfloat16``.
-
-        Raises:
-            UserError: If the model, the checkpoint, the device or the options cannot be used.
-        """
-        check_device(device)
-        from espnet_tse_gen.masked.build import load_model
-
-        with open_model(where) as directory:
-            if decode is None and (directory / DECODE).is_file():
-                decode = directory / DECODE
-            options = DecodingOptions.resolve(decode)
-            model = load_model(directory / CONFIG, find_checkpoint(directory, model_file), device)
+        if decode is None and (directory / DECODE).is_file():
+            decode = directory / DECODE
+        options = DecodingOptions.resolve(decode)
+        model = load_model(directory / CONFIG, find_checkpoint(directory, model_file), device)
         return cls(model, options, dtype)
 
     @property
@@ -164,109 +124,16 @@ class TargetSpeakerExtractor:
         """Calls of the network per recording or chunk, at most."""
         return self._sampler.passes * (1 if self.options.guidance == 1.0 else 2)
 
-    def __call__(self, mixture: Any, enroll: Any, sample_rate: int | None = None) -> np.ndarray:
-        """Extract the enrolled speaker's voice.
-
-        Args:
-            mixture: ``[L]`` floats in -1..1, or 16- or 32-bit integers.
-            enroll: ``[Le]``, likewise: the target speaker alone.
-            sample_rate: Hz of both; None means the codec's rate.
-
-        Returns:
-            float32 ``[L]`` at the mixture's rate and level.
-
-        Raises:
-            UserError: If a recording is empty, not mono, not finite or too short, or the enrolment is silent.
-        """
-        return self.extract([self.request(mixture, enroll, sample_rate)])[0].samples
-
-    def extract_batch(
-        self,
-        mixtures: Sequence[Any],
-        enrolls: Sequence[Any],
-        sample_rate: int | None = None,
-        row_ids: Sequence[int | str] | None = None,
-    ) -> list[np.ndarray]:
-        """Extract from several mixtures; each result is what its own call gives.
-
-        Args:
-            mixtures: Arrays as for a single call, of any lengths.
-            enrolls: One enrolment for each mixture.
-            sample_rate: Hz of all; None means the codec's rate.
-            row_ids: One id per mixture, from which stochastic decoding draws; by default what is in the recordings.
-
-        Raises:
-            UserError: Naming the number of the mixture or enrolment that cannot be used.
-        """
-        if len(mixtures) != len(enrolls) or (row_ids is not None and len(row_ids) != len(mixtures)):
-            raise UserError(
-                f"extract_batch: {len(mixtures)} mixtures, {len(enrolls)} enrolments and "
-                f"{len(mixtures) if row_ids is None else len(row_ids)} row ids; expected as many of each"
-            )
-        requests = [
-            self.request(
-                mixture,
-                enroll,
-                sample_rate,
-                row_id=None if row_ids is None else row_ids[number],
-                mixture_name=f"mixture {number}",
-                enroll_name=f"enrolment {number}",
-            )
-            for number, (mixture, enroll) in enumerate(zip(mixtures, enrolls, strict=True))
-        ]
-        return [extraction.samples for extraction in self.extract(requests)]
-
-    def request(
-        self,
-        mixture: Any,
-        enroll: Any,
-        sample_rate: int | None = None,
-        *,
-        enroll_sample_rate: int | None = None,
-        row_id: int | str | None = None,
-        mixture_name: str = "mixture",
-        enroll_name: str = "enrolment",
-    ) -> Request:
-        """Check one pair of recordings and bring it to the codec's rate and level.
-
-        Args:
-            mixture: As for a call.
-            enroll: As for a call.
-            sample_rate: Hz; None means the codec's rate.
-            enroll_sample_rate: Hz of the enrolment where it differs.
-            row_id: Where the noise of stochastic decoding starts from; by default the recordings themselves, so that a
-                result does not depend on what else is in a batch.
-            mixture_name: What errors call the mixture.
-            enroll_name: What errors call the enrolment.
-
-        Raises:
-            UserError: If a recording cannot be used.
-        """
-        rate = checked_rate(self.sample_rate if sample_rate is None else sample_rate, mixture_name)
-        enroll_rate = checked_rate(rate if enroll_sample_rate is None else enroll_sample_rate, enroll_name)
+    @property
+    def shortest_seconds(self) -> tuple[float, float]:
+        """Least duration of a mixture and of an enrolment: one frame of the codec."""
         frame = self.codec.hop / self.sample_rate
-        mixed = checked_signal(mixture, rate, frame, mixture_name)
-        voice = checked_signal(enroll, enroll_rate, frame, enroll_name)
-        voice = voice[: math.ceil(self.model.extractor.max_enroll_seconds * enroll_rate)]
-        loudness = rms(voice)
-        if loudness < 10.0 ** (SILENT_ENROLL_DBFS / 20.0):
-            raise UserError(
-                f"{enroll_name}: is silent (below {SILENT_ENROLL_DBFS:g} dBFS in its first "
-                f"{len(voice) / enroll_rate:.1f} s); give a recording in which the target speaker talks"
-            )
-        if row_id is None:
-            digest = hashlib.blake2b(mixed.tobytes(), digest_size=16)
-            digest.update(voice.tobytes())
-            row_id = digest.hexdigest()
-        gain = mixture_gain(mixed) if rms(mixed) > SILENCE_RMS else 0.0
-        return Request(
-            mixture=resample(mixed * np.float32(gain), rate, self.sample_rate),
-            enroll=resample(voice * np.float32(mixture_gain(voice)), enroll_rate, self.sample_rate),
-            gain=gain,
-            sample_rate=rate,
-            size=len(mixed),
-            row_id=row_id,
-        )
+        return frame, frame
+
+    @property
+    def max_enroll_seconds(self) -> float:
+        """What the extractor uses of an enrolment."""
+        return self.model.extractor.max_enroll_seconds
 
     @torch.inference_mode()
     def extract(self, requests: Sequence[Request]) -> list[Extraction]:
@@ -349,10 +216,7 @@ class TargetSpeakerExtractor:
         tokens = codes.cpu().numpy()
         extractions = []
         for request, wav, row, length in zip(requests, wavs, tokens, frames, strict=True):
-            samples = resample(wav[: len(request.mixture)], self.sample_rate, request.sample_rate) / request.gain
-            samples = samples[: request.size]
-            samples = np.pad(samples, (0, request.size - len(samples))).astype(np.float32)
-            extractions.append(Extraction(samples, row[:, :length].copy()))
+            extractions.append(Extraction(request.to_input(wav, self.sample_rate), row[:, :length].copy()))
         return extractions
 
     def _padded(self, signals: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
@@ -364,12 +228,43 @@ class TargetSpeakerExtractor:
         return padded.to(self.device), lengths.to(self.device)
 
 
-def with_changes(options: DecodingOptions, changes: Mapping[str, Any]) -> DecodingOptions:
+def load_extractor(
+    where: str | Path = DEFAULT_MODEL,
+    device: str = "cpu",
+    model_file: str | Path | None = None,
+    decode: Any = None,
+    dtype: str = "float32",
+) -> AbsInference:
+    """Load a model of any kind: a :class:`TargetSpeakerExtractor` or a ``DiscriminativeExtractor``, as its config says.
+
+    Args:
+        where: An exp directory, a zip file made by ``pack``, or the name of a model that ships with the package.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        model_file: Checkpoint in the directory; by default the best average that is there.
+        decode: Options of the model's kind: a preset's name, a yaml file, a mapping, or None for the model's own default.
+        dtype: ``float32``, ``float64`` or ``bfloat16``.
+
+    Raises:
+        UserError: If the model, the checkpoint, the device or the options cannot be used.
+    """
+    check_device(device)
+    with open_model(where) as directory:
+        kind: type[AbsInference] = TargetSpeakerExtractor
+        if is_discriminative(read_yaml(directory / CONFIG)):
+            from espnet_tse_gen.discriminative_inference import DiscriminativeExtractor
+
+            kind = DiscriminativeExtractor
+        return kind.from_directory(directory, device, model_file, decode, dtype)
+
+
+def with_changes(options: DecodingOptions | SegmentOptions, changes: Mapping[str, Any]) -> Any:
     """Return ``options`` with the given fields replaced, checked.
 
     Raises:
         UserError: For an unknown option or value.
     """
+    if isinstance(options, SegmentOptions):
+        return SegmentOptions.from_dict({**vars(options), **changes})
     known = options.__dataclass_fields__
     for name in changes:
         if name not in known:

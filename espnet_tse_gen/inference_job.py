@@ -13,16 +13,19 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
 import torch
 
+from espnet_tse_gen.abs_inference import AbsInference, Extraction, Request
 from espnet_tse_gen.codec.jobs import Part, files_digest
 from espnet_tse_gen.errors import UserError
 from espnet_tse_gen.fileio import atomic_write, read_audio, write_audio
-from espnet_tse_gen.inference import Extraction, Request, TargetSpeakerExtractor
+
+if TYPE_CHECKING:
+    from espnet_tse_gen.codec.abs_codec import AbsCodec
 
 Books = dict[str, dict[str, Any]]
 
@@ -31,18 +34,21 @@ class InferenceJob:
     """Extracts the recordings of one job.
 
     Args:
-        extractor: Model and options.
+        extractor: Model of any kind, with its options.
         tables: ``mixture`` and ``enroll``: key to path; optionally ``target`` (paths) and ``codes`` (its tokens, entries
             of a Kaldi scp with ``[T, K]`` arrays).
         output_dir: Where recordings and tables go.
         name: Name of the table.
         job: Number of this job, from 1.
         num_jobs: Number of all jobs.
+
+    Raises:
+        UserError: If tokens are given to a model without a codec.
     """
 
     def __init__(
         self,
-        extractor: TargetSpeakerExtractor,
+        extractor: AbsInference,
         tables: Mapping[str, Mapping[str, str]],
         output_dir: str | Path,
         name: str,
@@ -52,6 +58,11 @@ class InferenceJob:
     ) -> None:
         self.extractor, self.tables, self.name = extractor, tables, name
         self.output_dir, self.job, self.num_jobs = Path(output_dir), job, num_jobs
+        self.codec: AbsCodec | None = getattr(extractor, "codec", None)
+        if "codes" in tables and self.codec is None:
+            raise UserError(
+                "--codes_scp: token accuracy is measured of models with a codec, and this one has none; leave it out"
+            )
         options = dataclasses.asdict(extractor.options)
         # How many are decoded together changes no token.
         del options["batch_size"]
@@ -118,8 +129,8 @@ class InferenceJob:
                     raise UserError(f"key '{key}': holds a slash and cannot name a file; rename it")
                 request = self._request(key)
                 seconds[key] = request.size / request.sample_rate
-                if "codes" in self.tables:
-                    self._target_codes(key, self.extractor.codec.num_frames(len(request.mixture)))
+                if self.codec is not None and "codes" in self.tables:
+                    self._target_codes(key, self.codec, self.codec.num_frames(len(request.mixture)))
                 if "target" in self.tables and _same_recording(self.tables["enroll"][key], self.tables["target"][key]):
                     raise UserError(
                         f"{self.tables['enroll'][key]} (key '{key}'): the enrolment is the target utterance itself; "
@@ -150,8 +161,8 @@ class InferenceJob:
                 write_audio(self._wav(key), extraction.samples, request.sample_rate)
                 status = self._wav(key).stat()
                 books[key] = {"source": sources[key], "wav": [status.st_size, status.st_mtime_ns]}
-                if "codes" in self.tables:
-                    books[key]["accuracy"] = self._accuracy(key, extraction)
+                if self.codec is not None and "codes" in self.tables:
+                    books[key]["accuracy"] = self._accuracy(key, self.codec, extraction)
                 progress.update(round(seconds[key]))
             with atomic_write(self._book(self.job)) as stream:
                 json.dump({"settings": self.settings, "recordings": books}, stream)
@@ -181,11 +192,11 @@ class InferenceJob:
                 continue  # a damaged book only means that its recordings are made again
         return books
 
-    def _target_codes(self, key: str, frames: int) -> np.ndarray:
+    def _target_codes(self, key: str, codec: AbsCodec, frames: int) -> np.ndarray:
         """Return the target's tokens ``[K, T]``."""
         import kaldiio
 
-        entry, levels = self.tables["codes"][key], self.extractor.codec.num_levels
+        entry, levels = self.tables["codes"][key], codec.num_levels
         try:
             target = np.asarray(kaldiio.load_mat(entry)).T
         except Exception as error:  # kaldiio raises many types for a damaged file
@@ -197,19 +208,19 @@ class InferenceJob:
             )
         return target
 
-    def _accuracy(self, key: str, extraction: Extraction) -> list[float] | None:
+    def _accuracy(self, key: str, codec: AbsCodec, extraction: Extraction) -> list[float] | None:
         """Return the share of right tokens per level, or None for a silent mixture."""
         if extraction.codes is None:
             return None
-        right = self._target_codes(key, extraction.codes.shape[1]) == extraction.codes
+        right = self._target_codes(key, codec, extraction.codes.shape[1]) == extraction.codes
         return [round(float(share), 6) for share in right.mean(axis=1)]
 
     def _write_accuracy(self, keys: Sequence[str], books: Books) -> None:
-        if "codes" not in self.tables:
+        if self.codec is None or "codes" not in self.tables:
             return
         with atomic_write(self.output_dir / f"{self.name}.{self.job}.token_accuracy.csv", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(["key", *(f"level{n + 1}" for n in range(self.extractor.codec.num_levels))])
+            writer.writerow(["key", *(f"level{n + 1}" for n in range(self.codec.num_levels))])
             writer.writerows([key, *books[key]["accuracy"]] for key in keys if books[key].get("accuracy") is not None)
 
     def _remove_surplus_parts(self) -> None:
@@ -235,8 +246,8 @@ class InferenceJob:
             json.dump(content, stream, indent=1)
 
 
-def _weights_digest(extractor: TargetSpeakerExtractor) -> str:
-    """Return the SHA-256 of all weights, the codec's fingerprint among them."""
+def _weights_digest(extractor: AbsInference) -> str:
+    """Return the SHA-256 of all weights, a codec's fingerprint among them."""
     digest = hashlib.sha256()
     for name, value in sorted(extractor.model.state_dict().items()):
         array = value.detach().cpu().float().contiguous().numpy()

@@ -13,14 +13,17 @@ INTEGER_SCALES = {"int16": 2.0**15, "int32": 2.0**31}
 RATES = (1000, 768000)
 
 
-def checked_signal(value: Any, rate: int, shortest: float, name: str) -> np.ndarray:
+def checked_signal(
+    value: Any, rate: int, shortest: float, name: str, least: str = "one frame of the codec"
+) -> np.ndarray:
     """Return ``value`` as float32 ``[L]`` in -1..1.
 
     Args:
         value: Floats, or 16- or 32-bit integers, as an array ``[L]``, ``[L, 1]`` or ``[1, L]``.
         rate: Hz.
-        shortest: Least duration in seconds: one frame of the codec.
+        shortest: Least duration in seconds.
         name: What errors call it.
+        least: What that duration is.
 
     Raises:
         UserError: If it is not one channel of numbers, or is empty, not finite or too short.
@@ -42,7 +45,7 @@ def checked_signal(value: Any, rate: int, shortest: float, name: str) -> np.ndar
         raise UserError(f"{name}: holds NaN or infinite samples; replace or remove it")
     if len(samples) < shortest * rate:
         raise UserError(
-            f"{name}: is {1000 * len(samples) / rate:.3g} ms long, expected at least one frame of the codec "
+            f"{name}: is {1000 * len(samples) / rate:.3g} ms long, expected at least {least} "
             f"({1000 * shortest:g} ms); give a longer recording"
         )
     return samples

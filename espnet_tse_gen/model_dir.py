@@ -1,7 +1,7 @@
 """Exp directories as the doors see them: where a model is, which checkpoint to take, and how to open a packed one.
 
-A model is a directory with ``config.yaml``, ``codec/`` and at least one ``*.pth`` (what training leaves, or what
-``pack`` makes), a zip file of one, or the name of a model that ships with the package.
+A model is a directory with ``config.yaml``, at least one ``*.pth`` and, if it is a masked generative one, ``codec/`` (what
+training leaves, or what ``pack`` makes), a zip file of one, or the name of a model that ships with the package.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ DECODE = "decode.yaml"
 CARD = "README.md"
 PREFERRED = (
     "model.pth",
+    "valid.si_snr_loss_s0.ave.pth",
+    "valid.si_snr_loss_s0.best.pth",
     "valid.loss.ave.pth",
     "valid.loss.best.pth",
     "valid.ce.ave.pth",

@@ -2,8 +2,9 @@
 
     python -m espnet_tse_gen.bin.pack --exp_dir exp/tse_x --output tse_x.zip --half true
 
-The package holds ``config.yaml`` (without the paths of the machine it was trained on), ``codec/``, ``model.pth``, the
-default decoding options and a model card. The same input gives the same bytes. Without ``.zip`` the output is a directory.
+The package holds ``config.yaml`` (without the paths of the machine it was trained on), ``model.pth``, the default decoding
+options, a model card and, of a masked generative model, ``codec/`` and, where it has one, ``front_end/``, both unchanged. The
+same input gives the same bytes. Without ``.zip`` the output is a directory.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from espnet_tse_gen.arguments import OneLineParser, boolean
 from espnet_tse_gen.errors import UserError, run_main
 
 KEPT = (
-    "codec", "codec_conf", "extractor", "extractor_conf", "model_conf", "preprocessor", "preprocessor_conf",
-    "sample_rate", "ref_num", "seed", "max_epoch", "accum_grad", "grad_clip", "use_amp", "batch_type", "batch_size",
-    "batch_bins", "optim", "optim_conf", "scheduler", "scheduler_conf", "best_model_criterion", "keep_nbest_models",
-    "version",
+    "codec", "codec_conf", "encoder", "encoder_conf", "extractor", "extractor_conf", "decoder", "decoder_conf",
+    "model_conf", "criterions", "preprocessor", "preprocessor_conf", "sample_rate", "ref_num", "seed",
+    "max_epoch", "accum_grad", "grad_clip", "use_amp", "batch_type", "batch_size", "batch_bins", "optim", "optim_conf",
+    "scheduler", "scheduler_conf", "best_model_criterion", "keep_nbest_models", "version",
 )  # fmt: skip
 """Keys of a configuration that say what a model is and how it was trained; the others name files and machines."""
-FINGERPRINT = "codec_fingerprint"
+WIDE = ("_fingerprint", "running_mean", "running_var")
+"""Ends of the names of what keeps 32 bits: a fingerprint is compared, not computed with, and variances may be tiny."""
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -64,33 +66,20 @@ def packed_files(args: argparse.Namespace) -> dict[str, bytes]:
     Raises:
         UserError: If the exp directory is incomplete, or what is packed does not fit together.
     """
-    from espnet_tse_gen.decoding.options import DecodingOptions
+    from espnet_tse_gen.discriminative.registry import is_discriminative
     from espnet_tse_gen.fileio import read_yaml
-    from espnet_tse_gen.masked.build import load_model
     from espnet_tse_gen.model_dir import CARD, CONFIG, DECODE, find_checkpoint, open_model
 
     with open_model(args.exp_dir) as directory:
-        if not (directory / "codec").is_dir():
-            raise UserError(f"{directory / 'codec'}: no such directory; copy the codec directory of the training there")
-        checkpoint = find_checkpoint(directory, args.model_file)
-        # Loading checks that configuration, codec and checkpoint belong together.
-        model = load_model(directory / CONFIG, checkpoint)
         config = read_yaml(directory / CONFIG)
-        files = {
-            CONFIG: _yaml({key: _without_paths(config[key]) for key in KEPT if key in config}),
-            "model.pth": _weights(checkpoint, args.half),
-        }
-        for path in sorted((directory / "codec").iterdir()):
-            if path.is_file() and not path.name.startswith("."):
-                files[f"codec/{path.name}"] = path.read_bytes()
-        codec = read_yaml(directory / "codec" / "codec.yaml")
-        origin = codec.pop("origin", None) or {}
-        origin = {key: value for key, value in origin.items() if not key.endswith(("_scp", "_dir"))}
-        files["codec/codec.yaml"] = _yaml({**codec, "origin": origin} if origin else codec)
+        checkpoint = find_checkpoint(directory, args.model_file)
         decode = args.decode_config or (directory / DECODE if (directory / DECODE).is_file() else None)
+        packed = _discriminative if is_discriminative(config) else _masked
+        # Loading checks that configuration, codec and checkpoint belong together.
+        description, changed, files = packed(directory, checkpoint, config, decode)
+        files[CONFIG] = _yaml({key: _without_paths(config[key]) for key in KEPT if key in config})
+        files["model.pth"] = _weights(checkpoint, args.half)
         if decode is not None:
-            options, default = vars(DecodingOptions.resolve(decode)), vars(DecodingOptions())
-            changed = {name: value for name, value in options.items() if value != default[name]}
             files[DECODE] = _yaml({key: list(v) if isinstance(v, tuple) else v for key, v in changed.items()})
         results = Path(args.results) if args.results else directory / "RESULTS.md"
         if args.results and not results.is_file():
@@ -98,8 +87,80 @@ def packed_files(args: argparse.Namespace) -> dict[str, bytes]:
         table = results.read_text(encoding="utf-8") if results.is_file() else ""
         name = args.name or Path(args.output).stem
         origin_of_weights = f"`{checkpoint.name}` of the training, stored with {16 if args.half else 32} bits"
-        files[CARD] = _card(name, model, config, origin_of_weights, table).encode()
+        files[CARD] = _card(name, description, origin_of_weights, table).encode()
     return files
+
+
+Packed = tuple[list[str], dict[str, Any], dict[str, bytes]]
+"""Lines of the model card, decoding options that are not the defaults, and further files of the package."""
+
+
+def _masked(directory: Path, checkpoint: Path, config: dict[str, Any], decode: str | Path | None) -> Packed:
+    """Check a masked generative model, and return what is particular to it: its codec and the card's lines."""
+    from espnet_tse_gen.decoding.options import DecodingOptions
+    from espnet_tse_gen.fileio import read_yaml
+    from espnet_tse_gen.front_end import FRONT_END, load_model
+    from espnet_tse_gen.model_dir import CONFIG
+
+    if not (directory / "codec").is_dir():
+        raise UserError(f"{directory / 'codec'}: no such directory; copy the codec directory of the training there")
+    model = load_model(directory / CONFIG, checkpoint)
+    files: dict[str, bytes] = {}
+    for part in ("codec", FRONT_END) if model.front_end is not None else ("codec",):
+        if not (directory / part).is_dir():
+            raise UserError(f"{directory / part}: no such directory; copy the {part} directory of the training there")
+        for path in sorted((directory / part).iterdir()):
+            if path.is_file() and not path.name.startswith("."):
+                files[f"{part}/{path.name}"] = path.read_bytes()
+    stored = read_yaml(directory / "codec" / "codec.yaml")
+    origin = stored.pop("origin", None) or {}
+    origin = {key: value for key, value in origin.items() if not key.endswith(("_scp", "_dir"))}
+    files["codec/codec.yaml"] = _yaml({**stored, "origin": origin} if origin else stored)
+    codec = model.codec
+    description = [
+        "A masked generative target speaker extractor for ESPnet (`espnet_tse_gen`): given a recording of several",
+        "speakers and a few seconds of one of them, it predicts the tokens of a codec for that speaker alone.",
+        "",
+        _extractor_line(model, config, "masked"),
+        f"- Codec: `{codec.name}`, {codec.sample_rate} Hz, {codec.frame_rate:g} frames/s, {codec.num_levels} levels x "
+        f"{codec.codebook_size} entries, fingerprint `{codec.fingerprint()[:16]}`",
+        *_front_end_line(model.front_end),
+    ]
+    return description, _changes(DecodingOptions.resolve(decode), DecodingOptions()), files
+
+
+def _discriminative(directory: Path, checkpoint: Path, config: dict[str, Any], decode: str | Path | None) -> Packed:
+    """Check a discriminative model, and return the card's lines."""
+    from espnet_tse_gen.discriminative.build import load_model
+    from espnet_tse_gen.model_dir import CONFIG
+    from espnet_tse_gen.segments import SegmentOptions
+
+    options = SegmentOptions.resolve(decode)
+    model = load_model(directory / CONFIG, checkpoint)
+    encoder = _settings(config.get("encoder_conf"))
+    description = [
+        "A discriminative target speaker extractor for ESPnet (`espnet_tse_gen`): given a recording of several speakers",
+        "and a few seconds of one of them, it estimates the waveform of that speaker alone.",
+        "",
+        _extractor_line(model, config, ""),
+        f"- Encoder and decoder: `{config.get('encoder', 'stft')}` ({encoder}), {model.sample_rate} Hz",
+    ]
+    return description, _changes(options, SegmentOptions()), {}
+
+
+def _changes(options: Any, defaults: Any) -> dict[str, Any]:
+    """Return the fields of ``options`` that are not as in ``defaults``."""
+    return {name: value for name, value in vars(options).items() if value != vars(defaults)[name]}
+
+
+def _settings(conf: dict[str, Any] | None) -> str:
+    return ", ".join(f"{key} {value}" for key, value in sorted((conf or {}).items())) or "defaults"
+
+
+def _extractor_line(model: Any, config: dict[str, Any], default: str) -> str:
+    parameters = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    settings = _settings(config.get("extractor_conf"))
+    return f"- Extractor: `{config.get('extractor', default)}`, {parameters:.2f} M parameters ({settings})"
 
 
 def _yaml(content: dict[str, Any]) -> bytes:
@@ -119,13 +180,12 @@ def _without_paths(value: Any) -> Any:
 def _weights(checkpoint: Path, half: bool) -> bytes:
     import torch
 
-    from espnet_tse_gen.masked.build import read_checkpoint
+    from espnet_tse_gen.checkpoints import read_checkpoint
 
     state = read_checkpoint(checkpoint)
     for name, value in state.items():
         stored = value.detach().clone().contiguous()
-        # The fingerprint is compared, not computed with: it keeps its type.
-        narrowed = half and stored.is_floating_point() and not name.endswith(FINGERPRINT)
+        narrowed = half and stored.is_floating_point() and not name.endswith(WIDE)
         state[name] = stored.half() if narrowed else stored
         if narrowed and not bool(torch.isfinite(state[name]).all()):
             raise UserError(f"{checkpoint}: weight '{name}' does not fit into 16 bits; pack it with --half false")
@@ -134,19 +194,11 @@ def _weights(checkpoint: Path, half: bool) -> bytes:
     return stream.getvalue()
 
 
-def _card(name: str, model: Any, config: dict[str, Any], weights: str, results: str) -> str:
-    codec, extractor = model.codec, config.get("extractor_conf") or {}
-    parameters = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    settings = ", ".join(f"{key} {value}" for key, value in sorted(extractor.items())) or "defaults"
+def _card(name: str, description: list[str], weights: str, results: str) -> str:
     lines = [
         f"# {name}",
         "",
-        "A masked generative target speaker extractor for ESPnet (`espnet_tse_gen`): given a recording of several",
-        "speakers and a few seconds of one of them, it predicts the tokens of a codec for that speaker alone.",
-        "",
-        f"- Extractor: `{config.get('extractor', 'masked')}`, {parameters:.2f} M parameters ({settings})",
-        f"- Codec: `{codec.name}`, {codec.sample_rate} Hz, {codec.frame_rate:g} frames/s, {codec.num_levels} levels x "
-        f"{codec.codebook_size} entries, fingerprint `{codec.fingerprint()[:16]}`",
+        *description,
         f"- Weights: {weights}",
         "",
         "```",
@@ -154,9 +206,9 @@ def _card(name: str, model: Any, config: dict[str, Any], weights: str, results: 
         "```",
         "",
         "```python",
-        "from espnet_tse_gen import TargetSpeakerExtractor",
+        "from espnet_tse_gen import load_extractor",
         "",
-        f'extractor = TargetSpeakerExtractor.from_pretrained("{name}.zip")',
+        f'extractor = load_extractor("{name}.zip")',
         "voice = extractor(mixture, enroll, sample_rate=16000)",
         "```",
     ]
@@ -164,6 +216,17 @@ def _card(name: str, model: Any, config: dict[str, Any], weights: str, results: 
         lower = [f"#{line}" if line.startswith("#") else line for line in results.splitlines()]
         lines += ["", "## Results", "", *lower]
     return "\n".join(lines) + "\n"
+
+
+def _front_end_line(front_end: Any) -> list[str]:
+    if front_end is None:
+        return []
+    size = sum(parameter.numel() for parameter in front_end.parameters()) / 1e6
+    network, rate = front_end.config["extractor"], front_end.model.sample_rate
+    return [
+        f"- Front end: `{network}`, {size:.2f} M parameters, {rate} Hz, fingerprint `{front_end.fingerprint()[:16]}`;"
+        " its estimate is one of the conditions"
+    ]
 
 
 def _write_zip(output: Path, files: dict[str, bytes]) -> None:

@@ -70,6 +70,7 @@ def get_parser() -> argparse.ArgumentParser:
     group.add_argument("--make_metadata", action="store_true", help="write METADATA/libri2mix_SET_NAME.csv and stop")
     group.add_argument("--speakers_json", help="json: {split: {LibriSpeech subset: [speaker, ...]}}")
     group.add_argument("--split", default="train", help="the split of it to use")
+    group.add_argument("--subsets", default="", help="take these subsets of it only; or, without the file, all of them")
     group.add_argument("--set_name", help="name of the set; 'SPLIT-own' by default")
     group.add_argument("--num_mixtures", type=int, default=1000, help="number of mixtures")
     group.add_argument("--min_seconds", type=float, default=2.0, help="use no shorter recordings")
@@ -87,20 +88,13 @@ def _need(args: argparse.Namespace, *names: str) -> None:
 
 
 def _make_metadata(args: argparse.Namespace) -> None:
-    import json
-
     from espnet_tse_gen.data.metadata import make_metadata, write_metadata
     from espnet_tse_gen.data.segment import segment_corpus
-    from espnet_tse_gen.errors import unknown_name
+    from espnet_tse_gen.data.speech_lists import wanted_speakers
 
-    _need(args, "metadata", "librispeech", "speakers_json")
-    try:
-        splits = json.loads(Path(args.speakers_json).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{args.speakers_json}: cannot be read as json ({error})") from None
-    if not isinstance(splits, dict) or args.split not in splits:
-        raise unknown_name(f"split of {args.speakers_json}", args.split, splits)
-    subsets, root = splits[args.split], args.librispeech
+    _need(args, "metadata", "librispeech")
+    named = args.subsets.replace(",", " ").split() or None
+    subsets, root = wanted_speakers(args.speakers_json, args.split, named), args.librispeech
     if args.segment_seconds:
         _need(args, "segment_dir")
         count = segment_corpus(root, subsets, args.segment_dir, args.segment_seconds, args.nj)

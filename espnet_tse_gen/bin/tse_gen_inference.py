@@ -4,6 +4,7 @@
         --mixture_scp dump/raw/test/wav.scp --enroll_scp dump/raw/test/enroll_spk1.scp --name spk1 \\
         --output_dir exp/tse_x/greedy_16/test --job 1 --num_jobs 4
 
+The model may be of any kind, masked generative or discriminative; options of decoding are those of its kind.
 Writes ``wavs/NAME/KEY.wav`` (16 bits, at the mixture's rate, length and level), ``NAME.N.scp`` for job N,
 ``NAME.N.rtf.json`` (how long it took, codec included) and, given the target's tokens, ``NAME.N.token_accuracy.csv``; the
 job that completes the last part writes ``NAME.scp``. What is there and was made from the same recordings, model and
@@ -21,14 +22,16 @@ from espnet_tse_gen.errors import UserError, run_main
 from espnet_tse_gen.fileio import check_same_keys, read_scp
 
 if TYPE_CHECKING:
-    from espnet_tse_gen.inference import TargetSpeakerExtractor
+    from espnet_tse_gen.abs_inference import AbsInference
 
-# The fields of DecodingOptions, here by name: importing them would make --help wait for torch.
+# The fields of DecodingOptions and SegmentOptions, here by name: importing them would make --help wait for torch.
 DECODING_OPTIONS = (
     "steps", "joint", "temperature", "choice_temperature", "anneal", "top_k", "top_p", "order", "coarse_first",
     "guidance", "guidance_schedule", "remask", "rescore_fraction", "rescore_rounds", "remdm_eta", "seed",
     "chunk_seconds", "carry_seconds", "reconstruction", "batch_size",
 )  # fmt: skip
+SEGMENT_OPTIONS = ("segment_seconds", "overlap_seconds", "scale", "batch_size")
+ALL_OPTIONS = tuple(dict.fromkeys((*DECODING_OPTIONS, *SEGMENT_OPTIONS)))
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -53,13 +56,15 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--overwrite", type=boolean, default=False, help="make again what is there")
     group = parser.add_argument_group("decoding", "each of the following replaces one key of --decode_config")
     group.add_argument("--decode_config", help="a file of conf/decode or a preset's name; default: the model's own")
-    for name in DECODING_OPTIONS:
+    for name in ALL_OPTIONS:
         group.add_argument(f"--{name}", metavar="VALUE", help=argparse.SUPPRESS if name != "seed" else _decoding_help())
     return parser
 
 
 def _decoding_help() -> str:
-    return f"and likewise {', '.join(f'--{name}' for name in DECODING_OPTIONS if name != 'seed')}"
+    masked = ", ".join(f"--{name}" for name in DECODING_OPTIONS if name != "seed")
+    own = ", ".join(f"--{name}" for name in SEGMENT_OPTIONS)
+    return f"and likewise {masked}; of discriminative models: {own}"
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
@@ -94,16 +99,14 @@ def _covering(path: str, keys: Sequence[str], mixture_scp: str) -> dict[str, str
     return table
 
 
-def _load(args: argparse.Namespace) -> TargetSpeakerExtractor:
+def _load(args: argparse.Namespace) -> AbsInference:
     import torch
 
-    from espnet_tse_gen.inference import TargetSpeakerExtractor, with_changes
+    from espnet_tse_gen.inference import load_extractor, with_changes
 
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
-    extractor = TargetSpeakerExtractor.from_pretrained(
-        args.model_dir, args.device, args.model_file, args.decode_config, args.dtype
-    )
+    extractor = load_extractor(args.model_dir, args.device, args.model_file, args.decode_config, args.dtype)
     extractor.options = with_changes(extractor.options, given_options(args))
     return extractor
 
@@ -117,7 +120,7 @@ def given_options(args: argparse.Namespace) -> dict[str, Any]:
     import yaml
 
     values: dict[str, Any] = {}
-    for name in DECODING_OPTIONS:
+    for name in ALL_OPTIONS:
         text = getattr(args, name, None)
         if text is not None:
             try:

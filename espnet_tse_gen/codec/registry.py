@@ -11,7 +11,6 @@ A codec directory holds ``codec.yaml`` (``codec``, ``codec_conf``, ``fingerprint
 from __future__ import annotations
 
 import importlib
-import inspect
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from typing import Any
 import torch
 
 from espnet_tse_gen.codec.abs_codec import AbsCodec
-from espnet_tse_gen.errors import UserError, unknown_name
+from espnet_tse_gen.errors import UserError, check_options, unknown_name
 from espnet_tse_gen.fileio import atomic_write, read_yaml, write_yaml
 
 CODECS: dict[str, str] = {
@@ -82,14 +81,6 @@ def build_codec(name: str, conf: Mapping[str, Any] | None = None) -> AbsCodec:
         raise
     except (TypeError, ValueError) as error:
         raise UserError(f"codec '{name}': its options {conf} cannot be used ({error})") from error
-
-
-def check_options(kind: str, conf: Mapping[str, Any], function: Any, skip: tuple[str, ...] = ()) -> None:
-    """Raise the error for the first key of ``conf`` that is not a parameter of ``function``."""
-    valid = [name for name in inspect.signature(function).parameters if name not in ("self", *skip)]
-    for key in conf:
-        if key not in valid:
-            raise unknown_name(kind, str(key), valid)
 
 
 def read_codec_config(path: str | Path) -> CodecConfig:

@@ -65,7 +65,7 @@ class TSEGenPreprocessor:
         self.crop_frames = round(crop_seconds * codec_sample_rate / hop)
         self.enroll_seconds = (float(enroll_seconds[0]), float(enroll_seconds[1]))
         self.level_dbfs = level_dbfs
-        self.spk2enroll = _read_spk2enroll(train_spk2enroll) if train_spk2enroll else None
+        self.spk2enroll = read_spk2enroll(train_spk2enroll) if train_spk2enroll else None
         self._warned = False
 
     def __call__(self, uid: str, data: dict[str, str | np.ndarray]) -> dict[str, np.ndarray]:
@@ -106,7 +106,11 @@ class TSEGenPreprocessor:
         item["enroll_ref1"], path = self._enroll(uid, str(data[f"enroll_ref{target}"]), seconds)
         if self.speaker_embeddings is not None:
             item["embed_ref1"] = self.speaker_embeddings[path]
-        return item
+        return {**item, **self._told(str(data[f"enroll_ref{target}"]))}
+
+    def _told(self, entry: str) -> dict[str, np.ndarray]:
+        """Return what else an item holds, known from its enrolment's ``entry``; for a subclass to say."""
+        return {}
 
     def _draw_target(self, uid: str) -> int:
         if self.train:
@@ -179,7 +183,12 @@ def _outside(audio: np.ndarray, rate: int, target_seconds: tuple[float, float], 
     return longer if len(longer) >= min(shortest * rate, len(audio) / 4) and len(longer) else audio
 
 
-def _read_spk2enroll(path: str) -> dict[str, list[tuple[str, str]]]:
+def read_spk2enroll(path: str) -> dict[str, list[tuple[str, str]]]:
+    """Read a JSON file ``{speaker: [[utterance, wav], ...]}``.
+
+    Raises:
+        UserError: If it is missing or holds something else.
+    """
     try:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
         return {str(speaker): [(str(u), str(p)) for u, p in listed] for speaker, listed in table.items()}

@@ -67,7 +67,7 @@ def list_speech(
     Raises:
         UserError: For an unknown split or subset, a missing folder or speaker, or a name that occurs twice.
     """
-    wanted = _wanted(speakers_json, split, subsets)
+    wanted = wanted_speakers(speakers_json, split, subsets)
     found: dict[str, Utterance] = {}
     for subset, speakers in wanted.items():
         for utterance in list_utterances(librispeech, subset, speakers):
@@ -77,10 +77,14 @@ def list_speech(
     return [found[name] for name in sorted(found)]
 
 
-def _wanted(
+def wanted_speakers(
     speakers_json: str | Path | None, split: str | None, subsets: Sequence[str] | None
 ) -> dict[str, set[str] | None]:
-    """Return subset -> speakers, where ``None`` stands for all of them."""
+    """Return subset -> speakers, where ``None`` stands for all of them; arguments as for :func:`list_speech`.
+
+    Raises:
+        UserError: For an unknown split or subset, or where neither file nor subsets are given.
+    """
     if speakers_json is None:
         if not subsets:
             raise UserError("--subsets: name at least one, or give --speakers_json and --split")

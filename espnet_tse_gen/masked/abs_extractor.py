@@ -45,6 +45,8 @@ class AbsMaskedExtractor(nn.Module, ABC):
     """What is longer of an enrolment is not looked at."""
     speaker_embedding: int = 0
     """E, the width of the speaker embedding that it takes; 0 for none."""
+    takes_estimate: bool = False
+    """Whether it takes the estimate of a front end (:mod:`espnet_tse_gen.abs_front_end`)."""
 
     @abstractmethod
     def encode_conditions(
@@ -53,6 +55,8 @@ class AbsMaskedExtractor(nn.Module, ABC):
         enroll: Signal,
         drop_enroll: Tensor | None = None,
         drop_mixture: Tensor | None = None,
+        estimate: Signal | None = None,
+        drop_estimate: Tensor | None = None,
     ) -> Any:
         """Do everything that does not depend on the target's tokens, once per utterance.
 
@@ -60,7 +64,11 @@ class AbsMaskedExtractor(nn.Module, ABC):
             mixture: The recording of several speakers, frame-synchronous with the target.
             enroll: The target speaker alone.
             drop_enroll: ``[B]`` bool, rows whose enrolment is replaced by the learned null.
-            drop_mixture: ``[B]`` bool, likewise for the mixture.
+            drop_mixture: ``[B]`` bool, likewise for the mixture, and with it the estimate.
+            estimate: A front end's estimate of the target, frame-synchronous with the mixture; for an extractor that takes
+                one. It may be missing where the enrolment of every row is dropped.
+            drop_estimate: ``[B]`` bool, rows whose estimate is left out. So are those of ``drop_enroll``: the estimate tells
+                who is wanted.
         """
 
     @abstractmethod

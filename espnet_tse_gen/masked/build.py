@@ -7,18 +7,16 @@ ESPnet's tasks take many seconds to import; this door serves the command-line to
 
 from __future__ import annotations
 
-import datetime
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
+from espnet_tse_gen.abs_front_end import AbsFrontEnd
+from espnet_tse_gen.checkpoints import load_checkpoint
 from espnet_tse_gen.codec.abs_codec import AbsCodec
-from espnet_tse_gen.codec.registry import build_codec, check_options, load_codec
-from espnet_tse_gen.errors import UserError, unknown_name
+from espnet_tse_gen.codec.registry import build_codec, load_codec
+from espnet_tse_gen.errors import UserError, check_options, unknown_name
 from espnet_tse_gen.fileio import read_yaml
 from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor
 from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
@@ -39,33 +37,42 @@ def extractor_class(name: str) -> type[AbsMaskedExtractor]:
     return getattr(importlib.import_module(module), attribute)
 
 
-def build_model(codec: AbsCodec, config: Mapping[str, Any]) -> ESPnetMaskedTSEModel:
+def build_model(
+    codec: AbsCodec, config: Mapping[str, Any], front_end: AbsFrontEnd | None = None
+) -> ESPnetMaskedTSEModel:
     """Build an untrained model around ``codec``.
 
     Args:
         codec: Loaded or fitted.
         config: ``extractor``, ``extractor_conf`` and ``model_conf`` of a training configuration.
+        front_end: For an extractor that takes its estimates, and only for one.
 
     Raises:
-        UserError: For an unknown name or key.
+        UserError: For an unknown name or key, or where front end and extractor are not meant for each other.
     """
     chosen = extractor_class(config.get("extractor", "masked"))
     extractor_conf, model_conf = config.get("extractor_conf") or {}, config.get("model_conf") or {}
     check_options("key of extractor_conf", extractor_conf, chosen, ("codec",))
-    check_options("key of model_conf", model_conf, ESPnetMaskedTSEModel, ("codec", "extractor"))
-    return ESPnetMaskedTSEModel(codec, chosen(codec, **extractor_conf), **model_conf)
+    check_options("key of model_conf", model_conf, ESPnetMaskedTSEModel, ("codec", "extractor", "front_end"))
+    return ESPnetMaskedTSEModel(codec, chosen(codec, **extractor_conf), **model_conf, front_end=front_end)
 
 
-def load_model(config_file: str | Path, model_file: str | Path | None, device: str = "cpu") -> ESPnetMaskedTSEModel:
-    """Load a trained model for evaluation.
+def load_model(
+    config_file: str | Path,
+    model_file: str | Path | None,
+    device: str = "cpu",
+    make_front_end: Callable[[int], AbsFrontEnd] | None = None,
+) -> ESPnetMaskedTSEModel:
+    """Load a trained model for evaluation; :func:`espnet_tse_gen.front_end.load_model` also finds its front end.
 
     Args:
         config_file: The config.yaml of the training. A directory ``codec`` beside it is the model's codec.
         model_file: The checkpoint; None leaves the weights as initialised.
         device: Torch device.
+        make_front_end: Called with the codec's rate in Hz, for a model trained with a front end.
 
     Raises:
-        UserError: If a file is missing, damaged, of another configuration, or of another codec.
+        UserError: If a file is missing, damaged, of another configuration, of another codec or of another front end.
     """
     config_path = Path(config_file)
     config = read_yaml(config_path)
@@ -79,63 +86,9 @@ def load_model(config_file: str | Path, model_file: str | Path | None, device: s
     else:
         codec = build_codec(config["codec"], config.get("codec_conf") or {})
     try:
-        model = build_model(codec, config)
+        model = build_model(codec, config, None if make_front_end is None else make_front_end(codec.sample_rate))
     except UserError as error:
         raise UserError(f"{config_path}: {error}") from None
     if model_file is not None:
         load_checkpoint(model, Path(model_file), config_path)
     return model.to(device).eval()
-
-
-def load_checkpoint(model: torch.nn.Module, path: Path, config_path: Path) -> None:
-    """Load a checkpoint into ``model``: every weight and no other, without unpickling code.
-
-    Takes a state dictionary (also in half precision) or ESPnet's ``checkpoint.pth``.
-
-    Raises:
-        UserError: If the file is missing, damaged, holds NaN, or does not fit ``config_path`` or the codec.
-    """
-    state = read_checkpoint(path)
-    try:
-        model.load_state_dict(state, strict=True)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path}: does not fit the configuration {config_path} ({reason})") from None
-    check_finite(state, path)
-
-
-def check_finite(state: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Require that the weights read from ``path`` are numbers.
-
-    Raises:
-        UserError: Naming the first that is not.
-    """
-    for name, value in state.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise UserError(f"{path}: weight '{name}' holds NaN or infinite values; take another checkpoint")
-
-
-def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """Return the weights in a checkpoint, on the CPU.
-
-    Raises:
-        UserError: If the file is missing or is not a checkpoint.
-    """
-    scalar = np.float64(0.0).__reduce__()[0]
-    # What the trainer's reporter keeps beside the weights: figures and times.
-    harmless = [scalar, np.dtype, *{type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")}, datetime.timedelta]
-    try:
-        with torch.serialization.safe_globals(harmless):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint; train first or name another") from None
-    except Exception as error:  # torch.load raises many types for a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"{path}: is not a readable checkpoint ({reason}); copy it again") from None
-    if isinstance(state, dict) and "model" in state and "optimizers" in state:
-        state = state["model"]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise UserError(f"{path}: is not a checkpoint of weights; name a .pth file of the exp directory")
-    return state

@@ -11,6 +11,7 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import Tensor
 
+from espnet_tse_gen.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.codec.abs_codec import AbsCodec
 from espnet_tse_gen.errors import UserError, unknown_name
 from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor, Signal
@@ -32,8 +33,8 @@ VALIDATION_SEED = 20240602
 class ESPnetMaskedTSEModel(AbsESPnetModel):
     """Masked generative target speaker extraction.
 
-    The codec is frozen and not a submodule: its weights are in no checkpoint. A checkpoint carries the codec's fingerprint
-    instead, and loading refuses one that was trained on another codec's tokens.
+    Codec and front end are frozen and no submodules: their weights are in no checkpoint. A checkpoint carries their fingerprints
+    instead, and loading refuses one that was trained on another codec's tokens or another front end's estimates.
 
     Args:
         codec: Turns waveforms into tokens and back.
@@ -48,6 +49,12 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
         precision: ``float32``, or ``bfloat16`` to run the extractor under autocast with float32 weights, loss and logits.
         latent_weight: Weight of the L1 distance between the extractor's latent head and the target's dequantized latents.
         extract_feats_in_collect_stats: ESPnet's option; nothing is extracted here.
+        drop_front_end: Probability of hiding the front end's estimate of an item, so that the model does not lean on it alone;
+            it is always hidden with the enrolment.
+        front_end: Makes an estimate of the target, for an extractor that takes one.
+
+    Raises:
+        UserError: For an unknown name, or where only one of extractor and front end is meant for the other.
     """
 
     def __init__(
@@ -64,6 +71,8 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
         precision: str = "float32",
         latent_weight: float = 0.0,
         extract_feats_in_collect_stats: bool = False,
+        drop_front_end: float = 0.1,
+        front_end: AbsFrontEnd | None = None,
     ) -> None:
         super().__init__()
         for kind, name, valid in (
@@ -85,12 +94,25 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
         self.precision = precision
         self.latent_weight = latent_weight
         self.extract_feats_in_collect_stats = extract_feats_in_collect_stats
+        self.drop_front_end = drop_front_end
         codec.eval().requires_grad_(False)
         # In a list, so that the module system does not see it: no gradient, no entry in state_dict, no averaging.
         self._codec = [codec]
-        digest = bytes.fromhex(codec.fingerprint())
-        # Floats survive ESPnet's n-best averaging, which sums integer buffers.
-        self.register_buffer("codec_fingerprint", torch.tensor(list(digest), dtype=torch.float32))
+        self.register_buffer("codec_fingerprint", _digits(codec.fingerprint()))
+        if extractor.takes_estimate != (front_end is not None):
+            raise UserError(
+                "extractor_conf: front_end_features and --front_end: only one of them is given; give the exp directory of a"
+                " discriminative extractor and features such as latent+stft, or neither"
+            )
+        self._front_end: list[AbsFrontEnd] = []
+        if front_end is not None:
+            if front_end.sample_rate != codec.sample_rate:
+                raise UserError(
+                    f"front end: gives estimates at {front_end.sample_rate} Hz, expected the codec's {codec.sample_rate} Hz;"
+                    " load it for that rate"
+                )
+            self._front_end = [front_end.eval().requires_grad_(False)]
+            self.register_buffer("front_end_fingerprint", _digits(front_end.fingerprint()))
         self.register_load_state_dict_pre_hook(_check_fingerprint)
 
     @property
@@ -100,6 +122,29 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
         if next((t.device for t in codec.buffers()), next((t.device for t in codec.parameters()), device)) != device:
             codec.to(device)
         return codec
+
+    @property
+    def front_end(self) -> AbsFrontEnd | None:
+        """The frozen front end, on the model's device; None without one."""
+        for front_end in self._front_end:
+            return front_end.to(self.codec_fingerprint.device)
+        return None
+
+    def estimate(
+        self, mixture: Tensor, mixture_lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor
+    ) -> Signal | None:
+        """Return the front end's estimate of the target as the codec sees it; None without a front end.
+
+        Args:
+            mixture: ``[B, L]`` at the codec's rate and the common level.
+            mixture_lengths: ``[B]`` samples.
+            enroll: ``[B, Le]``.
+            enroll_lengths: ``[B]`` samples.
+        """
+        front_end = self.front_end
+        if front_end is None:
+            return None
+        return self.encode(front_end(mixture, mixture_lengths, enroll, enroll_lengths), mixture_lengths)
 
     def encode(
         self, wav: Tensor, lengths: Tensor, codes: Tensor | None = None, embedding: Tensor | None = None
@@ -149,6 +194,7 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
         """
         mixture = self.encode(speech_mix, speech_mix_lengths)
         enroll = self.encode(enroll_ref1, enroll_ref1_lengths, embedding=embed_ref1)
+        estimate = self.estimate(speech_mix, speech_mix_lengths, enroll_ref1, enroll_ref1_lengths)
         target = self._target_codes(mixture, codes_ref1, speech_ref1, speech_ref1_lengths)
         rows, num_levels = target.shape[0], target.shape[1]
         # In validation every batch has its own mask, always the same one: levels and ratios vary, epochs compare.
@@ -157,13 +203,17 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
             mixture.valid, num_levels, self.masking, self.level_distribution, self.joint_share, generator
         )
         visible = hide(target, mask.hidden, self.extractor.codebook_size)
-        drop_enroll = drop_mixture = None
+        drop_enroll = drop_mixture = drop_estimate = None
         if self.training and self.drop_enroll + self.drop_both > 0:
             draw = torch.rand(rows).to(target.device)
             drop_enroll = draw < self.drop_enroll + self.drop_both
             drop_mixture = draw < self.drop_both
+        if self.training and estimate is not None and self.drop_front_end > 0:
+            drop_estimate = torch.rand(rows).to(target.device) < self.drop_front_end
         with self._autocast():
-            conditions = self.extractor.encode_conditions(mixture, enroll, drop_enroll, drop_mixture)
+            conditions = self.extractor.encode_conditions(
+                mixture, enroll, drop_enroll, drop_mixture, estimate, drop_estimate
+            )
             hidden = self.extractor(visible, conditions)
             scores = self.score(hidden, target, mask.counted, self.label_smoothing if self.training else 0.0)
         loss, weight = masked_cross_entropy(scores, mask.ratio.to(target.device), self.loss_norm)
@@ -175,8 +225,13 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
             stats["latent_l1"] = distance.detach()
             loss = loss + self.latent_weight * distance
         if not self.training:
+            lengths = speech_mix_lengths, enroll_ref1_lengths
             with torch.no_grad(), self._autocast():
-                stats.update(self._validation_figures(mixture, enroll, target, visible, mask.counted, stats["ce"]))
+                stats.update(
+                    self._validation_figures(
+                        mixture, enroll, estimate, lengths, target, visible, mask.counted, stats["ce"]
+                    )
+                )
         stats["loss"] = loss.detach()
         return force_gatherable((loss, stats, weight), loss.device)
 
@@ -211,13 +266,17 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
         """
         mixed = self.encode(mixture, mixture_lengths)
         enrolled = self.encode(enroll, enroll_lengths, embedding=embedding)
-        return self.conditions(mixed, enrolled, drop_enroll)
+        # Without the enrolment there is no estimate: it would tell who is wanted.
+        estimate = None if drop_enroll else self.estimate(mixture, mixture_lengths, enroll, enroll_lengths)
+        return self.conditions(mixed, enrolled, drop_enroll, estimate)
 
-    def conditions(self, mixture: Signal, enroll: Signal, drop_enroll: bool = False) -> Any:
+    def conditions(
+        self, mixture: Signal, enroll: Signal, drop_enroll: bool = False, estimate: Signal | None = None
+    ) -> Any:
         """Return the extractor's conditions of signals that are encoded already; the network's part of :meth:`prepare`."""
         drop = torch.full((mixture.wav.shape[0],), True, device=mixture.wav.device) if drop_enroll else None
         with self._autocast():
-            return self.extractor.encode_conditions(mixture, enroll, drop)
+            return self.extractor.encode_conditions(mixture, enroll, drop, estimate=estimate)
 
     def predictor(self, conditions: Any) -> Predictor:
         """Return decoding's ``f(codes, level)``: logits ``[B, T, C]`` of one level, or ``[B, K, T, C]`` for ``level=None``."""
@@ -266,19 +325,30 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
         return (distance * valid).sum() / valid.sum()
 
     def _validation_figures(
-        self, mixture: Signal, enroll: Signal, target: Tensor, visible: Tensor, counted: Tensor, right: Tensor
+        self,
+        mixture: Signal,
+        enroll: Signal,
+        estimate: Signal | None,
+        lengths: tuple[Tensor, Tensor],
+        target: Tensor,
+        visible: Tensor,
+        counted: Tensor,
+        right: Tensor,
     ) -> dict[str, Tensor]:
         """Figures that tell extraction from imitation: the worth of the right enrolment, and accuracy from nothing visible."""
         # The same figures of every batch: the processes of a distributed training exchange them one by one.
         figures = {"enroll_gain": torch.full_like(right, torch.nan)}
         if target.shape[0] > 1:
             other = torch.arange(target.shape[0], device=target.device).roll(1)
-            hidden = self.extractor(visible, self.extractor.encode_conditions(mixture, enroll.rows(other)))
+            # The front end, too, is asked for the wrong speaker.
+            misled = self.estimate(mixture.wav, lengths[0], enroll.wav[other], lengths[1][other])
+            conditions = self.extractor.encode_conditions(mixture, enroll.rows(other), estimate=misled)
+            hidden = self.extractor(visible, conditions)
             wrong = torch.cat([score.cross_entropy for score in self.score(hidden, target, counted)]).mean()
             # How much worse another item's enrolment predicts: zero for a model that ignores the enrolment.
             figures["enroll_gain"] = wrong - right
         nothing = torch.full_like(target, self.extractor.codebook_size)
-        hidden = self.extractor(nothing, self.extractor.encode_conditions(mixture, enroll))
+        hidden = self.extractor(nothing, self.extractor.encode_conditions(mixture, enroll, estimate=estimate))
         levels = 1 if self.masking == "level" else target.shape[1]
         all_valid = mixture.valid[:, None, :] & (torch.arange(target.shape[1], device=target.device) < levels)[:, None]
         scores = self.score(hidden, target, all_valid)
@@ -286,14 +356,22 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
         return figures
 
 
+def _digits(fingerprint: str) -> Tensor:
+    """Return a SHA-256 as 32 floats, which survive ESPnet's n-best averaging; it sums integer buffers."""
+    return torch.tensor(list(bytes.fromhex(fingerprint)), dtype=torch.float32)
+
+
 def _check_fingerprint(module: torch.nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    stored = state_dict.get(prefix + "codec_fingerprint")
-    own: Tensor = module.codec_fingerprint  # type: ignore[assignment]
-    if stored is None or torch.equal(stored.cpu(), own.cpu()):
-        return
-    first = bytes(int(value) for value in stored.flatten()[:6].tolist()).hex()
-    mine = bytes(int(value) for value in own.flatten()[:6].tolist()).hex()
-    raise UserError(
-        f"checkpoint was trained on the tokens of another codec (fingerprint {first}..., this codec is {mine}...);"
-        " decode it with the codec directory that lies beside it, or train again"
-    )
+    for kind, trained, remedy in (
+        ("codec", "on the tokens of another codec", "codec directory that lies"),
+        ("front_end", "with the estimates of another front end", "front_end directory that lies"),
+    ):
+        stored: Tensor | None = state_dict.get(f"{prefix}{kind}_fingerprint")
+        own: Tensor | None = getattr(module, f"{kind}_fingerprint", None)
+        if stored is None or own is None or torch.equal(stored.cpu().to(own.dtype), own.cpu()):
+            continue
+        first, mine = (bytes(int(value) for value in digits.flatten()[:6].tolist()).hex() for digits in (stored, own))
+        raise UserError(
+            f"checkpoint was trained {trained} (fingerprint {first}..., this {kind.replace('_', ' ')} is {mine}...);"
+            f" decode it with the {remedy} beside it, or train again"
+        )

@@ -23,7 +23,7 @@ from espnet_tse_gen.masked.features import CompressedSpectrum, parse_features
 from espnet_tse_gen.masked.transformer import PrefixCache, Transformer
 
 NO_FEATURES = "none"
-"""What ``enroll_features`` is called where only the speaker embedding tells who is wanted."""
+"""What ``enroll_features`` is called where only the speaker embedding tells who is wanted; ``front_end_features`` likewise."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,9 @@ class MaskedExtractor(AbsMaskedExtractor):
         conv_kernel: Odd kernel of the blocks' depthwise convolution; 0 for none.
         latent_head: Whether hidden states also regress the target's latents (an auxiliary loss; section 4.3 of MARSE-like
             hybrids), which gives an extraction signal before cross-entropy does.
+        front_end_features: Features, as of the mixture, of the estimate that a frozen front end makes of the target; added to
+            the mixture's frames before the mixture encoder, which is the same as one linear map of both side by side. ``none``
+            for no front end.
 
     Raises:
         UserError: For an unknown feature or embedding name or impossible sizes.
@@ -119,6 +122,7 @@ class MaskedExtractor(AbsMaskedExtractor):
         speaker_embedding: int = 0,
         conv_kernel: int = 0,
         latent_head: bool = False,
+        front_end_features: str | Sequence[str] = NO_FEATURES,
     ) -> None:
         super().__init__()
         if width % heads or (width // heads) % 2:
@@ -167,6 +171,13 @@ class MaskedExtractor(AbsMaskedExtractor):
         self.speaker_embedding = speaker_embedding
         self.embedding_map = nn.Linear(speaker_embedding, width, bias=False) if speaker_embedding else None
         self.latent_head = nn.Linear(width, codec.latent_dim) if latent_head else None
+        self.takes_estimate = front_end_features != NO_FEATURES
+        estimate_names = parse_features(front_end_features) if self.takes_estimate else ()
+        # The estimate's tokens, too, are meant to be the target's.
+        shared = self.target_embedding if "tokens" in estimate_names else None
+        self.front_end_input = (
+            FrameInput(estimate_names, shared, codec, width, stft_size) if self.takes_estimate else None
+        )
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=1.0 / math.sqrt(module.in_features))
@@ -183,9 +194,14 @@ class MaskedExtractor(AbsMaskedExtractor):
         enroll: Signal,
         drop_enroll: Tensor | None = None,
         drop_mixture: Tensor | None = None,
+        estimate: Signal | None = None,
+        drop_estimate: Tensor | None = None,
     ) -> Conditions:
         """Encode the mixture and cache the enrolment; see :class:`AbsMaskedExtractor`."""
-        encoded = self.mixture_project(self.mixture_encoder(self.mixture_input(mixture), mixture.valid))
+        mixed = self.mixture_input(mixture)
+        if self.front_end_input is not None:
+            mixed = mixed + self._estimate(estimate, drop_enroll, drop_estimate)
+        encoded = self.mixture_project(self.mixture_encoder(mixed, mixture.valid))
         if drop_mixture is not None:
             encoded = torch.where(drop_mixture[:, None, None], self.null_mixture.to(encoded.dtype), encoded)
         if self.enroll_input is None:
@@ -217,6 +233,20 @@ class MaskedExtractor(AbsMaskedExtractor):
         first, second = self.speaker_map
         activity = nn.functional.silu(first(frames)) * valid[..., None].to(frames.dtype)
         return second(activity.sum(dim=1, keepdim=True) / valid.sum(dim=1)[:, None, None].to(activity.dtype))
+
+    def _estimate(self, estimate: Signal | None, *drops: Tensor | None) -> Tensor | float:
+        """Return what the front end's estimate adds to the mixture's frames, ``[B, T, d]``; zero for dropped rows."""
+        rows = [drop for drop in drops if drop is not None]
+        dropped = torch.stack(rows).any(dim=0) if rows else None
+        if estimate is None or self.front_end_input is None:
+            if dropped is None or not bool(dropped.all()):
+                raise UserError(
+                    "extractor_conf: front_end_features: expected a front end's estimate for every mixture, found none;"
+                    " give --front_end, or front_end_features: none"
+                )
+            return 0.0
+        frames = self.front_end_input(estimate)
+        return frames if dropped is None else torch.where(dropped[:, None, None], torch.zeros_like(frames), frames)
 
     def _embedding(self, enroll: Signal, drop: Tensor | None) -> Tensor:
         """Return what the speaker embeddings add to every target frame, ``[B, 1, d]``; zero for the rows ``drop``."""

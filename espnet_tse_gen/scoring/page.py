@@ -13,7 +13,7 @@ from html import escape
 from espnet_tse_gen.scoring.clips import Case
 from espnet_tse_gen.scoring.page_recordings import Scores, render_cases, render_listening
 from espnet_tse_gen.scoring.page_style import CSS, POLICY, SCRIPT
-from espnet_tse_gen.scoring.results import Table
+from espnet_tse_gen.scoring.results import Cell, Table
 
 
 @dataclass
@@ -29,12 +29,13 @@ class Curve:
 
 @dataclass
 class SetPage:
-    """What the page shows of one set."""
+    """What the page shows of one set; ``about`` says which targets and enrolments it is evaluated with."""
 
     name: str
     tables: list[Table]
     cases: list[Case]
     items: Table | None = None
+    about: str = ""
 
 
 @dataclass
@@ -94,29 +95,45 @@ def render_page(page: Page) -> str:
 
 
 def render_table(table: Table, name: str) -> str:
-    """Render ``table`` as HTML in a region that scrolls by keyboard; ``name`` says what it is to a screen reader."""
+    """Render ``table`` as HTML in a region that scrolls by keyboard; ``name`` says what it is to a screen reader.
+
+    Where two columns name a row, the first becomes a heading above its rows, so that the second one stays in sight.
+    """
+    grouped = table.labels == 2
+    headings, labels = (table.headings[1:], 1) if grouped else (table.headings, table.labels)
     head = "".join(
-        f'<th scope="col"{_label(position < table.labels)}>{escape(text)}</th>'
-        for position, text in enumerate(table.headings)
+        f'<th scope="col"{_label(position < labels)}>{escape(text)}</th>' for position, text in enumerate(headings)
     )
-    rows = []
+    bodies: list[str] = []
+    group = None
     for row in table.rows:
-        cells = []
-        for position, cell in enumerate(row):
-            detail = f'<span class="detail">{escape(cell.detail)}</span>' if cell.detail else ""
-            if position < table.labels:
-                # Long keys may break after an underscore; names stay whole.
-                style = "label short" if len(cell.text) <= 20 else "label"
-                text = escape(cell.text).replace("_", "_<wbr>")
-                cells.append(f'<th scope="row" class="{style}">{text}{detail}</th>')
-            else:
-                cells.append(f"<td>{escape(cell.text)}{detail}</td>")
-        rows.append(f"<tr>{''.join(cells)}</tr>")
+        if grouped and row[0].text != group:
+            group = row[0].text
+            title = f"<span>{escape(f'{table.headings[0]}: {group}')}</span>"
+            bodies.append(f'<tr><th scope="rowgroup" class="group" colspan="{len(headings)}">{title}</th></tr>')
+        elif not bodies:
+            bodies.append("")
+        bodies[-1] += _row(row[1:] if grouped else row, labels)
     notes = "".join(f'<p class="soft">{escape(note)}</p>' for note in table.notes)
     return (
         f'<div class="scroll" role="region" aria-label="{escape(name)}" tabindex="0"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{notes}"
+        f"<thead><tr>{head}</tr></thead>{''.join(f'<tbody>{body}</tbody>' for body in bodies)}</table></div>{notes}"
     )
+
+
+def _row(row: Sequence[Cell], labels: int) -> str:
+    cells = []
+    for position, cell in enumerate(row):
+        detail = f'<span class="detail">{escape(cell.detail)}</span>' if cell.detail else ""
+        if position < labels:
+            # Long keys may break after an underscore; names stay whole.
+            short = len(cell.text) <= 24
+            style = "label short" if short else "label"
+            text = escape(cell.text) if short else escape(cell.text).replace("_", "_<wbr>")
+            cells.append(f'<th scope="row" class="{style}">{text}{detail}</th>')
+        else:
+            cells.append(f"<td>{escape(cell.text)}{detail}</td>")
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 def _label(is_label: bool) -> str:
@@ -124,10 +141,11 @@ def _label(is_label: bool) -> str:
 
 
 def _results(part: SetPage) -> str:
+    about = f"<p>{escape(part.about)}</p>" if part.about else ""
     if not part.tables:
-        return "<p>There are no scores of this set.</p>"
+        return f"{about}<p>There are no scores of this set.</p>"
     first, *others = part.tables
-    content = render_table(first, f"{first.title}, {part.name}")
+    content = about + render_table(first, f"{first.title}, {part.name}")
     for table in others:
         inside = render_table(table, f"{table.title}, {part.name}")
         content += f"<details><summary>{escape(table.title)}</summary>{inside}</details>"

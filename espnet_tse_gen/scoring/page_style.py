@@ -4,9 +4,9 @@ from __future__ import annotations
 
 CSS = """
 :root { color-scheme: light dark; --ink: #1c2024; --soft: #5c6570; --line: #d5dae0; --card: #f5f7f9; --page: #ffffff;
-  --accent: #0b62a8; --head: #e9edf1; }
+  --accent: #0b62a8; --head: #e9edf1; --shade: #0003; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --soft: #a3adb8; --line: #3a424b; --card: #1e2328;
-  --page: #14181b; --accent: #7cbcf5; --head: #262c32; } }
+  --page: #14181b; --accent: #7cbcf5; --head: #262c32; --shade: #fff4; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 80rem; padding: 1rem clamp(0.75rem, 3vw, 2rem) 3rem; background: var(--page);
   color: var(--ink); font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
@@ -23,15 +23,22 @@ a { color: var(--accent); }
 .skip:focus { left: 1rem; top: 0.5rem; background: var(--page); padding: 0.5rem; }
 nav ul { display: flex; flex-wrap: wrap; gap: 0.25rem 1.25rem; padding: 0; margin: 0.75rem 0; list-style: none; }
 nav a { display: inline-block; padding: 0.35rem 0; }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
+/* A shadow at an edge beyond which there is more; the first two backgrounds move with the content and cover it. */
+.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px;
+  background: linear-gradient(to right, var(--page) 30%, transparent) left / 3rem 100% no-repeat local,
+    linear-gradient(to left, var(--page) 30%, transparent) right / 3rem 100% no-repeat local,
+    linear-gradient(to right, var(--shade), transparent) left / 0.9rem 100% no-repeat scroll,
+    linear-gradient(to left, var(--shade), transparent) right / 0.9rem 100% no-repeat scroll; }
 table { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.4rem 0.6rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
-tbody tr:last-child > * { border-bottom: 0; }
+tbody:last-child tr:last-child > * { border-bottom: 0; }
 thead th { background: var(--head); vertical-align: bottom; font-weight: 600; }
 .label { text-align: left; }
 .short { white-space: nowrap; }
-tbody .label:not(.short) { min-width: 10.5rem; font-weight: 400; font-size: 0.8rem; }
-tbody th { font-weight: 600; }
+tbody .label { font-weight: 400; font-size: 0.85rem; }
+tbody .label:not(.short) { min-width: 10.5rem; }
+tbody th.group { position: static; text-align: left; font-weight: 600; background: var(--card); }
+.group span { position: sticky; left: 0.6rem; }
 th:first-child { position: sticky; left: 0; background: var(--page); z-index: 1; }
 thead th:first-child { background: var(--head); }
 td { white-space: nowrap; }
@@ -72,7 +79,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.15rem 1rem; m
 dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 46rem) {
-  .listen { border: 0; }
+  .listen { border: 0; background: none; }
   .listen table, .listen tbody, .listen tr, .listen th, .listen td { display: block; width: 100%;
     min-width: 0 !important; border: 0 !important; }
   .listen thead { display: none; }

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from espnet_tse_gen.data.enroll_protocol import read_protocol
 from espnet_tse_gen.errors import UserError
 from espnet_tse_gen.scoring.clips import DemoSet, check_outputs, collect_cases
 from espnet_tse_gen.scoring.curves import HEIGHT, NOT_THE_MODEL, WIDTH, read_curves, summary, write_chart
 from espnet_tse_gen.scoring.environment import describe_environment
-from espnet_tse_gen.scoring.metrics import BY_COLUMN, MAIN_COLUMNS
+from espnet_tse_gen.scoring.metrics import BY_COLUMN, FURTHER_COLUMNS, MAIN_COLUMNS
 from espnet_tse_gen.scoring.page import Curve, Page, SetPage, render_page
 from espnet_tse_gen.scoring.results import (
     NO_VALUE,
@@ -23,6 +24,8 @@ from espnet_tse_gen.scoring.results import (
     Cell,
     Table,
     breakdown_tables,
+    convention,
+    further_tables,
     legend,
     main_table,
     number,
@@ -101,11 +104,18 @@ def _gather(options: ReportOptions, sets: Sequence[DemoSet], rows: list[Row], fo
         part = [row for row in rows if row.set == demo.name]
         tables: list[Table] = []
         items = None
+        protocol = read_protocol(demo.data_dir)
+        about = [convention(part)] if part else []
+        if protocol is not None:
+            about.append(protocol.describe())
         if part:
-            tables = [main_table(part, systems, bootstrap), *breakdown_tables(part, systems, bootstrap)]
+            tables = [main_table(part, systems, bootstrap), *further_tables(part, systems, bootstrap)]
+            tables += breakdown_tables(part, systems, bootstrap)
             items = item_table(part, systems, options.max_items)
-            mentioned += [column for column in columns_present(part, MAIN_COLUMNS) if column not in mentioned]
-        parts.append(SetPage(demo.name, tables, collect_cases(demo, folder, options.count, position), items))
+            shown = columns_present(part, [*MAIN_COLUMNS, *FURTHER_COLUMNS])
+            mentioned += [column for column in shown if column not in mentioned]
+        cases = collect_cases(demo, folder, options.count, position)
+        parts.append(SetPage(demo.name, tables, cases, items, " ".join(about)))
     return Page(
         title=options.title,
         environment=describe_environment(options.command),

@@ -154,7 +154,7 @@ def _table(
 def breakdown_tables(rows: Sequence[Row], systems: Sequence[str], bootstrap: Bootstrap) -> list[Table]:
     """The tables by gender pair and by input SIR of one set; a table is left out where its facts are unknown."""
     columns = columns_present(rows, ("SI_SDR", *BREAKDOWN_COLUMNS))
-    if "SI_SDR_aligned" in columns:
+    if {"SI_SDR", "SI_SDR_aligned"} <= {*columns}:
         columns.remove("SI_SDR")
     pairs = [*GENDER_PAIRS, *sorted({row.gender_pair for row in rows} - {*GENDER_PAIRS, ""})]
     by_gender = {name: [row for row in rows if row.gender_pair == name] for name in pairs}

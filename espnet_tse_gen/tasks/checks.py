@@ -16,11 +16,11 @@ import torch
 from espnet2.tasks.abs_task import optim_classes, scheduler_classes
 from espnet2.torch_utils.load_pretrained_model import load_pretrained_model
 
+from espnet_tse_gen.checkpoints import check_finite, load_checkpoint, read_checkpoint
 from espnet_tse_gen.codec.abs_codec import AbsCodec
 from espnet_tse_gen.data.embeddings import SpeakerEmbeddings
 from espnet_tse_gen.errors import UserError, unknown_name
 from espnet_tse_gen.fileio import check_same_keys, read_scp
-from espnet_tse_gen.masked.build import check_finite, load_checkpoint, read_checkpoint
 from espnet_tse_gen.tasks.choices import check_conf
 from espnet_tse_gen.tasks.trainer import CHECKPOINT
 
@@ -55,7 +55,14 @@ def check_options(args: argparse.Namespace, num_optimizers: int = 1) -> None:
         check_conf(f"--{kind}_conf", getattr(args, f"{kind}_conf") or {}, classes[name], (given,))
 
 
-def check_data(option: str, data: Data, shape_files: Sequence[str], names: Sequence[str], ref_num: int) -> None:
+def check_data(
+    option: str,
+    data: Data,
+    shape_files: Sequence[str],
+    names: Sequence[str],
+    ref_num: int,
+    references: Sequence[str] = ("speech_ref", "codes_ref"),
+) -> None:
     """Require that the tables of a data set are complete and have the same keys.
 
     Args:
@@ -64,6 +71,7 @@ def check_data(option: str, data: Data, shape_files: Sequence[str], names: Seque
         shape_files: Tables of the statistics stage, which decide what is read.
         names: Valid names.
         ref_num: Number of speakers in a mixture.
+        references: Kinds of references, one of which every speaker needs.
 
     Raises:
         UserError: Naming the file, and the key where it is about one.
@@ -75,7 +83,7 @@ def check_data(option: str, data: Data, shape_files: Sequence[str], names: Seque
         if name.startswith("enroll_ref") and kind != "text":
             raise UserError(f"{option}: {name} ({path}) has the type '{kind}', expected 'text'")
     for n in range(1, ref_num + 1):
-        for choice in (("speech_mix",), (f"enroll_ref{n}",), (f"speech_ref{n}", f"codes_ref{n}")):
+        for choice in (("speech_mix",), (f"enroll_ref{n}",), [f"{kind}{n}" for kind in references]):
             if not any(name in given for name in choice):
                 raise UserError(
                     f"{option}: {' or '.join(choice)} is missing; give it as 'PATH,{choice[0]},TYPE', or correct --ref_num"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
-import inspect
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from espnet2.train.class_choices import ClassChoices
 
-from espnet_tse_gen.errors import UserError, unknown_name
+from espnet_tse_gen.errors import UserError, check_options, unknown_name
 
 
 class LazyClassChoices(ClassChoices):
@@ -54,10 +53,7 @@ def check_conf(option: str, conf: Mapping[str, Any], function: Any, given: Itera
     Raises:
         UserError: Naming the key and the nearest valid one.
     """
-    parameters = set(inspect.signature(function).parameters) - {"self", *given}
-    for key in conf:
-        if key not in parameters:
-            raise unknown_name(f"key of {option}", key, parameters)
+    check_options(f"key of {option}", conf, function, given)
 
 
 def one_line_errors(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ from espnet2.train.dataset import AbsDataset, ESPnetDataset
 
 from espnet_tse_gen.data.dynamic_mixing import DynamicMixer
 from espnet_tse_gen.data.embeddings import SpeakerEmbeddings
+from espnet_tse_gen.data.labels import LABEL, SpeakerTable
 from espnet_tse_gen.errors import UserError
 
 
@@ -62,10 +63,16 @@ class DynamicMixingDataset(AbsDataset):
     Args:
         mixer: Draws them.
         speaker_embeddings: Embeddings by the enrolment's path, for a model that takes them.
+        speakers: Numbers of the speakers, for a model that learns to tell them apart.
     """
 
-    def __init__(self, mixer: DynamicMixer, speaker_embeddings: SpeakerEmbeddings | None = None) -> None:
-        self.mixer, self.speaker_embeddings = mixer, speaker_embeddings
+    def __init__(
+        self,
+        mixer: DynamicMixer,
+        speaker_embeddings: SpeakerEmbeddings | None = None,
+        speakers: SpeakerTable | None = None,
+    ) -> None:
+        self.mixer, self.speaker_embeddings, self.speakers = mixer, speaker_embeddings, speakers
 
     def has_name(self, name: str) -> bool:
         """Return whether items hold ``name``."""
@@ -73,7 +80,9 @@ class DynamicMixingDataset(AbsDataset):
 
     def names(self) -> tuple[str, ...]:
         """Return what an item holds."""
-        given = ("embed_ref1",) if self.speaker_embeddings is not None else ()
+        given = ["embed_ref1"] if self.speaker_embeddings is not None else []
+        if self.speakers is not None:
+            given.append(LABEL)
         return ("speech_mix", "speech_ref1", "enroll_ref1", *given)
 
     def __getitem__(self, uid: str) -> tuple[str, dict[str, np.ndarray]]:
@@ -83,4 +92,6 @@ class DynamicMixingDataset(AbsDataset):
         item = {"speech_mix": drawn.mixture, "speech_ref1": drawn.target, "enroll_ref1": drawn.enroll}
         if self.speaker_embeddings is not None:
             item["embed_ref1"] = self.speaker_embeddings[drawn.enroll_piece.source.path]
+        if self.speakers is not None:
+            item[LABEL] = self.speakers.label(drawn.enroll_piece.source.speaker)
         return uid, item

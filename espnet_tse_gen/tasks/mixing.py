@@ -137,7 +137,7 @@ def build_iter_factory(
     logging.info(f"[train] {mixer}")
     batches = iter_options.num_iters_per_epoch or max(1, mixer.items_per_epoch // size)
     return SequenceIterFactory(
-        dataset=DynamicMixingDataset(mixer, preprocessor.speaker_embeddings),
+        dataset=DynamicMixingDataset(mixer, preprocessor.speaker_embeddings, getattr(preprocessor, "speakers", None)),
         batches=DynamicMixingSampler(batches, size, args.seed, rank, processes),
         seed=args.seed,
         shuffle=False,

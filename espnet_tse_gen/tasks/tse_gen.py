@@ -2,7 +2,7 @@
 
 Codec, extractor and preprocessor are chosen by name, so a yaml under ``conf/train`` swaps any of them; everything else is
 ESPnet's own trainer. ``--codec_dir`` takes the directory that the recipe's codec stage made and overrides ``--codec`` and
-``--codec_conf``.
+``--codec_conf``; ``--front_end`` takes a trained discriminative extractor whose estimates are a further condition.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str_or_none
 from torch.utils.data import DataLoader
 
+from espnet_tse_gen import front_end as front_ends
+from espnet_tse_gen.abs_front_end import AbsFrontEnd
+from espnet_tse_gen.checkpoints import load_checkpoint
 from espnet_tse_gen.codec.abs_codec import AbsCodec
 from espnet_tse_gen.codec.registry import CODECS, build_codec, load_codec, save_codec
 from espnet_tse_gen.data.embeddings import SpeakerEmbeddings
 from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
 from espnet_tse_gen.errors import UserError
 from espnet_tse_gen.fileio import read_scp, read_yaml
-from espnet_tse_gen.masked.build import EXTRACTORS, build_model, load_checkpoint
+from espnet_tse_gen.masked.build import EXTRACTORS, build_model
 from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
 from espnet_tse_gen.tasks import checks, mixing
 from espnet_tse_gen.tasks.choices import LazyClassChoices, check_conf, one_line_errors
@@ -65,7 +68,7 @@ class TSEGenTask(AbsTask):
         group.add_argument(
             "--model_conf",
             action=NestedDictAction,
-            default=get_default_kwargs(ESPnetMaskedTSEModel),
+            default={k: v for k, v in get_default_kwargs(ESPnetMaskedTSEModel).items() if k != front_ends.FRONT_END},
             help="Masking, loss and condition dropout",
         )
         group.add_argument(
@@ -73,6 +76,13 @@ class TSEGenTask(AbsTask):
             type=str_or_none,
             default=None,
             help="Directory made by codec_prepare; overrides --codec and --codec_conf",
+        )
+        group.add_argument(
+            "--front_end",
+            type=str_or_none,
+            default=None,
+            help="Trained discriminative extractor (exp directory, packed zip file or name of a shipped model), whose estimate "
+            "is given to an extractor with front_end_features, by default latent+stft; stays as it is",
         )
         group = parser.add_argument_group("Preprocess related")
         group.add_argument(
@@ -144,13 +154,29 @@ class TSEGenTask(AbsTask):
         return build_codec(args.codec, args.codec_conf or {})
 
     @classmethod
+    def build_front_end(cls, args: argparse.Namespace, codec: AbsCodec) -> AbsFrontEnd | None:
+        """Return the front end that the options name, or None.
+
+        Raises:
+            UserError: If its files are missing, damaged or not those of a discriminative extractor.
+        """
+        where = getattr(args, front_ends.FRONT_END, None)
+        if not where:
+            return None
+        try:
+            return front_ends.load_front_end(where, codec.sample_rate)
+        except UserError as error:
+            raise UserError(f"--front_end: {error}") from None
+
+    @classmethod
     def build_model(cls, args: argparse.Namespace) -> ESPnetMaskedTSEModel:
-        """Build codec, extractor and model.
+        """Build codec, front end, extractor and model.
 
         Raises:
             UserError: For an unknown name or key.
         """
-        return build_model(cls.build_codec(args), vars(args))
+        codec = cls.build_codec(args)
+        return build_model(codec, vars(args), cls.build_front_end(args, codec))
 
     @classmethod
     def build_dataset(cls, args: argparse.Namespace, iter_options: Any, keys_to_load: Any = None) -> TSEGenDataset:
@@ -206,8 +232,8 @@ class TSEGenTask(AbsTask):
             UserError: Naming the option, file or key that cannot be used.
         """
         checks.check_options(args)
-        codec = cls.build_codec(args)
-        model = build_model(codec, vars(args))
+        model = cls.build_model(args)
+        codec = model.codec
         names = cls.required_data_names() + cls.optional_data_names()
         for train in (True, False):
             preprocessor = cls.build_preprocess_fn(args, train)
@@ -237,18 +263,24 @@ class TSEGenTask(AbsTask):
         """
         if args is None:
             args = cls.get_parser().parse_args(cmd)
+        if args.front_end:
+            # Written to config.yaml, from which alone the network is built again.
+            args.extractor_conf = {front_ends.FEATURES: front_ends.DEFAULT_FEATURES, **(args.extractor_conf or {})}
         if not args.print_config:
             cls.check(args)
         super().main(args=args)
 
     @classmethod
     def main_worker(cls, args: argparse.Namespace) -> None:
-        """Train, after writing the codec beside the checkpoints, so that the directory can be decoded with alone."""
+        """Train, after writing codec and front end beside the checkpoints, so that the directory can be decoded with alone."""
         training = not args.collect_stats and not args.dry_run and is_first_process(args)
         if training:
             codec, directory = cls.build_codec(args), Path(args.output_dir) / "codec"
             if not _holds(directory, codec):
                 save_codec(codec, directory)
+            front_end, directory = cls.build_front_end(args, codec), Path(args.output_dir) / front_ends.FRONT_END
+            if front_end is not None and not front_ends.holds_front_end(directory, front_end):
+                front_ends.save_front_end(front_end, directory)
         super().main_worker(args)
         if training:
             forget_previous(args)
@@ -274,6 +306,7 @@ class TSEGenTask(AbsTask):
         beside = config_path.parent / "codec"
         if beside.is_dir():
             args.codec_dir = str(beside)
+        args.front_end = front_ends.find_front_end(config_path, vars(args))
         try:
             model = cls.build_model(args)
         except AttributeError as error:

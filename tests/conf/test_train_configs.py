@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tiny_discriminative import discriminative_exp_dir
 
 from espnet_tse_gen.data.mixing_options import MixingOptions
 
@@ -15,7 +16,11 @@ def _build(path):
 
     from espnet_tse_gen.tasks.tse_gen import TSEGenTask
 
-    args = TSEGenTask.get_parser().parse_args(["--config", str(path), "--output_dir", "unused"])
+    options = ["--config", str(path), "--output_dir", "unused"]
+    if "front_end" in path.stem:
+        # Which one is for the user to say.
+        options += ["--front_end", str(discriminative_exp_dir("spex_plus"))]
+    args = TSEGenTask.get_parser().parse_args(options)
     model = TSEGenTask.build_model(args)
     (optimizer,) = TSEGenTask.build_optimizers(args, model)
     if args.scheduler is not None:

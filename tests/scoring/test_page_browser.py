@@ -48,7 +48,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
     """A running browser."""
     executable = find_chromium()
     if executable is None:
-        pytest.skip("no Chromium or Chrome is installed")
+        pytest.skip("needs Chromium or Chrome (Debian: chromium)")
     profile = tmp_path_factory.mktemp("profile")
     with Chromium(executable, profile, seconds=300) as chromium:
         yield chromium

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import re
+import shutil
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from espnet_tse_gen.bin import report
+from espnet_tse_gen.bin import make_results, report
+from espnet_tse_gen.data.enroll_protocol import Protocol, write_protocol
 from espnet_tse_gen.errors import UserError
 from espnet_tse_gen.fileio import read_audio
 from espnet_tse_gen.scoring.clips import choose
@@ -97,6 +100,36 @@ def test_the_page_is_whole_and_refers_to_nothing_outside_its_folder(world: Path)
         assert len(samples) == 16000
     headings = [text.index(title) for title in ("Different gender", "Female with female", "Male with male")]
     assert headings == sorted(headings)
+    groups = re.findall(r'<th scope="rowgroup" class="group" colspan="\d+"><span>(.*?)</span>', text)
+    assert groups == ["pair: different", "pair: female+female", "pair: male+male", "input SIR: 0 to 5 dB"]
+
+
+def test_results_and_page_say_of_every_set_which_enrolments_it_has(world: Path) -> None:
+    write_scores(world)
+    lists = {"but": "3b7e" * 16, "full": "3b7e" * 16, "random": "-", "tselm": "-", "mine.txt": "01ab" * 16}
+    protocols, folders = [], []
+    for name, digest in lists.items():
+        folder = world / "data" / name
+        shutil.copytree(world / "data/test", folder)
+        targets = "first" if name == "tselm" else "all"
+        protocols.append(
+            Protocol(name, digest, targets=targets, mixtures=4, target_rows=8, seed=5, leaks=len(protocols))
+        )
+        write_protocol(folder, protocols[-1])
+        folders.append(f"{name}={folder}")
+        rows = [Row("mixture", name, "anna_carl", 1, metrics={"ESTOI": 50.0})]
+        replace_rows(world / "exp/m/scores.csv", rows)
+    exp = ["--exp_dir", str(world / "exp/m"), "--resamples", "20"]
+    make_results.main([*exp, "--data_dirs", *folders])
+    report.main([*exp, "--sets", *folders, "--systems", "mixture", "--num_mixtures", "0"])
+    results, page = (world / "exp/m/RESULTS.md").read_text(), (world / "exp/m/report/index.html").read_text()
+    assert len({protocol.describe() for protocol in protocols}) == len(lists)
+    for name, protocol in zip(lists, protocols, strict=True):
+        assert f"convention of 3,000 targets). {protocol.describe()}" in results[results.index(f"## Set {name}: ") :]
+        assert (
+            f"convention of 3,000 targets). {escape(protocol.describe())}</p>"
+            in page[page.index(f"Results: {name}</h2>") :]
+        )
 
 
 def test_making_it_again_replaces_it_and_a_failure_leaves_the_old_one(world: Path) -> None:

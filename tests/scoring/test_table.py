@@ -86,6 +86,16 @@ def test_results_have_every_system_in_order_and_the_breakdowns() -> None:
         assert part in text
 
 
+@pytest.mark.parametrize("missing", ["SI_SDR", "SI_SDR_aligned"])
+def test_breakdowns_show_the_one_kind_of_si_sdr_that_there_is(missing: str) -> None:
+    found = rows("greedy", 5.0)
+    for row in found:
+        del row.metrics[missing]
+    gender, _ = breakdown_tables(found, ["greedy"], Bootstrap(50))
+    assert sum("SI-SDR " in heading for heading in gender.headings) == 1
+    assert gender.rows[0][3].text == "5.00"
+
+
 def test_unequal_items_are_pointed_out_and_unknown_systems_refused() -> None:
     found = [*rows("greedy", 5.0)[:3], *rows("mixture", 0.0)]
     assert any("different items" in note for note in main_table(found, ["greedy", "mixture"], Bootstrap(10)).notes)

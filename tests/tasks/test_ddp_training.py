@@ -16,7 +16,7 @@ import torch
 from exact_corpus import make_exact_corpus
 from training_runs import Result, finish, kill, kill_when, start
 
-from espnet_tse_gen.masked.build import read_checkpoint
+from espnet_tse_gen.checkpoints import read_checkpoint
 from espnet_tse_gen.tasks.trainer import PREVIOUS
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]

@@ -12,8 +12,8 @@ from tiny_model import RATE
 from training_runs import Result, finish, kill_when, results, run, start, training, write_wav
 
 from espnet_tse_gen.bin import prepare_sources
+from espnet_tse_gen.checkpoints import read_checkpoint
 from espnet_tse_gen.fileio import read_scp, write_scp
-from espnet_tse_gen.masked.build import read_checkpoint
 
 pytestmark = pytest.mark.slow
 

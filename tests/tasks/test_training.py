@@ -10,8 +10,9 @@ import torch
 from training_runs import Result, finish, kill_when, results, run, start, training
 
 from espnet_tse_gen.bin import codec_tokenize
+from espnet_tse_gen.checkpoints import read_checkpoint
 from espnet_tse_gen.fileio import read_scp, read_yaml
-from espnet_tse_gen.masked.build import load_model, read_checkpoint
+from espnet_tse_gen.masked.build import load_model
 from espnet_tse_gen.tasks.trainer import PREVIOUS
 
 pytestmark = pytest.mark.slow

@@ -27,7 +27,8 @@ from espnet_tse_gen.fileio import write_scp, write_yaml
 
 PITCHES = {"ann": 200.0, "bob": 95.0, "cleo": 260.0, "dan": 140.0}
 PRELOAD = [
-    "espnet_tse_gen.tasks.tse_gen", "espnet_tse_gen.tasks.codec", "espnet_tse_gen.codec.mel", "espnet_tse_gen.masked.extractor",
+    "espnet_tse_gen.tasks.tse_gen", "espnet_tse_gen.tasks.tse", "espnet_tse_gen.tasks.codec", "espnet_tse_gen.codec.mel",
+    "espnet_tse_gen.masked.extractor", "espnet_tse_gen.discriminative.mc_spex", "espnet_tse_gen.discriminative.spex_plus",
     "espnet_tse_gen.data.preprocessor", "torch._dynamo", "torch.utils.tensorboard",
 ]  # fmt: skip
 CONFIG = {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The recipe of masked generative target speaker extraction, in stages, for any corpus. A corpus directory links here and
-# starts it through its run.sh. Every stage can be run again alone, and does nothing where nothing has changed.
+# The recipe of target speaker extraction, masked generative or discriminative, in stages, for any corpus. A corpus directory
+# links here and starts it through its run.sh. Every stage can be run again alone, and does nothing where nothing has changed.
 set -euo pipefail
 
 # Defaults. Each of these is an option; see help_message.
@@ -53,7 +53,8 @@ scoring_args=
 
 help_message="Usage: $(basename "$0") [--option value ...]
 
-Masked generative target speaker extraction, from a corpus to scores.
+Target speaker extraction, from a corpus to scores: masked generative, or discriminative (TD-SpeakerBeam, SpEx+, MC-SpEx),
+as --tse_config says. A discriminative extractor needs no codec: stages 4 and 5 are left out.
 Stages: 1 data preparation, 2 format wav, 3 remove short and check, 4 codec preparation, 5 token extraction,
         6 statistics, 7 training, 8 decoding, 9 scoring, 10 report, 11 packing.
 
@@ -93,7 +94,7 @@ Options, with their defaults:
     --use_codes          train on tokens extracted in stage 5, not on the fly (${use_codes})
     --token_args         further options of bin.codec_tokenize, such as '--max_errors 3' (${token_args})
   Model
-    --tse_config         a file of conf/train (${tse_config})
+    --tse_config         a file of conf/train, which also says what kind of extractor it is (${tse_config})
     --dynamic_mixing     draw training mixtures on the fly, true or false; empty: as the file says (${dynamic_mixing})
     --speech_dir         wav.scp and utt2spk of clean utterances for that, in the place of a training set; empty: what
                          the training set draws enrolments from (${speech_dir})
@@ -101,7 +102,7 @@ Options, with their defaults:
     --tse_args           further options of training, such as '--max_epoch 5' (${tse_args})
     --tse_exp            directory of the model; default: <expdir>/<tse_tag> (${tse_exp})
     --tse_stats_dir      directory of stage 6; default: from files and sets (${tse_stats_dir})
-    --pretrained_exp     a trained model's directory to decode with as well (${pretrained_exp})
+    --pretrained_exp     directories of trained models to decode with as well, of any kind (${pretrained_exp})
   Decoding and scoring
     --inference_config   files of conf/decode, one or more (${inference_config})
     --inference_args     further options of decoding (${inference_args})
@@ -132,7 +133,14 @@ fs_hz=${BASH_REMATCH[1]}${BASH_REMATCH[2]:+000}
 read -r -a decode_configs <<< "${inference_config}"
 "${python}" -c 'import espnet_tse_gen' 2> /dev/null ||
     die "'${python}' cannot import espnet_tse_gen: run 'make' in the repository's root, or pip install -e . there, or give --python"
-if [[ ${codec_config} == auto ]]; then
+[[ -f ${tse_config} ]] || die "${tse_config}: no such file; see conf/train for those there are"
+task=$("${python}" -m espnet_tse_gen.bin.task_of "${tse_config}" --sample_rate "${fs_hz}") ||
+    die "--tse_config ${tse_config}: cannot be used, see the line above"
+if [[ ${task} == tse ]]; then
+    # From waveform to waveform: no tokens, and no codec, of which the default stays in the options only.
+    use_codes=false
+    codec_config=conf/codec/mel_16k.yaml
+elif [[ ${codec_config} == auto ]]; then
     codec_config=$("${python}" -m espnet_tse_gen.bin.codec_choose --conf_dir conf/codec --fs "${fs_hz}" \
         --expdir "${expdir}" "--codec_args=${codec_args}") || die "--codec_config auto: no codec chosen, see the line above"
 fi
@@ -141,8 +149,14 @@ for file in "${codec_config}" "${tse_config}" "${decode_configs[@]}"; do
 done
 [[ -z ${inference_tag} || ${#decode_configs[@]} -eq 1 ]] ||
     die "--inference_tag names one output, but --inference_config names ${#decode_configs[@]} files"
-[[ -z ${pretrained_exp} || -f ${pretrained_exp}/config.yaml ]] ||
-    die "--pretrained_exp: ${pretrained_exp}/config.yaml: no such file; give a directory that training or packing made"
+read -r -a pretrained_exps <<< "${pretrained_exp}"
+pretrained_tasks=()
+for exp in "${pretrained_exps[@]}"; do
+    [[ -f ${exp}/config.yaml ]] ||
+        die "--pretrained_exp: ${exp}/config.yaml: no such file; give directories that training or packing made"
+    pretrained_tasks+=("$("${python}" -m espnet_tse_gen.bin.task_of "${exp}/config.yaml")") ||
+        die "--pretrained_exp ${exp}: cannot be used, see the line above"
+done
 if ${score_with_asr}; then
     [[ -n ${asr_exp} ]] || die "--score_with_asr needs --asr_exp, the exp directory of an ESPnet ASR model"
     [[ -e ${asr_exp}/config.yaml || -e ${asr_exp}/meta.yaml ]] ||
@@ -175,9 +189,13 @@ mapfile -t speakers < <(seq "${ref_num}")
 codec_tag=${codec_tag:-$(tag_of "${codec_config}")}
 codec_dir=${expdir}/codec_${codec_tag}
 codes_dir=${dumpdir}/codec/${codec_tag}
-tse_tag=${tse_tag:-$(tag_of "${tse_config}" "${tse_args}")_${codec_tag}}
+codec_suffix=
+if [[ ${task} == tse_gen ]]; then
+    codec_suffix=_${codec_tag}
+fi
+tse_tag=${tse_tag:-$(tag_of "${tse_config}" "${tse_args}")${codec_suffix}}
 tse_exp=${tse_exp:-${expdir}/${tse_tag}}
-tse_stats_dir=${tse_stats_dir:-${expdir}/tse_stats_$(tag_of "${tse_config}")_${codec_tag}_${train_set}_${fs}}
+tse_stats_dir=${tse_stats_dir:-${expdir}/tse_stats_$(tag_of "${tse_config}")${codec_suffix}_${train_set}_${fs}}
 sources_dir=${dumpdir}/sources/${train_set}
 train_sets=("${train_set}" "${valid_set}")
 token_sets=("${train_set}" "${valid_set}")
@@ -241,7 +259,7 @@ if ! ${skip_data_prep}; then
     fi
 fi
 
-if ! ${skip_data_prep} && ! ${skip_train}; then
+if ! ${skip_data_prep} && ! ${skip_train} && [[ ${task} == tse_gen ]]; then
     if running 4 "codec preparation: ${codec_dir}"; then
         fit=()
         if [[ -n ${speech_dir} ]]; then
@@ -298,7 +316,7 @@ if ! ${skip_train}; then
         fi
         training_inputs
         if todo "${tse_stats_dir}/.done" "${tse_stats_dir}/train/speech_mix_shape" "${train_state[@]}"; then
-            ${train_cmd} "${tse_stats_dir}/log/stats.log" "${python}" -m espnet_tse_gen.bin.tse_gen_train \
+            ${train_cmd} "${tse_stats_dir}/log/stats.log" "${python}" -m "espnet_tse_gen.bin.${task}_train" \
                 --collect_stats true --output_dir "${tse_stats_dir}" "${train_data[@]}" "${train_opts[@]}" --ngpu 0
             made
         fi
@@ -311,7 +329,7 @@ if ! ${skip_train}; then
             train_data+=("--${kind}_shape_file" "${tse_stats_dir}/${kind}/speech_mix_shape")
         done
         if todo "${tse_exp}/.done" "${tse_exp}/config.yaml" "${train_state[@]}"; then
-            start_training "${tse_exp}" "${python}" -m espnet_tse_gen.bin.tse_gen_train --output_dir "${tse_exp}" \
+            start_training "${tse_exp}" "${python}" -m "espnet_tse_gen.bin.${task}_train" --output_dir "${tse_exp}" \
                 --resume true "${train_data[@]}" "${train_opts[@]}"
             made
         fi

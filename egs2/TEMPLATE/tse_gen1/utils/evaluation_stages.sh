@@ -1,20 +1,64 @@
 # shellcheck shell=bash disable=SC2154
 # Stages 8 to 10 of the recipe: decoding, scoring, report. Sourced by tse_gen.sh, whose names it uses.
 
-# The systems to decode with and their codecs. names[i] is decoded into dirs[i] with exps[i].
+# The systems to decode with. names[i] is decoded into dirs[i] with exps[i], a model of the task tasks[i]: tse_gen is masked
+# generative, tse discriminative.
 names=("${tse_tag}")
 exps=("${tse_exp}")
 dirs=("${tse_exp}")
 models=("${inference_model}")
-if [[ -n ${pretrained_exp} ]]; then
-    if ${skip_train} && [[ ! -f ${tse_exp}/config.yaml ]]; then
-        names=() exps=() dirs=() models=()
-    fi
-    names+=("$(basename "${pretrained_exp}")")
-    exps+=("${pretrained_exp}")
-    dirs+=("${expdir}/pretrained_$(basename "${pretrained_exp}")")
-    models+=("")
+tasks=("${task}")
+if [[ ${#pretrained_exps[@]} -gt 0 ]] && ${skip_train} && [[ ! -f ${tse_exp}/config.yaml ]]; then
+    names=() exps=() dirs=() models=() tasks=()
 fi
+for i in "${!pretrained_exps[@]}"; do
+    name=$(basename "${pretrained_exps[i]}")
+    [[ " ${names[*]} " != *" ${name} "* ]] ||
+        die "--pretrained_exp: two models are called '${name}', and rows of the table are named by that; rename one"
+    names+=("${name}")
+    exps+=("${pretrained_exps[i]}")
+    dirs+=("${expdir}/pretrained_${name}")
+    models+=("")
+    tasks+=("${pretrained_tasks[i]}")
+done
+
+# configs_of TASK: the files of --inference_config for models of TASK, or the default where none of them is.
+configs_of() {
+    local config found=()
+    for config in "${decode_configs[@]}"; do
+        if [[ $(grep -Eqs '^(segment_seconds|overlap_seconds|scale) *:' "${config}" && echo tse || echo tse_gen) == "$1" ]]; then
+            found+=("${config}")
+        fi
+    done
+    if [[ ${#found[@]} -eq 0 ]]; then
+        found=("$([[ $1 == tse ]] && echo conf/decode/segments.yaml || echo conf/decode/greedy_16.yaml)")
+    fi
+    echo "${found[*]}"
+}
+
+# arguments_of TASK: what of --inference_args is for models of TASK, where models of both tasks decode; else all of it, and
+# what is not for them is an error.
+arguments_of() {
+    local word keep=true wanted=()
+    if [[ " ${tasks[*]} " != *" tse "* || " ${tasks[*]} " != *" tse_gen "* ]]; then
+        echo "${inference_args}"
+        return
+    fi
+    for word in ${inference_args}; do
+        # A word that is no option is the value of the option before it.
+        if [[ ${word} == --* ]]; then
+            case ${word%%=*} in
+                --batch_size | --device | --dtype | --num_threads | --overwrite) keep=true ;;
+                --segment_seconds | --overlap_seconds | --scale) keep=$([[ $1 == tse ]] && echo true || echo false) ;;
+                *) keep=$([[ $1 == tse_gen ]] && echo true || echo false) ;;
+            esac
+        fi
+        if ${keep}; then
+            wanted+=("${word}")
+        fi
+    done
+    echo "${wanted[*]}"
+}
 
 # codec_of CODEC_DIR: its fingerprint; empty if there is no such directory.
 codec_of() {
@@ -35,9 +79,9 @@ transcripts_of() {
 # Scores of all go where the first one's outputs are.
 result_dir=${dirs[0]}
 
-# decode_tag CONFIG: the name of what it makes.
+# decode_tag CONFIG ARGUMENTS: the name of what they make.
 decode_tag() {
-    echo "${inference_tag:-decode_$(tag_of "$1" "${inference_args}")}"
+    echo "${inference_tag:-decode_$(tag_of "$1" "$2")}"
 }
 
 if ! ${skip_eval}; then
@@ -46,8 +90,6 @@ if ! ${skip_eval}; then
     if ${gpu_inference}; then
         device=cuda
         gpu=(--gpu 1)
-        # Recordings together pay on a GPU; what the user gave comes later and wins.
-        decode_opts=(--batch_size 16 "${decode_opts[@]}")
     fi
     if running 8 "decoding"; then
         for i in "${!names[@]}"; do
@@ -57,10 +99,16 @@ if ! ${skip_eval}; then
                 need "${exps[i]}/${models[i]}" 7
                 model=(--model_file "${models[i]}")
             fi
-            for config in "${decode_configs[@]}"; do
+            arguments=$(arguments_of "${tasks[i]}")
+            read -r -a decode_opts <<< "${arguments}"
+            if ${gpu_inference}; then
+                # Recordings together pay on a GPU; what the user gave comes later and wins.
+                decode_opts=(--batch_size 16 "${decode_opts[@]}")
+            fi
+            for config in $(configs_of "${tasks[i]}"); do
                 for dset in "${tests[@]}"; do
                     raw=${dumpdir}/raw/${dset}
-                    out=${dirs[i]}/$(decode_tag "${config}")/${dset}
+                    out=${dirs[i]}/$(decode_tag "${config}" "${arguments}")/${dset}
                     need "${raw}/wav.scp" 3
                     jobs=$(at_most "${inference_nj}" "$(lines "${raw}/wav.scp")")
                     for n in $(targets_of "${raw}"); do
@@ -71,10 +119,10 @@ if ! ${skip_eval}; then
                         fi
                         tokens=()
                         codes=${codes_dir}/${dset}/codes_spk${n}.scp
-                        if [[ -f ${codes} && $(codec_of "${exps[i]}/codec") == "$(codec_of "${codec_dir}")" ]]; then
+                        if [[ ${tasks[i]} == tse_gen && -f ${codes} && $(codec_of "${exps[i]}/codec") == "$(codec_of "${codec_dir}")" ]]; then
                             tokens=(--codes_scp "${codes}")
                         fi
-                        if todo "${out}/.spk${n}.done" "${out}/spk${n}.scp" "${config}" "${inference_args}" \
+                        if todo "${out}/.spk${n}.done" "${out}/spk${n}.scp" "${config}" "${arguments}" \
                             "${model[@]}" "${exps[i]}"/*.pth "${raw}/wav.scp" "${raw}/enroll_spk${n}.scp" "${tokens[@]}"; then
                             ${decode_cmd} "${gpu[@]}" "JOB=1:${jobs}" "${out}/log/decode_spk${n}.JOB.log" \
                                 "${python}" -m espnet_tse_gen.bin.tse_gen_inference --model_dir "${exps[i]}" \
@@ -92,17 +140,25 @@ if ! ${skip_eval}; then
     fi
 
     # The rows of the table: systems[i] has its outputs in outputs[i].
-    # through[i] has clean speech through the codec of systems[i], on which that codec's delay is measured.
+    # through[i] has clean speech through the codec of systems[i], on which that codec's delay is measured; a discriminative
+    # model has no codec, and no row for one.
     systems=(mixture)
     outputs=("")
     through=("")
     ceilings=()
     ceiling_dirs=()
     for i in "${!names[@]}"; do
-        ceiling_dirs+=("${dirs[0]}/codec_ceiling")
+        ceiling_dirs+=("")
         [[ ${stage} -le 10 && ${stop_stage} -ge 9 ]] || continue
         need "${exps[i]}/config.yaml" 7
-        if [[ ${i} -eq 0 || $(codec_of "${exps[i]}/codec") != "$(codec_of "${exps[0]}/codec")" ]]; then
+        [[ ${tasks[i]} == tse_gen ]] || continue
+        for ((j = 0; j < i; j++)); do
+            if [[ -n ${ceiling_dirs[j]} && $(codec_of "${exps[i]}/codec") == "$(codec_of "${exps[j]}/codec")" ]]; then
+                ceiling_dirs[i]=${ceiling_dirs[j]}
+                break
+            fi
+        done
+        if [[ -z ${ceiling_dirs[i]} ]]; then
             ceiling_dirs[i]=${dirs[i]}/codec_ceiling
             systems+=("codec of ${names[i]}")
             outputs+=("${ceiling_dirs[i]}")
@@ -111,9 +167,10 @@ if ! ${skip_eval}; then
         fi
     done
     for i in "${!names[@]}"; do
-        for config in "${decode_configs[@]}"; do
-            systems+=("${names[i]} $(basename "${config%.yaml}")${inference_args:+ ${inference_args}}")
-            outputs+=("${dirs[i]}/$(decode_tag "${config}")")
+        arguments=$(arguments_of "${tasks[i]}")
+        for config in $(configs_of "${tasks[i]}"); do
+            systems+=("${names[i]} $(basename "${config%.yaml}")${arguments:+ ${arguments}}")
+            outputs+=("${dirs[i]}/$(decode_tag "${config}" "${arguments}")")
             through+=("${ceiling_dirs[i]}")
         done
     done

@@ -208,14 +208,19 @@ data_of() {
 # training_inputs: set `train_data` to the options that statistics and training have in common, and `train_state` to
 # the files and words that determine both.
 training_inputs() {
-    need "${codec_dir}/codec.yaml" 4
     data_of train "${train_set}"
     train_data=("${options[@]}")
     train_state=("${tse_args}" "${inputs[@]}")
     data_of valid "${valid_set}"
-    train_data+=("${options[@]}" --config "${tse_config}" --codec_dir "${codec_dir}")
-    train_data+=(--sample_rate "${fs_hz}" --ref_num "${ref_num}")
-    train_state+=("${inputs[@]}" "${tse_config}" "${codec_dir}/codec.yaml")
+    train_data+=("${options[@]}" --config "${tse_config}" --sample_rate "${fs_hz}")
+    train_state+=("${inputs[@]}" "${tse_config}")
+    if [[ ${task} == tse ]]; then
+        train_data+=(--num_spk "${ref_num}")
+    else
+        need "${codec_dir}/codec.yaml" 4
+        train_data+=(--codec_dir "${codec_dir}" --ref_num "${ref_num}")
+        train_state+=("${codec_dir}/codec.yaml")
+    fi
     if ${embeddings}; then
         train_data+=(--speaker_embeddings "${dumpdir}/embeddings/${train_set}.npz")
         train_state+=("${dumpdir}/embeddings/${train_set}.done")

@@ -1,0 +1,1 @@
+../../TEMPLATE/tse_gen1/path.sh

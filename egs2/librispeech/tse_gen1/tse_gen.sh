@@ -1,0 +1,1 @@
+../../TEMPLATE/tse_gen1/tse_gen.sh

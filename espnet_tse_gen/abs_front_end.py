@@ -1,0 +1,89 @@
+"""A frozen extractor in front of the generative one: its estimate of the target is one more condition, frame by frame.
+
+A discriminative extractor keeps what was said more reliably than a generative one, which in turn sounds cleaner; given the
+first one's estimate, the second has less to find out. What kind of network makes the estimate is not known here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class AbsFrontEnd(nn.Module, ABC):
+    """A trained extractor whose weights never change.
+
+    Contract, for every kind:
+
+    - **Rate**: everything goes in and comes out at ``sample_rate``, which is the codec's.
+    - **Level**: the estimate is as loud as it is in the mixture, whatever level the network gives it.
+    - **Batch**: samples beyond a row's length are never looked at, and the estimate is silent there.
+    - **Frozen**: always in evaluation mode, no gradients, no autocast.
+    """
+
+    sample_rate: int
+    """Hz of what goes in and comes out."""
+
+    def freeze(self) -> None:
+        """Switch gradients off for good; a constructor ends with it."""
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> AbsFrontEnd:
+        """Stay in evaluation mode, whatever ``mode``."""
+        super().train(False)
+        return self
+
+    def forward(self, mixture: Tensor, lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor) -> Tensor:
+        """Return the estimate ``[B, L]`` of the target, as loud as in the mixture and silent beyond ``lengths``.
+
+        Args:
+            mixture: ``[B, L]``.
+            lengths: ``[B]`` samples.
+            enroll: ``[B, Le]``, the target speaker alone.
+            enroll_lengths: ``[B]`` samples.
+        """
+        with torch.no_grad(), torch.autocast(mixture.device.type, enabled=False):
+            dtype = next((value.dtype for value in self.parameters()), torch.float32)
+            mixed, enrolled = (
+                (wav * _within(sizes, wav.shape[1])).to(dtype)
+                for wav, sizes in ((mixture, lengths), (enroll, enroll_lengths))
+            )
+            estimate = self.estimate(mixed, lengths, enrolled, enroll_lengths)[:, : mixture.shape[1]]
+            estimate = nn.functional.pad(estimate, (0, mixture.shape[1] - estimate.shape[1]))
+            estimate = estimate * _within(lengths, mixture.shape[1])
+            # Losses such as SI-SDR leave scale and sign open; those with which it explains most of the mixture are taken.
+            energy = estimate.square().sum(dim=1, keepdim=True)
+            scale = (mixed * estimate).sum(dim=1, keepdim=True) / energy.clamp_min(torch.finfo(dtype).tiny)
+            return torch.where(energy > 0, scale * estimate, torch.zeros_like(estimate))
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 (hex) of configuration and weights; a checkpoint is refused with any other front end."""
+        digest = hashlib.sha256(json.dumps([self.sample_rate, self.conf()], sort_keys=True).encode())
+        for key, value in sorted(self.state_dict().items()):
+            array = value.detach().cpu().contiguous()
+            digest.update(f"{key} {array.dtype} {tuple(array.shape)}".encode())
+            digest.update(array.numpy().tobytes())
+        return digest.hexdigest()
+
+    @abstractmethod
+    def conf(self) -> Mapping[str, Any]:
+        """Return what, beside the weights, decides what the front end computes; must be representable in JSON."""
+
+    @abstractmethod
+    def estimate(self, mixture: Tensor, lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor) -> Tensor:
+        """Return an estimate ``[B, about L]`` at any level; recordings are zero beyond their lengths.
+
+        See :meth:`forward` for the arguments. Called without gradients, in the type of the weights.
+        """
+
+
+def _within(lengths: Tensor, size: int) -> Tensor:
+    """Return ``[B, size]`` bool, true before each row's length."""
+    return torch.arange(size, device=lengths.device) < lengths[:, None]

@@ -1,0 +1,31 @@
+"""Train a discriminative extractor, or collect its statistics: ESPnet's training command with the ``tse`` task.
+
+    python -m espnet_tse_gen.bin.tse_train --config conf/train/spex_plus_8k.yaml ...
+
+Every option of ESPnet's trainer and of its TSE task works; ``--print_config`` shows all of them with their defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from espnet_tse_gen.errors import run_main
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return ESPnet's parser with the options of this task."""
+    from espnet_tse_gen.tasks.tse import TSETask
+
+    return TSETask.get_parser()
+
+
+def main(cmd: Sequence[str] | None = None) -> None:
+    """Run the training; see :class:`espnet_tse_gen.tasks.tse.TSETask`."""
+    from espnet_tse_gen.tasks.tse import TSETask
+
+    TSETask.main(cmd=cmd)
+
+
+if __name__ == "__main__":
+    run_main(main)

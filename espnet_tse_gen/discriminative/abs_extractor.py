@@ -1,0 +1,106 @@
+"""What the extractors share: an embedding of the enrolment, extraction with an embedding, and a speaker classifier."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import OrderedDict
+from typing import Any
+
+from espnet2.enh.extractor.abs_extractor import AbsExtractor
+from torch import Tensor, nn
+
+from espnet_tse_gen.discriminative.blocks import NUM_SCALES, zero_padding
+from espnet_tse_gen.errors import UserError
+
+
+class AbsEmbeddingExtractor(AbsExtractor):
+    """An extractor in two halves, ``embed`` and ``extract``, so that an enrolment's embedding can be kept.
+
+    Args:
+        input_dim: Channels of the encoder's features, those of all three scales.
+        num_train_spk: Training speakers that the classifier tells apart; 0 for no classifier.
+        embedding_dim: Width of the speaker embedding.
+
+    Raises:
+        UserError: An option does not fit.
+    """
+
+    def __init__(self, input_dim: int, num_train_spk: int, embedding_dim: int) -> None:
+        super().__init__()
+        if input_dim < NUM_SCALES or input_dim % NUM_SCALES:
+            raise UserError(
+                f"extractor: features of {input_dim} channels: expected a multiple of {NUM_SCALES}, "
+                "one part per scale: use the encoder 'ms_conv'"
+            )
+        if num_train_spk < 0:
+            raise UserError(
+                f"extractor: option 'num_train_spk' is {num_train_spk}: expected the number of training speakers, "
+                "or 0 for no classifier"
+            )
+        self.scale_channel = input_dim // NUM_SCALES
+        self.classifier = nn.Linear(embedding_dim, num_train_spk) if num_train_spk else None
+
+    @abstractmethod
+    def embed(self, input_aux: Tensor, ilens_aux: Tensor) -> Tensor:
+        """Return the speaker embeddings ``[B, embedding_dim]`` of encoded enrolments.
+
+        Args:
+            input_aux: ``[B, Te, 3N]``, what the encoder makes of the enrolments.
+            ilens_aux: ``[B]``, valid frames.
+
+        Raises:
+            UserError: An enrolment is too short.
+        """
+
+    @abstractmethod
+    def extract(self, input: Tensor, ilens: Tensor, embedding: Tensor, num_scales: int = NUM_SCALES) -> Tensor:
+        """Return the target's features, the mixture's under a mask.
+
+        Args:
+            input: ``[B, T, 3N]``, the encoded mixtures.
+            ilens: ``[B]``, valid frames.
+            embedding: ``[B, embedding_dim]``, what :meth:`embed` returned.
+            num_scales: How many scales are wanted, short first: all in training, 1 to decode the short one alone.
+
+        Returns:
+            ``[B, T, num_scales * N]``, zero beyond an item's length where lengths differ.
+        """
+
+    def forward(
+        self,
+        input: Tensor,
+        ilens: Tensor,
+        input_aux: Tensor,
+        ilens_aux: Tensor,
+        suffix_tag: str = "",
+        additional: dict[str, Any] | None = None,
+    ) -> tuple[Tensor, Tensor, OrderedDict[str, Tensor]]:
+        """Embed the enrolments and extract their speakers from the mixtures.
+
+        Args:
+            input: ``[B, T, 3N]``, the encoded mixtures.
+            ilens: ``[B]``, their valid frames.
+            input_aux: ``[B, Te, 3N]``, the encoded enrolments.
+            ilens_aux: ``[B]``, their valid frames.
+            suffix_tag: Appended to the names in the result, ``"_spk1"`` for instance.
+            additional: Not used.
+
+        Returns:
+            The target's features ``[B, T, 3N]``, ``ilens``, and ``enroll_emb`` ``[B, embedding_dim]`` and, with a
+            classifier, ``spk_logits`` ``[B, num_train_spk]``, both with their gradient.
+
+        Raises:
+            UserError: An enrolment is too short.
+        """
+        embedding = self.embed(input_aux, ilens_aux)
+        others = OrderedDict({f"enroll_emb{suffix_tag}": embedding})
+        if self.classifier is not None:
+            others[f"spk_logits{suffix_tag}"] = self.classifier(embedding)
+        return self.extract(input, ilens, embedding), ilens, others
+
+    def apply_masks(self, masks: Tensor, features: Tensor, valid: Tensor | None) -> Tensor:
+        """Return masked features ``[B, T, channels]`` from masks ``[B, channels, T]`` and the encoder's features.
+
+        Padded frames are set to zero, because the decoder's windows reach from them into valid samples.
+        """
+        return zero_padding(masks * features[:, : masks.shape[1]], valid).transpose(1, 2)

@@ -1,0 +1,150 @@
+"""What all networks here are built of: norms over channels and over utterances, and temporal convolution blocks.
+
+Tensors are ``[B, channels, frames]``. Where the utterances of a batch differ in length, ``valid`` (``[B, 1, frames]``,
+True at an utterance's own frames) keeps padding out of every statistic and out of the convolutions over time, so that
+a padded batch gives what its utterances give one by one. With ``valid`` None every frame counts, which is faster.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from espnet_tse_gen.errors import UserError
+
+NUM_SCALES = 3
+"""Short, middle and long windows: the encoder's scales, in this order wherever channels are concatenated."""
+
+EPS = 1e-5
+
+
+def check_sizes(owner: str, **sizes: int) -> None:
+    """Refuse sizes below one.
+
+    Raises:
+        UserError: A size is smaller than 1; names ``owner`` and the option.
+    """
+    for option, value in sizes.items():
+        if value < 1:
+            raise UserError(f"{owner}: option '{option}' is {value}: expected a whole number of at least 1")
+
+
+def valid_frames(lengths: Tensor, frames: int, device: torch.device) -> Tensor | None:
+    """Return ``[B, 1, frames]``, True at each utterance's own frames, or None where all frames are valid.
+
+    Args:
+        lengths: ``[B]``, in frames, on any device.
+        frames: Number of frames of the batch.
+        device: Where the result is needed.
+    """
+    if int(lengths.min()) >= frames:
+        return None
+    return (torch.arange(frames, device=device) < lengths.to(device)[:, None])[:, None]
+
+
+def zero_padding(x: Tensor, valid: Tensor | None) -> Tensor:
+    """Set the frames of ``x`` ``[B, C, T]`` that are not ``valid`` to zero."""
+    return x if valid is None else x * valid
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of each frame (cLN), with a gain and an offset per channel."""
+
+    def __init__(self, channel: int, eps: float = EPS) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channel))
+        self.bias = nn.Parameter(torch.zeros(channel))
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Normalise ``x`` ``[B, C, T]``; frames do not see each other, so ``valid`` changes nothing."""
+        # The transposed view through the fused norm takes half the time of mean and variance over dimension 1.
+        return F.layer_norm(x.transpose(1, 2), self.weight.shape, self.weight, self.bias, self.eps).transpose(1, 2)
+
+
+class GlobalNorm(nn.Module):
+    """Norm over the channels and all valid frames of each utterance (gLN), with or without gain and offset."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, channel: int, affine: bool = True, eps: float = EPS) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_parameter("weight", nn.Parameter(torch.ones(channel)) if affine else None)
+        self.register_parameter("bias", nn.Parameter(torch.zeros(channel)) if affine else None)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Normalise ``x`` ``[B, C, ..., T]``; frames that are not ``valid`` are zero in the result."""
+        if valid is None:
+            return F.group_norm(x, 1, self.weight, self.bias, self.eps)
+        valid = valid.reshape(valid.shape[0], *[1] * (x.dim() - 2), valid.shape[-1])
+        over = tuple(range(1, x.dim()))
+        # In float32 at least, as the fused norm does it: sums over a minute of frames do not fit half precision.
+        wide = x.float()
+        count = valid.sum(over, keepdim=True) * (x[0].numel() // x.shape[-1])
+        centred = (wide - (wide * valid).sum(over, keepdim=True) / count) * valid
+        normed = centred * torch.rsqrt(centred.square().sum(over, keepdim=True) / count + self.eps)
+        if self.weight is not None and self.bias is not None:
+            shape = (-1, *[1] * (x.dim() - 2))
+            normed = torch.addcmul(self.bias.view(shape), normed, self.weight.view(shape)) * valid
+        return normed.to(x.dtype)
+
+
+class TCNBlock(nn.Module):
+    """One temporal convolution block: 1x1, PReLU, gLN, dilated depthwise convolution, PReLU, gLN, 1x1, residual.
+
+    SpEx+ (arXiv 2005.04686) takes it from Conv-TasNet, without the skip path. A block with ``embedding_dim`` is the
+    speaker-aware one: its first 1x1 convolution sees the features and, at every frame, the speaker embedding.
+    """
+
+    def __init__(self, channel: int, hidden_channel: int, kernel_size: int, dilation: int, embedding_dim: int = 0):
+        super().__init__()
+        self.channel = channel
+        self.expand = nn.Conv1d(channel + embedding_dim, hidden_channel, 1)
+        self.activation1 = nn.PReLU()
+        self.norm1 = GlobalNorm(hidden_channel)
+        self.depthwise = nn.Conv1d(
+            hidden_channel,
+            hidden_channel,
+            kernel_size,
+            dilation=dilation,
+            padding=dilation * (kernel_size - 1) // 2,
+            groups=hidden_channel,
+        )
+        self.activation2 = nn.PReLU()
+        self.norm2 = GlobalNorm(hidden_channel)
+        self.reduce = nn.Conv1d(hidden_channel, channel, 1)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None, embedding: Tensor | None = None) -> Tensor:
+        """Return ``x`` ``[B, C, T]`` plus the block's output; ``embedding`` is ``[B, embedding_dim]``."""
+        if embedding is None:
+            hidden = self.expand(x)
+        else:
+            # The embedding is the same at all frames: what the convolution makes of it is one offset per utterance.
+            weight = self.expand.weight
+            offset = F.linear(embedding, weight[:, self.channel :, 0], self.expand.bias)
+            hidden = F.conv1d(x, weight[:, : self.channel]) + offset[:, :, None]
+        hidden = self.norm1(self.activation1(hidden), valid)
+        hidden = self.norm2(self.activation2(self.depthwise(hidden)), valid)
+        return x + self.reduce(hidden)
+
+
+class TCNStack(nn.Module):
+    """``blocks`` blocks with dilations 1, 2, 4, ...; the first is speaker-aware where ``embedding_dim`` is given."""
+
+    def __init__(self, channel: int, hidden_channel: int, kernel_size: int, blocks: int, embedding_dim: int = 0):
+        super().__init__()
+        if kernel_size % 2 == 0:
+            raise UserError(f"option 'kernel_size' is {kernel_size}: expected an odd number, such as 3")
+        self.speaker_aware = embedding_dim > 0
+        self.blocks = nn.ModuleList(
+            TCNBlock(channel, hidden_channel, kernel_size, 2**k, embedding_dim if k == 0 else 0) for k in range(blocks)
+        )
+
+    def forward(self, x: Tensor, valid: Tensor | None = None, embedding: Tensor | None = None) -> Tensor:
+        """Return ``[B, C, T]`` from ``x`` ``[B, C, T]`` and, in a speaker-aware stack, ``[B, embedding_dim]``."""
+        for k, block in enumerate(self.blocks):
+            x = block(x, valid, embedding if k == 0 and self.speaker_aware else None)
+        return x

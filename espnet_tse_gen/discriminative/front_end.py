@@ -1,0 +1,98 @@
+"""A discriminative extractor as the frozen front end of the masked generative one, at any rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchaudio.functional import resample
+
+from espnet_tse_gen.abs_front_end import AbsFrontEnd
+from espnet_tse_gen.discriminative.halves import halves_of
+from espnet_tse_gen.discriminative.model import ESPnetTSEModel
+from espnet_tse_gen.errors import UserError
+
+PARTS = ("encoder", "extractor", "decoder")
+KEPT = (*(key for part in PARTS for key in (part, f"{part}_conf")), "model_conf", "sample_rate")
+"""Keys of a training configuration from which its model is built."""
+SHORTEST_SECONDS = 0.1
+"""Shorter recordings are filled up with silence: networks cannot be applied to less than a few of their windows."""
+
+
+class DiscriminativeFrontEnd(AbsFrontEnd):
+    """TD-SpeakerBeam, SpEx+ or MC-SpEx, trained by this package or by ESPnet.
+
+    A network of another rate hears resampled recordings; of one below the codec's rate, the estimate has nothing above the
+    network's Nyquist frequency, and what is there has to come from the mixture.
+
+    Args:
+        model: Trained; becomes frozen.
+        config: The configuration of its training.
+        sample_rate: Hz of the codec.
+
+    Raises:
+        UserError: If the model takes something else than an enrolment's recording.
+    """
+
+    def __init__(self, model: ESPnetTSEModel, config: Mapping[str, Any], sample_rate: int) -> None:
+        super().__init__()
+        if not model.share_encoder:
+            raise UserError(
+                "model_conf 'share_encoder': a front end encodes the enrolment with the mixture's encoder; use a model trained"
+                " with share_encoder: true"
+            )
+        self.model = model
+        self.config = {key: config[key] for key in KEPT if config.get(key) is not None}
+        self.sample_rate = sample_rate
+        self._halves = halves_of(model.extractor)
+        self.freeze()
+
+    def conf(self) -> dict[str, Any]:
+        """Return the network's parts and their options, and its rate."""
+        parts = {part: [self.config.get(part), self.config.get(f"{part}_conf") or {}] for part in PARTS}
+        return {**parts, "sample_rate": self.model.sample_rate}
+
+    def estimate(self, mixture: Tensor, lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor) -> Tensor:
+        """Return the network's estimate ``[B, about L]``; see :class:`AbsFrontEnd`."""
+        own, rate = self.model.sample_rate, self.sample_rate
+        # The network's Python code looks at lengths; on a GPU each look would wait for all that is under way.
+        mixed, sizes = _at_rate(mixture, lengths.cpu(), rate, own)
+        enrolled, enroll_sizes = _at_rate(enroll, enroll_lengths.cpu(), rate, own)
+        embeddings: dict[int, Tensor] = {}
+        for rows, size in self._together(enroll_sizes):
+            features, frames = self.model.encoder(enrolled[rows, :size], enroll_sizes[rows])
+            embeddings.update(zip(rows, self._halves.embed(features, frames), strict=True))
+        wav = torch.zeros_like(mixed)
+        for rows, size in self._together(sizes):
+            features, frames = self.model.encoder(mixed[rows, :size], sizes[rows])
+            masked = self._halves.extract(features, frames, torch.stack([embeddings[row] for row in rows]))
+            extracted = self.model.decoder(masked, sizes[rows])[0][:, :size]
+            wav[rows, : extracted.shape[1]] = extracted
+        return _at_rate(_silenced(wav, sizes), sizes, own, rate)[0]
+
+    def _together(self, sizes: Tensor) -> Iterator[tuple[list[int], int]]:
+        """Yield rows that can be computed together and their greatest length: all, or those of one length each."""
+        lengths = sizes.tolist()
+        if self._halves.padding_exact:
+            yield list(range(len(lengths))), max(lengths)
+            return
+        for size in sorted(set(lengths)):
+            yield [row for row, length in enumerate(lengths) if length == size], size
+
+
+def _at_rate(wav: Tensor, lengths: Tensor, rate: int, wanted: int) -> tuple[Tensor, Tensor]:
+    """Return recordings ``[B, L]`` and their lengths at another rate, as long as networks need, silent in the padding."""
+    if rate != wanted:
+        wav = resample(wav, rate, wanted)
+        lengths = torch.div(lengths * wanted + rate - 1, rate, rounding_mode="floor")
+        wav = _silenced(wav, lengths)
+    lengths = lengths.clamp_min(round(SHORTEST_SECONDS * wanted))
+    return F.pad(wav, (0, max(0, int(lengths.max()) - wav.shape[1]))), lengths
+
+
+def _silenced(wav: Tensor, lengths: Tensor) -> Tensor:
+    """Return ``wav [B, L]`` with silence beyond each row's length."""
+    return wav * (torch.arange(wav.shape[1]) < lengths[:, None]).to(wav.device)

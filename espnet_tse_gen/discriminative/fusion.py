@@ -1,0 +1,146 @@
+"""What looks at the encoder's three scales together: scale fusers and the interactions inside them.
+
+A fuser turns the concatenated scales into the features that a branch of the network works on. That of SpEx+ is a norm
+and a projection. The ScaleFuser of MC-SpEx (arXiv 2306.16250) lets the scales interact in between. The paper's abstract
+and figure say that it exists, that mixture and enrolment share its weights, and that it has one input and one output
+tensor; what is inside (here: transform, average, concatenate, or convolutions over scales and frames) is inferred.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from espnet_tse_gen.discriminative.blocks import NUM_SCALES, ChannelNorm, GlobalNorm, zero_padding
+from espnet_tse_gen.errors import unknown_name
+
+NORMS: dict[str, type[ChannelNorm] | type[GlobalNorm]] = {"cln": ChannelNorm, "gln": GlobalNorm}
+INTERACTIONS = ("tac", "conv2d", "none")
+
+
+class TransformAverageConcatenate(nn.Module):
+    """Interaction of scales in which each sees the average of all (TAC); all maps are 1x1 and shared by the scales.
+
+    Inferred: the paper's sources at hand do not say how scales interact; its first author's Inter-SubNet exchanges
+    information between subbands in this way. Permuting the scales of the input permutes those of the output.
+    """
+
+    def __init__(self, channel: int, hidden_channel: int, norm: str = "cln") -> None:
+        super().__init__()
+        if norm not in NORMS:
+            raise unknown_name("norm (option 'fusion_norm')", norm, NORMS)
+        self.hidden_channel = hidden_channel
+        self.transform = nn.Conv1d(channel, hidden_channel, 1)
+        self.activation1 = nn.PReLU()
+        self.average = nn.Conv1d(hidden_channel, hidden_channel, 1)
+        self.activation2 = nn.PReLU()
+        self.concatenate = nn.Conv1d(2 * hidden_channel, channel, 1)
+        self.activation3 = nn.PReLU()
+        self.norm = NORMS[norm](channel)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the scales ``[B, 3 * channel, T]``, each with what it took from the others added."""
+        batch, channels, frames = x.shape
+        scales = x.reshape(batch * NUM_SCALES, channels // NUM_SCALES, frames)
+        hidden = self.activation1(self.transform(scales))
+        mean = hidden.view(batch, NUM_SCALES, self.hidden_channel, frames).mean(1)
+        mean = self.activation2(self.average(mean))
+        # The average's half of the last map is the same for all scales: computed once and added.
+        weight = self.concatenate.weight
+        own = F.conv1d(hidden, weight[:, : self.hidden_channel], self.concatenate.bias)
+        common = F.conv1d(mean, weight[:, self.hidden_channel :])
+        out = own.view(batch, NUM_SCALES, -1, frames) + common[:, None]
+        out = self.activation3(out).view(scales.shape)
+        if valid is not None:
+            valid = valid.repeat_interleave(NUM_SCALES, 0)
+        return (scales + self.norm(out, valid)).view(x.shape)
+
+
+class ConvolutionOverScales(nn.Module):
+    """Interaction by two 3x3 convolutions over channels and frames, with the scales as the image's colours (inferred).
+
+    Its view of neighbouring frames makes a speaker embedding depend on the order of the frames.
+    """
+
+    def __init__(self, image_channel: int) -> None:
+        super().__init__()
+        self.expand = nn.Conv2d(NUM_SCALES, image_channel, 3, padding=1)
+        self.norm = GlobalNorm(image_channel)
+        self.activation = nn.PReLU()
+        self.reduce = nn.Conv2d(image_channel, NUM_SCALES, 3, padding=1)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the scales ``[B, 3 * channel, T]``, each with what it took from the others added."""
+        batch, channels, frames = x.shape
+        image = zero_padding(x, valid).reshape(batch, NUM_SCALES, channels // NUM_SCALES, frames)
+        hidden = self.activation(self.norm(self.expand(image), valid))
+        return (image + self.reduce(hidden)).view(x.shape)
+
+
+class ScaleFuser(nn.Module):
+    """Norm over the channels of all scales, an interaction of the scales or none, and a 1x1 projection or none.
+
+    Without interaction it is what SpEx+ has at the head of its extractor and of its speaker encoder.
+
+    Args:
+        channel: Channels of one scale.
+        out_channel: Width of the result; 0 leaves out the projection, and the width is ``3 * channel``.
+        interaction: What the scales exchange; None for nothing.
+    """
+
+    def __init__(self, channel: int, out_channel: int, interaction: nn.Module | None = None) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(NUM_SCALES * channel)
+        self.interaction = interaction
+        self.projection = nn.Conv1d(NUM_SCALES * channel, out_channel, 1) if out_channel else None
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return ``[B, out_channel, T]`` from the concatenated scales ``[B, 3 * channel, T]``."""
+        x = self.norm(x)
+        if self.interaction is not None:
+            x = self.interaction(x, valid)
+        return x if self.projection is None else self.projection(x)
+
+
+def build_interaction(name: str, channel: int, hidden_channel: int, image_channel: int, norm: str) -> nn.Module | None:
+    """Return the interaction ``name`` (``tac``, ``conv2d`` or ``none``) of scales of ``channel`` channels.
+
+    Raises:
+        UserError: ``name`` or ``norm`` is unknown.
+    """
+    if norm not in NORMS:
+        raise unknown_name("norm (option 'fusion_norm')", norm, NORMS)
+    if name == "tac":
+        return TransformAverageConcatenate(channel, hidden_channel, norm)
+    if name == "conv2d":
+        return ConvolutionOverScales(image_channel)
+    if name == "none":
+        return None
+    raise unknown_name("interaction of scales (option 'fusion')", name, INTERACTIONS)
+
+
+class MaskGenerator(nn.Module):
+    """Masks for the three scales: a 1x1 convolution each, an interaction of the three or none, ReLU.
+
+    Without interaction these are the masks of SpEx+. With one it is the ScaleInterMG of MC-SpEx, of which the paper
+    says that masks are made with other scales in view; that the interaction is TAC with gLN, that it sits between
+    projection and ReLU, and that its weights are its own, not the fuser's, is inferred.
+    """
+
+    def __init__(self, channel: int, mask_channel: int, interaction: nn.Module | None = None) -> None:
+        super().__init__()
+        self.projections = nn.ModuleList(nn.Conv1d(channel, mask_channel, 1) for _ in range(NUM_SCALES))
+        self.interaction = interaction
+
+    def forward(self, x: Tensor, valid: Tensor | None = None, num_scales: int = NUM_SCALES) -> Tensor:
+        """Return the masks of the first ``num_scales`` scales, ``[B, num_scales * mask_channel, T]``.
+
+        Where the scales interact, all are computed and the others dropped.
+        """
+        needed = NUM_SCALES if self.interaction is not None else num_scales
+        masks = torch.cat([projection(x) for projection in self.projections[:needed]], 1)
+        if self.interaction is not None:
+            masks = self.interaction(masks, valid)
+            masks = masks[:, : masks.shape[1] // NUM_SCALES * num_scales]
+        return F.relu(masks)

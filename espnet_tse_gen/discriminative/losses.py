@@ -1,0 +1,162 @@
+"""Losses of extractors that predict a waveform at several scales and classify the enrolled speaker.
+
+The scales are weighed 0.8/0.1/0.1 in the code of SpEx+'s authors (Ge et al., Interspeech 2020, arXiv 2005.04686). The weight of
+the speaker's cross-entropy differs between published versions of it; 0.5 is that of its final one. Both are options here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from espnet2.enh.loss.criterions.time_domain import TimeDomainLoss
+from espnet2.enh.loss.wrappers.abs_wrapper import AbsLossWrapper
+from torch import Tensor
+
+from espnet_tse_gen.errors import UserError
+
+LABEL, LOGITS = "spk_label", "spk_logits"
+"""What carries the speaker's number and its scores in ESPnet's ``others``, each followed by ``_spk1``, ``_spk2`` ..."""
+UNKNOWN_SPEAKER = -1
+"""Label of an enrolment whose speaker is not among the training speakers."""
+
+Estimate = Tensor | Sequence[Tensor]
+
+
+class MultiScaleSolver(AbsLossWrapper):
+    """Weighted sum of a waveform loss over the scales of each speaker's estimate, in the order of the speakers.
+
+    An estimate that is one waveform (TD-SpeakerBeam's) is one scale. Rows whose reference is digital silence are left out of the
+    mean, since ratios to a silent reference are infinite.
+
+    Args:
+        criterion: A time-domain criterion, per row.
+        weight: Of this loss among all; applied by the model.
+        scale_weights: One per scale, the shortest first.
+
+    Raises:
+        UserError: If a weight is negative or all are zero.
+    """
+
+    def __init__(
+        self, criterion: TimeDomainLoss, weight: float = 1.0, scale_weights: Sequence[float] = (0.8, 0.1, 0.1)
+    ) -> None:
+        super().__init__()
+        if min(scale_weights, default=0.0) < 0 or sum(scale_weights) <= 0:
+            raise UserError(
+                f"wrapper_conf: scale_weights {list(scale_weights)}: expected weights of 0 or more, one above"
+            )
+        self.criterion, self.weight = criterion, weight
+        self.scale_weights = tuple(map(float, scale_weights))
+
+    def forward(
+        self, ref: Sequence[Tensor], inf: Sequence[Estimate], others: Mapping[str, Any] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Return the loss, its parts by scale, and ESPnet's permutation.
+
+        Args:
+            ref: ``[B, L]`` of each speaker.
+            inf: Of each speaker ``[B, L]``, or one such per scale.
+            others: Not used.
+
+        Raises:
+            UserError: If there is another number of scales than of weights.
+        """
+        total = ref[0].new_zeros((), dtype=torch.float32)
+        by_scale: dict[int, list[Tensor]] = {}
+        for reference, estimate in zip(ref, inf, strict=True):
+            scales = [estimate] if isinstance(estimate, Tensor) else list(estimate)
+            weights = (1.0,) if isinstance(estimate, Tensor) else self.scale_weights
+            if len(scales) != len(weights):
+                raise UserError(
+                    f"wrapper_conf: scale_weights has {len(weights)} weights, expected {len(scales)}, one per scale"
+                )
+            heard = reference.abs().amax(dim=1) > 0
+            for number, (weight, scale) in enumerate(zip(weights, scales, strict=True)):
+                # In float32 whatever the network computes in: ratios of small differences.
+                rows = self.criterion(reference[heard].float(), scale[heard].float())
+                loss = rows.mean() if len(rows) else scale.float().sum() * 0.0
+                by_scale.setdefault(number, []).append(loss)
+                total = total + weight * loss / len(ref)
+        name = self.criterion.name
+        stats = {f"{name}_s{number}": torch.stack(losses).mean().detach() for number, losses in by_scale.items()}
+        stats[name] = total.detach()
+        order = torch.arange(len(ref)).expand(ref[0].shape[0], -1)
+        return total, stats, {"perm": order}
+
+
+class SpeakerCrossEntropy(TimeDomainLoss):
+    """Cross-entropy of the enrolled speaker among the training speakers.
+
+    A ``TimeDomainLoss`` because ESPnet's extraction model takes no other kind beside frequency-domain ones; it sees no waveform.
+
+    Args:
+        name: In the log.
+        only_for_test: ESPnet's option.
+    """
+
+    def __init__(self, name: str | None = None, only_for_test: bool = False) -> None:
+        super().__init__("spk_ce" if name is None else name, only_for_test=only_for_test)
+
+    def forward(self, ref: Tensor, inf: Tensor) -> Tensor:
+        """Return the cross-entropy ``[B]`` of scores ``inf [B, S]`` for speakers ``ref [B]``, none of them unknown."""
+        return torch.nn.functional.cross_entropy(inf.float(), ref, reduction="none")
+
+
+class SpeakerSolver(AbsLossWrapper):
+    """Reads labels and scores from ESPnet's ``others`` and applies :class:`SpeakerCrossEntropy` to the labelled rows.
+
+    Where no row has a known speaker, as in validation on other speakers, the loss is exactly zero and keeps its graph.
+
+    Args:
+        criterion: The cross-entropy.
+        weight: Of this loss among all; applied by the model.
+    """
+
+    def __init__(self, criterion: TimeDomainLoss, weight: float = 0.5) -> None:
+        super().__init__()
+        self.criterion, self.weight = criterion, weight
+
+    def forward(
+        self, ref: Sequence[Tensor], inf: Sequence[Estimate], others: Mapping[str, Any] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Return the loss, itself and the accuracy as figures, and nothing more.
+
+        Args:
+            ref: The references, of which there are as many as speakers.
+            inf: Not used.
+            others: Holds ``spk_logits_spk{n} [B, S]`` and ``spk_label_spk{n} [B]``.
+
+        Raises:
+            UserError: If either is missing: the model does not classify, or the data come without speakers.
+        """
+        given = others or {}
+        logits: list[Tensor] = []
+        labels: list[Tensor] = []
+        for number in range(1, len(ref) + 1):
+            for kind, found in ((LOGITS, logits), (LABEL, labels)):
+                key = f"{kind}_spk{number}"
+                if key not in given:
+                    raise UserError(_missing(kind, number))
+                found.append(given[key])
+        scores, speakers = torch.cat(logits), torch.cat([label.reshape(-1) for label in labels])
+        known = speakers != UNKNOWN_SPEAKER
+        if known.any():
+            rows = self.criterion(speakers[known], scores[known])
+            loss, right = rows.mean(), (scores[known].argmax(dim=1) == speakers[known]).float().mean()
+        else:
+            loss, right = scores.float().sum() * 0.0, torch.full_like(scores[0, 0], torch.nan, dtype=torch.float32)
+        return loss, {self.criterion.name: loss.detach(), "spk_acc": right.detach()}, {}
+
+
+def _missing(kind: str, number: int) -> str:
+    if kind == LOGITS:
+        return (
+            "criterion 'spk_ce': the extractor does not classify speakers; set extractor_conf num_train_spk, or take"
+            " spk_ce out of criterions"
+        )
+    return (
+        f"criterion 'spk_ce': spk_label_ref{number} is not among the data; use preprocessor: tse_gen with"
+        " --train_spk2enroll or dynamic mixing, or take spk_ce out of criterions"
+    )

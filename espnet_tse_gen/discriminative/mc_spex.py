@@ -1,0 +1,161 @@
+"""MC-SpEx (Chen et al., Interspeech 2023, arXiv 2306.16250): a reconstruction.
+
+Stated by the paper's abstract: fusers of the scales with shared weights (ScaleFuser), masks made with all scales in
+view (ScaleInterMG), and conditional modulation by the speaker embedding (ConSM), on top of SpEx+. Read from its figure:
+encoder and fuser are shared by mixture and enrolment, ConSM and a number of TCN blocks repeat, the embedding goes to
+every repetition, and the masks act on the encoder's features as they were before fusion. Everything inside these boxes
+and every size is inferred; the inferred choices are options, with which the network can be turned back into SpEx+.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from espnet_tse_gen.discriminative.abs_extractor import AbsEmbeddingExtractor
+from espnet_tse_gen.discriminative.blocks import NUM_SCALES, ChannelNorm, TCNStack, check_sizes, valid_frames
+from espnet_tse_gen.discriminative.fusion import (
+    MaskGenerator,
+    ScaleFuser,
+    TransformAverageConcatenate,
+    build_interaction,
+)
+from espnet_tse_gen.discriminative.modulation import build_modulations
+from espnet_tse_gen.discriminative.speaker import ResNetEncoder, check_enrolment
+from espnet_tse_gen.errors import unknown_name
+
+PROJECTIONS = ("shared", "separate")
+MASK_INTERACTIONS = ("tac", "none")
+
+
+class MCSpExExtractor(AbsEmbeddingExtractor):
+    """The extractor and speaker encoder of MC-SpEx (reconstruction).
+
+    Args:
+        input_dim: Channels of the encoder's features, those of all three scales.
+        num_train_spk: Training speakers that the classifier tells apart; 0 for no classifier.
+        fusion: How the scales interact in the ScaleFuser: ``tac``, ``conv2d``, or ``none``. The fuser is stated by the
+            paper, its operator is inferred.
+        fusion_norm: Norm inside ``tac`` of the fuser, ``cln`` (frame by frame) or ``gln`` (over all frames, so that
+            every frame of an enrolment sees the others); inferred.
+        fusion_hidden_channel: Width of the interaction ``tac``; inferred.
+        fusion_image_channel: Width of the interaction ``conv2d``; inferred.
+        fusion_projection: ``shared``: the fuser projects to ``bottleneck_channel`` for both branches (the figure shows
+            one tensor leaving the fuser); ``separate``: each branch projects for itself. Widths are inferred.
+        share_fusion: Whether mixture and enrolment go through one fuser: stated by the paper, and in the figure.
+        speaker_front_end: Whether the speaker encoder has a norm and a projection of its own behind the fuser, as
+            SpEx+ has them; inferred: no.
+        modulation: The form of ConSM: ``film``, ``film_shared`` (the same weights in all repetitions), ``gate``,
+            ``film_prelu_gln``, or ``concat``, which is SpEx+'s. ConSM is stated by the paper, its place is in the
+            figure, its form is inferred.
+        mask_interaction: How the scales interact in ScaleInterMG: ``tac`` or ``none``, which is SpEx+'s. The
+            interaction is stated by the paper, its operator is inferred.
+        interaction_hidden_channel: Width of that interaction; inferred.
+        bottleneck_channel: Channels between the blocks; this and all sizes below are those of SpEx+, inferred.
+        hidden_channel: Channels inside a block.
+        kernel_size: Frames that a block's depthwise convolution sees; odd.
+        stacks: Repetitions of ConSM and a stack of blocks (M in the figure).
+        blocks: Blocks of a stack, with dilations 1, 2, 4, ... (N in the figure).
+        embedding_dim: Width of the speaker embedding.
+        speaker_channel: Channels of the speaker encoder's first residual block.
+        speaker_wide_channel: Channels of its second and third residual block.
+
+    Raises:
+        UserError: An option does not fit.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        num_train_spk: int = 0,
+        *,
+        fusion: str = "tac",
+        fusion_norm: str = "cln",
+        fusion_hidden_channel: int = 256,
+        fusion_image_channel: int = 16,
+        fusion_projection: str = "shared",
+        share_fusion: bool = True,
+        speaker_front_end: bool = False,
+        modulation: str = "film",
+        mask_interaction: str = "tac",
+        interaction_hidden_channel: int = 256,
+        bottleneck_channel: int = 256,
+        hidden_channel: int = 512,
+        kernel_size: int = 3,
+        stacks: int = 4,
+        blocks: int = 8,
+        embedding_dim: int = 256,
+        speaker_channel: int = 256,
+        speaker_wide_channel: int = 512,
+    ) -> None:
+        check_sizes(
+            "extractor 'mc_spex'",
+            fusion_hidden_channel=fusion_hidden_channel,
+            fusion_image_channel=fusion_image_channel,
+            interaction_hidden_channel=interaction_hidden_channel,
+            bottleneck_channel=bottleneck_channel,
+            hidden_channel=hidden_channel,
+            kernel_size=kernel_size,
+            stacks=stacks,
+            blocks=blocks,
+            embedding_dim=embedding_dim,
+            speaker_channel=speaker_channel,
+            speaker_wide_channel=speaker_wide_channel,
+        )
+        if fusion_projection not in PROJECTIONS:
+            raise unknown_name("place of the projection (option 'fusion_projection')", fusion_projection, PROJECTIONS)
+        if mask_interaction not in MASK_INTERACTIONS:
+            raise unknown_name("interaction of masks (option 'mask_interaction')", mask_interaction, MASK_INTERACTIONS)
+        super().__init__(input_dim, num_train_spk, embedding_dim)
+
+        def fuser(width: int) -> ScaleFuser:
+            interaction = build_interaction(
+                fusion, self.scale_channel, fusion_hidden_channel, fusion_image_channel, fusion_norm
+            )
+            return ScaleFuser(self.scale_channel, width if fusion_projection == "shared" else 0, interaction)
+
+        self.fusion = fuser(bottleneck_channel)
+        self.enroll_fusion = None if share_fusion else fuser(speaker_channel)
+        self.projection: nn.Module = nn.Identity()
+        self.enroll_projection: nn.Module = nn.Identity()
+        speaker_input = bottleneck_channel if share_fusion else speaker_channel
+        if fusion_projection == "separate":
+            self.projection = nn.Conv1d(input_dim, bottleneck_channel, 1)
+            self.enroll_projection = nn.Conv1d(input_dim, speaker_channel, 1)
+            speaker_input = speaker_channel
+        self.speaker_front_end: nn.Module = nn.Identity()
+        if speaker_front_end:
+            self.speaker_front_end = nn.Sequential(
+                ChannelNorm(speaker_input), nn.Conv1d(speaker_input, speaker_channel, 1)
+            )
+            speaker_input = speaker_channel
+        self.speaker_encoder = ResNetEncoder(speaker_input, speaker_channel, speaker_wide_channel, embedding_dim)
+
+        self.modulations = build_modulations(modulation, stacks, bottleneck_channel, embedding_dim)
+        concatenated = embedding_dim if modulation == "concat" else 0
+        self.stacks = nn.ModuleList(
+            TCNStack(bottleneck_channel, hidden_channel, kernel_size, blocks, concatenated) for _ in range(stacks)
+        )
+        interaction = None
+        if mask_interaction == "tac":
+            interaction = TransformAverageConcatenate(self.scale_channel, interaction_hidden_channel, "gln")
+        self.mask_generator = MaskGenerator(bottleneck_channel, self.scale_channel, interaction)
+
+    def embed(self, input_aux: Tensor, ilens_aux: Tensor) -> Tensor:
+        """Return the speaker embeddings; see :meth:`AbsEmbeddingExtractor.embed`."""
+        check_enrolment(ilens_aux, input_aux.shape[1])
+        features = input_aux.transpose(1, 2)
+        valid = valid_frames(ilens_aux, features.shape[-1], features.device)
+        fusion = self.fusion if self.enroll_fusion is None else self.enroll_fusion
+        x = self.enroll_projection(fusion(features, valid))
+        return self.speaker_encoder(self.speaker_front_end(x), ilens_aux)
+
+    def extract(self, input: Tensor, ilens: Tensor, embedding: Tensor, num_scales: int = NUM_SCALES) -> Tensor:
+        """Return the target's features; see :meth:`AbsEmbeddingExtractor.extract`."""
+        features = input.transpose(1, 2)
+        valid = valid_frames(ilens, features.shape[-1], features.device)
+        x = self.projection(self.fusion(features, valid))
+        for m, stack in enumerate(self.stacks):
+            if len(self.modulations):
+                x = self.modulations[m % len(self.modulations)](x, embedding, valid)
+            x = stack(x, valid, embedding)
+        return self.apply_masks(self.mask_generator(x, valid, num_scales), features, valid)

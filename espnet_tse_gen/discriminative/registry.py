@@ -1,0 +1,58 @@
+"""The parts of discriminative extractors by name: encoder, extractor, decoder; and how to tell their configurations.
+
+ESPnet's own parts stand beside those of this package, each as ``module:Class``, imported when chosen. A new extractor is one
+line here. Importing this module imports neither torch nor ESPnet.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from espnet_tse_gen.errors import unknown_name
+
+ENCODERS: dict[str, str] = {
+    "ms_conv": "espnet_tse_gen.discriminative.encoder:MultiScaleConvEncoder",
+    "conv": "espnet2.enh.encoder.conv_encoder:ConvEncoder",
+    "stft": "espnet2.enh.encoder.stft_encoder:STFTEncoder",
+    "same": "espnet2.enh.encoder.null_encoder:NullEncoder",
+}
+"""Registry: name to ``module:Class`` of an ``espnet2.enh`` encoder."""
+
+EXTRACTORS: dict[str, str] = {
+    "td_speakerbeam": "espnet2.enh.extractor.td_speakerbeam_extractor:TDSpeakerBeamExtractor",
+    "spex_plus": "espnet_tse_gen.discriminative.spex_plus:SpExPlusExtractor",
+    "mc_spex": "espnet_tse_gen.discriminative.mc_spex:MCSpExExtractor",
+}
+"""Registry: name to ``module:Class`` of an ``espnet2.enh`` extractor."""
+
+DECODERS: dict[str, str] = {
+    "ms_conv": "espnet_tse_gen.discriminative.decoder:MultiScaleConvDecoder",
+    "conv": "espnet2.enh.decoder.conv_decoder:ConvDecoder",
+    "stft": "espnet2.enh.decoder.stft_decoder:STFTDecoder",
+    "same": "espnet2.enh.decoder.null_decoder:NullDecoder",
+}
+"""Registry: name to ``module:Class`` of an ``espnet2.enh`` decoder."""
+
+
+def part_class(kind: str, name: str, registry: Mapping[str, str]) -> type:
+    """Import and return a registered class.
+
+    Args:
+        kind: What it is, for the message: "encoder", "extractor" or "decoder".
+        name: Its name.
+        registry: One of the registries of this module.
+
+    Raises:
+        UserError: If there is no such name.
+    """
+    if name not in registry:
+        raise unknown_name(kind, str(name), registry)
+    module, _, attribute = registry[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def is_discriminative(config: Mapping[str, Any]) -> bool:
+    """Return whether a training configuration (a file of conf/train, or a ``config.yaml``) is one of these extractors."""
+    return config.get("extractor") in EXTRACTORS

@@ -1,0 +1,124 @@
+"""Encoder, decoder, norms and blocks against their definitions, written out plainly."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from espnet_tse_gen.discriminative.blocks import ChannelNorm, GlobalNorm, TCNBlock, TCNStack
+from espnet_tse_gen.discriminative.decoder import MultiScaleConvDecoder
+from espnet_tse_gen.discriminative.encoder import MultiScaleConvEncoder
+from espnet_tse_gen.errors import UserError
+
+KERNELS = (20, 80, 160)
+
+
+@settings(max_examples=30, deadline=None)
+@given(length=st.integers(20, 700))
+def test_frames_cover_the_signal_and_are_the_authors_number_for_whole_hops(length: int) -> None:
+    features, frames = MultiScaleConvEncoder(2)(torch.randn(1, length), torch.tensor([length]))
+    count = int(frames)
+    assert features.shape == (1, count, 6)
+    covered = (count - 1) * 10 + 20
+    assert length <= covered < length + 10
+    if (length - 20) % 10 == 0:
+        assert count == (length - 20) // 10 + 1
+
+
+@pytest.mark.parametrize("length", [20, 57, 400, 1003])
+@pytest.mark.parametrize("bias", [True, False])
+def test_encoder_is_a_product_with_every_window(length: int, bias: bool) -> None:
+    encoder = MultiScaleConvEncoder(4, bias=bias)
+    wav = torch.randn(2, length)
+    features, frames = encoder(wav, torch.tensor([length, length]))
+    padded = F.pad(wav, (0, 200))
+    for scale, kernel in enumerate(KERNELS):
+        conv = encoder.convs[scale]
+        for t in (0, int(frames[0]) // 2, int(frames[0]) - 1):
+            expected = padded[:, 10 * t : 10 * t + kernel] @ conv.weight[:, 0].t()
+            expected = (expected + conv.bias if bias else expected).relu()
+            torch.testing.assert_close(features[:, t, 4 * scale : 4 * scale + 4], expected)
+
+
+def test_encoder_takes_samples_beyond_the_length_as_zero() -> None:
+    encoder = MultiScaleConvEncoder(3)
+    wav, lengths = torch.randn(2, 300), torch.tensor([300, 123])
+    features, frames = encoder(wav, lengths)
+    alone, alone_frames = encoder(wav[1:, :123], lengths[1:])
+    assert frames.tolist() == [29, 12] and alone_frames.tolist() == [12]
+    torch.testing.assert_close(features[1, :12], alone[0])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_decoder_is_three_transposed_convolutions(bias: bool) -> None:
+    decoder = MultiScaleConvDecoder(6, bias=bias)
+    features = torch.randn(2, 31, 18)
+    lengths = torch.tensor([317, 200])
+    waves = decoder.decode_scales(features, lengths)
+    for scale, wav in enumerate(waves):
+        expected = decoder.convs[scale](features[..., 6 * scale : 6 * scale + 6].transpose(1, 2))[:, 0, :317]
+        torch.testing.assert_close(wav, expected, rtol=1e-5, atol=1e-6)
+    for given_features in (features, features[..., :6]):
+        short, same = decoder(given_features, lengths)
+        assert torch.equal(short, waves[0]) and same is lengths
+
+
+@pytest.mark.parametrize("part", [MultiScaleConvEncoder, MultiScaleConvDecoder])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kernel_sizes": (80, 20, 160)}, "kernel_sizes"),
+        ({"kernel_sizes": (20, 80)}, "kernel_sizes"),
+        ({"stride": 30}, "kernel_sizes"),
+        ({"stride": 0}, "stride"),
+        ({"channel": 0}, "channel"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(part: type, options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        part(**options)
+
+
+def test_norm_over_channels_is_its_definition() -> None:
+    norm = ChannelNorm(7)
+    norm.weight.data.normal_()
+    norm.bias.data.normal_()
+    x = torch.randn(2, 7, 9)
+    centred = x - x.mean(1, keepdim=True)
+    expected = centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt()
+    torch.testing.assert_close(norm(x), expected * norm.weight[:, None] + norm.bias[:, None])
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", [(3, 6, 11), (3, 6, 4, 11)])
+def test_global_norm_of_valid_frames_is_that_of_each_item_alone(shape: tuple[int, ...], affine: bool) -> None:
+    norm = GlobalNorm(6, affine)
+    for parameter in norm.parameters():
+        parameter.data.normal_()
+    x, lengths = torch.randn(shape) + 3, (11, 4, 1)
+    valid = (torch.arange(11) < torch.tensor(lengths)[:, None])[:, None]
+    batch = norm(x, valid)
+    for i, length in enumerate(lengths):
+        torch.testing.assert_close(batch[i, ..., :length], norm(x[i : i + 1, ..., :length])[0], rtol=1e-5, atol=1e-5)
+        assert not batch[i, ..., length:].any()
+
+
+def test_speaker_aware_block_is_a_convolution_over_features_and_repeated_embedding() -> None:
+    block = TCNBlock(6, 8, 3, 2, embedding_dim=5)
+    assert block.expand.weight.shape == (8, 11, 1)
+    x, embedding = torch.randn(2, 6, 13), torch.randn(2, 5)
+    hidden = block.expand(torch.cat([x, embedding[:, :, None].expand(-1, -1, 13)], 1))
+    hidden = block.norm1(block.activation1(hidden))
+    hidden = block.norm2(block.activation2(block.depthwise(hidden)))
+    torch.testing.assert_close(block(x, None, embedding), x + block.reduce(hidden), rtol=1e-5, atol=1e-6)
+
+
+def test_stack_doubles_its_dilation_and_keeps_the_number_of_frames() -> None:
+    stack = TCNStack(4, 6, 5, 4)
+    assert [block.depthwise.dilation for block in stack.blocks] == [(1,), (2,), (4,), (8,)]
+    assert stack(torch.randn(1, 4, 3)).shape == (1, 4, 3)
+    with pytest.raises(UserError, match="kernel_size"):
+        TCNStack(4, 6, 2, 4)

@@ -1,0 +1,209 @@
+"""The estimate of a frozen front end as a condition: what it adds, when it is dropped, what a checkpoint says of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from espnet_tse_gen.abs_front_end import AbsFrontEnd
+from espnet_tse_gen.checkpoints import load_checkpoint
+from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.masked.build import build_model
+from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
+from espnet_tse_gen.masked.extractor import MaskedExtractor
+
+RATE = 16000
+TAPS = 9
+FEATURES = ["latent+stft", "tokens", "latent+stft+tokens"]
+SIGNALS = ("speech_mix", "speech_mix_lengths", "enroll_ref1", "enroll_ref1_lengths")
+
+
+class FilterFrontEnd(AbsFrontEnd):
+    """Filters the mixture; the filter is a linear map of the enrolment's autocorrelation. Keeps what it was given."""
+
+    def __init__(self, seed: int = 0, gain: float = 1.0, sample_rate: int = RATE) -> None:
+        super().__init__()
+        self.sample_rate, self.gain = sample_rate, gain
+        self.map = nn.Linear(TAPS, TAPS)
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in self.map.parameters():
+            nn.init.normal_(parameter, generator=generator)
+        self.seen: list[tuple[Tensor, Tensor]] = []
+        self.freeze()
+
+    def conf(self) -> dict[str, float]:
+        return {"gain": self.gain}
+
+    def estimate(self, mixture: Tensor, lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor) -> Tensor:
+        self.seen.append((mixture, enroll))
+        size = enroll.shape[1] - TAPS
+        lags = torch.stack([(enroll[:, :size] * enroll[:, n : n + size]).sum(dim=1) for n in range(TAPS)], dim=1)
+        taps = self.map(lags / lags[:, :1])
+        return self.gain * nn.functional.conv1d(mixture[None], taps[:, None], groups=len(taps), padding=TAPS // 2)[0]
+
+
+@pytest.fixture
+def make(codec, build):
+    """Models with a front end; those of ``build`` have none."""
+
+    def made(front_end: AbsFrontEnd | None = None, model_conf=None, **extractor_conf) -> ESPnetMaskedTSEModel:
+        plain = build(model_conf, **{name: value for name, value in extractor_conf.items() if name != FEATURE})
+        torch.manual_seed(0)
+        conf = {"width": 32, "layers": 2, "heads": 2, "mixture_layers": 1, "dropout": 0.0, FEATURE: "latent+stft"}
+        extractor = MaskedExtractor(codec, **{**conf, **extractor_conf})
+        model = ESPnetMaskedTSEModel(codec, extractor, **(model_conf or {}), front_end=front_end or FilterFrontEnd())
+        # The same weights but for those that only the front end has.
+        model.load_state_dict({**model.state_dict(), **plain.state_dict()})
+        return model.eval()
+
+    return made
+
+
+FEATURE = "front_end_features"
+
+
+def logits(model: ESPnetMaskedTSEModel, batch, rows: slice = slice(None), drop_enroll: bool = False) -> Tensor:
+    lengths, enroll_lengths = batch["speech_mix_lengths"][rows], batch["enroll_ref1_lengths"][rows]
+    mixture, enroll = (
+        batch["speech_mix"][rows, : lengths.max()],
+        batch["enroll_ref1"][rows, : enroll_lengths.max()],
+    )
+    conditions = model.prepare(mixture, lengths, enroll, enroll_lengths, drop_enroll)
+    nothing = torch.full((len(lengths), 4, conditions.valid.shape[1]), 32)
+    return model.predictor(conditions)(nothing, None) * conditions.valid[:, None, :, None]
+
+
+def signals(model: ESPnetMaskedTSEModel, batch):
+    return (
+        model.encode(batch["speech_mix"], batch["speech_mix_lengths"]),
+        model.encode(batch["enroll_ref1"], batch["enroll_ref1_lengths"]),
+        model.estimate(*(batch[name] for name in SIGNALS)),
+    )
+
+
+def test_the_estimate_is_as_loud_as_in_the_mixture_and_silent_in_the_padding(batch):
+    given = [batch[name] for name in SIGNALS]
+    estimate = FilterFrontEnd()(*given)
+    assert estimate.shape == batch["speech_mix"].shape
+    within = torch.arange(estimate.shape[1]) < batch["speech_mix_lengths"][:, None]
+    assert not estimate[~within].any() and estimate[within].any()
+    # Whatever scale and sign the network gives it.
+    torch.testing.assert_close(FilterFrontEnd(gain=-70.0)(*given), estimate)
+    rest = batch["speech_mix"] - estimate
+    torch.testing.assert_close((rest * estimate).sum(dim=1), torch.zeros(3), atol=1e-4, rtol=0)
+    noisy = [torch.where(within, given[0], torch.full_like(given[0], 9.0)), *given[1:]]
+    assert torch.equal(FilterFrontEnd()(*noisy), estimate)
+    assert not FilterFrontEnd(gain=0.0)(*given).any()
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_training_leaves_the_front_end_as_it_is(make, batch, features):
+    front_end = FilterFrontEnd()
+    model = make(front_end, {"drop_front_end": 0.0, "drop_enroll": 0.0, "drop_both": 0.0}, **{FEATURE: features})
+    before, names = front_end.fingerprint(), set(model.state_dict())
+    assert not any("map" in name for name in (*names, *dict(model.named_parameters())))
+    assert front_end.train().training is False
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    weights = [value.clone() for value in model.extractor.front_end_input.parameters()]
+    model(**batch)[0].backward()
+    optimizer.step()
+    assert front_end.fingerprint() == before and front_end.map.weight.grad is None
+    assert not front_end.training
+    changed = zip(weights, model.extractor.front_end_input.parameters(), strict=True)
+    assert all(not torch.equal(old, new) for old, new in changed)
+
+
+def test_without_one_nothing_is_added(make, build, batch):
+    plain, model = build(), make()
+    more = set(model.state_dict()) - set(plain.state_dict())
+    assert all("front_end" in name for name in more) and "front_end_fingerprint" in more
+    assert not any("front_end" in name for name in plain.state_dict()) and plain.front_end is None
+    # Where the estimate is dropped, the network is the one without, to the bit.
+    assert torch.equal(logits(model, batch, drop_enroll=True), logits(plain, batch, drop_enroll=True))
+    assert not torch.allclose(logits(model, batch), logits(plain, batch))
+    losses = []
+    for conf, chosen in ((None, build), ({"drop_front_end": 1.0}, lambda conf: make(None, conf))):
+        trained = chosen(conf).train()
+        torch.manual_seed(5)
+        losses.append(trained(**batch)[0])
+    assert torch.equal(*losses)
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_the_estimate_matters_row_by_row(make, batch, features):
+    models = [make(FilterFrontEnd(seed), **{FEATURE: features}) for seed in (0, 1)]
+    first, second = (logits(model, batch) for model in models)
+    assert (first - second).abs().mean() > 0.01
+    for row in range(3):
+        alone = logits(models[0], batch, slice(row, row + 1))[0]
+        torch.testing.assert_close(alone, first[row, :, : alone.shape[1]], atol=5e-3, rtol=0)
+
+
+def test_dropped_rows_hear_nothing_of_it(make, batch):
+    model = make()
+    mixture, enroll, estimate = signals(model, batch)
+    encode = model.extractor.encode_conditions
+    with torch.no_grad():
+        full, rows = encode(mixture, enroll, estimate=estimate), torch.tensor([True, False, True])
+        none = torch.full((3,), True)
+        nothing = encode(mixture, enroll, estimate=estimate, drop_estimate=none).mixture
+        some = encode(mixture, enroll, estimate=estimate, drop_estimate=rows).mixture
+        assert torch.equal(some[rows], nothing[rows]) and torch.equal(some[~rows], full.mixture[~rows])
+        assert not torch.allclose(full.mixture[0], nothing[0])
+        # With the enrolment goes the estimate, which tells who is wanted; with the mixture it goes, too.
+        assert torch.equal(encode(mixture, enroll, rows, estimate=estimate).mixture, some)
+        other = mixture.rows(torch.tensor([1, 2, 0]))
+        hidden = [encode(mixture, enroll, none, none, each).mixture for each in (estimate, other)]
+        assert torch.equal(*hidden)
+    calls = len(model.front_end.seen)
+    logits(model, batch, drop_enroll=True)
+    assert len(model.front_end.seen) == calls
+    with pytest.raises(UserError, match="front_end_features: expected a front end's estimate for every mixture"):
+        encode(mixture, enroll)
+
+
+def test_validation_asks_the_front_end_for_the_wrong_speaker(make, batch):
+    model = make()
+    with torch.no_grad():
+        _, stats, _ = model(**batch)
+    (_, right), (_, wrong) = model.front_end.seen
+    assert torch.equal(wrong, right.roll(1, dims=0)) and stats["enroll_gain"].isfinite()
+
+
+def test_a_checkpoint_of_another_front_end_is_refused(make, build, tmp_path):
+    torch.save(make(FilterFrontEnd(0)).state_dict(), tmp_path / "x.pth")
+    load_checkpoint(make(FilterFrontEnd(0)), tmp_path / "x.pth", tmp_path / "config.yaml")
+    for other in (FilterFrontEnd(1), FilterFrontEnd(0, gain=2.0)):
+        with pytest.raises(UserError, match="trained with the estimates of another front end") as caught:
+            load_checkpoint(make(other), tmp_path / "x.pth", tmp_path / "config.yaml")
+        assert str(caught.value).startswith(str(tmp_path / "x.pth")) and "\n" not in str(caught.value)
+    for model, file in ((build(), "x.pth"), (make(), "y.pth")):
+        torch.save(build().state_dict(), tmp_path / "y.pth")
+        with pytest.raises(UserError, match="does not fit the configuration"):
+            load_checkpoint(model, tmp_path / file, tmp_path / "config.yaml")
+
+
+def test_features_and_front_end_come_together(codec):
+    conf = {"extractor_conf": {"width": 32, "layers": 1, "heads": 2, "mixture_layers": 1}}
+    features = {"extractor_conf": {**conf["extractor_conf"], FEATURE: "stft"}}
+    for config, front_end in ((conf, FilterFrontEnd()), (features, None)):
+        with pytest.raises(UserError, match="front_end_features and --front_end: only one of them is given"):
+            build_model(codec, config, front_end)
+    with pytest.raises(UserError, match="gives estimates at 8000 Hz, expected the codec's 16000 Hz"):
+        build_model(codec, features, FilterFrontEnd(sample_rate=8000))
+    with pytest.raises(UserError, match="unknown mixture feature 'sfft': did you mean 'stft'"):
+        build_model(codec, {"extractor_conf": {**conf["extractor_conf"], FEATURE: "sfft"}}, FilterFrontEnd())
+    with pytest.raises(UserError, match="unknown key of model_conf 'front_end'"):
+        build_model(codec, {**conf, "model_conf": {"front_end": None}})
+
+
+def test_in_double_precision_the_batch_leaves_no_trace(make, batch):
+    model = make()
+    model.extractor.double()
+    model.front_end.double()
+    together = logits(model, batch)
+    alone = logits(model, batch, slice(1, 2))
+    torch.testing.assert_close(alone[0], together[1, :, : alone.shape[2]], atol=1e-6, rtol=0)
+    assert model.front_end.map.weight.dtype == torch.float64
