@@ -78,7 +78,34 @@ def test_tokenization_benchmark(repository, tmp_path):
     )
 
 
-@pytest.mark.parametrize("benchmark", ["decoding", "tokenization"])
+@pytest.mark.slow
+def test_extraction_benchmark(repository, tmp_path):
+    output = tmp_path / "table.md"
+    sizes = ["--width", "0.0625", "--seconds", "0.2", "--enroll_seconds", "0.2", "--repeats", "1", "--threads", "1"]
+    command = [
+        sys.executable,
+        "benchmarks/extraction.py",
+        *sizes,
+        "--extractors",
+        "spex_plus",
+        "--batch_size",
+        "1",
+        "2",
+    ]
+    run = subprocess.run(
+        [*command, "--output", output], cwd=repository, capture_output=True, text=True, check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    text = output.read_text()
+    assert text.strip() == run.stdout.strip()
+    rows = re.findall(r"^\| (.+?) \| ([\d.]+) M \| [\d.]+ \[", text, flags=re.MULTILINE)
+    systems = ["ESPnet, TD-SpeakerBeam of the size of SpEx+", "ours, the same model (size of SpEx+)", "ours, SpEx+"]
+    assert [name for name, _ in rows] == 2 * systems
+    assert rows[0][1] == rows[1][1] and float(rows[2][1]) == pytest.approx(float(rows[0][1]), abs=0.01)
+    assert float(re.search(r"outputs differ by at most (\S+) of the peak", text)[1]) < 1e-4
+
+
+@pytest.mark.parametrize("benchmark", ["decoding", "tokenization", "extraction"])
 @pytest.mark.parametrize("option", ["--threads", "--repeats"])
 def test_impossible_numbers_end_in_one_line(repository, option, benchmark):
     command = [sys.executable, f"benchmarks/{benchmark}.py", option, "0"]

@@ -46,7 +46,7 @@ td .detail { display: block; font-size: 0.75rem; }
 .case { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 0.9rem;
   margin: 0 0 1.25rem; }
 .case h4 { font-family: ui-monospace, monospace; font-weight: 600; }
-.clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 0.9rem 0.7rem; }
+.clips { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 0.9rem 0.7rem; }
 .clips figcaption { font-size: 0.85rem; line-height: 1.35; }
 .clips figcaption .soft { font-size: 0.8rem; }
 .listen table { table-layout: fixed; }

@@ -6,16 +6,31 @@ import pytest
 from tiny_discriminative import discriminative_exp_dir
 
 from espnet_tse_gen.data.mixing_options import MixingOptions
+from espnet_tse_gen.discriminative.registry import is_discriminative
+from espnet_tse_gen.fileio import read_yaml
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-CONFIGS = sorted((CONF / "train").glob("*.yaml"))
+FILES = sorted((CONF / "train").glob("*.yaml"))
+CONFIGS = [path for path in FILES if not is_discriminative(read_yaml(path))]
+DISCRIMINATIVE = [path for path in FILES if path not in CONFIGS]
+# With 251 training speakers; that of mc_spex is of the reconstruction.
+PARAMETERS = {"spex_plus_8k": 11_177_284, "mc_spex_8k": 11_507_786}
 
 
 def _build(path):
     from espnet2.tasks.abs_task import scheduler_classes
 
+    from espnet_tse_gen.tasks.tse import TSETask
     from espnet_tse_gen.tasks.tse_gen import TSEGenTask
 
+    if path in DISCRIMINATIVE:
+        args = TSETask.get_parser().parse_args(["--config", str(path), "--output_dir", "unused"])
+        if "num_train_spk" in args.extractor_conf:
+            args.extractor_conf["num_train_spk"] = 251
+        model = TSETask.build_model(args)
+        (optimizer,) = TSETask.build_optimizers(args, model)
+        scheduler_classes.get(args.scheduler, lambda *_, **__: None)(optimizer, **args.scheduler_conf)
+        return args, model, optimizer
     options = ["--config", str(path), "--output_dir", "unused"]
     if "front_end" in path.stem:
         # Which one is for the user to say.
@@ -44,6 +59,29 @@ def test_configuration_builds(path):
         for name, parameter in model.named_parameters():
             if name.endswith("bias") or "norm" in name:
                 assert id(parameter) not in decayed, name
+
+
+@pytest.mark.parametrize("path", DISCRIMINATIVE, ids=lambda path: path.stem)
+def test_discriminative_configuration_builds(path):
+    args, model, _ = _build(path)
+    parameters = sum(p.numel() for p in model.parameters())
+    assert parameters == PARAMETERS.get(path.stem, parameters)
+    if path.stem == "td_speakerbeam_16k_small":
+        # The peer that the others are compared with is about as large.
+        peer = _build(path.with_name(path.name.replace("td_speakerbeam", "spex_plus")))[1]
+        assert parameters == pytest.approx(sum(p.numel() for p in peer.parameters()), rel=0.1)
+    rate = 16000 if "16k" in path.stem or path.stem.endswith("_test") else 8000
+    assert args.sample_rate == rate == model.sample_rate
+    kernels = args.encoder_conf.get("kernel_sizes") or [args.encoder_conf["kernel_size"]]
+    assert args.encoder_conf == args.decoder_conf and args.encoder_conf["stride"] == kernels[0] // 2
+    if path.stem.endswith(("_8k", "_16k")):
+        # Published windows: 2.5, 10 and 20 ms.
+        assert [1000 * kernel / rate for kernel in kernels] == [2.5, 10.0, 20.0][: len(kernels)]
+    assert set(args.preprocessor_conf) <= {"crop_seconds", "enroll_seconds", "level_dbfs"}
+    MixingOptions(**args.dynamic_mixing_conf)
+    assert args.best_model_criterion == [["valid", "si_snr_loss_s0", "min"]]
+    weights = [given["wrapper_conf"].get("scale_weights") for given in args.criterions]
+    assert ([0.8, 0.1, 0.1] in weights) == (not path.stem.startswith("td_"))
 
 
 def test_first_line_of_every_configuration_says_what_it_is_for():

@@ -17,7 +17,7 @@ from espnet_tse_gen.errors import UserError
 from espnet_tse_gen.fileio import read_yaml, write_yaml
 
 CONF = Path(__file__).parents[2] / "conf" / "train"
-FILES = sorted(path.name for pattern in ("spex_plus*", "mc_spex*", "td_speakerbeam*") for path in CONF.glob(pattern))
+FILES = ["spex_plus_8k.yaml", "mc_spex_16k.yaml", "td_speakerbeam_8k.yaml"]
 SHORT = ["--preprocessor_conf", "crop_seconds=0.4", "--preprocessor_conf", "enroll_seconds=[0.4,0.8]"]
 
 
