@@ -25,14 +25,13 @@ DAC = [
     "randomname",
     "rich",
     "torch-stoi",
-    "torchaudio",
 ]
 TRANSFORMERS = ["transformers>=4.56"]
 
 setup(
     name="espnet_tse_gen",
     version=VERSION[1],
-    description="Masked generative target speaker extraction, a plugin for ESPnet",
+    description="Target speaker extraction, masked generative and discriminative, a plugin for ESPnet",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -52,6 +51,7 @@ setup(
     install_requires=[
         "espnet>=202511",
         "torch",
+        "torchaudio",
         "numpy",
         "scipy",
         "pyyaml",

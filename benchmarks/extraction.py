@@ -274,16 +274,18 @@ def main(cmd: Sequence[str] | None = None) -> None:
         f"- the same model through ESPnet's code and ours: outputs differ by at most {same_output(systems)} of the peak",
         "",
     ]
+    print("\n".join(report), flush=True)
     for rows in args.batch_size:
         for system in systems:
             system.seconds.clear()
         measure(systems, rows, args)
-        report += [*table(systems, rows, args.seconds), "", *findings(systems, rows), ""]
-    text = "\n".join(report)
-    print(text)
+        # Each table as soon as it is there: batches take long.
+        part = [*table(systems, rows, args.seconds), "", *findings(systems, rows), ""]
+        print("\n".join(part), flush=True)
+        report += part
     if args.output is not None:
         with atomic_write(args.output) as stream:
-            stream.write(text)
+            stream.write("\n".join(report))
 
 
 if __name__ == "__main__":

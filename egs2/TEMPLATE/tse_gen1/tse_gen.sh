@@ -104,7 +104,7 @@ Options, with their defaults:
     --tse_stats_dir      directory of stage 6; default: from files and sets (${tse_stats_dir})
     --pretrained_exp     directories of trained models to decode with as well, of any kind (${pretrained_exp})
   Decoding and scoring
-    --inference_config   files of conf/decode, one or more (${inference_config})
+    --inference_config   files of conf/decode, one or more; each model decodes with those of its kind (${inference_config})
     --inference_args     further options of decoding (${inference_args})
     --inference_tag      name of the outputs; default: decode_<file> (${inference_tag})
     --inference_model    checkpoint to decode with, such as valid.loss.ave.pth; empty: the best that is there (${inference_model})
@@ -341,7 +341,8 @@ fi
 
 if ! ${skip_packing} && ! ${skip_train} && running 11 "packing: ${tse_exp}/${tse_tag}.zip"; then
     need "${tse_exp}/config.yaml" 7
-    chosen=(--decode_config "${decode_configs[0]}")
+    read -r -a own_configs <<< "$(configs_of "${task}")"
+    chosen=(--decode_config "${own_configs[0]}")
     if [[ -n ${inference_model} ]]; then
         need "${tse_exp}/${inference_model}" 7
         chosen+=(--model_file "${inference_model}")
