@@ -264,6 +264,10 @@ if ! ${skip_eval}; then
         done
         rows=()
         tables=()
+        protocols=()
+        for dset in "${tests[@]}"; do
+            protocols+=("${dumpdir}/raw/${dset}/protocol")
+        done
         for i in "${!systems[@]}"; do
             rows+=("${systems[i]}${outputs[i]:+=${outputs[i]}}")
             for dset in "${tests[@]}"; do
@@ -271,7 +275,7 @@ if ! ${skip_eval}; then
             done
         done
         if todo "${result_dir}/.report.done" "${result_dir}/report/index.html" "${sets[@]}" "${rows[@]}" \
-            "${tables[@]}" "${result_dir}/scores.csv"; then
+            "${tables[@]}" "${protocols[@]}" "${result_dir}/scores.csv"; then
             ${train_cmd} "${result_dir}/log/report.log" "${python}" -m espnet_tse_gen.bin.report \
                 --exp_dir "${result_dir}" --sets "${sets[@]}" --systems "${rows[@]}" --command "${command_line}"
             made

@@ -1,0 +1,120 @@
+"""The run.sh of egs2/librispeech with a discriminative extractor, all stages at a tiny size, beside a masked generative one."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "egs2" / "librispeech" / "tse_gen1"
+SPLITS = {
+    "train": {"train-clean-100": ["1", "2", "3"]},
+    "dev": {"dev-clean": ["4", "5"]},
+    "test": {"test-clean": ["6", "7"]},
+}
+RATE = 16000
+
+pytestmark = pytest.mark.slow
+
+
+def run(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Start run.sh with everything that it makes below ``place``."""
+    options = f"--librispeech {place}/LibriSpeech --speakers_json {place}/splits.json --train_subsets= --valid_subsets="
+    options += f" --test_subsets= --dev_mixtures 2 --test_mixtures 2 --downloads {place}/downloads"
+    command = [
+        str(RECIPE / "run.sh"),
+        "--datadir",
+        f"{place}/data",
+        "--dumpdir",
+        f"{place}/dump",
+        "--expdir",
+        f"{place}/exp",
+    ]
+    command += [
+        "--speech_dir",
+        f"{place}/data/train",
+        "--tse_config",
+        "conf/train/mc_spex_test.yaml",
+        "--inference_nj",
+        "1",
+    ]
+    command += ["--inference_config", "conf/decode/segments.yaml conf/decode/one_pass.yaml"]
+    command += ["--pretrained_exp", str(ROOT / "espnet_tse_gen" / "pretrained" / "mini_librimix")]
+    command += ["--local_data_opts", options, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+
+
+def speech(seed: int, seconds: float) -> np.ndarray:
+    """Harmonics of a voice that rise, fall and pause as syllables do; float32 ``[L]``."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * RATE)) / RATE
+    pitch = (90 + 30 * (seed % 7)) * (1 + 0.1 * np.sin(2 * np.pi * (0.7 + 0.1 * rng.random()) * time))
+    phase = 2 * np.pi * np.cumsum(pitch) / RATE
+    tones = sum(np.sin(n * phase + rng.uniform(0, 6)) / n for n in range(1, 20))
+    syllables = np.clip(np.sin(2 * np.pi * (2.5 + rng.random()) * time + rng.uniform(0, 6)), 0, 1)
+    return (0.1 * tones * syllables + 0.001 * rng.standard_normal(len(time))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all stages have run."""
+    folder = tmp_path_factory.mktemp("librispeech")
+    for split in SPLITS.values():
+        for subset, speakers in split.items():
+            for speaker in speakers:
+                chapter = folder / "LibriSpeech" / subset / speaker / "9"
+                chapter.mkdir(parents=True)
+                for n in range(3):
+                    samples = speech(10 * int(speaker) + n, 2.2 + 0.2 * n)
+                    soundfile.write(chapter / f"{speaker}-9-{n:04d}.flac", samples, RATE)
+    (folder / "splits.json").write_text(json.dumps(SPLITS))
+    result = run(folder)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    stages = [number for number in range(1, 12) if f"Stage {number}: " in result.stdout]
+    assert stages == [1, 2, 3, 6, 7, 8, 9, 10, 11], "a discriminative extractor needs neither codec nor tokens"
+    return folder
+
+
+def test_speakers_are_those_of_their_split(place: Path) -> None:
+    spoken = {line.split("-")[0] for line in (place / "data" / "train" / "wav.scp").read_text().splitlines()}
+    assert spoken == {"1", "2", "3"}
+    assert (place / "exp" / "mc_spex_test_dynamic_mixingtrue" / "speakers.txt").read_text().split() == ["1", "2", "3"]
+    for name, speakers in (("dev", {"4", "5"}), ("test", {"6", "7"})):
+        keys = [line.split()[0] for line in (place / "dump" / "raw" / name / "wav.scp").read_text().splitlines()]
+        assert len(keys) == 2 and {part.split("-")[0] for key in keys for part in key.split("_")} == speakers
+
+
+def test_both_kinds_stand_in_one_table(place: Path) -> None:
+    exp = place / "exp" / "mc_spex_test_dynamic_mixingtrue"
+    with open(exp / "scores.csv", newline="") as stream:
+        systems = {row["system"] for row in csv.DictReader(stream)}
+    ours, masked = f"{exp.name} segments", "mini_librimix one_pass"
+    assert systems == {"mixture", "codec of mini_librimix", ours, masked}
+    results = (exp / "RESULTS.md").read_text()
+    assert all(f"| {system} |" in results for system in systems)
+    page = (exp / "report" / "index.html").read_text()
+    assert ours in page and masked in page
+    with zipfile.ZipFile(exp / f"{exp.name}.zip") as packed:
+        names = {Path(name).name for name in packed.namelist()}
+    assert "config.yaml" in names and not any(name.startswith("codec") for name in names)
+
+
+def test_a_second_run_does_nothing(place: Path) -> None:
+    files = {path: path.stat().st_mtime_ns for path in (place / "exp").rglob("*") if path.is_file()}
+    result = run(place, "--stage", "2")
+    assert result.returncode == 0, result.stderr
+    changed = {path for path, time in files.items() if path.stat().st_mtime_ns != time}
+    assert not changed
+
+
+def test_another_rate_than_the_configuration_is_one_line(place: Path) -> None:
+    result = run(place, "--fs", "8k", "--stage", "6")
+    assert result.returncode == 2 and "is for recordings at 16000 Hz" in result.stderr
+    assert "Traceback" not in result.stderr
