@@ -97,7 +97,7 @@ def test_extraction_benchmark(repository, tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     text = output.read_text()
-    assert text.strip() == run.stdout.strip()
+    assert run.stdout.strip().endswith(text.strip())  # after what ESPnet prints on import
     rows = re.findall(r"^\| (.+?) \| ([\d.]+) M \| [\d.]+ \[", text, flags=re.MULTILINE)
     systems = ["ESPnet, TD-SpeakerBeam of the size of SpEx+", "ours, the same model (size of SpEx+)", "ours, SpEx+"]
     assert [name for name, _ in rows] == 2 * systems

@@ -39,22 +39,26 @@ class TransformAverageConcatenate(nn.Module):
         self.activation3 = nn.PReLU()
         self.norm = NORMS[norm](channel)
 
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return the scales ``[B, 3 * channel, T]``, each with what it took from the others added."""
-        batch, channels, frames = x.shape
-        scales = x.reshape(batch * NUM_SCALES, channels // NUM_SCALES, frames)
-        hidden = self.activation1(self.transform(scales))
-        mean = hidden.view(batch, NUM_SCALES, self.hidden_channel, frames).mean(1)
-        mean = self.activation2(self.average(mean))
+    def forward(self, x: Tensor, valid: Tensor | None = None, num_scales: int = NUM_SCALES) -> Tensor:
+        """Return the first ``num_scales`` scales ``[B, num_scales * channel, T]`` of ``x [B, 3 * channel, T]``.
+
+        Each comes with what it took from all the others added; what only scales that are not wanted need is not computed.
+        """
+        batch, channel, frames = x.shape[0], x.shape[1] // NUM_SCALES, x.shape[2]
+        hidden = self.activation1(self.transform(x.reshape(batch * NUM_SCALES, channel, frames)))
+        hidden = hidden.view(batch, NUM_SCALES, self.hidden_channel, frames)
+        mean = self.activation2(self.average(hidden.mean(1)))
+        hidden = hidden[:, :num_scales].reshape(batch * num_scales, self.hidden_channel, frames)
+        scales = x[:, : num_scales * channel].reshape(batch * num_scales, channel, frames)
         # The average's half of the last map is the same for all scales: computed once and added.
         weight = self.concatenate.weight
         own = F.conv1d(hidden, weight[:, : self.hidden_channel], self.concatenate.bias)
         common = F.conv1d(mean, weight[:, self.hidden_channel :])
-        out = own.view(batch, NUM_SCALES, -1, frames) + common[:, None]
+        out = own.view(batch, num_scales, -1, frames) + common[:, None]
         out = self.activation3(out).view(scales.shape)
         if valid is not None:
-            valid = valid.repeat_interleave(NUM_SCALES, 0)
-        return (scales + self.norm(out, valid)).view(x.shape)
+            valid = valid.repeat_interleave(num_scales, 0)
+        return (scales + self.norm(out, valid)).view(batch, num_scales * channel, frames)
 
 
 class ConvolutionOverScales(nn.Module):
@@ -128,19 +132,15 @@ class MaskGenerator(nn.Module):
     projection and ReLU, and that its weights are its own, not the fuser's, is inferred.
     """
 
-    def __init__(self, channel: int, mask_channel: int, interaction: nn.Module | None = None) -> None:
+    def __init__(self, channel: int, mask_channel: int, interaction: TransformAverageConcatenate | None = None) -> None:
         super().__init__()
         self.projections = nn.ModuleList(nn.Conv1d(channel, mask_channel, 1) for _ in range(NUM_SCALES))
         self.interaction = interaction
 
     def forward(self, x: Tensor, valid: Tensor | None = None, num_scales: int = NUM_SCALES) -> Tensor:
-        """Return the masks of the first ``num_scales`` scales, ``[B, num_scales * mask_channel, T]``.
-
-        Where the scales interact, all are computed and the others dropped.
-        """
+        """Return the masks of the first ``num_scales`` scales, ``[B, num_scales * mask_channel, T]``."""
         needed = NUM_SCALES if self.interaction is not None else num_scales
         masks = torch.cat([projection(x) for projection in self.projections[:needed]], 1)
         if self.interaction is not None:
-            masks = self.interaction(masks, valid)
-            masks = masks[:, : masks.shape[1] // NUM_SCALES * num_scales]
+            masks = self.interaction(masks, valid, num_scales)
         return F.relu(masks)
