@@ -120,5 +120,5 @@ def test_the_command_makes_a_training_set_of_listed_speakers(corpus: Path, tmp_p
     assert pool.keys() == {"31", "32", "33"}
     with pytest.raises(UserError, match=r"split of .*'trian': did you mean 'train'"):
         main([*make, "--librispeech", str(tmp_path / "speech"), "--split", "trian"])
-    with pytest.raises(UserError, match="--speakers_json is missing"):
+    with pytest.raises(UserError, match="--subsets: name at least one, or give --speakers_json"):
         main([*common, "--make_metadata", "--librispeech", str(tmp_path / "speech")])

@@ -12,9 +12,11 @@ from espnet_tse_gen.decoding import PRESETS, DecodingOptions
 from espnet_tse_gen.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "decode"
+# segments.yaml is for discriminative models; see tests/test_segments.py.
+MASKED = sorted(path for path in CONF.glob("*.yaml") if path.stem != "segments")
 
 
-@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MASKED, ids=lambda path: path.stem)
 def test_shipped_yaml_is_the_preset_of_its_name(path):
     assert DecodingOptions.from_yaml(path) == DecodingOptions.preset(path.stem)
 
@@ -26,7 +28,7 @@ def test_shipped_yaml_explains_every_option(path):
 
 
 def test_every_preset_but_the_ancestral_one_is_shipped_as_yaml():
-    assert {path.stem for path in CONF.glob("*.yaml")} == set(PRESETS) - {"ancestral"}
+    assert {path.stem for path in MASKED} == set(PRESETS) - {"ancestral"}
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,9 @@ data_of() {
 # training_inputs: set `train_data` to the options that statistics and training have in common, and `train_state` to
 # the files and words that determine both.
 training_inputs() {
+    if [[ ${task} == tse_gen ]]; then
+        need "${codec_dir}/codec.yaml" 4
+    fi
     data_of train "${train_set}"
     train_data=("${options[@]}")
     train_state=("${tse_args}" "${inputs[@]}")
@@ -217,7 +220,6 @@ training_inputs() {
     if [[ ${task} == tse ]]; then
         train_data+=(--num_spk "${ref_num}")
     else
-        need "${codec_dir}/codec.yaml" 4
         train_data+=(--codec_dir "${codec_dir}" --ref_num "${ref_num}")
         train_state+=("${codec_dir}/codec.yaml")
     fi

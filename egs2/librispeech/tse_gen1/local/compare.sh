@@ -1,32 +1,41 @@
 #!/usr/bin/env bash
-# SpEx+, MC-SpEx, the ablations of MC-SpEx, TD-SpeakerBeam and a masked generative extractor, trained on the same drawn mixtures,
-# at a size for CPUs: validation in EXPDIR/comparison.md, and all but the ablations on the test set in one RESULTS.md.
-# Options are those of run.sh, of which --local_data_opts must name the corpus. What is there is kept.
+# SpEx+, MC-SpEx, the ablations of MC-SpEx, TD-SpeakerBeam and a masked generative extractor, trained on the same drawn mixtures:
+# validation in EXPDIR/comparison.md, and all but the ablations on the test set in one RESULTS.md. What is there is kept.
 #   local/compare.sh --local_data_opts "--librispeech /corpora/LibriSpeech"
-# With PART=discriminative or PART=masked in front, only these trainings are run, so that two can run at the same time.
+# Options are those of run.sh, and two more:
+#   --size NAME   which conf/train/{spex_plus,mc_spex,td_speakerbeam}_NAME.yaml: 16k_small (for CPUs, the default), 16k, test
+#   --part NAME   train only the systems 'discriminative' or 'masked', so that two can run at the same time; 'all' does the rest
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-part=${PART:-all}
+size=16k_small
+part=all
 expdir=exp
 python=python3
-for ((i = 1; i < $#; i++)); do
-    value=$((i + 1))
-    case ${!i} in
-        --expdir) expdir=${!value} ;;
-        --python) python=${!value} ;;
+given=()
+while [[ $# -gt 0 ]]; do
+    case $1 in
+        --size | --part | --expdir | --python)
+            [[ $# -ge 2 ]] || { echo "compare.sh: error: $1 needs a value" >&2 && exit 2; }
+            printf -v "${1#--}" '%s' "$2"
+            [[ $1 != --size && $1 != --part ]] && given+=("$1" "$2")
+            shift 2
+            ;;
+        *)
+            given+=("$1")
+            shift
+            ;;
     esac
 done
-size=16k_small
+[[ -f conf/train/mc_spex_${size}.yaml ]] || { echo "compare.sh: error: conf/train/mc_spex_${size}.yaml: no such file; correct --size" >&2 && exit 2; }
+[[ ${part} =~ ^(all|discriminative|masked)$ ]] || { echo "compare.sh: error: --part takes all, discriminative or masked, not '${part}'" >&2 && exit 2; }
 
 # train NAME CONFIG [ARGUMENTS]: data, statistics and training of one system.
 train() {
-    ./run.sh "${given[@]}" --skip_eval true --stop_stage 7 --tse_config "conf/train/$2.yaml" --tse_tag "$1" --tse_args "${3:-}"
+    ./run.sh "${given[@]}" --skip_eval true --stop_stage 7 --codec_config conf/codec/mel_16k.yaml \
+        --tse_config "conf/train/$2.yaml" --tse_tag "$1" --tse_args "${3:-}"
 }
 
-given=("$@")
-systems=(spex_plus mc_spex mc_spex_fusion_none mc_spex_modulation_concat mc_spex_mask_interaction_none td_speakerbeam)
-masked=mini_drawn
 if [[ ${part} != masked ]]; then
     train spex_plus "spex_plus_${size}"
     train mc_spex "mc_spex_${size}"
@@ -36,15 +45,19 @@ if [[ ${part} != masked ]]; then
     train mc_spex_mask_interaction_none "mc_spex_${size}" "--extractor_conf mask_interaction=none"
 fi
 if [[ ${part} != discriminative ]]; then
-    # A third of the epochs of conf/train/mini_long.yaml: about the time that MC-SpEx takes.
-    ./run.sh "${given[@]}" --skip_eval true --stop_stage 7 --codec_config conf/codec/mel_16k.yaml \
-        --tse_config conf/train/mini_long.yaml --tse_tag "${masked}" --tse_args "--max_epoch 4"
+    case ${size} in
+        test) train masked mini_test ;;
+        # A third of its epochs: about the time that MC-SpEx takes.
+        16k_small) train masked mini_long "--max_epoch 4" ;;
+        *) train masked r1_dynamic ;;
+    esac
 fi
 [[ ${part} == all ]] || exit 0
 
+systems=(spex_plus mc_spex mc_spex_fusion_none mc_spex_modulation_concat mc_spex_mask_interaction_none td_speakerbeam)
 "${python}" -m espnet_tse_gen.bin.compare_trainings --exp_dirs "${systems[@]/#/${expdir}/}" --output_dir "${expdir}" \
-    --command "local/compare.sh"
-./run.sh "${given[@]}" --skip_data_prep true --skip_train true --skip_packing true --tse_tag none --stage 8 \
+    --command "local/compare.sh --size ${size}"
+./run.sh "${given[@]}" --skip_data_prep true --skip_train true --skip_packing true --stage 8 --tse_tag none \
     --tse_config "conf/train/td_speakerbeam_${size}.yaml" \
-    --pretrained_exp "${expdir}/td_speakerbeam ${expdir}/spex_plus ${expdir}/mc_spex ${expdir}/${masked}" \
+    --pretrained_exp "${expdir}/td_speakerbeam ${expdir}/spex_plus ${expdir}/mc_spex ${expdir}/masked" \
     --inference_config "conf/decode/segments.yaml conf/decode/one_pass.yaml"
