@@ -13,7 +13,7 @@ import copy
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from espnet2.gan_codec.espnet_model import ESPnetGANCodecModel
@@ -24,8 +24,8 @@ from espnet_tse_gen.data.crops import CropPreprocessor, CropSampler
 from espnet_tse_gen.errors import UserError, unknown_name
 from espnet_tse_gen.fileio import read_scp
 from espnet_tse_gen.tasks import checks
-from espnet_tse_gen.tasks.choices import LazyClassChoices, check_conf, one_line_errors
-from espnet_tse_gen.tasks.dataset import TSEGenDataset
+from espnet_tse_gen.tasks.choices import LazyClassChoices, check_conf
+from espnet_tse_gen.tasks.shared import CheckedTask
 from espnet_tse_gen.tasks.trainer import CodecTrainer, forget_previous, recover_checkpoint
 
 DESIGNS: dict[str, str] = {
@@ -41,16 +41,11 @@ DESIGNS: dict[str, str] = {
 codec_choices = LazyClassChoices("codec", DESIGNS, default="soundstream")
 
 
-class CodecTask(GANCodecTask):
+class CodecTask(CheckedTask, GANCodecTask):
     """Trains a codec of ``DESIGNS``."""
 
     class_choices_list = [codec_choices]
     trainer = CodecTrainer
-
-    @classmethod
-    def get_parser(cls) -> argparse.ArgumentParser:
-        """Return ESPnet's parser; its mistakes end in one line with the nearest valid name."""
-        return one_line_errors(super().get_parser())
 
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -122,19 +117,6 @@ class CodecTask(GANCodecTask):
         return _RATE_AND_HOP[_key(args)]
 
     @classmethod
-    def build_dataset(cls, args: argparse.Namespace, iter_options: Any, keys_to_load: Any = None) -> TSEGenDataset:
-        """Return the data of training or validation; what cannot be read is an error that names table and key."""
-        return TSEGenDataset(
-            iter_options.data_path_and_name_and_type,
-            float_dtype=args.train_dtype,
-            preprocess=iter_options.preprocess_fn,
-            max_cache_size=iter_options.max_cache_size,
-            max_cache_fd=iter_options.max_cache_fd,
-            allow_multi_rates=iter_options.allow_multi_rates,
-            keys_to_load=keys_to_load,
-        )
-
-    @classmethod
     def build_sequence_iter_factory(cls, args: argparse.Namespace, iter_options: Any, mode: str) -> SequenceIterFactory:
         """Return the batches of training or validation; crops have one length, so no statistics are needed for them."""
         rank, processes = 0, 1
@@ -191,19 +173,6 @@ class CodecTask(GANCodecTask):
         if args.resume:
             recover_checkpoint(args)
         checks.check_checkpoints(args, model)
-
-    @classmethod
-    def main(cls, args: argparse.Namespace | None = None, cmd: Sequence[str] | None = None) -> None:
-        """Check, then run ESPnet's training.
-
-        Raises:
-            UserError: See :meth:`check`.
-        """
-        if args is None:
-            args = cls.get_parser().parse_args(cmd)
-        if not args.print_config:
-            cls.check(args)
-        super().main(args=args)
 
     @classmethod
     def main_worker(cls, args: argparse.Namespace) -> None:

@@ -8,7 +8,6 @@ line. All options of ESPnet's task still work; nothing of ESPnet is changed.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from espnet2.tasks.enh import criterion_choices, loss_wrapper_choices
 from espnet2.tasks.enh_tse import TargetSpeakerExtractionTask
 from espnet2.train.preprocessor import TSEPreprocessor
 from espnet2.utils.get_default_kwargs import get_default_kwargs
-from torch.utils.data import DataLoader
 
 from espnet_tse_gen.data.labels import LabelledPreprocessor, SpeakerTable
 from espnet_tse_gen.discriminative.build import build_model, load_model
@@ -26,8 +24,8 @@ from espnet_tse_gen.discriminative.registry import DECODERS, ENCODERS, EXTRACTOR
 from espnet_tse_gen.errors import UserError, unknown_name
 from espnet_tse_gen.fileio import read_scp, read_yaml
 from espnet_tse_gen.tasks import checks, mixing
-from espnet_tse_gen.tasks.choices import LazyClassChoices, check_conf, one_line_errors
-from espnet_tse_gen.tasks.dataset import TSEGenDataset
+from espnet_tse_gen.tasks.choices import LazyClassChoices, check_conf
+from espnet_tse_gen.tasks.shared import MixtureTask
 from espnet_tse_gen.tasks.trainer import TSEGenTrainer, forget_previous, is_first_process, recover_checkpoint
 
 PREPROCESSORS: dict[str, str] = {
@@ -50,16 +48,11 @@ AUTO = "auto"
 """Value of ``extractor_conf: num_train_spk`` that takes the number of training speakers."""
 
 
-class TSETask(TargetSpeakerExtractionTask):
+class TSETask(MixtureTask, TargetSpeakerExtractionTask):
     """Trains an :class:`ESPnetTSEModel`."""
 
     class_choices_list = [encoder_choices, extractor_choices, decoder_choices, preprocessor_choices]
     trainer = TSEGenTrainer
-
-    @classmethod
-    def get_parser(cls) -> argparse.ArgumentParser:
-        """Return ESPnet's parser; its mistakes end in one line with the nearest valid name."""
-        return one_line_errors(super().get_parser())
 
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -123,52 +116,6 @@ class TSETask(TargetSpeakerExtractionTask):
         return model
 
     @classmethod
-    def build_dataset(cls, args: argparse.Namespace, iter_options: Any, keys_to_load: Any = None) -> TSEGenDataset:
-        """Return the data of training or validation; what cannot be read is an error that names table and key."""
-        return TSEGenDataset(
-            iter_options.data_path_and_name_and_type,
-            float_dtype=args.train_dtype,
-            preprocess=iter_options.preprocess_fn,
-            max_cache_size=iter_options.max_cache_size,
-            max_cache_fd=iter_options.max_cache_fd,
-            allow_multi_rates=iter_options.allow_multi_rates,
-            keys_to_load=keys_to_load,
-        )
-
-    @classmethod
-    def build_sequence_iter_factory(cls, args: argparse.Namespace, iter_options: Any, mode: str) -> Any:
-        """Return the batches of training or validation; validation always reads mixtures."""
-        if mode == "train" and mixing.is_dynamic(args):
-            return mixing.build_iter_factory(args, iter_options, cls.build_preprocess_fn(args, True))
-        return super().build_sequence_iter_factory(args=args, iter_options=iter_options, mode=mode)
-
-    @classmethod
-    def build_streaming_iterator(
-        cls,
-        data_path_and_name_and_type: Any,
-        preprocess_fn: Any,
-        collate_fn: Any,
-        key_file: str | None = None,
-        batch_size: int = 1,
-        dtype: str = "float32",
-        num_workers: int = 0,
-        ngpu: int = 0,
-        **_: Any,
-    ) -> DataLoader:
-        """Return the data of the statistics stage, in the order of ``key_file`` or else of the mixtures' table."""
-        if mixing.is_speech(data_path_and_name_and_type):
-            return mixing.statistics_loader(preprocess_fn, collate_fn)
-        dataset = TSEGenDataset(data_path_and_name_and_type, float_dtype=dtype, preprocess=preprocess_fn)
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=list(read_scp(key_file)) if key_file else list(dataset),
-            collate_fn=collate_fn,
-            num_workers=num_workers,
-            pin_memory=ngpu > 0,
-        )
-
-    @classmethod
     def check(cls, args: argparse.Namespace) -> None:
         """Require that a training can start, before it writes anything; fill in the number of training speakers.
 
@@ -203,19 +150,6 @@ class TSETask(TargetSpeakerExtractionTask):
             if args.resume:
                 recover_checkpoint(args)
             checks.check_checkpoints(args, model)
-
-    @classmethod
-    def main(cls, args: argparse.Namespace | None = None, cmd: Sequence[str] | None = None) -> None:
-        """Check, then run ESPnet's training or statistics.
-
-        Raises:
-            UserError: See :meth:`check`.
-        """
-        if args is None:
-            args = cls.get_parser().parse_args(cmd)
-        if not args.print_config:
-            cls.check(args)
-        super().main(args=args)
 
     @classmethod
     def main_worker(cls, args: argparse.Namespace) -> None:

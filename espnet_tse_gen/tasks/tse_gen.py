@@ -11,14 +11,12 @@ import argparse
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from espnet2.tasks.abs_task import AbsTask
 from espnet2.train.collate_fn import CommonCollateFn
 from espnet2.utils.get_default_kwargs import get_default_kwargs
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str_or_none
-from torch.utils.data import DataLoader
 
 from espnet_tse_gen import front_end as front_ends
 from espnet_tse_gen.abs_front_end import AbsFrontEnd
@@ -28,12 +26,12 @@ from espnet_tse_gen.codec.registry import CODECS, build_codec, load_codec, save_
 from espnet_tse_gen.data.embeddings import SpeakerEmbeddings
 from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
 from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import read_scp, read_yaml
+from espnet_tse_gen.fileio import read_yaml
 from espnet_tse_gen.masked.build import EXTRACTORS, build_model
 from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
 from espnet_tse_gen.tasks import checks, mixing
-from espnet_tse_gen.tasks.choices import LazyClassChoices, check_conf, one_line_errors
-from espnet_tse_gen.tasks.dataset import TSEGenDataset
+from espnet_tse_gen.tasks.choices import LazyClassChoices, check_conf
+from espnet_tse_gen.tasks.shared import MixtureTask
 from espnet_tse_gen.tasks.trainer import TSEGenTrainer, forget_previous, is_first_process, recover_checkpoint
 
 PREPROCESSORS: dict[str, str] = {"tse_gen": "espnet_tse_gen.data.preprocessor:TSEGenPreprocessor"}
@@ -49,17 +47,12 @@ PREPROCESSOR_GIVEN = (
 )  # fmt: skip
 
 
-class TSEGenTask(AbsTask):
+class TSEGenTask(MixtureTask, AbsTask):
     """Trains an :class:`ESPnetMaskedTSEModel`."""
 
     num_optimizers: int = 1
     class_choices_list = [codec_choices, extractor_choices, preprocessor_choices]
     trainer = TSEGenTrainer
-
-    @classmethod
-    def get_parser(cls) -> argparse.ArgumentParser:
-        """Return ESPnet's parser; its mistakes end in one line with the nearest valid name."""
-        return one_line_errors(super().get_parser())
 
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -179,52 +172,6 @@ class TSEGenTask(AbsTask):
         return build_model(codec, vars(args), cls.build_front_end(args, codec))
 
     @classmethod
-    def build_dataset(cls, args: argparse.Namespace, iter_options: Any, keys_to_load: Any = None) -> TSEGenDataset:
-        """Return the data of training or validation; what cannot be read is an error that names table and key."""
-        return TSEGenDataset(
-            iter_options.data_path_and_name_and_type,
-            float_dtype=args.train_dtype,
-            preprocess=iter_options.preprocess_fn,
-            max_cache_size=iter_options.max_cache_size,
-            max_cache_fd=iter_options.max_cache_fd,
-            allow_multi_rates=iter_options.allow_multi_rates,
-            keys_to_load=keys_to_load,
-        )
-
-    @classmethod
-    def build_sequence_iter_factory(cls, args: argparse.Namespace, iter_options: Any, mode: str) -> Any:
-        """Return the batches of training or validation; validation always reads mixtures."""
-        if mode == "train" and mixing.is_dynamic(args):
-            return mixing.build_iter_factory(args, iter_options, cls.build_preprocess_fn(args, True))
-        return super().build_sequence_iter_factory(args=args, iter_options=iter_options, mode=mode)
-
-    @classmethod
-    def build_streaming_iterator(
-        cls,
-        data_path_and_name_and_type: Any,
-        preprocess_fn: Any,
-        collate_fn: Any,
-        key_file: str | None = None,
-        batch_size: int = 1,
-        dtype: str = "float32",
-        num_workers: int = 0,
-        ngpu: int = 0,
-        **_: Any,
-    ) -> DataLoader:
-        """Return the data of the statistics stage, in the order of ``key_file`` or else of the mixtures' table."""
-        if mixing.is_speech(data_path_and_name_and_type):
-            return mixing.statistics_loader(preprocess_fn, collate_fn)
-        dataset = TSEGenDataset(data_path_and_name_and_type, float_dtype=dtype, preprocess=preprocess_fn)
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=list(read_scp(key_file)) if key_file else list(dataset),
-            collate_fn=collate_fn,
-            num_workers=num_workers,
-            pin_memory=ngpu > 0,
-        )
-
-    @classmethod
     def check(cls, args: argparse.Namespace) -> None:
         """Require that a training can start, before it writes anything.
 
@@ -266,8 +213,6 @@ class TSEGenTask(AbsTask):
         if args.front_end:
             # Written to config.yaml, from which alone the network is built again.
             args.extractor_conf = {front_ends.FEATURES: front_ends.DEFAULT_FEATURES, **(args.extractor_conf or {})}
-        if not args.print_config:
-            cls.check(args)
         super().main(args=args)
 
     @classmethod
