@@ -17,10 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from espnet2.samplers.abs_sampler import AbsSampler
 
+from espnet_tse_gen.data.equalize import draw_equalization, equalize
 from espnet_tse_gen.data.level import LEVEL_DBFS, mixture_gain
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.data.rooms import Rooms, reverberate
-from espnet_tse_gen.data.sources import Source, group_by_speaker, read_audio_list, read_piece
+from espnet_tse_gen.data.sources import Source, at_speeds, group_by_speaker, read_audio_list, read_piece, speaker_at
 from espnet_tse_gen.errors import UserError
 
 # However little talkers overlap, each speaks for this share of a mixture at least.
@@ -32,7 +33,7 @@ _TRIES = 5
 # Places to choose from in a recording that is silent for the most part.
 _PLACES = 200
 # One stream of random numbers for each purpose.
-_ITEM, _SPEAKERS, _UTTERANCES = 1, 2, 3
+_ITEM, _SPEAKERS, _UTTERANCES, _EQUALIZATION = 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
@@ -118,14 +119,20 @@ class DynamicMixer:
             )
         self.options, self.rate, self.samples, self.talkers = options, rate, samples, talkers
         self.enroll_seconds, self.level_dbfs, self.band_rate, self.seed = enroll_seconds, level_dbfs, band_rate, seed
-        usable = [source for source in sources if source.seconds >= options.min_seconds]
-        self.given, self.usable = len(sources), group_by_speaker(usable)
+        played = at_speeds(sources, options.speeds)
+        usable = [source for source in played if source.seconds >= options.min_seconds]
+        self.given, self.usable = len(played), group_by_speaker(usable)
         self.speakers = list(self.usable)
+        # Who a speaker at a speed is.
+        self._persons = {
+            speaker_at(source.speaker, speed): source.speaker for source in sources for speed in options.speeds
+        }
         self.targets = [speaker for speaker in self.speakers if self._can_be_target(self.usable[speaker])]
         self.items_per_epoch = items_per_epoch or len(usable)
         needed = max(2, talkers + (options.absent_share > 0))
-        if len(self.speakers) < needed or not self.targets:
-            found = f"{len(self.speakers)} speaker(s) with utterances of {options.min_seconds:g} s or more"
+        persons = len({self._persons[speaker] for speaker in self.speakers})
+        if persons < needed or not self.targets:
+            found = f"{persons} speaker(s) with utterances of {options.min_seconds:g} s or more"
             raise UserError(
                 f"{where}: {found}, {len(self.targets)} of whom can be enrolled; expected at least {needed} and 1:"
                 " add speakers, or lower dynamic_mixing_conf min_seconds"
@@ -179,6 +186,8 @@ class DynamicMixer:
             read = [first]
         read += [self._anywhere(rng, *each) for each in list(zip(spoken, sizes, strict=True))[len(read) :]]
         pieces, heard = [piece for piece, _ in read], [samples for _, samples in read]
+        if options.equalize_db > 0:
+            *heard, enroll = self._equalized([*heard, enroll], epoch, index)
         if self.rooms is not None and rng.random() < options.reverb_share:
             responses = self.rooms.draw(rng, len(heard))
             heard = [reverberate(samples, response) for samples, response in zip(heard, responses, strict=True)]
@@ -233,10 +242,18 @@ class DynamicMixer:
         return own[int(self._rng(_UTTERANCES, number, lap).permutation(len(own))[place])]
 
     def _others(self, rng: np.random.Generator, speaker: str, count: int) -> list[str]:
-        """Draw ``count`` different speakers other than ``speaker``."""
-        # One more than needed, as the speaker may be among them.
-        drawn = rng.choice(len(self.speakers), count + 1, replace=False)
-        return [self.speakers[number] for number in drawn if self.speakers[number] != speaker][:count]
+        """Draw ``count`` different people other than ``speaker``."""
+        # Enough for the speaker to be among them, and everybody at all speeds.
+        enough = min(count * len(self.options.speeds) + 1, len(self.speakers))
+        drawn = {self._persons[speaker]: speaker}
+        for number in rng.choice(len(self.speakers), enough, replace=False):
+            drawn.setdefault(self._persons[self.speakers[number]], self.speakers[number])
+        return list(drawn.values())[1 : count + 1]
+
+    def _equalized(self, recordings: list[np.ndarray], epoch: int, index: int) -> list[np.ndarray]:
+        """Send every recording through a filter of its own, drawn apart from all else in the item."""
+        rng = self._rng(_EQUALIZATION, epoch, index)
+        return [equalize(each, self.rate, draw_equalization(rng, self.options.equalize_db)) for each in recordings]
 
     def _layout(self, rng: np.random.Generator, count: int) -> list[tuple[float, float]]:
         """Draw when each talker speaks, as shares of the mixture."""

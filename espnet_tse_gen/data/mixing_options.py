@@ -26,6 +26,10 @@ class MixingOptions:
         single_utterance: A speaker with one usable utterance is enrolled from a part of it that is not in the mixture
             (``cut``), or is not a target (``drop``).
         min_seconds: Utterances that are shorter are left out.
+        speeds: Speeds at which utterances are played. At another speed than 1, a speaker counts as another one, with a label
+            of its own: more voices where there are few speakers. A mixture has nobody twice.
+        equalize_db: Every talker, and the enrolment, are heard through a smooth filter of their own, whose gains are up to
+            this, either way.
         noise: Table or folder of noises (of several channels, the first is taken), or None.
         noise_share: Share of items with noise.
         noise_snr_db: Least and largest ratio of all speech to the noise, over the whole mixture, dB.
@@ -45,6 +49,8 @@ class MixingOptions:
     absent_share: float = 0.0
     single_utterance: str = "cut"
     min_seconds: float = 2.0
+    speeds: tuple[float, ...] = (1.0,)
+    equalize_db: float = 0.0
     noise: str | None = None
     noise_share: float = 1.0
     noise_snr_db: tuple[float, float] = (5.0, 20.0)
@@ -56,7 +62,7 @@ class MixingOptions:
     def __post_init__(self) -> None:
         limits = {
             "sir_db": (0, 100), "overlap": (0, 1), "gain_db": (0, 100), "absent_share": (0, 1), "min_seconds": (0.05, 3600),
-            "noise_share": (0, 1), "noise_snr_db": (-100, 100), "reverb_share": (0, 1), "rt60": (0.01, 2),
+            "equalize_db": (0, 40), "noise_share": (0, 1), "noise_snr_db": (-100, 100), "reverb_share": (0, 1), "rt60": (0.01, 2),
             "drr_db": (-100, 100),
         }  # fmt: skip
         for name, (least, most) in limits.items():
@@ -68,6 +74,13 @@ class MixingOptions:
                 raise UserError(f"--dynamic_mixing_conf {name}: expected {kind} from {least} to {most}, found {value}")
             # A yaml's lists and whole numbers, too.
             object.__setattr__(self, name, tuple(map(float, numbers)) if pair else float(numbers[0]))
+        speeds = self.speeds if isinstance(self.speeds, list | tuple) else [self.speeds]
+        usable = all(isinstance(speed, int | float) and 0.5 <= speed <= 2 for speed in speeds)
+        if not usable or not speeds or len(set(speeds)) < len(speeds):
+            raise UserError(
+                f"--dynamic_mixing_conf speeds: expected different numbers from 0.5 to 2, as [0.9, 1.0, 1.1], found {self.speeds}"
+            )
+        object.__setattr__(self, "speeds", tuple(map(float, speeds)))
         if self.single_utterance not in SINGLE_UTTERANCE:
             raise unknown_name(
                 "value of --dynamic_mixing_conf single_utterance", self.single_utterance, SINGLE_UTTERANCE

@@ -9,7 +9,7 @@ import functools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +29,16 @@ _ROUNDING_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Source:
-    """One recording: its key, its speaker (or ``""``), file and duration in seconds."""
+    """One recording: its key, its speaker (or ``""``), file, duration in seconds, and how fast it is played.
+
+    ``seconds`` are those that it lasts at ``speed``.
+    """
 
     name: str
     speaker: str
     path: str
     seconds: float
+    speed: float = 1.0
 
 
 def read_sources(wav_scp: str | Path, utt2spk: str | Path) -> list[Source]:
@@ -164,7 +168,7 @@ def read_piece(
     """Read a piece of a recording: only that, not the whole file.
 
     Args:
-        source: The recording.
+        source: The recording. Played faster, as a tape is, it has a higher pitch and resonances, too.
         start: Where the piece starts, in seconds.
         samples: Its length at ``rate``.
         rate: Wanted sampling rate, Hz.
@@ -183,7 +187,7 @@ def read_piece(
     name = f"{source.path} (key '{source.name}')"
     try:
         with soundfile.SoundFile(source.path) as file:
-            own = file.samplerate
+            own = round(file.samplerate * source.speed)
             wanted = -(-samples * own // rate)
             file.seek(min(round(start * own), file.frames))
             piece = file.read(wanted, dtype="float32", always_2d=True)
@@ -192,8 +196,8 @@ def read_piece(
             raise UserError(f"{name}: no such file") from None
         raise UserError(f"{name}: is not a readable audio file ({error}); replace or remove it") from None
     between = min(band_rate or rate, rate)
-    if own < between:
-        raise UserError(f"{name}: sampling rate is {own} Hz, expected at least {between} Hz; remove it")
+    if file.samplerate < between:
+        raise UserError(f"{name}: sampling rate is {file.samplerate} Hz, expected at least {between} Hz; remove it")
     if len(piece) < wanted - 1 - _ROUNDING_SECONDS * own:
         raise UserError(
             f"{name}: ends before {start + samples / rate:.2f} s, expected {source.seconds:.2f} s;"
@@ -214,6 +218,26 @@ def group_by_speaker(sources: Sequence[Source]) -> dict[str, list[Source]]:
     for source in sources:
         speakers[source.speaker].append(source)
     return speakers
+
+
+def speaker_at(speaker: str, speed: float) -> str:
+    """Return what a speaker is called at a speed: ``sp0.9-NAME``, as Kaldi does, or ``NAME`` at speed 1."""
+    return speaker if speed == 1.0 else f"sp{speed:g}-{speaker}"
+
+
+def at_speeds(sources: Sequence[Source], speeds: Sequence[float]) -> list[Source]:
+    """Return every recording at every speed; at another speed than 1, its speaker counts as another one."""
+    return [
+        replace(
+            source,
+            name=speaker_at(source.name, speed),
+            speaker=speaker_at(source.speaker, speed),
+            seconds=source.seconds / speed,
+            speed=speed,
+        )
+        for speed in speeds
+        for source in sources
+    ]
 
 
 def _durations(paths: Iterable[tuple[str, str]], where: str) -> dict[str, float]:

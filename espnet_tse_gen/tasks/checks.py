@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,34 @@ def check_options(args: argparse.Namespace, num_optimizers: int = 1) -> None:
     numbers = ["", *map(str, range(2, num_optimizers + 1))]
     options: list[tuple[str, Mapping[str, Any], str]] = [(f"optim{n}", optim_classes, "params") for n in numbers]
     options += [(f"scheduler{n}", scheduler_classes, "optimizer") for n in numbers]
+    # What an optimizer or scheduler says of its options, it says before there is a model.
+    optimizer: Any = None
     for kind, classes, given in options:
         name = getattr(args, kind)
         if name is None and kind.startswith("scheduler"):
             continue
         if name not in classes:
             raise unknown_name(f"value of --{kind}", str(name), classes)
-        check_conf(f"--{kind}_conf", getattr(args, f"{kind}_conf") or {}, classes[name], (given,))
+        conf = getattr(args, f"{kind}_conf") or {}
+        check_conf(f"--{kind}_conf", conf, classes[name], (given,))
+        _check_numbers(f"--{kind}_conf", conf)
+        try:
+            if given == "params":
+                optimizer = classes[name]([torch.nn.Parameter(torch.zeros(1))], **conf)
+            else:
+                classes[name](optimizer, **conf)
+        except Exception as error:  # PyTorch's, ESPnet's and typeguard's have nothing in common
+            raise UserError(f"--{kind}_conf: {' '.join(str(error).split())}; correct it") from None
+
+
+def _check_numbers(option: str, conf: Mapping[str, Any]) -> None:
+    """Require that no number is text: to yaml 1.1, as ESPnet reads it, ``1e-3`` is."""
+    for name, value in conf.items():
+        if isinstance(value, str) and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", value):
+            mantissa, exponent = re.split("[eE]", value)
+            raise UserError(
+                f"{option} {name}: '{value}' is text to yaml; write the number with a point, as {mantissa}.0e{exponent}"
+            )
 
 
 def check_data(

@@ -64,6 +64,17 @@ def is_dynamic(args: argparse.Namespace) -> bool:
     return args.dynamic_mixing
 
 
+def read_options(args: argparse.Namespace) -> MixingOptions:
+    """Return ``--dynamic_mixing_conf``.
+
+    Raises:
+        UserError: If an option is unknown or cannot be used.
+    """
+    conf = args.dynamic_mixing_conf or {}
+    check_conf("--dynamic_mixing_conf", conf, MixingOptions)
+    return MixingOptions(**conf)
+
+
 def build_mixer(args: argparse.Namespace, preprocessor: TSEGenPreprocessor) -> DynamicMixer:
     """Return the mixer that the options describe; the same one for the same options.
 
@@ -75,9 +86,7 @@ def build_mixer(args: argparse.Namespace, preprocessor: TSEGenPreprocessor) -> D
         UserError: If options, tables or recordings cannot be used.
     """
     option = "--train_data_path_and_name_and_type"
-    conf = args.dynamic_mixing_conf or {}
-    check_conf("--dynamic_mixing_conf", conf, MixingOptions)
-    options = MixingOptions(**conf)
+    conf, options = args.dynamic_mixing_conf or {}, read_options(args)
     given = {name: path for path, name, _ in args.train_data_path_and_name_and_type}
     if set(given) != {SPEECH, SPEAKER}:
         raise UserError(
@@ -88,6 +97,11 @@ def build_mixer(args: argparse.Namespace, preprocessor: TSEGenPreprocessor) -> D
         raise UserError("--iterator_type, --multiple_iterator: dynamic mixing makes batches of its own; leave them out")
     if args.batch_type not in BATCH_TYPES:
         raise UserError(f"--batch_type: '{args.batch_type}' cannot be used with dynamic mixing; give 'unsorted'")
+    if preprocessor.speaker_embeddings is not None and set(options.speeds) != {1.0}:
+        raise UserError(
+            "--dynamic_mixing_conf speeds: speaker embeddings are those at speed 1; leave it out, or"
+            " extractor_conf speaker_embedding"
+        )
     batches = args.num_iters_per_epoch
     arguments = {
         "rate": preprocessor.rate,

@@ -17,6 +17,7 @@ from espnet2.train.preprocessor import TSEPreprocessor
 from espnet2.utils.get_default_kwargs import get_default_kwargs
 
 from espnet_tse_gen.data.labels import LabelledPreprocessor, SpeakerTable
+from espnet_tse_gen.data.sources import speaker_at
 from espnet_tse_gen.discriminative.build import build_model, load_model
 from espnet_tse_gen.discriminative.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
 from espnet_tse_gen.discriminative.model import ESPnetTSEModel
@@ -88,7 +89,10 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
         """
         if getattr(args, "dynamic_mixing", False):
             tables = [path for path, name, _ in args.train_data_path_and_name_and_type if name == mixing.SPEAKER]
-            return SpeakerTable(read_scp(tables[0]).values()) if tables else None
+            if not tables:
+                return None
+            speeds = mixing.read_options(args).speeds
+            return SpeakerTable(speaker_at(name, speed) for name in read_scp(tables[0]).values() for speed in speeds)
         if not args.train_spk2enroll or args.preprocessor != "tse_gen":
             return None
         from espnet_tse_gen.data.preprocessor import read_spk2enroll

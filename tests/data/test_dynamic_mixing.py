@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from espnet_tse_gen.data.dynamic_mixing import DrawnMixture, DynamicMixer, DynamicMixingSampler
+from espnet_tse_gen.data.equalize import equalize
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.data.rooms import Rooms, reverberate, synthetic_response
 from espnet_tse_gen.data.sources import Source, read_sources, write_sources
@@ -173,6 +174,66 @@ def test_ratios_are_symmetric_and_the_share_of_absent_targets_is_kept(corpus):
     assert set(others) == set(drawing.speakers)
 
 
+def test_a_speaker_at_another_speed_is_another_one(tmp_path):
+    """Played at 1.25, a tone of 800 Hz is one of 1000 Hz; nobody is in a mixture twice; enrolments have the target's speed."""
+    tones = {"ann": (800.0, 2), "bob": (1300.0, 2), "cleo": (2100.0, 1)}
+    rows = []
+    for speaker, (hertz, utterances) in tones.items():
+        for number in range(utterances):
+            samples = 0.1 * np.sin(2 * np.pi * hertz * np.arange(2 * RATE) / RATE)
+            rows.append((f"{speaker}{number}", speaker, write(tmp_path / f"{speaker}{number}.wav", samples)))
+    write_sources(tmp_path, rows)
+    drawing = mixer(tmp_path, talkers=3, speeds=[0.8, 1.0, 1.25], samples=RATE // 2)
+    assert len(drawing.targets) == 9 and drawing.items_per_epoch == 15
+
+    def pitch(samples: np.ndarray) -> float:
+        return float(np.argmax(np.abs(np.fft.rfft(samples * np.hanning(len(samples)))))) * RATE / len(samples)
+
+    seen = set()
+    for number in range(36):
+        drawn = drawing.draw(1, number)
+        for part, piece in [*zip(drawn.parts, drawn.pieces, strict=True), (drawn.enroll, drawn.enroll_piece)]:
+            source = piece.source
+            person = source.speaker.split("-")[-1]
+            assert source.speaker == (person if source.speed == 1.0 else f"sp{source.speed:g}-{person}")
+            assert pitch(part) == pytest.approx(tones[person][0] * source.speed, abs=RATE / len(part))
+            assert source.seconds == pytest.approx(2.0 / source.speed)
+            seen.add(source.speaker)
+        assert {piece.source.speaker.split("-")[-1] for piece in drawn.pieces} == set(tones)
+        assert drawn.enroll_piece.source.speaker == drawn.pieces[0].source.speaker
+    assert len(seen) == 9
+    # Three people at three speeds are three people.
+    with pytest.raises(UserError, match=r"3 speaker.s. .* expected at least 4"):
+        mixer(tmp_path, talkers=4, speeds=[0.8, 1.0, 1.25])
+
+
+def test_one_speed_and_no_equalisation_change_nothing(corpus):
+    assert same(mixer(corpus, speeds=[1.0], equalize_db=0.0).draw(3, 4), mixer(corpus).draw(3, 4))
+
+
+def test_talkers_and_enrolment_are_equalised_apart(corpus):
+    """Of white noise, the spectrum shows each one's filter: within the drawn range, smooth, and another one for each."""
+    plain, heard = mixer(corpus).draw(1, 0), mixer(corpus, equalize_db=12.0).draw(1, 0)
+    assert heard.pieces == plain.pieces and heard.enroll_piece == plain.enroll_piece and heard.sir_db == plain.sir_db
+    gains = []
+    for before, after in [*zip(plain.parts, heard.parts, strict=True), (plain.enroll, heard.enroll)]:
+        power = [np.square(np.abs(np.fft.rfft(each * np.hanning(len(each))))) for each in (before, after)]
+        bands = [np.array([band.mean() for band in np.array_split(each, 24)]) for each in power]
+        gains.append(10 * np.log10(bands[1] / bands[0]))
+        assert np.ptp(gains[-1]) < 24.5 and np.abs(np.diff(gains[-1])).max() < 12.0
+    assert all(np.std(one - other) > 1.0 for one, other in [gains[:2], gains[1:], gains[::2]])
+
+
+@given(gains=st.lists(st.floats(-20, 20), min_size=2, max_size=9), samples=st.integers(1, 4000))
+@settings(max_examples=30, deadline=None)
+def test_equalisation_keeps_length_type_and_place(gains, samples):
+    click = np.zeros(samples, dtype=np.float32)
+    click[samples // 2] = 1.0
+    made = equalize(click, RATE, np.array(gains))
+    assert made.shape == click.shape and made.dtype == np.float32 and np.argmax(np.abs(made)) == samples // 2
+    np.testing.assert_allclose(equalize(click, RATE, np.full(3, 6.0)), click * 10 ** (6 / 20), atol=1e-6)
+
+
 def test_speakers_with_one_utterance_can_be_left_out_as_targets(corpus):
     drawing = mixer(corpus, samples=800, single_utterance="drop")
     assert drawing.targets == ["ann", "bob"]  # dan's second is shorter than min_seconds
@@ -245,6 +306,11 @@ def test_a_recorded_room_delays_nothing(corpus):
         ({"absent_share": 2}, "absent_share: expected a number from 0 to 1, found 2"),
         ({"rt60": [0.1, 99]}, "rt60: expected"),
         ({"single_utterance": "cutt"}, "'cutt': did you mean 'cut'"),
+        ({"speeds": []}, r"speeds: expected different numbers from 0.5 to 2, as \[0.9, 1.0, 1.1\], found \[\]"),
+        ({"speeds": [1.0, 3]}, "speeds: expected different numbers"),
+        ({"speeds": [1, 1.0]}, "speeds: expected different numbers"),
+        ({"speeds": ["1.0 1.1"]}, "speeds: expected different numbers"),
+        ({"equalize_db": -1}, "equalize_db: expected a number from 0 to 40, found -1"),
         ({"noise": "/nowhere"}, "noise: /nowhere: no such file or folder"),
         ({"reverb": "/nowhere"}, "reverb: /nowhere: no such file or folder"),
         (
@@ -273,4 +339,5 @@ def test_options_are_a_yamls(corpus):
     options = MixingOptions(sir_db=3, overlap=[0.5, 1])
     assert options.sir_db == 3.0 and options.overlap == (0.5, 1.0) and isinstance(options.sir_db, float)
     assert dataclasses.asdict(MixingOptions())["absent_share"] == 0.0
+    assert MixingOptions(speeds=[1, 1.1]).speeds == (1.0, 1.1) and MixingOptions(speeds=0.9).speeds == (0.9,)
     assert isinstance(read_sources(corpus / "wav.scp", corpus / "utt2spk")[0], Source)

@@ -177,6 +177,14 @@ def test_embeddings_that_do_not_fit(
     assert not (tmp_path / "exp").exists()
 
 
+def test_embeddings_are_of_one_speed(corpus: Path, sources: Path, embeddings: Path, tmp_path: Path) -> None:
+    options = ["--speaker_embeddings", str(embeddings), "--extractor_conf", "speaker_embedding=4"]
+    command = dynamic(corpus, sources, tmp_path / "exp", *options, "--dynamic_mixing_conf", "speeds=[0.9,1.0]")
+    result = run(command, tmp_path / "log")
+    assert result.status == 2 and "speeds: speaker embeddings are those at speed 1; leave it out" in result.error
+    assert not (tmp_path / "exp").exists()
+
+
 def test_the_configuration_shows_how_mixtures_are_drawn(straight: tuple[Path, Result]) -> None:
     import yaml
 

@@ -235,6 +235,12 @@ def test_a_pickle_is_not_run(refused: Callable[..., str], corpus: Path, tmp_path
         (["--optim_conf", "learning=1"], "unknown key of --optim_conf 'learning'"),
         (["--optim", "adamm"], "did you mean 'adam"),
         (["--scheduler_conf", "warmup_step=1"], "did you mean 'warmup_steps'"),
+        (
+            ["--optim_conf", "lr=1e-3"],
+            "--optim_conf lr: '1e-3' is text to yaml; write the number with a point, as 1.0e-3",
+        ),
+        (["--optim_conf", "lr=-1.0"], "--optim_conf: Invalid learning rate: -1.0"),
+        (["--scheduler_conf", "warmup_steps=many"], "--scheduler_conf:"),
         (["--max_epochs", "3"], "did you mean '--max_epoch'"),
         (["--codec_dir", "/nowhere"], "/nowhere: is not a codec directory"),
         (["--config", "/nowhere.yaml"], "/nowhere.yaml"),

@@ -79,11 +79,16 @@ def test_a_training_on_drawn_mixtures_with_silent_targets(corpus: Path, tmp_path
         "min_seconds=0.5",
         "--dynamic_mixing_conf",
         "absent_share=0.5",
+        "--dynamic_mixing_conf",
+        "speeds=[0.9,1.0]",
     ]
     result = run(kept, tmp_path / "log", "tse_train")
     assert result.status == 0, result.log
     figures = results(result.log)[1]
     assert np.isfinite(float(figures["train/loss"])) and float(figures["train/spk_ce"]) > 0.1
+    # Everybody at both speeds, each with a label.
+    names = ["ann", "bob", "cleo", "dan", "sp0.9-ann", "sp0.9-bob", "sp0.9-cleo", "sp0.9-dan"]
+    assert (tmp_path / "exp" / "speakers.txt").read_text().split() == names
 
 
 @pytest.mark.parametrize(
