@@ -1,4 +1,4 @@
-"""Import ESPnet's task machinery without its attempts to download something.
+"""Use ESPnet's task machinery without what it does beside: attempts to download something, and a log set up too early.
 
 ``espnet2.tasks`` imports ``g2p_en``, which at import asks NLTK for two corpora and, where they are not installed, tries to
 fetch them from the network. Nothing here converts text to phonemes, so nothing is fetched.
@@ -7,6 +7,7 @@ fetch them from the network. Nothing here converts text to phonemes, so nothing 
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Iterator
 
@@ -33,3 +34,18 @@ def import_quietly() -> None:
         return
     with no_nltk_download(), contextlib.suppress(ImportError):
         import g2p_en  # noqa: F401
+
+
+@contextlib.contextmanager
+def no_log() -> Iterator[None]:
+    """Log nothing inside the block.
+
+    The first warning of a program that has not set up its log sets up one that shows warnings only, and ESPnet's own setup
+    then does nothing: a training would be silent.
+    """
+    handler = logging.NullHandler()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)

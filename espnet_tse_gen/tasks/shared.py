@@ -12,6 +12,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from espnet_tse_gen.fileio import read_scp
+from espnet_tse_gen.quiet import no_log
 from espnet_tse_gen.tasks import mixing
 from espnet_tse_gen.tasks.choices import one_line_errors
 from espnet_tse_gen.tasks.dataset import TSEGenDataset
@@ -48,7 +49,8 @@ class CheckedTask:
         if args is None:
             args = cls.get_parser().parse_args(cmd)
         if not args.print_config:
-            cls.check(args)  # type: ignore[attr-defined]
+            with no_log():
+                cls.check(args)  # type: ignore[attr-defined]
         super().main(args=args)  # type: ignore[misc]
 
 

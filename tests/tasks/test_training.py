@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from training_runs import Result, finish, kill_when, results, run, start, training
@@ -119,6 +120,20 @@ def test_training_starts_from_given_weights_and_draws_its_images(
     assert result.status == 0, result.log
     assert equal(tmp_path / "exp" / "1epoch.pth", given)
     assert (tmp_path / "exp" / "images" / "loss.png").stat().st_size > 1000
+
+
+def test_weights_that_fit_in_part_leave_the_log_as_it_is(
+    corpus: Path, trained: tuple[Path, Result], tmp_path: Path
+) -> None:
+    """What is left out is a warning, before ESPnet has set up its log: it must not set up another one that says nothing else."""
+    given = read_checkpoint(trained[0] / "3epoch.pth")
+    name = next(name for name, tensor in given.items() if tensor.ndim == 2)
+    torch.save({**given, name: given[name][:, :-1]}, tmp_path / "part.pth")
+    options = ["--init_param", f"{tmp_path}/part.pth", "--ignore_init_mismatch", "true", "--max_epoch", "1"]
+    result = run(training(corpus, tmp_path / "exp", *options), tmp_path / "log")
+    assert result.status == 0, result.log
+    assert np.isfinite(float(results(result.log)[1]["train/loss"]))
+    assert f"WARNING: Filter out {name} from pretrained dict" in result.log
 
 
 def test_tokens_on_disk_train_like_tokens_on_the_fly(
