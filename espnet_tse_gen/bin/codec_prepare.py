@@ -52,7 +52,6 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = get_parser().parse_args(cmd)
-    from espnet_tse_gen.codec.fetch import file_sha256
     from espnet_tse_gen.codec.registry import (
         CODEC_YAML,
         build_codec,
@@ -61,6 +60,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         read_codec_config,
         save_codec,
     )
+    from espnet_tse_gen.fetch import file_sha256
     from espnet_tse_gen.fileio import read_yaml
 
     config = read_codec_config(args.codec_config)
@@ -164,16 +164,21 @@ def _find_weights(codec: AbsCodec, args: argparse.Namespace, configured: str | N
     if args.download and not args.weights:
         return codec.download_pretrained()
     missing = f"{candidates[0]}: no such file or directory" if candidates else "nothing is in the local cache"
+    from espnet_tse_gen.codec.abs_codec import AbsCodec
+
+    # Weights that are named, and those that ship with the package, are not fetched.
+    fetched = not args.weights and type(codec).download_pretrained is not AbsCodec.download_pretrained
+    command = f"python -m espnet_tse_gen.bin.codec_prepare --codec_config {args.codec_config} --download true"
+    advice = f"On a machine with a network run '{command}', or put" if fetched else "Put"
     raise UserError(
-        f"{missing}; codec '{codec.name}' needs its released weights ({codec.pretrained_source()}). On a machine with a "
-        f"network run 'python -m espnet_tse_gen.bin.codec_prepare --codec_config {args.codec_config} --download true', or "
-        "put them there, or name them with --weights"
+        f"{missing}; codec '{codec.name}' needs its released weights ({codec.pretrained_source()}). {advice} them there, or"
+        " name them with --weights"
     )
 
 
 def _origin_of(weights: Path) -> dict[str, str] | list[dict[str, str]]:
     """Return names and hashes of the released files, for the reader of ``codec.yaml``."""
-    from espnet_tse_gen.codec.fetch import file_sha256
+    from espnet_tse_gen.fetch import file_sha256
 
     files = [weights] if weights.is_file() else sorted(weights.glob("*.safetensors"))
     found = [{"file": file.name, "sha256": file_sha256(file)} for file in files] or [{"directory": weights.name}]

@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from espnet_tse_gen.codec.abs_codec import AbsCodec
-from espnet_tse_gen.codec.fetch import verify
 from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.fetch import verify
 
 INSTALL = "pip install 'espnet_tse_gen[transformers]'"
 FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")

@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from espnet_tse_gen.codec.fetch import fetch, file_sha256
 from espnet_tse_gen.data.enroll_protocol import TARGETS
 from espnet_tse_gen.errors import UserError, unknown_name
+from espnet_tse_gen.fetch import fetch, file_sha256
 
 # Lists with a name. "full" has the rows of "but"; the last two are drawn and have no file.
 PUBLISHED = ("but", "full")

@@ -18,9 +18,9 @@ from dac_maker import SMALL, write_dac
 from espnet_tse_gen.bin import codec_prepare
 from espnet_tse_gen.codec import encodec
 from espnet_tse_gen.codec.dac import RELEASES
-from espnet_tse_gen.codec.fetch import fetch, file_sha256, verify
 from espnet_tse_gen.codec.registry import build_codec, load_codec
 from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.fetch import fetch, file_sha256, verify
 
 CONTENT = bytes(range(256)) * 20000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -177,6 +177,11 @@ def test_codec_prepare_fetches_only_when_asked(server: Server, tmp_path: Path, m
     with pytest.raises(UserError, match="no such file") as caught:
         codec_prepare.main(command)
     assert sha256 in str(caught.value) and server.url in str(caught.value) and not server.ranges
+    assert "--download true" in str(caught.value)
+    # What is named is not fetched, and the advice does not say so.
+    with pytest.raises(UserError, match=r"nowhere.pth: no such file .* Put them there, or name them") as caught:
+        codec_prepare.main([*command, "--weights", f"{tmp_path}/nowhere.pth"])
+    assert "--download" not in str(caught.value)
     codec_prepare.main([*command, "--download", "true"])
     codec = load_codec(tmp_path / "codec")
     cached = tmp_path / "home/.cache/descript/dac/weights_16khz_8kbps_0.0.5.pth"

@@ -1,4 +1,4 @@
-"""The explicit step that fetches a file of released weights: progress bar, cache, and a check by SHA-256.
+"""The explicit step that fetches a released file: progress bar, cache, and a check by SHA-256.
 
 A file is fetched under a temporary name and gets its own only when it is whole and its hash is right, so whatever lies
 in a cache can be trusted. Its hash is kept beside it in ``<name>.sha256``; where nobody has published one, the hash of
