@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# SpEx+, MC-SpEx, the ablations of MC-SpEx, TD-SpeakerBeam and a masked generative extractor, trained on the same drawn mixtures:
-# validation in EXPDIR/comparison.md, and all but the ablations on the test set in one RESULTS.md. What is there is kept.
+# SpEx+, MC-SpEx, the ablations of MC-SpEx, TD-SpeakerBeam and a masked generative extractor, without and with MC-SpEx as its front
+# end, trained on the same drawn mixtures: validation in EXPDIR/comparison.md, and all but the ablations on the test set in one
+# RESULTS.md. What is there is kept.
 #   local/compare.sh --local_data_opts "--librispeech /corpora/LibriSpeech"
 # Options are those of run.sh, and two more:
 #   --size NAME   which conf/train/{spex_plus,mc_spex,td_speakerbeam}_NAME.yaml: 16k_small (for CPUs, the default), 16k, test
-#   --part NAME   train only the systems 'discriminative' or 'masked', so that two can run at the same time; 'all' does the rest
+#   --part NAME   train only 'discriminative' or 'masked' (without front end), so that two can run at the same time; 'all' does the rest
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -44,20 +45,21 @@ if [[ ${part} != masked ]]; then
     train mc_spex_modulation_concat "mc_spex_${size}" "--extractor_conf modulation=concat"
     train mc_spex_mask_interaction_none "mc_spex_${size}" "--extractor_conf mask_interaction=none"
 fi
-if [[ ${part} != discriminative ]]; then
-    case ${size} in
-        test) train masked mini_test ;;
-        # A third of its epochs: about the time that MC-SpEx takes.
-        16k_small) train masked mini_long "--max_epoch 4" ;;
-        *) train masked r1_dynamic ;;
-    esac
-fi
+front_end="--front_end ${expdir}/mc_spex"
+case ${size} in
+    test) masked=(mini_test mini_test) options=("" "${front_end}") ;;
+    # A third of its epochs: about the time that MC-SpEx takes.
+    16k_small) masked=(mini_long mini_long) options=("--max_epoch 4" "--max_epoch 4 ${front_end}") ;;
+    *) masked=(r1_dynamic r1_front_end_dynamic) options=("" "${front_end}") ;;
+esac
+[[ ${part} == discriminative ]] || train masked "${masked[0]}" "${options[0]}"
 [[ ${part} == all ]] || exit 0
+train masked_front_end "${masked[1]}" "${options[1]}"
 
 systems=(spex_plus mc_spex mc_spex_fusion_none mc_spex_modulation_concat mc_spex_mask_interaction_none td_speakerbeam)
 "${python}" -m espnet_tse_gen.bin.compare_trainings --exp_dirs "${systems[@]/#/${expdir}/}" --output_dir "${expdir}" \
     --command "local/compare.sh --size ${size}"
 ./run.sh "${given[@]}" --skip_data_prep true --skip_train true --skip_packing true --stage 8 --tse_tag none \
     --tse_config "conf/train/td_speakerbeam_${size}.yaml" \
-    --pretrained_exp "${expdir}/td_speakerbeam ${expdir}/spex_plus ${expdir}/mc_spex ${expdir}/masked" \
+    --pretrained_exp "${expdir}/td_speakerbeam ${expdir}/spex_plus ${expdir}/mc_spex ${expdir}/masked ${expdir}/masked_front_end" \
     --inference_config "conf/decode/segments.yaml conf/decode/one_pass.yaml"
