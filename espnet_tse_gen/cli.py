@@ -50,7 +50,8 @@ def get_parser() -> argparse.ArgumentParser:
             "--model",
             default=DEFAULT_MODEL,
             metavar="DIR|ZIP|NAME",
-            help="exp directory, zip file made by pack, or shipped model (default: %(default)s)",
+            help="exp directory, zip file made by pack, or a shipped model: mini_librimix is generative and knows synthetic "
+            "voices only, mc_spex_16k is discriminative and was trained on real speech (default: %(default)s)",
         )
         command.add_argument("--model_file", metavar="PTH", help="checkpoint in it (default: the best average)")
     extract.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
