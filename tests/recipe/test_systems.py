@@ -34,6 +34,19 @@ def test_systems_are_the_trained_model_and_those_that_are_there() -> None:
     assert evaluate("", 'echo "${names[*]} ${#exps[@]}"') == "main 1"
 
 
+@pytest.mark.parametrize(
+    ("settings", "folder"),
+    [
+        ("", "exp/main"),
+        ("skip_train=true", "exp/pretrained_a"),
+        ("skip_train=true given_tag=main", "exp/main"),
+        ("skip_train=true given_tag=", "exp/pretrained_a"),
+    ],
+)
+def test_scores_of_given_models_go_where_they_are_said_to(settings: str, folder: str) -> None:
+    assert evaluate(f"{BOTH}; {settings}", 'echo "${result_dir}"') == folder
+
+
 def test_two_models_of_one_name_are_refused() -> None:
     message = evaluate("pretrained_exps=(exp/a other/a) pretrained_tasks=(tse tse)", "true", status=2)
     assert "two models are called 'a'" in message and "\n" not in message

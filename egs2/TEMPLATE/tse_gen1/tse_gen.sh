@@ -102,7 +102,8 @@ Options, with their defaults:
     --tse_args           further options of training, such as '--max_epoch 5' (${tse_args})
     --tse_exp            directory of the model; default: <expdir>/<tse_tag> (${tse_exp})
     --tse_stats_dir      directory of stage 6; default: from files and sets (${tse_stats_dir})
-    --pretrained_exp     directories of trained models to decode with as well, of any kind (${pretrained_exp})
+    --pretrained_exp     directories of trained models to decode with as well, of any kind; with --skip_train true and a new
+                         --tse_tag NAME, only with these: their scores and report go to <expdir>/NAME (${pretrained_exp})
   Decoding and scoring
     --inference_config   files of conf/decode, one or more; each model decodes with those of its kind (${inference_config})
     --inference_args     further options of decoding (${inference_args})
@@ -193,6 +194,7 @@ codec_suffix=
 if [[ ${task} == tse_gen ]]; then
     codec_suffix=_${codec_tag}
 fi
+given_tag=${tse_tag}
 tse_tag=${tse_tag:-$(tag_of "${tse_config}" "${tse_args}")${codec_suffix}}
 tse_exp=${tse_exp:-${expdir}/${tse_tag}}
 tse_stats_dir=${tse_stats_dir:-${expdir}/tse_stats_$(tag_of "${tse_config}")${codec_suffix}_${train_set}_${fs}}

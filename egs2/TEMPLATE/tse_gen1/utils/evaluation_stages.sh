@@ -8,8 +8,11 @@ exps=("${tse_exp}")
 dirs=("${tse_exp}")
 models=("${inference_model}")
 tasks=("${task}")
+result_dir=
 if [[ ${#pretrained_exps[@]} -gt 0 ]] && ${skip_train} && [[ ! -f ${tse_exp}/config.yaml ]]; then
     names=() exps=() dirs=() models=() tasks=()
+    # A name that was given is that of the comparison.
+    result_dir=${given_tag:+${tse_exp}}
 fi
 for i in "${!pretrained_exps[@]}"; do
     name=$(basename "${pretrained_exps[i]}")
@@ -76,8 +79,8 @@ transcripts_of() {
     echo "${table}"
 }
 
-# Scores of all go where the first one's outputs are.
-result_dir=${dirs[0]}
+# Else, scores of all go where the first one's outputs are.
+result_dir=${result_dir:-${dirs[0]}}
 
 # decode_tag CONFIG ARGUMENTS: the name of what they make.
 decode_tag() {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SpEx+, MC-SpEx, the ablations of MC-SpEx, TD-SpeakerBeam and a masked generative extractor, without and with MC-SpEx as its front
-# end, trained on the same drawn mixtures: validation in EXPDIR/comparison.md, and all but the ablations on the test set in one
-# RESULTS.md. What is there is kept.
+# end, trained on the same drawn mixtures: validation in EXPDIR/comparison.md, and all but the ablations on the test set in
+# EXPDIR/comparison/RESULTS.md, with a report page beside it. What is there is kept.
 #   local/compare.sh --local_data_opts "--librispeech /corpora/LibriSpeech"
 # Options are those of run.sh, and two more:
 #   --size NAME   which conf/train/{spex_plus,mc_spex,td_speakerbeam}_NAME.yaml: 16k_small (for CPUs, the default), 16k, test
@@ -59,7 +59,7 @@ train masked_front_end "${masked[1]}" "${options[1]}"
 systems=(spex_plus mc_spex mc_spex_fusion_none mc_spex_modulation_concat mc_spex_mask_interaction_none td_speakerbeam)
 "${python}" -m espnet_tse_gen.bin.compare_trainings --exp_dirs "${systems[@]/#/${expdir}/}" --output_dir "${expdir}" \
     --command "local/compare.sh --size ${size}"
-./run.sh "${given[@]}" --skip_data_prep true --skip_train true --skip_packing true --stage 8 --tse_tag none \
+./run.sh "${given[@]}" --skip_data_prep true --skip_train true --skip_packing true --stage 8 --tse_tag comparison \
     --tse_config "conf/train/td_speakerbeam_${size}.yaml" \
     --pretrained_exp "${expdir}/td_speakerbeam ${expdir}/spex_plus ${expdir}/mc_spex ${expdir}/masked ${expdir}/masked_front_end" \
     --inference_config "conf/decode/segments.yaml conf/decode/one_pass.yaml"
