@@ -114,6 +114,22 @@ def test_a_second_run_does_nothing(place: Path) -> None:
     assert not changed
 
 
+def test_scores_of_what_is_decoded_go_to_another_folder_and_come_back_when_removed(place: Path) -> None:
+    """Outputs that were scored for one table have rows in the next one, too, without being decoded again."""
+    options = ["--skip_data_prep", "true", "--skip_train", "true", "--skip_packing", "true", "--tse_tag", "named"]
+    wanted = {"mixture", "codec of mini_librimix", "mini_librimix one_pass"}
+    scores = place / "exp" / "named" / "scores.csv"
+    decoded = {path: path.stat().st_mtime_ns for path in (place / "exp").rglob("wavs/**/*.wav")}
+    for _ in range(2):
+        result = run(place, "--stage", "8", "--stop_stage", "9", *options)
+        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+        with open(scores, newline="") as stream:
+            assert {row["system"] for row in csv.DictReader(stream)} == wanted
+        assert (scores.with_name("RESULTS.md")).exists()
+        scores.unlink()
+    assert decoded and {path: path.stat().st_mtime_ns for path in decoded} == decoded
+
+
 def test_another_rate_than_the_configuration_is_one_line(place: Path) -> None:
     result = run(place, "--fs", "8k", "--stage", "6")
     assert result.returncode == 2 and "is for recordings at 16000 Hz" in result.stderr

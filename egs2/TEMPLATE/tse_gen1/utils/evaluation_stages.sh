@@ -225,7 +225,10 @@ if ! ${skip_eval}; then
                 if [[ -n ${through[i]} ]]; then
                     inf+=(--delay auto)
                 fi
-                if todo "${out}/scoring/.done" "${result_dir}/scores.csv" "${state[@]}" "${raw}/wav.scp"; then
+                # Another folder of scores has rows of its own, and one whose table was removed has none.
+                stamp=${out}/scoring/.${result_dir//\//_}.done
+                grep -Fqs "${systems[i]},${dset}," "${result_dir}/scores.csv" || rm -f "${stamp}"
+                if todo "${stamp}" "${result_dir}/scores.csv" "${state[@]}" "${raw}/wav.scp"; then
                     ${train_cmd} --num-threads "${nj}" "${out}/scoring/score.log" "${python}" -m espnet_tse_gen.bin.score \
                         --data_dir "${raw}" --set "${dset}" --system "${systems[i]}" "${inf[@]}" --nj "${nj}" \
                         --preset "${scoring_preset}" --output_dir "${out}/scoring" \
