@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 
 from espnet_tse_gen.fileio import read_scp
@@ -52,6 +53,17 @@ class CheckedTask:
             with no_log():
                 cls.check(args)  # type: ignore[attr-defined]
         super().main(args=args)  # type: ignore[misc]
+
+    @classmethod
+    def main_worker(cls, args: argparse.Namespace) -> None:
+        """Train as one of one or more processes, which leave their group together.
+
+        One that ends inside it may be aborted by threads of the group that still run, after all its work is done.
+        """
+        super().main_worker(args)  # type: ignore[misc]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()
+            torch.distributed.destroy_process_group()
 
 
 class MixtureTask(CheckedTask):
