@@ -126,7 +126,7 @@ class PartWriter:
         places = self._verified(found, items) if found is not None and found.header == self.header else None
         with self._writing():
             if found is not None and places is not None:
-                self.places = {key: place for (key, _), place in zip(items, places, strict=False)}
+                self.places = {key: place for (key, _), place in zip(items[: len(places)], places, strict=True)}
                 last = places[-1] if places else []
                 self._open([place.offset + place.size for place in last] or [0] * len(self.arks), found.size)
             else:
@@ -189,7 +189,7 @@ class PartWriter:
                 arks = [stack.enter_context(open(_with(ark, PART), "rb")) for ark in self.arks]
             except OSError:
                 return None
-            for (digest, place), (_, wanted) in zip(listed, items, strict=False):
+            for (digest, place), (_, wanted) in zip(listed, items[: len(listed)], strict=True):
                 # What failed before is tried again, and then comes before what follows it.
                 if digest != wanted or isinstance(place, str):
                     return None
@@ -265,12 +265,13 @@ class _Reusable:
             found = _read_journal(path)
             if found is None or not _usable(found.header, header):
                 continue
-            listed = {digest: places for digest, places in found.made().items() if digest in wanted}
+            kinds = header["kinds"]
+            # A line that does not tell of every kind of array is none.
+            made = found.made().items()
+            listed = {digest: places for digest, places in made if digest in wanted and len(places) == len(kinds)}
             if listed:
                 last, places = list(listed.items())[-1]
-                arks = [
-                    self._ark(path, kind, place, last) for kind, place in zip(header["kinds"], places, strict=False)
-                ]
+                arks = [self._ark(path, kind, place, last) for kind, place in zip(kinds, places, strict=True)]
                 opened = [ark for ark in arks if ark is not None]
                 if len(opened) == len(arks):
                     self._where |= {digest: (opened, where) for digest, where in listed.items()}
@@ -291,7 +292,7 @@ class _Reusable:
     def get(self, digest: str) -> tuple[bytes, ...] | None:
         """Return the arrays of a recording if they are there and whole."""
         arks, places = self._where.get(digest, ([], []))
-        arrays = [_array(ark, place, digest) for ark, place in zip(arks, places, strict=False)]
+        arrays = [_array(ark, place, digest) for ark, place in zip(arks, places, strict=True)]
         whole = tuple(array for array in arrays if array is not None)
         return whole if arrays and len(whole) == len(arrays) else None
 

@@ -227,7 +227,7 @@ if ! ${skip_eval}; then
                 fi
                 # Another folder of scores has rows of its own, and one whose table was removed has none.
                 stamp=${out}/scoring/.${result_dir//\//_}.done
-                grep -Fqs "${systems[i]},${dset}," "${result_dir}/scores.csv" || rm -f "${stamp}"
+                cut -d , -f 1,2 "${result_dir}/scores.csv" 2> /dev/null | grep -Fx "${systems[i]},${dset}" > /dev/null || rm -f "${stamp}"
                 if todo "${stamp}" "${result_dir}/scores.csv" "${state[@]}" "${raw}/wav.scp"; then
                     ${train_cmd} --num-threads "${nj}" "${out}/scoring/score.log" "${python}" -m espnet_tse_gen.bin.score \
                         --data_dir "${raw}" --set "${dset}" --system "${systems[i]}" "${inf[@]}" --nj "${nj}" \
