@@ -30,11 +30,12 @@ MAX_PEAK = 0.9
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording of a corpus in LibriSpeech's layout: its id (``SPEAKER-CHAPTER-NUMBER``), speaker and file."""
+    """One recording of a corpus in LibriSpeech's layout: its id (``SPEAKER-CHAPTER-NUMBER``), speaker, file and subset."""
 
     name: str
     speaker: str
     path: Path
+    subset: str = ""
 
 
 def list_utterances(root: str | Path, subset: str, speakers: Collection[str] | None = None) -> list[Utterance]:
@@ -54,7 +55,7 @@ def list_utterances(root: str | Path, subset: str, speakers: Collection[str] | N
             f"{folder}: no such folder; expected LibriSpeech's layout ROOT/SUBSET/SPEAKER/CHAPTER/UTTERANCE.flac"
         )
     found = [
-        Utterance(path.stem, path.parts[-3], path)
+        Utterance(path.stem, path.parts[-3], path, subset)
         for path in sorted(folder.glob("*/*/*"))
         if path.suffix in (".flac", ".wav") and (speakers is None or path.parts[-3] in speakers)
     ]

@@ -13,12 +13,22 @@ from espnet2.enh.loss.wrappers.abs_wrapper import AbsLossWrapper
 
 from espnet_tse_gen.checkpoints import load_checkpoint
 from espnet_tse_gen.discriminative.model import ESPnetTSEModel
-from espnet_tse_gen.discriminative.registry import DECODERS, ENCODERS, EXTRACTORS, is_discriminative, part_class
+from espnet_tse_gen.discriminative.registry import (
+    DECODERS,
+    ENCODERS,
+    EXTRACTORS,
+    WAVEFORM_EXTRACTORS,
+    is_discriminative,
+    part_class,
+)
+from espnet_tse_gen.discriminative.waveform_model import ESPnetWaveformModel
 from espnet_tse_gen.errors import UserError, check_options
 from espnet_tse_gen.fileio import read_yaml
 
 
-def build_model(config: Mapping[str, Any], loss_wrappers: Sequence[AbsLossWrapper] = ()) -> ESPnetTSEModel:
+def build_model(
+    config: Mapping[str, Any], loss_wrappers: Sequence[AbsLossWrapper] = ()
+) -> ESPnetTSEModel | ESPnetWaveformModel:
     """Build an untrained model.
 
     Args:
@@ -29,6 +39,8 @@ def build_model(config: Mapping[str, Any], loss_wrappers: Sequence[AbsLossWrappe
     Raises:
         UserError: For an unknown name or key, or a value that cannot be used.
     """
+    if config.get("extractor") in WAVEFORM_EXTRACTORS:
+        return _build_waveform_model(config)
     parts: dict[str, Any] = {}
     for kind, registry in (("encoder", ENCODERS), ("extractor", EXTRACTORS), ("decoder", DECODERS)):
         chosen = part_class(kind, config.get(kind, "td_speakerbeam" if kind == "extractor" else "stft"), registry)
@@ -51,7 +63,21 @@ def build_model(config: Mapping[str, Any], loss_wrappers: Sequence[AbsLossWrappe
     return model
 
 
-def load_model(config_file: str | Path, model_file: str | Path | None, device: str = "cpu") -> ESPnetTSEModel:
+def _build_waveform_model(config: Mapping[str, Any]) -> ESPnetWaveformModel:
+    chosen = part_class("extractor", str(config["extractor"]), EXTRACTORS)
+    conf, model_conf = dict(config.get("extractor_conf") or {}), config.get("model_conf") or {}
+    check_options("key of extractor_conf", conf, chosen, ("sample_rate",))
+    check_options("key of model_conf", model_conf, ESPnetWaveformModel, ("extractor",))
+    try:
+        extractor = chosen(sample_rate=int(config.get("sample_rate") or 16000), **conf)
+    except (TypeError, ValueError, RuntimeError) as error:  # whatever a wrong value leads to
+        raise UserError(f"extractor_conf: cannot be used ({' '.join(str(error).split())[:300]})") from error
+    return ESPnetWaveformModel(extractor, **model_conf)
+
+
+def load_model(
+    config_file: str | Path, model_file: str | Path | None, device: str = "cpu"
+) -> ESPnetTSEModel | ESPnetWaveformModel:
     """Load a trained model for extraction: every weight and no other, without unpickling code.
 
     Args:

@@ -80,18 +80,19 @@ class DynamicMixingDataset(AbsDataset):
 
     def names(self) -> tuple[str, ...]:
         """Return what an item holds."""
-        given = ["embed_ref1"] if self.speaker_embeddings is not None else []
-        if self.speakers is not None:
-            given.append(LABEL)
-        return ("speech_mix", "speech_ref1", "enroll_ref1", *given)
+        kinds = ["speech_ref", "enroll_ref", *(["embed_ref"] if self.speaker_embeddings is not None else [])]
+        names = [f"{kind}{n}" for n in range(1, self.mixer.options.targets + 1) for kind in kinds]
+        return ("speech_mix", *names, *([LABEL] if self.speakers is not None else []))
 
     def __getitem__(self, uid: str) -> tuple[str, dict[str, np.ndarray]]:
-        """Return the key and one item, float32: signals ``[L]`` and an embedding ``[E]``."""
+        """Return the key and one item, float32: signals ``[L]`` and embeddings ``[E]``."""
         epoch, number = map(int, uid.split("-"))
         drawn = self.mixer.draw(epoch, number)
-        item = {"speech_mix": drawn.mixture, "speech_ref1": drawn.target, "enroll_ref1": drawn.enroll}
-        if self.speaker_embeddings is not None:
-            item["embed_ref1"] = self.speaker_embeddings[drawn.enroll_piece.source.path]
+        item = {"speech_mix": drawn.mixture}
+        for n, target in enumerate(drawn.targets, 1):
+            item |= {f"speech_ref{n}": target.speech, f"enroll_ref{n}": target.enroll}
+            if self.speaker_embeddings is not None:
+                item[f"embed_ref{n}"] = self.speaker_embeddings[target.enroll_piece.source.path]
         if self.speakers is not None:
-            item[LABEL] = self.speakers.label(drawn.enroll_piece.source.speaker)
+            item[LABEL] = self.speakers.label(drawn.targets[0].enroll_piece.source.speaker)
         return uid, item

@@ -21,7 +21,8 @@ from espnet_tse_gen.data.sources import speaker_at
 from espnet_tse_gen.discriminative.build import build_model, load_model
 from espnet_tse_gen.discriminative.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
 from espnet_tse_gen.discriminative.model import ESPnetTSEModel
-from espnet_tse_gen.discriminative.registry import DECODERS, ENCODERS, EXTRACTORS
+from espnet_tse_gen.discriminative.registry import DECODERS, ENCODERS, EXTRACTORS, WAVEFORM_EXTRACTORS
+from espnet_tse_gen.discriminative.waveform_model import ESPnetWaveformModel
 from espnet_tse_gen.errors import UserError, unknown_name
 from espnet_tse_gen.fileio import read_scp, read_yaml
 from espnet_tse_gen.tasks import checks, mixing
@@ -106,13 +107,18 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
         return (*names, *(f"speech_ref{n}" for n in range(2, 11) if f"speech_ref{n}" not in names), "spk_label_ref1")
 
     @classmethod
-    def build_model(cls, args: argparse.Namespace) -> ESPnetTSEModel:
+    def build_model(cls, args: argparse.Namespace) -> ESPnetTSEModel | ESPnetWaveformModel:
         """Build encoder, extractor, decoder, losses and the model.
 
         Raises:
             UserError: For an unknown name or key, or a value that cannot be used.
         """
-        model = build_model(vars(args), [_build_loss(given) for given in args.criterions or ()])
+        waveform = args.extractor in WAVEFORM_EXTRACTORS
+        # Such a model has a loss of its own.
+        model = build_model(vars(args), [] if waveform else [_build_loss(given) for given in args.criterions or ()])
+        voice = getattr(model.extractor, "voice", None) if waveform else None
+        if voice is not None:
+            voice.load_pretrained()
         if args.init is not None:
             from espnet2.torch_utils.initialize import initialize
 
@@ -170,7 +176,7 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
     @classmethod
     def build_model_from_file(
         cls, config_file: str | Path | None = None, model_file: str | Path | None = None, device: str = "cpu"
-    ) -> tuple[ESPnetTSEModel, argparse.Namespace]:
+    ) -> tuple[ESPnetTSEModel | ESPnetWaveformModel, argparse.Namespace]:
         """Build a trained model; unlike ESPnet's, strictly and without unpickling code. It has no losses.
 
         Args:
