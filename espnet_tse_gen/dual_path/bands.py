@@ -29,6 +29,8 @@ class Spectrum(nn.Module):
         UserError: If they do not fit.
     """
 
+    window: Tensor
+
     def __init__(self, window: int, hop: int) -> None:
         super().__init__()
         if window < 4 or window % 2 or not 1 <= hop <= window // 2:
@@ -71,6 +73,9 @@ class BandLayout(nn.Module):
     Raises:
         UserError: If the widths do not add up to ``bins``.
     """
+
+    places: Tensor
+    bin_of: Tensor
 
     def __init__(self, widths: Sequence[int], bins: int) -> None:
         super().__init__()
@@ -138,8 +143,11 @@ class BandMasks(nn.Module):
         super().__init__()
         self.layout = layout
         self.norm = nn.LayerNorm(width)
-        self.weight = nn.Parameter(torch.randn(len(layout), width, 4 * layout.widest) * width**-0.5)
-        self.bias = nn.Parameter(torch.zeros(len(layout), 1, 4 * layout.widest))
+        self.weight = nn.Parameter(torch.randn(len(layout), width, 4 * layout.widest) * (0.1 * width**-0.5))
+        # At the start, half of the mixture passes: a real part of 2 tanh(0.55) / 2.
+        bias = torch.zeros(len(layout), 1, 4 * layout.widest)
+        bias[..., : layout.widest] = 0.55
+        self.bias = nn.Parameter(bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the complex mask ``[B, T, bins]`` of features ``[B, K, T, width]``."""

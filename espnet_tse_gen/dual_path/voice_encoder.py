@@ -42,6 +42,9 @@ def mel_filters(rate: int, window: int, bands: int) -> np.ndarray:
 class VoiceEncoder(nn.Module):
     """Embeds recordings at 16 kHz; frozen. The weights are to be loaded, see :meth:`load_pretrained`."""
 
+    filters: Tensor
+    window: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.lstm = nn.LSTM(_BANDS, EMBEDDING_WIDTH, 3, batch_first=True)
