@@ -17,8 +17,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_tse_gen.arguments import OneLineParser, boolean
-from espnet_tse_gen.errors import UserError, run_main
+from espnet_tse_gen.utils.arguments import OneLineParser, boolean
+from espnet_tse_gen.utils.errors import UserError, run_main
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -88,7 +88,7 @@ def _need(args: argparse.Namespace, *names: str) -> None:
 
 
 def _make_metadata(args: argparse.Namespace) -> None:
-    from espnet_tse_gen.data.metadata import make_metadata, write_metadata
+    from espnet_tse_gen.data.librimix.metadata import make_metadata, write_metadata
     from espnet_tse_gen.data.segment import segment_corpus
     from espnet_tse_gen.data.speech_lists import wanted_speakers
 
@@ -116,10 +116,10 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
 
 def _prepare(args: argparse.Namespace) -> None:
-    from espnet_tse_gen.data.enroll import BUT_URL, EnrolmentOptions, list_file
-    from espnet_tse_gen.data.libri2mix_datadir import list_mixtures, prepare_directory
-    from espnet_tse_gen.data.librimix import MixtureTree, find_metadata
-    from espnet_tse_gen.data.librimix_generation import plan_generation, report_disk_use, run_plan
+    from espnet_tse_gen.data.enrolment.lists import BUT_URL, EnrolmentOptions, list_file
+    from espnet_tse_gen.data.librimix.datadir import list_mixtures, prepare_directory
+    from espnet_tse_gen.data.librimix.generation import plan_generation, report_disk_use, run_plan
+    from espnet_tse_gen.data.librimix.layout import MixtureTree, find_metadata
 
     _need(args, "libri2mix", "sets")
     tree = MixtureTree(args.libri2mix, args.sample_rate, args.min_or_max)

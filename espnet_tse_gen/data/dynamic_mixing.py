@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 from espnet2.samplers.abs_sampler import AbsSampler
 
+from espnet_tse_gen.audio.level import LEVEL_DBFS, mixture_gain
 from espnet_tse_gen.data.degradation import code_lossy, draw_band, limit_band
 from espnet_tse_gen.data.equalize import draw_equalization, equalize
-from espnet_tse_gen.data.level import LEVEL_DBFS, mixture_gain
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.data.rooms import Rooms, reverberate
 from espnet_tse_gen.data.sources import Source, at_speeds, group_by_speaker, read_audio_list, read_piece, speaker_at
-from espnet_tse_gen.errors import UserError, unknown_name
+from espnet_tse_gen.utils.errors import UserError, unknown_name
 
 # However little talkers overlap, each speaks for this share of a mixture at least.
 _LEAST_SHARE = 0.1

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.codec.recordings import resample
+from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.data.datadir import read_header
 from espnet_tse_gen.data.formatting import read_pool
-from espnet_tse_gen.data.parallel import map_jobs
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import atomic_write, check_same_keys, read_audio, read_scp, write_audio, write_scp
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import atomic_write, check_same_keys, read_audio, read_scp, write_audio, write_scp
+from espnet_tse_gen.utils.parallel import map_jobs
 
 DURATIONS, COLLECTIONS = "utt2dur", "utt2collection"
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")

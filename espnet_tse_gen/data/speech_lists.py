@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from espnet_tse_gen.data.metadata import Utterance, list_utterances, read_speaker_sexes
+from espnet_tse_gen.data.librimix.metadata import Utterance, list_utterances, read_speaker_sexes
 from espnet_tse_gen.data.sources import COLLECTIONS
-from espnet_tse_gen.errors import UserError, unknown_name
-from espnet_tse_gen.fileio import write_scp
+from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.fileio import write_scp
 
 
 def read_splits(path: str | Path) -> dict[str, dict[str, list[str]]]:

@@ -10,7 +10,7 @@ from espnet2.enh.extractor.abs_extractor import AbsExtractor
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.blocks import NUM_SCALES, zero_padding
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 
 class AbsEmbeddingExtractor(AbsExtractor):

@@ -11,7 +11,6 @@ from typing import Any
 
 from espnet2.enh.loss.wrappers.abs_wrapper import AbsLossWrapper
 
-from espnet_tse_gen.checkpoints import load_checkpoint
 from espnet_tse_gen.discriminative.model import ESPnetTSEModel
 from espnet_tse_gen.discriminative.registry import (
     DECODERS,
@@ -22,8 +21,9 @@ from espnet_tse_gen.discriminative.registry import (
     part_class,
 )
 from espnet_tse_gen.discriminative.waveform_model import ESPnetWaveformModel
-from espnet_tse_gen.errors import UserError, check_options
-from espnet_tse_gen.fileio import read_yaml
+from espnet_tse_gen.utils.checkpoints import load_checkpoint
+from espnet_tse_gen.utils.errors import UserError, check_options
+from espnet_tse_gen.utils.fileio import read_yaml
 
 
 def build_model(

@@ -18,7 +18,7 @@ from espnet2.enh.layers.tcn import EPS, ChannelwiseLayerNorm, GlobalLayerNorm
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.abs_extractor import AbsEmbeddingExtractor
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 
 class Halves(Protocol):

@@ -19,7 +19,7 @@ from espnet2.enh.loss.wrappers.abs_wrapper import AbsLossWrapper
 from torch import Tensor
 
 from espnet_tse_gen.discriminative.losses import LABEL, Estimate
-from espnet_tse_gen.errors import unknown_name
+from espnet_tse_gen.utils.errors import unknown_name
 
 PRECISIONS = ("float32", "bfloat16")
 

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from espnet_tse_gen.errors import unknown_name
+from espnet_tse_gen.utils.errors import unknown_name
 
 ENCODERS: dict[str, str] = {
     "ms_conv": "espnet_tse_gen.discriminative.encoder:MultiScaleConvEncoder",

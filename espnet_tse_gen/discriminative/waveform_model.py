@@ -12,7 +12,7 @@ from torch import Tensor
 from espnet_tse_gen.discriminative.model import PRECISIONS
 from espnet_tse_gen.dual_path.losses import extraction_loss, si_sdr
 from espnet_tse_gen.dual_path.network import DualPathExtractor
-from espnet_tse_gen.errors import unknown_name
+from espnet_tse_gen.utils.errors import unknown_name
 
 
 class ESPnetWaveformModel(AbsESPnetModel):

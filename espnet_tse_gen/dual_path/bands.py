@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 # Compression of magnitudes: features are the spectrum times |X|^-0.6, that is, magnitudes to the power of 0.4.
 _COMPRESSION = -0.6

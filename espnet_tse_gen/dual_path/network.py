@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from espnet_tse_gen.dual_path.bands import BandFeatures, BandLayout, BandMasks, Spectrum
 from espnet_tse_gen.dual_path.blocks import DualPathBlock, KeysValues
 from espnet_tse_gen.dual_path.voice_encoder import EMBEDDING_WIDTH, SAMPLE_RATE, VoiceEncoder
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 LEVEL = 0.05
 """RMS that mixture and enrolment are brought to inside the network; the output is at the mixture's own level."""

@@ -11,10 +11,9 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import Tensor
 
-from espnet_tse_gen.abs_front_end import AbsFrontEnd
-from espnet_tse_gen.codec.abs_codec import AbsCodec
-from espnet_tse_gen.errors import UserError, unknown_name
+from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor, Signal
+from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.masked.losses import (
     NORMALISATIONS,
     TokenScores,
@@ -23,6 +22,7 @@ from espnet_tse_gen.masked.losses import (
     score_level,
 )
 from espnet_tse_gen.masked.masking import LEVEL_DISTRIBUTIONS, MODES, hide, sample_mask
+from espnet_tse_gen.utils.errors import UserError, unknown_name
 
 Predictor = Callable[[Tensor, "int | None"], Tensor]
 

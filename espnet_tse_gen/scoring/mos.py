@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 RATE = 16000
 

@@ -19,7 +19,7 @@ from espnet_tse_gen.data.equalize import equalize
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.data.rooms import Rooms, reverberate, synthetic_response
 from espnet_tse_gen.data.sources import Source, read_sources, write_sources
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 RATE = 8000
 SECONDS = {"ann": (2.0, 1.2, 1.6), "bob": (1.0, 1.9), "cleo": (2.2,), "dan": (3.0, 0.7), "eve": (1.5,), "finn": (0.9,)}

@@ -1,0 +1,78 @@
+"""A user's mistake is one line and status 2; a defect keeps its traceback."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from espnet_tse_gen.utils.errors import UserError, run_main, unknown_name
+
+
+class Broken(torch.utils.data.Dataset):
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> int:
+        raise UserError("a.wav (key 'k'): has no samples; replace or remove it")
+
+
+def raise_error(error: BaseException) -> int:
+    raise error
+
+
+def outcome(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, main: object) -> tuple[object, str]:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/tool.py"])
+    with pytest.raises(SystemExit) as caught:
+        run_main(main)  # type: ignore[arg-type]
+    return caught.value.code, capsys.readouterr().err
+
+
+def test_a_users_mistake_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    result = outcome(capsys, monkeypatch, lambda: raise_error(UserError("x.scp: is empty")))
+    assert result == (2, "tool: error: x.scp: is empty\n")
+
+
+def test_a_mistake_met_by_a_workers_process_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = outcome(capsys, monkeypatch, lambda: list(torch.utils.data.DataLoader(Broken(), num_workers=1)))
+    assert result == (2, "tool: error: a.wav (key 'k'): has no samples; replace or remove it\n")
+
+
+def test_a_message_of_several_lines_is_joined(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert outcome(capsys, monkeypatch, lambda: raise_error(UserError("one\ntwo")))[1] == "tool: error: one two\n"
+
+
+@pytest.mark.parametrize(
+    ("main", "status"),
+    [
+        (lambda: None, 0),
+        (lambda: 3, 3),
+        (lambda: raise_error(KeyboardInterrupt()), 130),
+        (lambda: raise_error(BrokenPipeError()), 1),
+        (lambda: sys.exit(4), 4),
+    ],
+)
+def test_the_exit_status(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, main: object, status: int
+) -> None:
+    assert outcome(capsys, monkeypatch, main)[0] == status
+
+
+def test_a_defect_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_main(lambda: 1 // 0)
+
+
+def test_an_unknown_name_gets_the_nearest_valid_one() -> None:
+    error = str(unknown_name("codec", "encodek", ["mel", "encodec"]))
+    assert error == "unknown codec 'encodek': did you mean 'encodec'? valid: encodec, mel"
+    assert str(unknown_name("codec", "qqqq", ["mel"])) == "unknown codec 'qqqq': valid: mel"
+
+
+def test_a_users_mistake_is_a_value_error() -> None:
+    assert issubclass(UserError, ValueError)
