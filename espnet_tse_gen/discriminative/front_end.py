@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchaudio.functional import resample
 
 from espnet_tse_gen.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.discriminative.halves import halves_of
 from espnet_tse_gen.discriminative.model import ESPnetTSEModel
+from espnet_tse_gen.discriminative.resampling import resample
 from espnet_tse_gen.errors import UserError
 
 PARTS = ("encoder", "extractor", "decoder")
