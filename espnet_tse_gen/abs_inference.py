@@ -20,7 +20,7 @@ from typing_extensions import Self
 
 from espnet_tse_gen.codec.recordings import resample
 from espnet_tse_gen.data.level import mixture_gain
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.errors import UserError, naming_extra
 from espnet_tse_gen.input_checks import check_device, checked_rate, checked_signal, rms
 from espnet_tse_gen.model_dir import DEFAULT_MODEL, open_model
 
@@ -96,7 +96,7 @@ class AbsInference(abc.ABC):
             UserError: If the model, the checkpoint, the device or the options cannot be used.
         """
         check_device(device)
-        with open_model(where) as directory:
+        with naming_extra(f"model {where}"), open_model(where) as directory:
             return cls.from_directory(directory, device, model_file, decode, dtype)
 
     @classmethod

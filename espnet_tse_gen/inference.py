@@ -21,7 +21,7 @@ from torch import Tensor
 from espnet_tse_gen.abs_inference import DTYPES, AbsInference, Extraction, Request
 from espnet_tse_gen.decoding import DecodingOptions, Predictor, Sampler, decode_chunks
 from espnet_tse_gen.discriminative.registry import is_discriminative
-from espnet_tse_gen.errors import UserError, unknown_name
+from espnet_tse_gen.errors import UserError, naming_extra, unknown_name
 from espnet_tse_gen.fileio import read_yaml
 from espnet_tse_gen.input_checks import check_device
 from espnet_tse_gen.model_dir import CONFIG, DECODE, DEFAULT_MODEL, find_checkpoint, open_model
@@ -248,7 +248,7 @@ def load_extractor(
         UserError: If the model, the checkpoint, the device or the options cannot be used.
     """
     check_device(device)
-    with open_model(where) as directory:
+    with naming_extra(f"model {where}"), open_model(where) as directory:
         kind: type[AbsInference] = TargetSpeakerExtractor
         if is_discriminative(read_yaml(directory / CONFIG)):
             from espnet_tse_gen.discriminative_inference import DiscriminativeExtractor

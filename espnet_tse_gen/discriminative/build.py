@@ -1,30 +1,38 @@
-"""Build a discriminative extractor, or load a trained one, without ESPnet's task machinery, which takes seconds to import.
+"""Build a discriminative extractor, or load a trained one, without ESPnet where only extraction is asked for.
 
 model = load_model("exp/spex_plus/config.yaml", "exp/spex_plus/valid.loss.best.pth")
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from espnet2.enh.loss.wrappers.abs_wrapper import AbsLossWrapper
+from torch import nn
 
 from espnet_tse_gen.checkpoints import load_checkpoint
-from espnet_tse_gen.discriminative.model import ESPnetTSEModel
+from espnet_tse_gen.discriminative.network import ExtractionNetwork
 from espnet_tse_gen.discriminative.registry import DECODERS, ENCODERS, EXTRACTORS, is_discriminative, part_class
 from espnet_tse_gen.errors import UserError, check_options
 from espnet_tse_gen.fileio import read_yaml
 
+if TYPE_CHECKING:
+    from espnet2.enh.loss.wrappers.abs_wrapper import AbsLossWrapper
 
-def build_model(config: Mapping[str, Any], loss_wrappers: Sequence[AbsLossWrapper] = ()) -> ESPnetTSEModel:
-    """Build an untrained model.
+    from espnet_tse_gen.discriminative.model import ESPnetTSEModel
+
+
+DEFAULT_RATE = 8000
+"""Hz, where a configuration names no rate."""
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def build_parts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Build encoder, extractor and decoder, untrained.
 
     Args:
-        config: ``encoder``, ``extractor``, ``decoder``, each with its ``_conf``, ``model_conf`` and ``sample_rate`` of a training
-            configuration.
-        loss_wrappers: The losses; none for a model that only extracts.
+        config: ``encoder``, ``extractor``, ``decoder``, each with its ``_conf``, of a training configuration.
 
     Raises:
         UserError: For an unknown name or key, or a value that cannot be used.
@@ -44,14 +52,45 @@ def build_model(config: Mapping[str, Any], loss_wrappers: Sequence[AbsLossWrappe
             raise UserError(
                 f"{kind}_conf: {kind} '{config.get(kind)}' cannot be built from it ({reason[:300]})"
             ) from error
+    return parts
+
+
+def build_network(config: Mapping[str, Any]) -> ExtractionNetwork:
+    """Build an untrained model that only extracts, of a configuration as for :func:`build_model`.
+
+    Raises:
+        UserError: For an unknown name or key, or a value that cannot be used.
+    """
+    share_encoder = bool((config.get("model_conf") or {}).get("share_encoder", True))
+    return ExtractionNetwork(**build_parts(config), sample_rate=_rate(config), share_encoder=share_encoder)
+
+
+def build_model(config: Mapping[str, Any], loss_wrappers: Sequence[AbsLossWrapper] = ()) -> ESPnetTSEModel:
+    """Build an untrained model to train with ESPnet.
+
+    Args:
+        config: ``encoder``, ``extractor``, ``decoder``, each with its ``_conf``, ``model_conf`` and ``sample_rate`` of a training
+            configuration.
+        loss_wrappers: The losses; none for a model that only extracts.
+
+    Raises:
+        UserError: For an unknown name or key, or a value that cannot be used.
+    """
+    from espnet_tse_gen.discriminative.model import ESPnetTSEModel
+
+    parts = build_parts(config)
     model_conf = config.get("model_conf") or {}
     check_options("key of model_conf", model_conf, ESPnetTSEModel, (*parts, "loss_wrappers"))
     model = ESPnetTSEModel(**parts, loss_wrappers=list(loss_wrappers), **model_conf)
-    model.sample_rate = int(config.get("sample_rate") or 8000)
+    model.sample_rate = _rate(config)
     return model
 
 
-def load_model(config_file: str | Path, model_file: str | Path | None, device: str = "cpu") -> ESPnetTSEModel:
+def _rate(config: Mapping[str, Any]) -> int:
+    return int(config.get("sample_rate") or DEFAULT_RATE)
+
+
+def load_model(config_file: str | Path, model_file: str | Path | None, device: str = "cpu") -> ExtractionNetwork:
     """Load a trained model for extraction: every weight and no other, without unpickling code.
 
     Args:
@@ -62,7 +101,17 @@ def load_model(config_file: str | Path, model_file: str | Path | None, device: s
     Raises:
         UserError: If a file is missing, damaged or of another configuration.
     """
-    config_path = Path(config_file)
+    return _loaded(build_network, Path(config_file), model_file, device)
+
+
+def load_training_model(config_file: str | Path, model_file: str | Path | None, device: str = "cpu") -> ESPnetTSEModel:
+    """Load a trained model as ESPnet's, without losses; as :func:`load_model` in all else."""
+    return _loaded(build_model, Path(config_file), model_file, device)
+
+
+def _loaded(
+    build: Callable[[Mapping[str, Any]], Model], config_path: Path, model_file: str | Path | None, device: str
+) -> Model:
     config = read_yaml(config_path)
     if not is_discriminative(config):
         raise UserError(
@@ -70,7 +119,7 @@ def load_model(config_file: str | Path, model_file: str | Path | None, device: s
             " give the exp directory of one"
         )
     try:
-        model = build_model(config)
+        model = build(config)
     except UserError as error:
         raise UserError(f"{config_path}: {error}") from None
     if model_file is not None:

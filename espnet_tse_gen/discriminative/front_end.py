@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from espnet_tse_gen.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.discriminative.halves import halves_of
-from espnet_tse_gen.discriminative.model import ESPnetTSEModel
+from espnet_tse_gen.discriminative.network import ExtractionNetwork
 from espnet_tse_gen.discriminative.resampling import resample
 from espnet_tse_gen.errors import UserError
 
@@ -37,7 +37,7 @@ class DiscriminativeFrontEnd(AbsFrontEnd):
         UserError: If the model takes something else than an enrolment's recording.
     """
 
-    def __init__(self, model: ESPnetTSEModel, config: Mapping[str, Any], sample_rate: int) -> None:
+    def __init__(self, model: ExtractionNetwork, config: Mapping[str, Any], sample_rate: int) -> None:
         super().__init__()
         if not model.share_encoder:
             raise UserError(

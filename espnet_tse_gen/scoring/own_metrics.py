@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from espnet_tse_gen.errors import UserError, unknown_name
+from espnet_tse_gen.errors import naming_extra, unknown_name
 from espnet_tse_gen.fileio import read_audio
 from espnet_tse_gen.scoring.espnet_scorer import Scores
 from espnet_tse_gen.scoring.items import Mixture
@@ -76,13 +76,8 @@ class Scorer:
 
             self.dnsmos = DNSMOS()
         if "ci_sdr" in wanted:
-            try:
+            with naming_extra("preset 'full'", "choose --preset generative"):
                 import ci_sdr
-            except ImportError as error:
-                raise UserError(
-                    f"preset 'full' needs the ci_sdr package ({error}); run: pip install ci_sdr, "
-                    "or choose --preset generative"
-                ) from None
             self.ci_sdr = ci_sdr.pt.ci_sdr
         encoders, self.comparers = load_measures(networks)
         self.encoders |= encoders
