@@ -6,16 +6,18 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
-# pip 26.3 and newer refuse ci_sdr, which espnet requires, for an optional dependency of it that is given by URL.
+# pip 26.3 and newer refuse ci_sdr, which ESPnet requires, for an optional dependency of it that is given by URL. Until
+# ESPnet requires it no more, or a release of it after 0.0.2 names none by URL.
 PIP_VERSION := 25.3
-# Need no more than the extra "dac" of setup.py, which says why they are installed on their own.
-DAC_PACKAGES := "descript-audio-codec>=1.0,<2" "descript-audiotools>=0.7.2,<0.8"
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off
+# The versions that are tested together, for the Python that is used.
+CONSTRAINTS = constraints/py$(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])').txt
 DEMO := egs2/mini_librimix/tse_gen1
 # Further options of the demo's recipe: make demo DEMO_ARGS="--stage 8"
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: help install demo test lint clean
+.PHONY: help install demo test lint constraints clean
 .DEFAULT_GOAL := install
 
 help:
@@ -23,17 +25,18 @@ help:
 	@echo "make demo       run the whole recipe on the mini corpus; ends with the result table (DEMO_ARGS=...)"
 	@echo "make test       lint, then all tests (PYTEST_ARGS=...)"
 	@echo "make lint       ruff, mypy and shellcheck"
+	@echo "make constraints  write the versions that are tested together anew (CONSTRAINTS_ARGS=--upgrade)"
 	@echo "make clean      remove $(VENV) and what the demo made"
 
 install: $(STAMP)
 
-$(STAMP): setup.py
+$(STAMP): setup.py $(wildcard constraints/*.txt)
 	@$(PYTHON) .ci/check_machine.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip==$(PIP_VERSION)" "setuptools>=64,<74" wheel
+	$(PIP) "pip==$(PIP_VERSION)"
 	@echo "Installing ESPnet and PyTorch: several minutes and about 5 GB."
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --quiet -e ".[test]"
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --quiet --no-deps $(DAC_PACKAGES) || \
+	$(PIP) -c $(CONSTRAINTS) --build-constraint constraints/build.txt -e ".[all,test]"
+	@$(PIP) --no-deps -r constraints/dac.txt || \
 		echo "make: descript-audio-codec cannot be installed: codec 'dac' is missing, and its tests are skipped"
 	@touch $@
 
@@ -52,6 +55,9 @@ lint: $(STAMP)
 # Two processes, whole files each, in the order of collection: the recipe's own test is the longest and comes first.
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+constraints:
+	PYTHON="$(PYTHON)" constraints/compile.sh $(CONSTRAINTS_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

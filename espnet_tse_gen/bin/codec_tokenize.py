@@ -17,8 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espnet2.utils.types import str2bool
-
+from espnet_tse_gen.utils.arguments import boolean
 from espnet_tse_gen.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output_dir", required=True, help="where ark and scp go")
     parser.add_argument("--name", required=True, action="append", help="name of each table, e.g. codes_spk1")
     parser.add_argument(
-        "--latents", type=str2bool, default=False, help="also write the encoder's output, float16 [T, D], NAME_latents"
+        "--latents", type=boolean, default=False, help="also write the encoder's output, float16 [T, D], NAME_latents"
     )
     parser.add_argument("--batch_size", type=int, default=16, help="recordings in a batch at most, of similar length")
     parser.add_argument(
@@ -58,7 +57,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--batched",
-        type=str2bool,
+        type=boolean,
         default=False,
         help="compute the recordings of a batch together: pays on a GPU; the codes then are those of each recording "
         "alone but for rounding, which can decide between two entries that are all but equally near",

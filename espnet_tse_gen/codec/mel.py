@@ -14,7 +14,6 @@ from Griffin and Lim's algorithm.
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from espnet_tse_gen.audio.stft import istft, stft
 from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.codec.filterbank import mel_filters
 from espnet_tse_gen.codec.kmeans import kmeans, nearest
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 
@@ -251,13 +251,8 @@ class MelCodec(AbsCodec):
 
 def _triangles(sample_rate: int, n_fft: int, num_mels: int) -> np.ndarray:
     """Return triangular mel filters with peaks near 1, float64 ``[n_fft // 2 + 1, num_mels]``."""
-    from torchaudio.functional import melscale_fbanks
-
-    with warnings.catch_warnings():
-        # A band without a bin is an error here, below.
-        warnings.simplefilter("ignore", UserWarning)
-        filters = melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, num_mels, sample_rate, None, "slaney")
-    filters = filters.double().numpy()
+    # In single precision, as the filters were of which the tokens of older codec directories are made.
+    filters = mel_filters(sample_rate, n_fft, num_mels, torch.float32).double().numpy()
     if (filters.sum(axis=0) <= 0).any():
         raise UserError(
             f"codec 'mel': num_mels {num_mels} is too many for n_fft {n_fft} at {sample_rate} Hz (a band without a "

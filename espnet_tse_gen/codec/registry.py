@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.utils.errors import UserError, check_options, unknown_name
+from espnet_tse_gen.utils.errors import UserError, check_options, naming_extra, unknown_name
 from espnet_tse_gen.utils.fileio import atomic_write, read_yaml, write_yaml
 
 CODECS: dict[str, str] = {
@@ -60,10 +60,8 @@ def codec_class(name: str) -> type[AbsCodec]:
     if name not in CODECS:
         raise unknown_name("codec", str(name), CODECS)
     module, _, cls = CODECS[name].partition(":")
-    try:
+    with naming_extra(f"codec '{name}'"):
         return getattr(importlib.import_module(module), cls)
-    except ImportError as error:
-        raise UserError(f"codec '{name}' cannot be imported ({error}); install the package it needs") from error
 
 
 def build_codec(name: str, conf: Mapping[str, Any] | None = None) -> AbsCodec:
@@ -76,7 +74,8 @@ def build_codec(name: str, conf: Mapping[str, Any] | None = None) -> AbsCodec:
     conf = dict(conf or {})
     check_options(f"option of codec '{name}'", conf, cls)
     try:
-        return cls(**conf)
+        with naming_extra(f"codec '{name}'"):
+            return cls(**conf)
     except UserError:
         raise
     except (TypeError, ValueError) as error:

@@ -24,10 +24,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.errors import UserError, naming_extra
 from espnet_tse_gen.utils.fetch import verify
 
-INSTALL = "pip install 'espnet_tse_gen[transformers]'"
 FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
 """The files of a model that are needed."""
 
@@ -362,12 +361,8 @@ def _library() -> Any:
     Raises:
         UserError: If it is not installed.
     """
-    try:
+    with naming_extra("codec 'transformers'"):
         import transformers
-    except ImportError as error:
-        raise UserError(
-            f"codec 'transformers' needs the package transformers ({error}); install it with: {INSTALL}"
-        ) from None
     return transformers
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.errors import UserError, naming_extra
 
 _OUTPUT_SYNCHRONOUS = 2
 _PARAMETER_RATE, _PARAMETER_PITCH, _PARAMETER_RANGE = 1, 3, 4
@@ -30,10 +30,8 @@ _LONGEST_DATA_PATH = 120
 
 
 def _loader() -> Any:
-    try:
+    with naming_extra("the synthesizer"):
         import espeakng_loader
-    except ImportError:
-        raise UserError("the package 'espeakng-loader' is not installed; run: pip install espeakng-loader") from None
     return espeakng_loader
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from typing import Any
 
-from espnet2.enh.extractor.abs_extractor import AbsExtractor
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.blocks import NUM_SCALES, zero_padding
 from espnet_tse_gen.utils.errors import UserError
 
 
-class AbsEmbeddingExtractor(AbsExtractor):
+class AbsEmbeddingExtractor(nn.Module, ABC):
     """An extractor in two halves, ``embed`` and ``extract``, so that an enrolment's embedding can be kept.
 
     Args:

@@ -1,17 +1,17 @@
-"""Build a discriminative extractor, or load a trained one, without ESPnet's task machinery, which takes seconds to import.
+"""Build a discriminative extractor, or load a trained one, without ESPnet where only extraction is asked for.
 
 model = load_model("exp/spex_plus/config.yaml", "exp/spex_plus/valid.loss.best.pth")
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from espnet2.enh.loss.wrappers.abs_wrapper import AbsLossWrapper
+from torch import nn
 
-from espnet_tse_gen.discriminative.model import ESPnetTSEModel
+from espnet_tse_gen.discriminative.network import ExtractionNetwork
 from espnet_tse_gen.discriminative.registry import (
     DECODERS,
     ENCODERS,
@@ -20,27 +20,33 @@ from espnet_tse_gen.discriminative.registry import (
     is_discriminative,
     part_class,
 )
-from espnet_tse_gen.discriminative.waveform_model import ESPnetWaveformModel
 from espnet_tse_gen.utils.checkpoints import load_checkpoint
 from espnet_tse_gen.utils.errors import UserError, check_options
 from espnet_tse_gen.utils.fileio import read_yaml
 
+if TYPE_CHECKING:
+    from espnet2.enh.loss.wrappers.abs_wrapper import AbsLossWrapper
 
-def build_model(
-    config: Mapping[str, Any], loss_wrappers: Sequence[AbsLossWrapper] = ()
-) -> ESPnetTSEModel | ESPnetWaveformModel:
-    """Build an untrained model.
+    from espnet_tse_gen.discriminative.model import ESPnetTSEModel
+    from espnet_tse_gen.discriminative.waveform_model import ESPnetWaveformModel
+
+
+DEFAULT_RATE = 8000
+"""Hz, where a configuration names no rate."""
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def build_parts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Build encoder, extractor and decoder, untrained; an extractor of waveforms has neither of the others.
 
     Args:
-        config: ``encoder``, ``extractor``, ``decoder``, each with its ``_conf``, ``model_conf`` and ``sample_rate`` of a training
-            configuration.
-        loss_wrappers: The losses; none for a model that only extracts.
+        config: ``encoder``, ``extractor``, ``decoder``, each with its ``_conf``, of a training configuration.
 
     Raises:
         UserError: For an unknown name or key, or a value that cannot be used.
     """
     if config.get("extractor") in WAVEFORM_EXTRACTORS:
-        return _build_waveform_model(config)
+        return {"encoder": None, "extractor": _build_waveform_extractor(config), "decoder": None}
     parts: dict[str, Any] = {}
     for kind, registry in (("encoder", ENCODERS), ("extractor", EXTRACTORS), ("decoder", DECODERS)):
         chosen = part_class(kind, config.get(kind, "td_speakerbeam" if kind == "extractor" else "stft"), registry)
@@ -56,28 +62,61 @@ def build_model(
             raise UserError(
                 f"{kind}_conf: {kind} '{config.get(kind)}' cannot be built from it ({reason[:300]})"
             ) from error
+    return parts
+
+
+def _build_waveform_extractor(config: Mapping[str, Any]) -> nn.Module:
+    chosen = part_class("extractor", str(config["extractor"]), EXTRACTORS)
+    conf = dict(config.get("extractor_conf") or {})
+    check_options("key of extractor_conf", conf, chosen, ("sample_rate",))
+    try:
+        return chosen(sample_rate=_rate(config), **conf)
+    except (TypeError, ValueError, RuntimeError) as error:  # whatever a wrong value leads to
+        raise UserError(f"extractor_conf: cannot be used ({' '.join(str(error).split())[:300]})") from error
+
+
+def build_network(config: Mapping[str, Any]) -> ExtractionNetwork:
+    """Build an untrained model that only extracts, of a configuration as for :func:`build_model`.
+
+    Raises:
+        UserError: For an unknown name or key, or a value that cannot be used.
+    """
+    share_encoder = bool((config.get("model_conf") or {}).get("share_encoder", True))
+    return ExtractionNetwork(**build_parts(config), sample_rate=_rate(config), share_encoder=share_encoder)
+
+
+def build_model(
+    config: Mapping[str, Any], loss_wrappers: Sequence[AbsLossWrapper] = ()
+) -> ESPnetTSEModel | ESPnetWaveformModel:
+    """Build an untrained model to train with ESPnet.
+
+    Args:
+        config: ``encoder``, ``extractor``, ``decoder``, each with its ``_conf``, ``model_conf`` and ``sample_rate`` of a training
+            configuration.
+        loss_wrappers: The losses; none for a model that only extracts, or has a loss of its own.
+
+    Raises:
+        UserError: For an unknown name or key, or a value that cannot be used.
+    """
+    from espnet_tse_gen.discriminative.model import ESPnetTSEModel
+    from espnet_tse_gen.discriminative.waveform_model import ESPnetWaveformModel
+
+    parts = build_parts(config)
     model_conf = config.get("model_conf") or {}
+    if config.get("extractor") in WAVEFORM_EXTRACTORS:
+        check_options("key of model_conf", model_conf, ESPnetWaveformModel, ("extractor",))
+        return ESPnetWaveformModel(parts["extractor"], **model_conf)
     check_options("key of model_conf", model_conf, ESPnetTSEModel, (*parts, "loss_wrappers"))
     model = ESPnetTSEModel(**parts, loss_wrappers=list(loss_wrappers), **model_conf)
-    model.sample_rate = int(config.get("sample_rate") or 8000)
+    model.sample_rate = _rate(config)
     return model
 
 
-def _build_waveform_model(config: Mapping[str, Any]) -> ESPnetWaveformModel:
-    chosen = part_class("extractor", str(config["extractor"]), EXTRACTORS)
-    conf, model_conf = dict(config.get("extractor_conf") or {}), config.get("model_conf") or {}
-    check_options("key of extractor_conf", conf, chosen, ("sample_rate",))
-    check_options("key of model_conf", model_conf, ESPnetWaveformModel, ("extractor",))
-    try:
-        extractor = chosen(sample_rate=int(config.get("sample_rate") or 16000), **conf)
-    except (TypeError, ValueError, RuntimeError) as error:  # whatever a wrong value leads to
-        raise UserError(f"extractor_conf: cannot be used ({' '.join(str(error).split())[:300]})") from error
-    return ESPnetWaveformModel(extractor, **model_conf)
+def _rate(config: Mapping[str, Any]) -> int:
+    return int(config.get("sample_rate") or DEFAULT_RATE)
 
 
-def load_model(
-    config_file: str | Path, model_file: str | Path | None, device: str = "cpu"
-) -> ESPnetTSEModel | ESPnetWaveformModel:
+def load_model(config_file: str | Path, model_file: str | Path | None, device: str = "cpu") -> ExtractionNetwork:
     """Load a trained model for extraction: every weight and no other, without unpickling code.
 
     Args:
@@ -88,7 +127,19 @@ def load_model(
     Raises:
         UserError: If a file is missing, damaged or of another configuration.
     """
-    config_path = Path(config_file)
+    return _loaded(build_network, Path(config_file), model_file, device)
+
+
+def load_training_model(
+    config_file: str | Path, model_file: str | Path | None, device: str = "cpu"
+) -> ESPnetTSEModel | ESPnetWaveformModel:
+    """Load a trained model as ESPnet's, without losses; as :func:`load_model` in all else."""
+    return _loaded(build_model, Path(config_file), model_file, device)
+
+
+def _loaded(
+    build: Callable[[Mapping[str, Any]], Model], config_path: Path, model_file: str | Path | None, device: str
+) -> Model:
     config = read_yaml(config_path)
     if not is_discriminative(config):
         raise UserError(
@@ -96,7 +147,7 @@ def load_model(
             " give the exp directory of one"
         )
     try:
-        model = build_model(config)
+        model = build(config)
     except UserError as error:
         raise UserError(f"{config_path}: {error}") from None
     if model_file is not None:

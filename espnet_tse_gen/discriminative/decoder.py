@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from espnet2.enh.decoder.abs_decoder import AbsDecoder
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.blocks import NUM_SCALES, check_sizes
 from espnet_tse_gen.discriminative.encoder import check_kernels
 
 
-class MultiScaleConvDecoder(AbsDecoder):
+class MultiScaleConvDecoder(nn.Module):
     """Three transposed convolutions, one per window length (SpEx+, arXiv 2005.04686); all are used in training only.
 
     The signal extracted is that of the short scale. Options as those of the encoder, and to be the same.

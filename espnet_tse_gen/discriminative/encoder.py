@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from espnet2.enh.encoder.abs_encoder import AbsEncoder
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.blocks import NUM_SCALES, check_sizes
@@ -29,7 +28,7 @@ def check_kernels(owner: str, kernel_sizes: Sequence[int], stride: int) -> tuple
     return kernels
 
 
-class MultiScaleConvEncoder(AbsEncoder):
+class MultiScaleConvEncoder(nn.Module):
     """Three convolutions over the waveform, one per window length, each followed by ReLU (SpEx+, arXiv 2005.04686).
 
     One instance encodes the mixture and the enrolment: that is the tying of the twin encoders. The number of frames is

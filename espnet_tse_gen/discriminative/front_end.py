@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchaudio.functional import resample
 
 from espnet_tse_gen.discriminative.halves import halves_of
-from espnet_tse_gen.discriminative.model import ESPnetTSEModel
+from espnet_tse_gen.discriminative.network import ExtractionNetwork
+from espnet_tse_gen.discriminative.resampling import resample
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.utils.errors import UserError
 
@@ -37,7 +37,7 @@ class DiscriminativeFrontEnd(AbsFrontEnd):
         UserError: If the model takes something else than an enrolment's recording.
     """
 
-    def __init__(self, model: ESPnetTSEModel, config: Mapping[str, Any], sample_rate: int) -> None:
+    def __init__(self, model: ExtractionNetwork, config: Mapping[str, Any], sample_rate: int) -> None:
         super().__init__()
         if not model.share_encoder:
             raise UserError(

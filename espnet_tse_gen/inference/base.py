@@ -22,7 +22,7 @@ from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.inference.checks import check_device, checked_rate, checked_signal, rms
 from espnet_tse_gen.inference.loading import DEFAULT_MODEL, open_model
-from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.errors import UserError, naming_extra
 
 SILENT_ENROLL_DBFS = -70.0
 SILENCE_RMS = 1e-8
@@ -96,7 +96,7 @@ class AbsInference(abc.ABC):
             UserError: If the model, the checkpoint, the device or the options cannot be used.
         """
         check_device(device)
-        with open_model(where) as directory:
+        with naming_extra(f"model {where}"), open_model(where) as directory:
             return cls.from_directory(directory, device, model_file, decode, dtype)
 
     @classmethod

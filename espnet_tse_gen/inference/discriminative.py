@@ -27,7 +27,7 @@ from espnet_tse_gen.inference.loading import CONFIG, DECODE, find_checkpoint
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
-    from espnet_tse_gen.discriminative.model import ESPnetTSEModel
+    from espnet_tse_gen.discriminative.network import ExtractionNetwork
 
 MAX_ENROLL_SECONDS = 60.0
 CACHED_EMBEDDINGS = 256
@@ -50,9 +50,9 @@ class DiscriminativeExtractor(AbsInference):
         UserError: If the options are not usable, or the model takes something else than an enrolment's recording.
     """
 
-    model: ESPnetTSEModel
+    model: ExtractionNetwork
 
-    def __init__(self, model: ESPnetTSEModel, decode: SegmentChoice = None, dtype: str = "float32") -> None:
+    def __init__(self, model: ExtractionNetwork, decode: SegmentChoice = None, dtype: str = "float32") -> None:
         if dtype not in DTYPES:
             raise unknown_name("dtype", str(dtype), DTYPES)
         self.options = decode

@@ -24,7 +24,7 @@ from espnet_tse_gen.discriminative.registry import is_discriminative
 from espnet_tse_gen.inference.base import DTYPES, AbsInference, Extraction, Request
 from espnet_tse_gen.inference.checks import check_device
 from espnet_tse_gen.inference.loading import CONFIG, DECODE, DEFAULT_MODEL, find_checkpoint, open_model
-from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.errors import UserError, naming_extra, unknown_name
 from espnet_tse_gen.utils.fileio import read_yaml
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ def load_extractor(
         UserError: If the model, the checkpoint, the device or the options cannot be used.
     """
     check_device(device)
-    with open_model(where) as directory:
+    with naming_extra(f"model {where}"), open_model(where) as directory:
         kind: type[AbsInference] = TargetSpeakerExtractor
         if is_discriminative(read_yaml(directory / CONFIG)):
             from espnet_tse_gen.inference.discriminative import DiscriminativeExtractor

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from espnet2.torch_utils.device_funcs import force_gatherable
-from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import Tensor
 
 from espnet_tse_gen.codec.base import AbsCodec
@@ -30,7 +28,7 @@ PRECISIONS = ("float32", "bfloat16")
 VALIDATION_SEED = 20240602
 
 
-class ESPnetMaskedTSEModel(AbsESPnetModel):
+class ESPnetMaskedTSEModel(torch.nn.Module):
     """Masked generative target speaker extraction.
 
     Codec and front end are frozen and no submodules: their weights are in no checkpoint. A checkpoint carries their fingerprints
@@ -56,6 +54,8 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
     Raises:
         UserError: For an unknown name, or where only one of extractor and front end is meant for the other.
     """
+
+    codec_fingerprint: Tensor
 
     def __init__(
         self,
@@ -233,6 +233,8 @@ class ESPnetMaskedTSEModel(AbsESPnetModel):
                     )
                 )
         stats["loss"] = loss.detach()
+        from espnet2.torch_utils.device_funcs import force_gatherable
+
         return force_gatherable((loss, stats, weight), loss.device)
 
     def score(self, hidden: Tensor, target: Tensor, counted: Tensor, smoothing: float = 0.0) -> list[TokenScores]:

@@ -9,6 +9,7 @@ own. Neither changes the other scores: with fixed speakers BSS Eval looks at one
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -23,7 +24,7 @@ import numpy as np
 
 from espnet_tse_gen.scoring.items import Mixture
 from espnet_tse_gen.scoring.metrics import ESPNET_COLUMNS, ESPNET_DNSMOS
-from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.errors import UserError, naming_extra
 from espnet_tse_gen.utils.fileio import read_scp, write_scp
 
 PESQ_RATES = (8000, 16000)
@@ -34,7 +35,7 @@ Scores = dict[tuple[str, int], dict[str, float]]
 def can_use_pesq(sample_rate: int) -> bool:
     """Tell whether PESQ can be computed: the ``pesq`` package is installed and the rate is 8 or 16 kHz; log if not."""
     if importlib.util.find_spec("pesq") is None:
-        logging.warning("PESQ is left out: the pesq package is not installed (pip install pesq)")
+        logging.warning("PESQ is left out: the pesq package is not installed (pip install 'espnet_tse_gen[score]')")
         return False
     if sample_rate not in PESQ_RATES:
         # At other rates ESPnet resamples the first item only and scores the rest at a wrong rate.
@@ -51,7 +52,9 @@ def dnsmos_options() -> list[str]:
     """
     spec = importlib.util.find_spec("speechmos")
     if spec is None or spec.origin is None:
-        raise UserError("DNSMOS needs the speechmos package, which holds its networks; run: pip install speechmos")
+        raise UserError(
+            "DNSMOS needs the package 'speechmos', which holds its networks; run: pip install 'espnet_tse_gen[score]'"
+        )
     folder = Path(spec.origin).parent / "dnsmos_models"
     networks = ["--dnsmos_primary_model", str(folder / "sig_bak_ovr.onnx")]
     return ["--use_dnsmos", "true", *networks, "--dnsmos_p808_model", str(folder / "model_v8.onnx")]
@@ -76,6 +79,8 @@ def run_enh_scoring(
     Raises:
         UserError: If a subprocess fails, with the path of its log.
     """
+    with naming_extra("ESPnet's scorer"):
+        importlib.import_module("espnet2")
     output_dir = Path(output_dir)
     work = output_dir / ".enh_scoring"
     shutil.rmtree(work, ignore_errors=True)

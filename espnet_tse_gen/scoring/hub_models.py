@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from espnet_tse_gen.scoring.networks import RATE, check_weights, to_rate
-from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.errors import UserError, naming_extra
 
 SPEECHBERTSCORE_LAYER = 11
 WHISPER_SECONDS = 30.0
@@ -159,12 +159,8 @@ def _processor(name: str, folder: Path) -> Any:
 
 
 def _transformers() -> Any:
-    try:
+    with naming_extra("this network"):
         import transformers
-    except ImportError as error:
-        raise UserError(
-            f"this network needs transformers ({error}); run: pip install 'espnet_tse_gen[transformers]'"
-        ) from None
     # It reports every load, in many lines.
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.errors import naming_extra
 
 RATE = 16000
 
@@ -22,14 +22,9 @@ class DNSMOS:
     """
 
     def __init__(self) -> None:
-        try:
+        with naming_extra("DNSMOS", "choose --preset signal"):
             import onnxruntime
             from speechmos import dnsmos
-        except ImportError as error:
-            raise UserError(
-                f"DNSMOS needs the speechmos package ({error}); "
-                "run: pip install speechmos onnxruntime, or choose --preset signal"
-            ) from None
         folder = Path(dnsmos.__file__).parent / "dnsmos_models"
         primary, p808 = str(folder / "sig_bak_ovr.onnx"), str(folder / "model_v8.onnx")
         self._score = dnsmos.DNSMOS(primary, p808)

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.errors import UserError, naming_extra, unknown_name
 
 RATE = 16000
 """Hz, of what all these networks take."""
@@ -125,12 +125,8 @@ def locate(choice: NetworkChoice, download: bool = False) -> Path:
     """
     if Path(choice.where).is_dir():
         return Path(choice.where)
-    try:
+    with naming_extra(f"network '{choice.name}'"):
         from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise UserError(
-            f"network '{choice.name}' needs transformers ({error}); run: pip install 'espnet_tse_gen[transformers]'"
-        ) from None
     try:
         folder = Path(
             snapshot_download(

@@ -21,7 +21,7 @@ from espnet_tse_gen.scoring.espnet_scorer import Scores
 from espnet_tse_gen.scoring.items import Mixture
 from espnet_tse_gen.scoring.networks import NetworkChoice, load_measures
 from espnet_tse_gen.scoring.signal import align, energy_ratio_db, is_silent, si_sdr
-from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.errors import naming_extra, unknown_name
 from espnet_tse_gen.utils.fileio import read_audio
 
 PRESETS: dict[str, frozenset[str]] = {
@@ -76,13 +76,8 @@ class Scorer:
 
             self.dnsmos = DNSMOS()
         if "ci_sdr" in wanted:
-            try:
+            with naming_extra("preset 'full'", "choose --preset generative"):
                 import ci_sdr
-            except ImportError as error:
-                raise UserError(
-                    f"preset 'full' needs the ci_sdr package ({error}); run: pip install ci_sdr, "
-                    "or choose --preset generative"
-                ) from None
             self.ci_sdr = ci_sdr.pt.ci_sdr
         encoders, self.comparers = load_measures(networks)
         self.encoders |= encoders

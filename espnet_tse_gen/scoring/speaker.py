@@ -11,7 +11,7 @@ import warnings
 
 import numpy as np
 
-from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.errors import naming_extra
 
 
 class SpeakerEncoder:
@@ -25,13 +25,8 @@ class SpeakerEncoder:
         with warnings.catch_warnings():
             # The package uses names that SciPy and setuptools announce to remove; nothing for the user to do.
             warnings.simplefilter("ignore")
-            try:
+            with naming_extra("speaker similarity"):
                 from resemblyzer import VoiceEncoder, audio
-            except ImportError as error:
-                raise UserError(
-                    f"speaker similarity needs the resemblyzer package ({error}); "
-                    "run: pip install resemblyzer 'setuptools<74'"
-                ) from None
         self._audio = audio
         self._encoder = VoiceEncoder("cpu", verbose=False)
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from espnet_tse_gen.codec.filterbank import mel_filters
+
 RESOLUTIONS = {512: 64, 1024: 80, 2048: 128}
 """Window length in samples to mel bands."""
 COMPLEX_RESOLUTIONS = (512, 1024)
@@ -38,11 +40,9 @@ class SpectralLoss(nn.Module):
 
     def __init__(self, sample_rate: int) -> None:
         super().__init__()
-        import librosa
-
         for window, bands in RESOLUTIONS.items():
-            mel = librosa.filters.mel(sr=sample_rate, n_fft=window, n_mels=bands, norm=None)
-            self.register_buffer(f"mel_{window}", torch.from_numpy(mel).float(), persistent=False)
+            filters = mel_filters(sample_rate, window, bands).T.float().contiguous()
+            self.register_buffer(f"mel_{window}", filters, persistent=False)
 
     def forward(self, made: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean log-mel distance and the mean squared distance of compressed complex spectra.

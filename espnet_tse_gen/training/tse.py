@@ -18,7 +18,7 @@ from espnet2.utils.get_default_kwargs import get_default_kwargs
 
 from espnet_tse_gen.data.labels import LabelledPreprocessor, SpeakerTable
 from espnet_tse_gen.data.sources import speaker_at
-from espnet_tse_gen.discriminative.build import build_model, load_model
+from espnet_tse_gen.discriminative.build import build_model, load_training_model
 from espnet_tse_gen.discriminative.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
 from espnet_tse_gen.discriminative.model import ESPnetTSEModel
 from espnet_tse_gen.discriminative.registry import DECODERS, ENCODERS, EXTRACTORS, WAVEFORM_EXTRACTORS
@@ -190,7 +190,7 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
         if config_file is None and model_file is None:
             raise UserError("neither config_file nor model_file given; give one of them")
         config_path = Path(config_file or Path(str(model_file)).parent / "config.yaml")
-        return load_model(config_path, model_file, device), argparse.Namespace(**read_yaml(config_path))
+        return load_training_model(config_path, model_file, device), argparse.Namespace(**read_yaml(config_path))
 
 
 # Of LabelledPreprocessor, what the task says.

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet2.tasks.abs_task import AbsTask
+from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.train.collate_fn import CommonCollateFn
 from espnet2.utils.get_default_kwargs import get_default_kwargs
 from espnet2.utils.nested_dict_action import NestedDictAction
@@ -40,6 +41,9 @@ PREPROCESSORS: dict[str, str] = {"tse_gen": "espnet_tse_gen.data.preprocessor:TS
 codec_choices = LazyClassChoices("codec", CODECS, default="mel")
 extractor_choices = LazyClassChoices("extractor", EXTRACTORS, default="masked")
 preprocessor_choices = LazyClassChoices("preprocessor", PREPROCESSORS, default="tse_gen")
+
+# ESPnet trains models of its class; this one must extract where ESPnet is not installed.
+AbsESPnetModel.register(ESPnetMaskedTSEModel)
 
 MAX_REFERENCES = 10
 PREPROCESSOR_GIVEN = (

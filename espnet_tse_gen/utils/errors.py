@@ -7,11 +7,26 @@ status 2, and leaves real defects their traceback.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+
+EXTRAS: dict[str, str] = {
+    **dict.fromkeys(
+        ("espeakng_loader", "espnet", "espnet2", "kaldiio", "matplotlib", "tensorboard", "torchaudio"), "espnet"
+    ),
+    **dict.fromkeys(
+        ("ci_sdr", "librosa", "mir_eval", "onnxruntime", "pesq", "pystoi", "resemblyzer", "speechmos"), "score"
+    ),
+    **dict.fromkeys(("huggingface_hub", "transformers"), "transformers"),
+    "encodec": "encodec",
+    # Of setuptools before 81, for resemblyzer's voice detection.
+    "pkg_resources": "score",
+}
+"""Module to the extra of ``setup.py`` that installs it."""
 
 
 class UserError(ValueError):
@@ -50,13 +65,32 @@ def check_options(kind: str, conf: Mapping[str, Any], function: Any, given: Iter
             raise unknown_name(kind, str(key), valid)
 
 
+@contextlib.contextmanager
+def naming_extra(what: str = "this", instead: str = "") -> Iterator[None]:
+    """Turn a package that is missing inside the block into a :class:`UserError` with the pip command that installs it.
+
+    Args:
+        what: What needs the package, as the user knows it.
+        instead: What else the user can do, after "or".
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        # A part that an installed package lacks, or a package of no extra, is a defect and keeps its traceback.
+        if error.name not in EXTRAS:
+            raise
+        command = f"pip install 'espnet_tse_gen[{EXTRAS[error.name]}]'{instead and f', or {instead}'}"
+        raise UserError(f"{what} needs the package '{error.name}', which is not installed; run: {command}") from None
+
+
 def run_main(main: Callable[[], int | None]) -> None:
-    """Run ``main``, turn a :class:`UserError` into one line on stderr, and exit with the right status.
+    """Run ``main``, turn a :class:`UserError` or a missing package into one line on stderr, and exit with the right status.
 
     Exit status: 0 (or what ``main`` returns), 2 for a user's error, 130 after Ctrl-C.
     """
     try:
-        status = main()
+        with naming_extra("this command"):
+            status = main()
     except UserError as error:
         print(f"{_program()}: error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)

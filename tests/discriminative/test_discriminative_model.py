@@ -10,8 +10,9 @@ import torch
 from espnet2.enh.espnet_model_tse import ESPnetExtractionModel
 from espnet2.enh.loss.criterions.time_domain import SISNRLoss
 
-from espnet_tse_gen.discriminative.build import build_model, load_model
+from espnet_tse_gen.discriminative.build import build_model, load_model, load_training_model
 from espnet_tse_gen.discriminative.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
+from espnet_tse_gen.discriminative.network import ExtractionNetwork
 from espnet_tse_gen.discriminative.registry import is_discriminative
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.fileio import read_yaml, write_yaml
@@ -45,10 +46,12 @@ def test_t07_saved_and_loaded_strictly(kind: str, tmp_path: Path) -> None:
     model = build_model(config).eval()
     write_yaml(tmp_path / "config.yaml", config)
     torch.save(model.state_dict(), tmp_path / "model.pth")
-    loaded = load_model(tmp_path / "config.yaml", tmp_path / "model.pth")
-    assert isinstance(loaded, ESPnetExtractionModel) and not loaded.training and loaded.sample_rate == 16000
-    wanted, found = model.state_dict(), loaded.state_dict()
-    assert wanted.keys() == found.keys() and all(torch.equal(wanted[key], found[key]) for key in wanted)
+    files = tmp_path / "config.yaml", tmp_path / "model.pth"
+    wanted = model.state_dict()
+    for loaded, kept in ((load_model(*files), ExtractionNetwork), (load_training_model(*files), ESPnetExtractionModel)):
+        assert isinstance(loaded, kept) and not loaded.training and loaded.sample_rate == 16000
+        found = loaded.state_dict()
+        assert wanted.keys() == found.keys() and all(torch.equal(wanted[key], found[key]) for key in wanted)
     name = next(iter(wanted))
     torch.save({**wanted, "extra": wanted[name]}, tmp_path / "more.pth")
     torch.save({key: value for key, value in wanted.items() if key != name}, tmp_path / "less.pth")

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from espnet_tse_gen.utils.errors import UserError, run_main, unknown_name
+import espnet_tse_gen.bin
+from espnet_tse_gen.utils.errors import EXTRAS, UserError, naming_extra, run_main, unknown_name
+
+BIN = Path(espnet_tse_gen.bin.__file__).parent
+
+
+def without_extras(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(Path(__file__).with_name("without_extras.py")), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 class Broken(torch.utils.data.Dataset):
@@ -76,3 +87,36 @@ def test_an_unknown_name_gets_the_nearest_valid_one() -> None:
 
 def test_a_users_mistake_is_a_value_error() -> None:
     assert issubclass(UserError, ValueError)
+
+
+def test_a_missing_package_of_an_extra_is_one_line_with_the_pip_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "espnet2", None)
+    result = outcome(capsys, monkeypatch, lambda: importlib.import_module("espnet2"))
+    command = "pip install 'espnet_tse_gen[espnet]'"
+    assert result == (
+        2,
+        f"tool: error: this command needs the package 'espnet2', which is not installed; run: {command}\n",
+    )
+    wanted = r"DNSMOS needs .*\[espnet\]', or leave it out$"
+    with pytest.raises(UserError, match=wanted), naming_extra("DNSMOS", "leave it out"):
+        importlib.import_module("espnet2")
+
+
+@pytest.mark.parametrize("module", ["espnet_tse_gen.no_such_part", "espnet2.no_such_part", "no_such_package"])
+def test_other_missing_modules_are_defects(module: str) -> None:
+    with pytest.raises(ModuleNotFoundError), naming_extra():
+        importlib.import_module(module)
+
+
+def test_every_extra_that_is_named_is_one_of_setup_py(repository: Path) -> None:
+    setup = (repository / "setup.py").read_text()
+    assert all(f'"{extra}": ' in setup for extra in EXTRAS.values())
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in BIN.glob("[a-z]*.py")))
+def test_every_command_shows_its_help_or_the_pip_command_without_the_extras(name: str) -> None:
+    done = without_extras(f"espnet_tse_gen.bin.{name}", "--help")
+    assert done.returncode == 0 or (done.returncode == 2 and "pip install" in done.stderr), done.stderr
+    assert len(done.stderr.splitlines()) <= 1

@@ -82,7 +82,7 @@ for file in "${train_config}" "${codec_config}"; do
     [[ -f ${file} ]] || die "${file}: no such file; see conf/ for those there are"
 done
 "${python}" -c 'import espnet_tse_gen' 2> /dev/null ||
-    die "'${python}' cannot import espnet_tse_gen: run 'make' in the repository's root, or pip install -e . there, or give --python"
+    die "'${python}' cannot import espnet_tse_gen: run 'make' in the repository's root, or pip install -e '.[all]' there, or give --python"
 
 # Options that hold several words.
 read -r -a data_opts <<< "${local_data_opts}"

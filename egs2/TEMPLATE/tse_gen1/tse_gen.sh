@@ -133,7 +133,7 @@ whole_number 1 num_nodes nj inference_nj ref_num
 fs_hz=${BASH_REMATCH[1]}${BASH_REMATCH[2]:+000}
 read -r -a decode_configs <<< "${inference_config}"
 "${python}" -c 'import espnet_tse_gen' 2> /dev/null ||
-    die "'${python}' cannot import espnet_tse_gen: run 'make' in the repository's root, or pip install -e . there, or give --python"
+    die "'${python}' cannot import espnet_tse_gen: run 'make' in the repository's root, or pip install -e '.[all]' there, or give --python"
 [[ -f ${tse_config} ]] || die "${tse_config}: no such file; see conf/train for those there are"
 task=$("${python}" -m espnet_tse_gen.bin.task_of "${tse_config}" --sample_rate "${fs_hz}") ||
     die "--tse_config ${tse_config}: cannot be used, see the line above"

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from espnet_tse_gen.codec.filterbank import mel_filters
+
 SUBFRAMES = 2
 """Spectra per frame, of the analysis and of the synthesis: each codec frame is two hops of the transform."""
 COMPRESSION = 0.3
@@ -258,15 +260,12 @@ class MiniNetwork(nn.Module):
         expansion: int,
     ) -> None:
         super().__init__()
-        import librosa
-
         self.hop, self.num_mels = hop, num_mels
         self.envelope_levels, self.waveform_levels = envelope_levels, waveform_levels
         self.envelope_width, self.waveform_width = envelope_width, waveform_width
         self.transform = Transform(hop, window)
         bins = self.transform.bins
-        mel = librosa.filters.mel(sr=sample_rate, n_fft=window, n_mels=num_mels, norm=None)
-        self.register_buffer("mel", torch.from_numpy(mel).float(), persistent=False)
+        self.register_buffer("mel", mel_filters(sample_rate, window, num_mels).T.float().contiguous(), persistent=False)
         if envelope_levels:
             self.envelope_encoder = Stack(
                 SUBFRAMES * num_mels, envelope_channels, encoder_blocks, envelope_width, expansion

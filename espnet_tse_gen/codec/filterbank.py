@@ -1,0 +1,38 @@
+"""Triangular mel filters on Slaney's scale, as torchaudio and librosa make them, to the bit."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+BREAK_HZ, BREAK_MEL = 1000.0, 15.0
+"""Slaney's scale is linear below and logarithmic above."""
+STEP = math.log(6.4) / 27.0
+"""Logarithm of the frequency ratio of neighbouring mels above the break."""
+
+
+def mel_filters(sample_rate: int, n_fft: int, num_mels: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Return triangular filters with peaks near 1, from 0 Hz to Nyquist's frequency, ``[n_fft // 2 + 1, num_mels]``.
+
+    Args:
+        sample_rate: Hz.
+        n_fft: Samples per analysis window.
+        num_mels: Bands.
+        dtype: What they are computed in: ``float32`` gives torchaudio's filters, ``float64`` librosa's.
+    """
+    bins = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=dtype)
+    edges = _to_hz(torch.linspace(0, _to_mel(sample_rate / 2), num_mels + 2, dtype=dtype))
+    widths = edges.diff()
+    slopes = edges - bins[:, None]
+    return torch.minimum(-slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]).clamp_min(0)
+
+
+def _to_mel(hz: float) -> float:
+    return BREAK_MEL + math.log(hz / BREAK_HZ) / STEP if hz >= BREAK_HZ else hz * BREAK_MEL / BREAK_HZ
+
+
+def _to_hz(mel: Tensor) -> Tensor:
+    linear = BREAK_HZ / BREAK_MEL * mel
+    return torch.where(mel >= BREAK_MEL, BREAK_HZ * torch.exp(STEP * (mel - BREAK_MEL)), linear)

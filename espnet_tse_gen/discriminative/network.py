@@ -1,0 +1,32 @@
+"""A discriminative model as extraction needs it: encoder, extractor and decoder, without losses and without ESPnet."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+class ExtractionNetwork(nn.Module):
+    """Encoder, extractor and decoder, under the names that they have in a training's checkpoint.
+
+    Args:
+        encoder: Waveform to features; None where the extractor takes waveforms.
+        extractor: Mixture and enrolment features to target features.
+        decoder: Features to waveforms; None likewise.
+        sample_rate: Hz of the recordings it was trained on.
+        share_encoder: Whether the encoder also encodes the enrolment.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module | None,
+        extractor: nn.Module,
+        decoder: nn.Module | None,
+        sample_rate: int,
+        share_encoder: bool = True,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.extractor = extractor
+        self.decoder = decoder
+        self.sample_rate = sample_rate
+        self.share_encoder = share_encoder

@@ -1,0 +1,36 @@
+"""The mel filters are those that the tokens of older codec directories were made with."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+from espnet_tse_gen.codec.filterbank import mel_filters
+
+LAYOUTS = [(16000, 800, 80), (8000, 400, 64), (16000, 1024, 80), (44100, 2048, 128)]
+
+
+@pytest.mark.parametrize(("sample_rate", "n_fft", "num_mels"), LAYOUTS)
+def test_in_single_precision_they_are_torchaudios(sample_rate: int, n_fft: int, num_mels: int) -> None:
+    functional = pytest.importorskip("torchaudio.functional")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = functional.melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, num_mels, sample_rate, None, "slaney")
+    assert torch.equal(mel_filters(sample_rate, n_fft, num_mels, torch.float32), theirs)
+
+
+@pytest.mark.parametrize(("sample_rate", "n_fft", "num_mels"), LAYOUTS)
+def test_in_double_precision_they_are_librosas(sample_rate: int, n_fft: int, num_mels: int) -> None:
+    filters = pytest.importorskip("librosa").filters
+    theirs = torch.from_numpy(filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=num_mels, norm=None))
+    assert torch.equal(mel_filters(sample_rate, n_fft, num_mels).T.float(), theirs)
+
+
+def test_filters_are_triangles_that_sum_to_one_between_the_outer_peaks() -> None:
+    filters = mel_filters(16000, 1024, 20)
+    peaks = filters.argmax(dim=0)
+    assert peaks.tolist() == sorted(set(peaks.tolist()))
+    between = filters[int(peaks[0]) + 1 : int(peaks[-1])]
+    torch.testing.assert_close(between.sum(dim=1), torch.ones(len(between), dtype=filters.dtype))
