@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 
@@ -15,6 +17,9 @@ class ExtractionNetwork(nn.Module):
         sample_rate: Hz of the recordings it was trained on.
         share_encoder: Whether the encoder also encodes the enrolment.
     """
+
+    encoder: Any
+    decoder: Any
 
     def __init__(
         self,
