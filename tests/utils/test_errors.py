@@ -17,7 +17,7 @@ BIN = Path(espnet_tse_gen.bin.__file__).parent
 
 
 def without_extras(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(Path(__file__).with_name("without_extras.py")), *arguments]
+    command = [sys.executable, str(Path(__file__).parents[1] / "without_extras.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
