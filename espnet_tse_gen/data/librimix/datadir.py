@@ -236,13 +236,14 @@ def _existing(tree: MixtureTree, mixture: Mixture, kind: str) -> str:
 
 def _write_sexes(output: Path, kept: Sequence[Mixture], sexes: Mapping[str, str]) -> None:
     present = {speaker for one in kept for speaker in one.speakers}
-    unknown = present - sexes.keys()
-    if not unknown:
-        write_scp(output / "spk2gender", {speaker: sexes[speaker] for speaker in present})
+    known = {speaker: sexes[speaker] for speaker in present if speaker in sexes}
+    if known:
+        write_scp(output / "spk2gender", known)
     else:
         (output / "spk2gender").unlink(missing_ok=True)
+    if unknown := present - known.keys():
         print(
-            f"{output}: no spk2gender, as the sex of {len(unknown)} speaker(s) is unknown, first '{min(unknown)}' "
+            f"{output}: the sex of {len(unknown)} of {len(present)} speakers is unknown, first '{min(unknown)}' "
             "(it is read from SPEAKERS.TXT in --librispeech, or from LibriMix's *_info.csv beside --metadata)",
             file=sys.stderr,
         )

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_tse_gen.data.librimix.layout import read_metadata
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.fileio import atomic_write, read_audio
 from espnet_tse_gen.utils.parallel import map_jobs
@@ -188,9 +189,26 @@ def _row(
     return row
 
 
+def rows_without(metadata: str | Path, speakers: Collection[str]) -> list[dict[str, str]]:
+    """Return the rows of a LibriMix metadata file that mix none of ``speakers``, whom the folders of the sources tell.
+
+    Raises:
+        UserError: If the file cannot be used, or no row is left.
+    """
+    kept = {
+        row.name
+        for row in read_metadata(metadata)
+        if not {Path(path).parts[-3] for path in row.sources} & set(speakers)
+    }
+    if not kept:
+        raise UserError(f"{metadata}: every mixture has one of the {len(speakers)} speakers that are left out")
+    with open(metadata, encoding="utf-8-sig", newline="") as stream:
+        return [row for row in csv.DictReader(stream) if row["mixture_ID"] in kept]
+
+
 def write_metadata(path: str | Path, rows: list[dict[str, str]]) -> None:
     """Write ``rows`` as a LibriMix metadata CSV, atomically."""
     with atomic_write(path, newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
