@@ -66,15 +66,13 @@ def packed_files(args: argparse.Namespace) -> dict[str, bytes]:
     Raises:
         UserError: If the exp directory is incomplete, or what is packed does not fit together.
     """
-    from espnet_tse_gen.discriminative.registry import is_discriminative
-    from espnet_tse_gen.inference.loading import CARD, CONFIG, DECODE, find_checkpoint, open_model
-    from espnet_tse_gen.utils.fileio import read_yaml
+    from espnet_tse_gen.inference.loading import CARD, CONFIG, DECODE, open_model
 
-    with open_model(args.exp_dir) as directory:
-        config = read_yaml(directory / CONFIG)
-        checkpoint = find_checkpoint(directory, args.model_file)
-        decode = args.decode_config or (directory / DECODE if (directory / DECODE).is_file() else None)
-        packed = _discriminative if is_discriminative(config) else _masked
+    with open_model(args.exp_dir) as model:
+        directory, config = model.path, model.config
+        checkpoint = model.checkpoint(args.model_file)
+        decode = model.decode(args.decode_config)
+        packed = _discriminative if model.is_discriminative else _masked
         # Loading checks that configuration, codec and checkpoint belong together.
         description, changed, files = packed(directory, checkpoint, config, decode)
         files[CONFIG] = _yaml({key: _without_paths(config[key]) for key in KEPT if key in config})
@@ -137,13 +135,16 @@ def _discriminative(directory: Path, checkpoint: Path, config: dict[str, Any], d
 
     options = SegmentOptions.resolve(decode)
     model = load_model(directory / CONFIG, checkpoint)
-    encoder = _settings(config.get("encoder_conf"))
+    line = f"- {model.sample_rate} Hz, waveform to waveform"
+    if model.encoder is not None:
+        encoder = _settings(config.get("encoder_conf"))
+        line = f"- Encoder and decoder: `{config.get('encoder', 'stft')}` ({encoder}), {model.sample_rate} Hz"
     description = [
         "A discriminative target speaker extractor for ESPnet (`espnet_tse_gen`): given a recording of several speakers",
         "and a few seconds of one of them, it estimates the waveform of that speaker alone.",
         "",
         _extractor_line(model, config, ""),
-        f"- Encoder and decoder: `{config.get('encoder', 'stft')}` ({encoder}), {model.sample_rate} Hz",
+        line,
     ]
     return description, _changes(options, SegmentOptions()), {}
 
@@ -206,9 +207,9 @@ def _card(name: str, description: list[str], weights: str, results: str) -> str:
         "```",
         "",
         "```python",
-        "from espnet_tse_gen import load_extractor",
+        "from espnet_tse_gen import TargetSpeakerExtractor",
         "",
-        f'extractor = load_extractor("{name}.zip")',
+        f'extractor = TargetSpeakerExtractor.from_pretrained("{name}.zip")',
         "voice = extractor(mixture, enroll, sample_rate=16000)",
         "```",
     ]

@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 import torch
 
-from espnet_tse_gen.inference.base import AbsInference, Extraction, Request
+from espnet_tse_gen.inference.base import Extraction, Request, TargetSpeakerExtractor
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.fileio import atomic_write, read_audio, write_audio
 from espnet_tse_gen.utils.jobs import Part, files_digest
@@ -48,7 +48,7 @@ class InferenceJob:
 
     def __init__(
         self,
-        extractor: AbsInference,
+        extractor: TargetSpeakerExtractor,
         tables: Mapping[str, Mapping[str, str]],
         output_dir: str | Path,
         name: str,
@@ -246,7 +246,7 @@ class InferenceJob:
             json.dump(content, stream, indent=1)
 
 
-def _weights_digest(extractor: AbsInference) -> str:
+def _weights_digest(extractor: TargetSpeakerExtractor) -> str:
     """Return the SHA-256 of all weights, a codec's fingerprint among them."""
     digest = hashlib.sha256()
     for name, value in sorted(extractor.model.state_dict().items()):
