@@ -260,7 +260,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         os.environ[variable] = str(args.threads)
     import torch
 
-    from espnet_tse_gen.utils.fileio import atomic_write
+    from espnet_tse_gen.utils.files import atomic_write
 
     torch.set_num_threads(args.threads)
     systems = build_systems(args)

@@ -81,7 +81,7 @@ def _extract(args: argparse.Namespace) -> None:
         raise UserError(f"--output {output}: is there already; choose another name or add --overwrite")
     if args.num_threads < 0:
         raise UserError(f"--num_threads: expected 0 or more, got {args.num_threads}")
-    from espnet_tse_gen.utils.fileio import read_audio, write_audio
+    from espnet_tse_gen.audio.files import read_audio, write_audio
 
     # The recordings first: a mistake in their names should not wait for torch.
     mixture, rate = read_audio(args.mixture)

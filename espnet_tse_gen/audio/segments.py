@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.fileio import read_yaml
+from espnet_tse_gen.utils.files import read_yaml
 
 PRESET = "segments"
 """Name of the default options; ``conf/decode/segments.yaml`` holds the same."""

@@ -98,7 +98,7 @@ def _masked(directory: Path, checkpoint: Path, config: dict[str, Any], decode: s
     from espnet_tse_gen.decoding.options import DecodingOptions
     from espnet_tse_gen.inference.front_end import FRONT_END, load_model
     from espnet_tse_gen.inference.loading import CONFIG
-    from espnet_tse_gen.utils.fileio import read_yaml
+    from espnet_tse_gen.utils.files import read_yaml
 
     if not (directory / "codec").is_dir():
         raise UserError(f"{directory / 'codec'}: no such directory; copy the codec directory of the training there")
@@ -231,7 +231,7 @@ def _front_end_line(front_end: Any) -> list[str]:
 
 
 def _write_zip(output: Path, files: dict[str, bytes]) -> None:
-    from espnet_tse_gen.utils.fileio import atomic_write
+    from espnet_tse_gen.utils.files import atomic_write
 
     with atomic_write(output, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
         for name in sorted(files):
@@ -243,7 +243,7 @@ def _write_zip(output: Path, files: dict[str, bytes]) -> None:
 
 
 def _write_directory(output: Path, files: dict[str, bytes]) -> None:
-    from espnet_tse_gen.utils.fileio import atomic_write
+    from espnet_tse_gen.utils.files import atomic_write
 
     if output.is_file():
         raise UserError(f"--output {output}: is a file; choose a directory or a name that ends in .zip")

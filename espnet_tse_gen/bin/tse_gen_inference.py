@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from espnet_tse_gen.utils.arguments import OneLineParser, boolean
 from espnet_tse_gen.utils.errors import UserError, run_main
-from espnet_tse_gen.utils.fileio import check_same_keys, read_scp
+from espnet_tse_gen.utils.files import check_same_keys, read_scp
 
 if TYPE_CHECKING:
     from espnet_tse_gen.inference.base import TargetSpeakerExtractor

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from espnet_tse_gen.inference.loading import CONFIG, open_model
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write, read_yaml, write_yaml
+from espnet_tse_gen.utils.files import atomic_write, read_yaml, write_yaml
 
 if TYPE_CHECKING:
     from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel

@@ -19,9 +19,10 @@ import numpy as np
 import soundfile
 import torch
 
+from espnet_tse_gen.audio.files import read_audio, write_audio
 from espnet_tse_gen.inference.base import Extraction, Request, TargetSpeakerExtractor
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write, read_audio, write_audio
+from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.jobs import Part, files_digest
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import Any
 
 from espnet_tse_gen.discriminative.registry import is_discriminative
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.fileio import read_yaml
+from espnet_tse_gen.utils.files import read_yaml
 
 SHIPPED = Path(__file__).resolve().parents[1] / "pretrained"
 DEFAULT_MODEL = "mini_librimix"

@@ -20,7 +20,7 @@ from espnet_tse_gen.cli import main as tse_gen
 from espnet_tse_gen.inference import loading
 from espnet_tse_gen.inference.loading import find_checkpoint
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_scp, read_yaml, write_scp
+from espnet_tse_gen.utils.files import read_scp, read_yaml, write_scp
 
 SECONDS = {"utt_a": 0.6, "utt_b": 1.1, "utt_c": 0.35}
 

@@ -10,7 +10,7 @@ from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.bin.pack import main
 from espnet_tse_gen.inference.masked import MaskedInference
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_yaml
+from espnet_tse_gen.utils.files import read_yaml
 
 
 @pytest.fixture

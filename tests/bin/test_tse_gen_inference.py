@@ -19,7 +19,7 @@ from espnet_tse_gen.decoding import DecodingOptions
 from espnet_tse_gen.inference.masked import MaskedInference
 from espnet_tse_gen.scoring.decode_facts import read_rtf, rtf_files
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_scp, write_scp
+from espnet_tse_gen.utils.files import read_scp, write_scp
 
 SECONDS = {"utt_a": 0.6, "utt_b": 1.1, "utt_c": 0.35, "utt_d": 0.9}
 

@@ -7,7 +7,7 @@ from tiny_discriminative import discriminative_exp_dir
 
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.discriminative.registry import is_discriminative
-from espnet_tse_gen.utils.fileio import read_yaml
+from espnet_tse_gen.utils.files import read_yaml
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FILES = sorted((CONF / "train").glob("*.yaml"))

@@ -21,7 +21,7 @@ from espnet_tse_gen.inference.front_end import load_front_end, save_front_end
 from espnet_tse_gen.inference.waveform import WaveformInference
 from espnet_tse_gen.masked.build import build_model
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_yaml, write_yaml
+from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
 KINDS = ["td_speakerbeam", "spex_plus", "mc_spex"]
 RATES = [8000, 16000, 11025]

@@ -14,7 +14,7 @@ from espnet_tse_gen.inference.base import with_changes
 from espnet_tse_gen.inference.masked import MaskedInference
 from espnet_tse_gen.inference.waveform import WaveformInference, scale_factor
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_yaml, write_yaml
+from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
 EXTRACTORS = sorted(CONFIGS)
 LENGTHS = (1.0, 0.37, 1.0, 0.0031, 0.7511)

@@ -12,7 +12,7 @@ from espnet_tse_gen.decoding import DecodingOptions
 from espnet_tse_gen.inference.loading import find_checkpoint
 from espnet_tse_gen.inference.masked import MaskedInference
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_yaml, write_yaml
+from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
 LENGTHS = (1.0, 0.37, 2.115, 0.02, 1.6)
 

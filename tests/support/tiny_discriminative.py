@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from espnet_tse_gen.discriminative.build import build_model
-from espnet_tse_gen.utils.fileio import write_yaml
+from espnet_tse_gen.utils.files import write_yaml
 
 RATE = 8000
 MULTI_SCALE = {"channel": 8, "kernel_sizes": [20, 80, 160], "stride": 10}

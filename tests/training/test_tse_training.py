@@ -14,7 +14,7 @@ from espnet_tse_gen.data.labels import LabelledPreprocessor, SpeakerTable
 from espnet_tse_gen.discriminative.build import load_model
 from espnet_tse_gen.discriminative.registry import DECODERS, ENCODERS, EXTRACTORS, part_class
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_yaml, write_yaml
+from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
 CONF = Path(__file__).parents[2] / "conf" / "train"
 FILES = ["spex_plus_8k.yaml", "mc_spex_16k.yaml", "td_speakerbeam_8k.yaml"]
