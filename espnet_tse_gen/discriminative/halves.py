@@ -66,7 +66,7 @@ class DualPathHalves:
     def __init__(self, extractor: DualPathExtractor) -> None:
         self.extractor = extractor
         self.hop = extractor.spectrum.hop
-        self.shortest = (self.hop, extractor.enroll_pool * self.hop)
+        self.shortest = (1, extractor.enroll_pool * self.hop)
 
     def enroll(self, recordings: Sequence[Tensor]) -> Enrolment:
         """See :class:`Halves`."""

@@ -36,6 +36,8 @@ def network(name):
 def plain_output(model, mixed, enroll):
     """What encoder, extractor and decoder give, called as ESPnet calls them, for arrays at the model's rate."""
     wavs = [torch.from_numpy(signal)[None] for signal in (mixed, enroll)]
+    if model.encoder is None:
+        return model.extractor(wavs[0], [[wavs[1][0]]])[0][0].numpy(), None
     lengths = [torch.tensor([wav.shape[1]]) for wav in wavs]
     (features, frames), (aux, aux_frames) = (model.encoder(wav, n) for wav, n in zip(wavs, lengths, strict=True))
     masked, _, others = model.extractor(features, frames, aux, aux_frames)
@@ -78,7 +80,7 @@ def test_batch_of_different_lengths_is_single(name):
     single, batched = load(name), load(name, {"batch_size": 4})
     calls = count_rows(batched)
     together = batched.extract_batch(mixed, enrolls)
-    assert calls == ([1, 1, 1, 2] if name == "td_speakerbeam" else [4, 1])
+    assert calls == ([4, 1] if name in ("spex_plus", "mc_spex") else [1, 1, 1, 2])
     for row, alone in zip(together, map(single, mixed, enrolls), strict=True):
         assert_close(row, alone)
 
@@ -90,7 +92,7 @@ def count_rows(extractor):
     return rows
 
 
-@every_extractor
+@pytest.mark.parametrize("name", [name for name in EXTRACTORS if name != "dual_path"])
 def test_halves_are_what_the_extractor_computes(name):
     request = load(name).request(mixture(0.8), ENROLL)
     expected, embedding = plain_output(network(name), request.mixture, request.enroll)
