@@ -41,15 +41,14 @@ SETTINGS: dict[str, tuple[tuple[int, int], ...]] = {
 
 ROWS, SECONDS = 8, 3.0
 """Of a training step."""
-STEPS = 3
-LOSSES = {"si_snr": "multi_scale", "spk_ce": "spk_ce"}
+WARM_UP, STEPS = 2, 5
 SPEAKERS = 100
 # Not through run_main, which sets up the memory itself.
-RUN_HERE = [sys.executable, "-c", "import sys; from memory import run_here; run_here(*sys.argv[1:])"]
+RUN_HERE = [sys.executable, "-W", "ignore", "-c", "import sys; from memory import run_here; run_here(*sys.argv[1:])"]
 
 
 def training(name: str) -> Callable[[], Any]:
-    """Return a few training steps of a configuration of ``conf/train``, after one that is not timed."""
+    """Return training steps of a configuration of ``conf/train``, after some that are not timed."""
     import torch
 
     from espnet_tse_gen.fileio import read_yaml
@@ -84,11 +83,11 @@ def training(name: str) -> Callable[[], Any]:
         model(**batch)[0].backward()
         optimizer.step()
 
-    def work() -> None:
-        for _ in range(STEPS):
+    def work(steps: int = STEPS) -> None:
+        for _ in range(steps):
             step()
 
-    step()
+    work(WARM_UP)
     return work
 
 
