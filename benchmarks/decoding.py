@@ -355,14 +355,14 @@ def main(cmd: Sequence[str] | None = None) -> None:
     args = get_parser().parse_args(cmd)
     for option in ("threads", "repeats"):
         if getattr(args, option) < 1:
-            from espnet_tse_gen.errors import UserError
+            from espnet_tse_gen.utils.errors import UserError
 
             raise UserError(f"--{option}: {getattr(args, option)}, expected 1 or more")
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(args.threads)
     import torch
 
-    from espnet_tse_gen.fileio import atomic_write, read_yaml
+    from espnet_tse_gen.utils.fileio import atomic_write, read_yaml
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
@@ -394,6 +394,6 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    from espnet_tse_gen.errors import run_main
+    from espnet_tse_gen.utils.errors import run_main
 
     run_main(main)

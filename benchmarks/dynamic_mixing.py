@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the tree this file lies in is what is measured, whatever is installed
 
-from espnet_tse_gen.errors import UserError, run_main  # noqa: E402
+from espnet_tse_gen.utils.errors import UserError, run_main  # noqa: E402
 
 RATE, HOP = 16000, 320
 
@@ -70,7 +70,7 @@ def write_corpus(sources: Sequence[Any], folder: Path, seed: int) -> tuple[list[
     import numpy as np
 
     from espnet_tse_gen.data.sources import as_wav, group_by_speaker
-    from espnet_tse_gen.fileio import read_audio, write_audio, write_scp
+    from espnet_tse_gen.utils.fileio import read_audio, write_audio, write_scp
 
     rng = np.random.default_rng(seed)
     rows = as_wav([(one.name, one.speaker, one.path) for one in sources], folder / "utterances", RATE)
@@ -128,7 +128,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     import torch
 
     torch.set_num_threads(1)
-    from espnet_tse_gen.quiet import import_quietly
+    from espnet_tse_gen.utils.quiet import import_quietly
 
     import_quietly()
     logging.disable(logging.WARNING)
@@ -139,7 +139,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     from espnet_tse_gen.data.mixing_options import MixingOptions
     from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
     from espnet_tse_gen.data.sources import read_sources, write_sources
-    from espnet_tse_gen.tasks.dataset import DynamicMixingDataset, TSEGenDataset
+    from espnet_tse_gen.training.dataset import DynamicMixingDataset, TSEGenDataset
 
     count = max(1, args.items // args.batch_size)
     listed = read_sources(args.sources / "wav.scp", args.sources / "utt2spk")[: args.utterances]

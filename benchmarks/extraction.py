@@ -124,7 +124,7 @@ def our_system(name: str, config: Mapping[str, Any], peer: str, device: str) -> 
     import torch
 
     from espnet_tse_gen.discriminative.build import build_model
-    from espnet_tse_gen.discriminative_inference import DiscriminativeExtractor
+    from espnet_tse_gen.inference.discriminative import DiscriminativeExtractor
 
     torch.manual_seed(0)
     model = build_model({**config, "sample_rate": SAMPLE_RATE})
@@ -145,7 +145,7 @@ def peer_system(name: str, config: Mapping[str, Any], device: str) -> System:
     import yaml
 
     from espnet_tse_gen.discriminative.build import build_model
-    from espnet_tse_gen.quiet import import_quietly
+    from espnet_tse_gen.utils.quiet import import_quietly
 
     import_quietly()
     from espnet2.bin.enh_tse_inference import SeparateSpeech
@@ -253,14 +253,14 @@ def main(cmd: Sequence[str] | None = None) -> None:
     args = get_parser().parse_args(cmd)
     for option in ("threads", "repeats"):
         if getattr(args, option) < 1:
-            from espnet_tse_gen.errors import UserError
+            from espnet_tse_gen.utils.errors import UserError
 
             raise UserError(f"--{option}: {getattr(args, option)}, expected 1 or more")
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(args.threads)
     import torch
 
-    from espnet_tse_gen.fileio import atomic_write
+    from espnet_tse_gen.utils.fileio import atomic_write
 
     torch.set_num_threads(args.threads)
     systems = build_systems(args)
@@ -289,6 +289,6 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    from espnet_tse_gen.errors import run_main
+    from espnet_tse_gen.utils.errors import run_main
 
     run_main(main)

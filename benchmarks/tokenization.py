@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 from decoding import ROOT, SAMPLE_RATE, machine, speech_like, spread
 
 if TYPE_CHECKING:
-    from espnet_tse_gen.codec.abs_codec import AbsCodec
+    from espnet_tse_gen.codec.base import AbsCodec
 
 GOAL = 3.0
 """How many times the audio per second of the package's command per file extraction is meant to do."""
@@ -102,7 +102,7 @@ class System:
         self.cpu.append(after.children_user + after.children_system - before.children_user - before.children_system)
 
     def _finish(self, process: subprocess.Popen[str]) -> None:
-        from espnet_tse_gen.errors import UserError
+        from espnet_tse_gen.utils.errors import UserError
 
         printed = process.communicate()[0]
         if process.returncode:
@@ -133,7 +133,7 @@ def find_recordings(args: argparse.Namespace, place: Path) -> list[Path]:
     """Return the recordings, copied or made below ``place``."""
     import soundfile
 
-    from espnet_tse_gen.errors import UserError
+    from espnet_tse_gen.utils.errors import UserError
 
     place.mkdir()
     generator = random.Random(args.seed)
@@ -283,7 +283,7 @@ def finding(name: str, systems: Sequence[System]) -> str:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Measure, print the report and write it to ``--output``."""
     args = get_parser().parse_args(cmd)
-    from espnet_tse_gen.errors import UserError
+    from espnet_tse_gen.utils.errors import UserError
 
     for option in ("threads", "repeats", "num_files"):
         if getattr(args, option) < 1:
@@ -291,7 +291,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     import soundfile
     import torch
 
-    from espnet_tse_gen.fileio import atomic_write
+    from espnet_tse_gen.utils.fileio import atomic_write
 
     torch.manual_seed(args.seed)
     makers = {"encodec": encodec_systems, "dac": dac_systems}
@@ -332,6 +332,6 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    from espnet_tse_gen.errors import run_main
+    from espnet_tse_gen.utils.errors import run_main
 
     run_main(main)

@@ -1,8 +1,9 @@
 """Masked generative target speaker extraction for ESPnet.
 
-The package holds, from the bottom up: neural-codec adapters (``codec``), Libri2Mix and enrolment data (``data``), the
-masked-token extractor (``masked``), its iterative decoding (``decoding``), scoring and reports (``scoring``), the ESPnet
-tasks that wire them (``tasks``), and the doors for recipes, shell and Python (``bin``, ``cli``, ``inference``).
+The package holds, from the bottom up: what every room uses (``utils``, ``audio``), codecs (``codec``) and codes of a data set
+(``tokens``), data and enrolments (``data``), the extractors (``masked`` with ``decoding``, ``dual_path``, ``discriminative``),
+extraction with a trained model (``inference``), ESPnet's tasks (``training``), scores and the page (``scoring``, ``report``),
+and the doors for recipes and shell (``bin``, ``cli``).
 
     from espnet_tse_gen import TargetSpeakerExtractor
     extractor = TargetSpeakerExtractor.from_pretrained("exp/my_model")
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from espnet_tse_gen.inference import TargetSpeakerExtractor, load_extractor
+    from espnet_tse_gen.inference.masked import TargetSpeakerExtractor, load_extractor
 
 __all__ = ["TargetSpeakerExtractor", "__version__", "load_extractor"]
 
@@ -24,7 +25,7 @@ __all__ = ["TargetSpeakerExtractor", "__version__", "load_extractor"]
 def __getattr__(name: str) -> Any:
     # Imported on first use: `import espnet_tse_gen` and `tse-gen --help` must not wait for torch.
     if name in ("TargetSpeakerExtractor", "load_extractor"):
-        from espnet_tse_gen import inference
+        from espnet_tse_gen.inference import masked
 
-        return getattr(inference, name)
+        return getattr(masked, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espnet_tse_gen import __version__
-from espnet_tse_gen.arguments import OneLineParser
-from espnet_tse_gen.errors import UserError, run_main
-from espnet_tse_gen.model_dir import DEFAULT_MODEL
+from espnet_tse_gen.inference.loading import DEFAULT_MODEL
+from espnet_tse_gen.utils.arguments import OneLineParser
+from espnet_tse_gen.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,14 +81,14 @@ def _extract(args: argparse.Namespace) -> None:
         raise UserError(f"--output {output}: is there already; choose another name or add --overwrite")
     if args.num_threads < 0:
         raise UserError(f"--num_threads: expected 0 or more, got {args.num_threads}")
-    from espnet_tse_gen.fileio import read_audio, write_audio
+    from espnet_tse_gen.utils.fileio import read_audio, write_audio
 
     # The recordings first: a mistake in their names should not wait for torch.
     mixture, rate = read_audio(args.mixture)
     enroll, enroll_rate = read_audio(args.enroll)
     import torch
 
-    from espnet_tse_gen.inference import load_extractor, with_changes
+    from espnet_tse_gen.inference.masked import load_extractor, with_changes
 
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
@@ -124,8 +124,8 @@ def _clipping(samples: np.ndarray, subtype: str) -> str:
 
 def _info(args: argparse.Namespace) -> None:
     from espnet_tse_gen.discriminative.registry import is_discriminative
-    from espnet_tse_gen.fileio import read_yaml
-    from espnet_tse_gen.model_dir import CARD, CONFIG, DECODE, find_checkpoint, open_model
+    from espnet_tse_gen.inference.loading import CARD, CONFIG, DECODE, find_checkpoint, open_model
+    from espnet_tse_gen.utils.fileio import read_yaml
 
     with open_model(args.model) as directory:
         checkpoint = find_checkpoint(directory, args.model_file)
@@ -145,7 +145,7 @@ def _info(args: argparse.Namespace) -> None:
 
 def _masked_facts(config: Path, checkpoint: Path) -> tuple[int, str, str]:
     """Return a masked generative model's number of parameters, extractor, and the lines about its codec and front end."""
-    from espnet_tse_gen.front_end import load_model
+    from espnet_tse_gen.inference.front_end import load_model
 
     model = load_model(config, checkpoint)
     codec = model.codec

@@ -14,6 +14,8 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+pytest_plugins = ["scored_world"]
+
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = Path(os.environ.get("TSE_GEN_REAL_DATA", ROOT.parent / "shared" / "data"))
 

@@ -8,10 +8,11 @@ import pytest
 import soundfile
 from tiny_model import RATE, mixture, tiny_exp_dir, voice
 
-from espnet_tse_gen import TargetSpeakerExtractor, __version__, model_dir
+from espnet_tse_gen import TargetSpeakerExtractor, __version__
 from espnet_tse_gen.bin import pack
 from espnet_tse_gen.cli import main
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.inference import loading
+from espnet_tse_gen.utils.errors import UserError
 
 WITHOUT_EXTRAS = Path(__file__).with_name("without_extras.py")
 
@@ -98,7 +99,7 @@ def test_decoding_options_from_a_file(wavs):
 
 
 def test_shipped_model_is_found_by_name(wavs, monkeypatch, capsys):
-    monkeypatch.setattr(model_dir, "SHIPPED", wavs / "pretrained")
+    monkeypatch.setattr(loading, "SHIPPED", wavs / "pretrained")
     pack.main(
         ["--exp_dir", str(tiny_exp_dir()), "--output", str(wavs / "pretrained" / "mini_librimix"), "--half", "true"]
     )

@@ -6,7 +6,7 @@ import runpy
 import sys
 from collections.abc import Sequence
 
-from espnet_tse_gen.errors import EXTRAS
+from espnet_tse_gen.utils.errors import EXTRAS
 
 
 class Absent:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from espnet_tse_gen.errors import run_main
+from espnet_tse_gen.utils.errors import run_main
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -10,8 +10,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from espnet_tse_gen.arguments import OneLineParser, boolean
-from espnet_tse_gen.errors import run_main
+from espnet_tse_gen.utils.arguments import OneLineParser, boolean
+from espnet_tse_gen.utils.errors import run_main
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -14,14 +14,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from espnet_tse_gen.arguments import boolean
-from espnet_tse_gen.errors import UserError, run_main
+from espnet_tse_gen.utils.arguments import boolean
+from espnet_tse_gen.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from espnet_tse_gen.codec.abs_codec import AbsCodec
-    from espnet_tse_gen.codec.recordings import Recordings
+    from espnet_tse_gen.audio.recordings import Recordings
+    from espnet_tse_gen.codec.base import AbsCodec
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -59,8 +59,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
         read_codec_config,
         save_codec,
     )
-    from espnet_tse_gen.fetch import file_sha256
-    from espnet_tse_gen.fileio import read_yaml
+    from espnet_tse_gen.utils.fetch import file_sha256
+    from espnet_tse_gen.utils.fileio import read_yaml
 
     config = read_codec_config(args.codec_config)
     output = Path(args.output_dir or f"exp/codec_{Path(args.codec_config).stem}")
@@ -109,7 +109,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
 
 def _recordings(args: argparse.Namespace) -> list[Recordings]:
-    from espnet_tse_gen.codec.recordings import Recordings
+    from espnet_tse_gen.audio.recordings import Recordings
 
     if args.level_scp and len(args.level_scp) != len(args.wav_scp):
         raise UserError(
@@ -163,7 +163,7 @@ def _find_weights(codec: AbsCodec, args: argparse.Namespace, configured: str | N
     if args.download and not args.weights:
         return codec.download_pretrained()
     missing = f"{candidates[0]}: no such file or directory" if candidates else "nothing is in the local cache"
-    from espnet_tse_gen.codec.abs_codec import AbsCodec
+    from espnet_tse_gen.codec.base import AbsCodec
 
     # Weights that are named, and those that ship with the package, are not fetched.
     fetched = not args.weights and type(codec).download_pretrained is not AbsCodec.download_pretrained
@@ -177,7 +177,7 @@ def _find_weights(codec: AbsCodec, args: argparse.Namespace, configured: str | N
 
 def _origin_of(weights: Path) -> dict[str, str] | list[dict[str, str]]:
     """Return names and hashes of the released files, for the reader of ``codec.yaml``."""
-    from espnet_tse_gen.fetch import file_sha256
+    from espnet_tse_gen.utils.fetch import file_sha256
 
     files = [weights] if weights.is_file() else sorted(weights.glob("*.safetensors"))
     found = [{"file": file.name, "sha256": file_sha256(file)} for file in files] or [{"directory": weights.name}]

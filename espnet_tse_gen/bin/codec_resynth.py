@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espnet_tse_gen.errors import UserError, run_main
+from espnet_tse_gen.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from espnet_tse_gen.codec.abs_codec import AbsCodec
-    from espnet_tse_gen.codec.recordings import Recording
+    from espnet_tse_gen.audio.recordings import Recording
+    from espnet_tse_gen.codec.base import AbsCodec
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -69,7 +69,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     if single:
         _check_output(args.input, args.output)
     from espnet_tse_gen.codec.registry import load_codec, on_device
-    from espnet_tse_gen.memory import keep_freed_memory
+    from espnet_tse_gen.utils.memory import keep_freed_memory
 
     keep_freed_memory()
     codec = load_codec(args.codec_dir) if args.codec_dir else _made_for_this_call(args.codec_config, args.weights)
@@ -114,17 +114,17 @@ def _made_for_this_call(config: str, weights: str | None) -> AbsCodec:
 
 
 def _resynthesize_file(codec: AbsCodec, source: str, output: str, num_levels: int | None) -> None:
-    from espnet_tse_gen.codec.recordings import load_recording
-    from espnet_tse_gen.fileio import write_audio
+    from espnet_tse_gen.audio.recordings import load_recording
+    from espnet_tse_gen.utils.fileio import write_audio
 
     recording = load_recording(source, codec.sample_rate)
     write_audio(output, resynthesize(codec, recording, num_levels), recording.rate)
 
 
 def _resynthesize_table(codec: AbsCodec, args: argparse.Namespace) -> None:
-    from espnet_tse_gen.codec.jobs import Part, files_digest, split_keys
-    from espnet_tse_gen.codec.recordings import Recordings
-    from espnet_tse_gen.fileio import write_audio
+    from espnet_tse_gen.audio.recordings import Recordings
+    from espnet_tse_gen.utils.fileio import write_audio
+    from espnet_tse_gen.utils.jobs import Part, files_digest, split_keys
 
     with_mixture = args.mixture == "true" or (
         args.mixture == "auto" and codec.supports_mixture and bool(args.level_scp)

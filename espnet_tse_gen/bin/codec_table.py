@@ -19,8 +19,8 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_tse_gen.arguments import boolean
-from espnet_tse_gen.errors import UserError, run_main
+from espnet_tse_gen.utils.arguments import boolean
+from espnet_tse_gen.utils.errors import UserError, run_main
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -71,9 +71,9 @@ def main(cmd: Sequence[str] | None = None) -> None:
         raise UserError(f"--probe_seconds {args.probe_seconds}: expected more than 0")
     logging.basicConfig(level=args.log_level, format="%(asctime)s %(levelname)s: %(message)s")
 
-    from espnet_tse_gen.codec.recordings import Recordings
+    from espnet_tse_gen.audio.recordings import Recordings
     from espnet_tse_gen.codec.registry import load_codec
-    from espnet_tse_gen.fileio import atomic_write
+    from espnet_tse_gen.report.environment import describe_environment
     from espnet_tse_gen.scoring.codec_measuring import (
         MeasuringOptions,
         ProbeOptions,
@@ -84,8 +84,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
     )
     from espnet_tse_gen.scoring.codec_quality import check_measures, choose_levels
     from espnet_tse_gen.scoring.codec_table import CodecEntry, render_codec_table, table_values
-    from espnet_tse_gen.scoring.environment import describe_environment
     from espnet_tse_gen.scoring.results import Bootstrap
+    from espnet_tse_gen.utils.fileio import atomic_write
 
     tags = tags_of(args.codec_dir)
     levels, measures = args.levels.replace(",", " ").split(), check_measures(args.measures.replace(",", " ").split())

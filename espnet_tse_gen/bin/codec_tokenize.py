@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espnet_tse_gen.arguments import boolean
-from espnet_tse_gen.errors import UserError, run_main
+from espnet_tse_gen.utils.arguments import boolean
+from espnet_tse_gen.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
-    from espnet_tse_gen.codec.token_table import TokenList, TokenTables
+    from espnet_tse_gen.tokens.table import TokenList, TokenTables
 
 OWN_LEVEL = "own"
 """What --level_scp is given where recordings set their own level beside tables that have mixtures."""
@@ -82,9 +82,9 @@ def main(cmd: Sequence[str] | None = None) -> None:
     import torch
 
     from espnet_tse_gen.codec.registry import load_codec, on_device
-    from espnet_tse_gen.codec.token_table import TokenTables
-    from espnet_tse_gen.codec.tokenizing import Extraction, ExtractionOptions, integer_type
-    from espnet_tse_gen.memory import keep_freed_memory
+    from espnet_tse_gen.tokens.job import Extraction, ExtractionOptions, integer_type
+    from espnet_tse_gen.tokens.table import TokenTables
+    from espnet_tse_gen.utils.memory import keep_freed_memory
 
     keep_freed_memory()
     lists = _lists(args)
@@ -138,9 +138,9 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _lists(args: argparse.Namespace) -> list[TokenList]:
-    from espnet_tse_gen.codec.jobs import read_key_file
-    from espnet_tse_gen.codec.recordings import Recordings
-    from espnet_tse_gen.codec.token_table import TokenList
+    from espnet_tse_gen.audio.recordings import Recordings
+    from espnet_tse_gen.tokens.table import TokenList
+    from espnet_tse_gen.utils.jobs import read_key_file
 
     lists = []
     levels = args.level_scp or [OWN_LEVEL] * len(args.wav_scp)

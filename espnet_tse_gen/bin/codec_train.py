@@ -13,19 +13,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from espnet_tse_gen.errors import run_main
+from espnet_tse_gen.utils.errors import run_main
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Return ESPnet's parser with the options of this task."""
-    from espnet_tse_gen.tasks.codec import CodecTask
+    from espnet_tse_gen.training.codec import CodecTask
 
     return CodecTask.get_parser()
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the training; see :class:`espnet_tse_gen.tasks.codec.CodecTask`."""
-    from espnet_tse_gen.tasks.codec import CodecTask
+    """Run the training; see :class:`espnet_tse_gen.training.codec.CodecTask`."""
+    from espnet_tse_gen.training.codec import CodecTask
 
     CodecTask.main(cmd=cmd)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from espnet_tse_gen.arguments import OneLineParser
-from espnet_tse_gen.errors import run_main
+from espnet_tse_gen.utils.arguments import OneLineParser
+from espnet_tse_gen.utils.errors import run_main
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -27,7 +27,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = get_parser().parse_args(cmd)
-    from espnet_tse_gen.scoring.compare import read_training, write_comparison
+    from espnet_tse_gen.report.compare import read_training, write_comparison
 
     trainings = []
     for given in args.exp_dirs:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from espnet_tse_gen.arguments import OneLineParser, boolean
-from espnet_tse_gen.errors import UserError, run_main
+from espnet_tse_gen.utils.arguments import OneLineParser, boolean
+from espnet_tse_gen.utils.errors import UserError, run_main
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -32,9 +32,9 @@ def main(cmd: Sequence[str] | None = None) -> None:
     if not args.scp and not args.spk2enroll:
         raise UserError("--scp, --spk2enroll: none given; name recordings")
     from espnet_tse_gen.data.datadir import DYNAMIC_MARK
-    from espnet_tse_gen.data.embeddings import write_embeddings
+    from espnet_tse_gen.data.enrolment.embeddings import write_embeddings
     from espnet_tse_gen.data.sources import sources_of_pool
-    from espnet_tse_gen.fileio import read_scp
+    from espnet_tse_gen.utils.fileio import read_scp
 
     paths = [path for scp in args.scp for path in read_scp(scp).values() if not path.startswith(DYNAMIC_MARK)]
     if args.spk2enroll:

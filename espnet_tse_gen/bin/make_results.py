@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_tse_gen.errors import UserError, run_main
+from espnet_tse_gen.utils.errors import UserError, run_main
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -54,14 +54,14 @@ def main(cmd: Sequence[str] | None = None) -> None:
     if checks and args.published is None:
         raise UserError("--check: needs --published, the yaml of published figures")
 
-    from espnet_tse_gen.data.enroll_protocol import read_protocol
-    from espnet_tse_gen.errors import unknown_name
-    from espnet_tse_gen.fileio import atomic_write
-    from espnet_tse_gen.scoring.environment import describe_environment
+    from espnet_tse_gen.data.enrolment.protocol import read_protocol
+    from espnet_tse_gen.report.environment import describe_environment
+    from espnet_tse_gen.report.published import published_tables
     from espnet_tse_gen.scoring.metrics import BY_COLUMN, MAIN_COLUMNS
-    from espnet_tse_gen.scoring.published import published_tables
     from espnet_tse_gen.scoring.results import Bootstrap, order_sets, order_systems, render_results
     from espnet_tse_gen.scoring.table import add_derived, read_scores
+    from espnet_tse_gen.utils.errors import unknown_name
+    from espnet_tse_gen.utils.fileio import atomic_write
 
     for name in args.measures:
         if name not in BY_COLUMN:

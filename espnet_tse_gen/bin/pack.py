@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from espnet_tse_gen.arguments import OneLineParser, boolean
-from espnet_tse_gen.errors import UserError, run_main
+from espnet_tse_gen.utils.arguments import OneLineParser, boolean
+from espnet_tse_gen.utils.errors import UserError, run_main
 
 KEPT = (
     "codec", "codec_conf", "encoder", "encoder_conf", "extractor", "extractor_conf", "decoder", "decoder_conf",
@@ -67,8 +67,8 @@ def packed_files(args: argparse.Namespace) -> dict[str, bytes]:
         UserError: If the exp directory is incomplete, or what is packed does not fit together.
     """
     from espnet_tse_gen.discriminative.registry import is_discriminative
-    from espnet_tse_gen.fileio import read_yaml
-    from espnet_tse_gen.model_dir import CARD, CONFIG, DECODE, find_checkpoint, open_model
+    from espnet_tse_gen.inference.loading import CARD, CONFIG, DECODE, find_checkpoint, open_model
+    from espnet_tse_gen.utils.fileio import read_yaml
 
     with open_model(args.exp_dir) as directory:
         config = read_yaml(directory / CONFIG)
@@ -98,9 +98,9 @@ Packed = tuple[list[str], dict[str, Any], dict[str, bytes]]
 def _masked(directory: Path, checkpoint: Path, config: dict[str, Any], decode: str | Path | None) -> Packed:
     """Check a masked generative model, and return what is particular to it: its codec and the card's lines."""
     from espnet_tse_gen.decoding.options import DecodingOptions
-    from espnet_tse_gen.fileio import read_yaml
-    from espnet_tse_gen.front_end import FRONT_END, load_model
-    from espnet_tse_gen.model_dir import CONFIG
+    from espnet_tse_gen.inference.front_end import FRONT_END, load_model
+    from espnet_tse_gen.inference.loading import CONFIG
+    from espnet_tse_gen.utils.fileio import read_yaml
 
     if not (directory / "codec").is_dir():
         raise UserError(f"{directory / 'codec'}: no such directory; copy the codec directory of the training there")
@@ -131,9 +131,9 @@ def _masked(directory: Path, checkpoint: Path, config: dict[str, Any], decode: s
 
 def _discriminative(directory: Path, checkpoint: Path, config: dict[str, Any], decode: str | Path | None) -> Packed:
     """Check a discriminative model, and return the card's lines."""
+    from espnet_tse_gen.audio.segments import SegmentOptions
     from espnet_tse_gen.discriminative.build import load_model
-    from espnet_tse_gen.model_dir import CONFIG
-    from espnet_tse_gen.segments import SegmentOptions
+    from espnet_tse_gen.inference.loading import CONFIG
 
     options = SegmentOptions.resolve(decode)
     model = load_model(directory / CONFIG, checkpoint)
@@ -180,7 +180,7 @@ def _without_paths(value: Any) -> Any:
 def _weights(checkpoint: Path, half: bool) -> bytes:
     import torch
 
-    from espnet_tse_gen.checkpoints import read_checkpoint
+    from espnet_tse_gen.utils.checkpoints import read_checkpoint
 
     state = read_checkpoint(checkpoint)
     for name, value in state.items():
@@ -230,7 +230,7 @@ def _front_end_line(front_end: Any) -> list[str]:
 
 
 def _write_zip(output: Path, files: dict[str, bytes]) -> None:
-    from espnet_tse_gen.fileio import atomic_write
+    from espnet_tse_gen.utils.fileio import atomic_write
 
     with atomic_write(output, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
         for name in sorted(files):
@@ -242,7 +242,7 @@ def _write_zip(output: Path, files: dict[str, bytes]) -> None:
 
 
 def _write_directory(output: Path, files: dict[str, bytes]) -> None:
-    from espnet_tse_gen.fileio import atomic_write
+    from espnet_tse_gen.utils.fileio import atomic_write
 
     if output.is_file():
         raise UserError(f"--output {output}: is a file; choose a directory or a name that ends in .zip")

@@ -17,8 +17,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_tse_gen.arguments import OneLineParser, boolean
-from espnet_tse_gen.errors import UserError, run_main
+from espnet_tse_gen.utils.arguments import OneLineParser, boolean
+from espnet_tse_gen.utils.errors import UserError, run_main
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -72,6 +72,10 @@ def get_parser() -> argparse.ArgumentParser:
     group.add_argument("--split", default="train", help="the split of it to use")
     group.add_argument("--subsets", default="", help="take these subsets of it only; or, without the file, all of them")
     group.add_argument("--set_name", help="name of the set; 'SPLIT-own' by default")
+    group.add_argument(
+        "--rows_of",
+        help="take the rows of this metadata file, but those with a speaker of the split, instead of drawing",
+    )
     group.add_argument("--num_mixtures", type=int, default=1000, help="number of mixtures")
     group.add_argument("--min_seconds", type=float, default=2.0, help="use no shorter recordings")
     group.add_argument(
@@ -88,12 +92,21 @@ def _need(args: argparse.Namespace, *names: str) -> None:
 
 
 def _make_metadata(args: argparse.Namespace) -> None:
-    from espnet_tse_gen.data.metadata import make_metadata, write_metadata
+    from espnet_tse_gen.data.librimix.metadata import make_metadata, rows_without, write_metadata
     from espnet_tse_gen.data.segment import segment_corpus
     from espnet_tse_gen.data.speech_lists import wanted_speakers
 
-    _need(args, "metadata", "librispeech")
+    _need(args, "metadata")
     named = args.subsets.replace(",", " ").split() or None
+    path = Path(args.metadata) / f"libri2mix_{args.set_name or args.split + '-own'}.csv"
+    if args.rows_of:
+        _need(args, "speakers_json")
+        heard = wanted_speakers(args.speakers_json, args.split, named).values()
+        rows = rows_without(args.rows_of, {speaker for speakers in heard for speaker in speakers or ()})
+        write_metadata(path, rows)
+        print(f"{path}: {len(rows)} mixtures of {args.rows_of}")
+        return
+    _need(args, "librispeech")
     subsets, root = wanted_speakers(args.speakers_json, args.split, named), args.librispeech
     if args.segment_seconds:
         _need(args, "segment_dir")
@@ -101,7 +114,6 @@ def _make_metadata(args: argparse.Namespace) -> None:
         root = args.segment_dir
         print(f"{root}: {count} pieces")
     rows = make_metadata(root, subsets, args.num_mixtures, args.seed, min_seconds=args.min_seconds, num_jobs=args.nj)
-    path = Path(args.metadata) / f"libri2mix_{args.set_name or args.split + '-own'}.csv"
     write_metadata(path, rows)
     print(f"{path}: {len(rows)} mixtures")
 
@@ -116,10 +128,10 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
 
 def _prepare(args: argparse.Namespace) -> None:
-    from espnet_tse_gen.data.enroll import BUT_URL, EnrolmentOptions, list_file
-    from espnet_tse_gen.data.libri2mix_datadir import list_mixtures, prepare_directory
-    from espnet_tse_gen.data.librimix import MixtureTree, find_metadata
-    from espnet_tse_gen.data.librimix_generation import plan_generation, report_disk_use, run_plan
+    from espnet_tse_gen.data.enrolment.lists import BUT_URL, EnrolmentOptions, list_file
+    from espnet_tse_gen.data.librimix.datadir import list_mixtures, prepare_directory
+    from espnet_tse_gen.data.librimix.generation import plan_generation, report_disk_use, run_plan
+    from espnet_tse_gen.data.librimix.layout import MixtureTree, find_metadata
 
     _need(args, "libri2mix", "sets")
     tree = MixtureTree(args.libri2mix, args.sample_rate, args.min_or_max)

@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_tse_gen.errors import run_main
+from espnet_tse_gen.utils.errors import run_main
 
 SPEECH = "mini_librispeech"
 METADATA = "mini_librimix_metadata"
@@ -42,10 +42,10 @@ def main(cmd: Sequence[str] | None = None) -> None:
     import json
     import time
 
-    from espnet_tse_gen.data.metadata import make_metadata, write_metadata
+    from espnet_tse_gen.data.librimix.metadata import make_metadata, write_metadata
     from espnet_tse_gen.data.synthetic import build_corpus
-    from espnet_tse_gen.errors import UserError
-    from espnet_tse_gen.fileio import atomic_write
+    from espnet_tse_gen.utils.errors import UserError
+    from espnet_tse_gen.utils.fileio import atomic_write
 
     counts = {"train": args.train_mixtures, "dev": args.dev_mixtures, "test": args.test_mixtures}
     for name, number in [("nj", args.nj), *((f"{split}_mixtures", count) for split, count in counts.items())]:

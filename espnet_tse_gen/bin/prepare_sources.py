@@ -12,8 +12,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_tse_gen.arguments import OneLineParser
-from espnet_tse_gen.errors import run_main
+from espnet_tse_gen.utils.arguments import OneLineParser
+from espnet_tse_gen.utils.errors import run_main
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -36,9 +36,10 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = get_parser().parse_args(cmd)
-    from espnet_tse_gen.data.sources import as_wav, sources_of_pool, write_sources
-    from espnet_tse_gen.fileio import check_same_keys, read_scp
+    from espnet_tse_gen.data.sources import COLLECTIONS, as_wav, sources_of_pool, write_sources
+    from espnet_tse_gen.utils.fileio import check_same_keys, read_scp
 
+    collections = None
     if args.spk2enroll:
         sources = sources_of_pool(args.spk2enroll)
     else:
@@ -46,9 +47,12 @@ def main(cmd: Sequence[str] | None = None) -> None:
         check_same_keys(folder / "wav.scp", folder / "utt2spk")
         speakers = read_scp(folder / "utt2spk")
         sources = [(key, speakers[key], path) for key, path in read_scp(folder / "wav.scp").items()]
+        if (folder / COLLECTIONS).is_file():
+            check_same_keys(folder / "wav.scp", folder / COLLECTIONS)
+            collections = read_scp(folder / COLLECTIONS)
     if args.fs:
         sources = as_wav(sources, Path(args.output_dir) / "data", args.fs, args.nj)
-    count = write_sources(args.output_dir, sources)
+    count = write_sources(args.output_dir, sources, collections)
     print(f"{args.output_dir}: {count} utterances of {len({speaker for _, speaker, _ in sources})} speakers")
 
 

@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_tse_gen.errors import UserError, run_main
+from espnet_tse_gen.utils.errors import UserError, run_main
 
 RESERVED = ("clean", "enrolment")
 
@@ -70,8 +70,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
         if separator:
             outputs[name] = Path(directory)
 
-    from espnet_tse_gen.scoring.clips import DemoSet
-    from espnet_tse_gen.scoring.report import ReportOptions, make_report
+    from espnet_tse_gen.report.clips import DemoSet
+    from espnet_tse_gen.report.make import ReportOptions, make_report
     from espnet_tse_gen.scoring.results import Bootstrap
 
     sets = []

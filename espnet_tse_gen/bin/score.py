@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espnet_tse_gen.arguments import OneLineParser, boolean
-from espnet_tse_gen.errors import UserError, run_main
+from espnet_tse_gen.utils.arguments import OneLineParser, boolean
+from espnet_tse_gen.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
     from espnet_tse_gen.scoring.networks import NetworkChoice

@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from espnet_tse_gen.arguments import OneLineParser
-from espnet_tse_gen.errors import UserError, run_main
+from espnet_tse_gen.utils.arguments import OneLineParser
+from espnet_tse_gen.utils.errors import UserError, run_main
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -26,8 +26,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = get_parser().parse_args(cmd)
     from espnet_tse_gen.discriminative.registry import EXTRACTORS, is_discriminative
-    from espnet_tse_gen.errors import unknown_name
-    from espnet_tse_gen.fileio import read_yaml
+    from espnet_tse_gen.utils.errors import unknown_name
+    from espnet_tse_gen.utils.fileio import read_yaml
 
     config = read_yaml(args.config)
     discriminative = is_discriminative(config)

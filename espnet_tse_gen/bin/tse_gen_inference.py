@@ -17,12 +17,12 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from espnet_tse_gen.arguments import OneLineParser, boolean
-from espnet_tse_gen.errors import UserError, run_main
-from espnet_tse_gen.fileio import check_same_keys, read_scp
+from espnet_tse_gen.utils.arguments import OneLineParser, boolean
+from espnet_tse_gen.utils.errors import UserError, run_main
+from espnet_tse_gen.utils.fileio import check_same_keys, read_scp
 
 if TYPE_CHECKING:
-    from espnet_tse_gen.abs_inference import AbsInference
+    from espnet_tse_gen.inference.base import AbsInference
 
 # The fields of DecodingOptions and SegmentOptions, here by name: importing them would make --help wait for torch.
 DECODING_OPTIONS = (
@@ -70,7 +70,7 @@ def _decoding_help() -> str:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = get_parser().parse_args(cmd)
-    from espnet_tse_gen.codec.jobs import read_key_file, split_keys
+    from espnet_tse_gen.utils.jobs import read_key_file, split_keys
 
     if args.num_threads < 0:
         raise UserError(f"--num_threads: expected 0 or more, got {args.num_threads}")
@@ -83,7 +83,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         path = getattr(args, f"{kind}_scp")
         if path:
             tables[kind] = _covering(path, chosen, args.mixture_scp)
-    from espnet_tse_gen.inference_job import InferenceJob
+    from espnet_tse_gen.inference.job import InferenceJob
 
     extractor = _load(args)
     job = InferenceJob(extractor, tables, args.output_dir, args.name, job=args.job, num_jobs=args.num_jobs)
@@ -102,7 +102,7 @@ def _covering(path: str, keys: Sequence[str], mixture_scp: str) -> dict[str, str
 def _load(args: argparse.Namespace) -> AbsInference:
     import torch
 
-    from espnet_tse_gen.inference import load_extractor, with_changes
+    from espnet_tse_gen.inference.masked import load_extractor, with_changes
 
     if args.num_threads:
         torch.set_num_threads(args.num_threads)

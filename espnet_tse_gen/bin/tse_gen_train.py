@@ -10,19 +10,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from espnet_tse_gen.errors import run_main
+from espnet_tse_gen.utils.errors import run_main
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Return ESPnet's parser with the options of this task."""
-    from espnet_tse_gen.tasks.tse_gen import TSEGenTask
+    from espnet_tse_gen.training.tse_gen import TSEGenTask
 
     return TSEGenTask.get_parser()
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the training; see :class:`espnet_tse_gen.tasks.tse_gen.TSEGenTask`."""
-    from espnet_tse_gen.tasks.tse_gen import TSEGenTask
+    """Run the training; see :class:`espnet_tse_gen.training.tse_gen.TSEGenTask`."""
+    from espnet_tse_gen.training.tse_gen import TSEGenTask
 
     TSEGenTask.main(cmd=cmd)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 PREFERRED, SHIPPED, NARROW = "dac_16k", "mini_16k", "mel_8k"
 

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from espnet_tse_gen.codec.abs_codec import AbsCodec
-from espnet_tse_gen.errors import UserError, unknown_name
-from espnet_tse_gen.fetch import fetch, verify
+from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.fetch import fetch, verify
 
 INSTALL = "pip install 'espnet_tse_gen[dac]' && pip install --no-deps descript-audio-codec descript-audiotools"
 """How to install the package. It asks for a protobuf older than TensorBoard and onnxruntime work with; hence --no-deps."""

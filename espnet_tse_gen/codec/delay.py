@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.codec.base import AbsCodec
 
 
 def lag(reference: np.ndarray, delayed: np.ndarray, max_lag: int) -> tuple[int, float]:

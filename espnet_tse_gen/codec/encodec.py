@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.registry import load_weights
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fetch import fetch, verify
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fetch import fetch, verify
 
 URL = "https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th"
 SHA256 = "d7cc33bcf1aad7f2dad9836f36431530744abeace3ca033005e3290ed4fa47bf"

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import read_yaml
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import read_yaml
 
 CONFIG = "config.yaml"
 GENERATOR = "codec.generator."

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.audio.stft import istft, stft
+from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.filterbank import mel_filters
 from espnet_tse_gen.codec.kmeans import kmeans, nearest
-from espnet_tse_gen.codec.stft import istft, stft
-from espnet_tse_gen.errors import UserError, unknown_name
+from espnet_tse_gen.utils.errors import UserError, unknown_name
 
 SPLITS = ("bands", "residual")
 

@@ -28,10 +28,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.mel import MelCodec
 from espnet_tse_gen.codec.probe_segments import CROP_SECONDS, RATE, SIR_DB, Segment, mix
-from espnet_tse_gen.errors import UserError, unknown_name
+from espnet_tse_gen.utils.errors import UserError, unknown_name
 
 CONDITIONS: tuple[str, ...] = ("clean", "mixture")
 """What the probe sees: the clean speech, or a mixture with another speaker."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.codec.abs_codec import AbsCodec
-from espnet_tse_gen.codec.recordings import Recordings
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.audio.recordings import Recordings
+from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.utils.errors import UserError
 
 RATE = 16000
 """Hz, of the waveforms that features are made of, whatever the codec's rate."""

@@ -19,17 +19,17 @@ from typing import Any
 
 import torch
 
-from espnet_tse_gen.codec.abs_codec import AbsCodec
-from espnet_tse_gen.errors import UserError, check_options, naming_extra, unknown_name
-from espnet_tse_gen.fileio import atomic_write, read_yaml, write_yaml
+from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.utils.errors import UserError, check_options, naming_extra, unknown_name
+from espnet_tse_gen.utils.fileio import atomic_write, read_yaml, write_yaml
 
 CODECS: dict[str, str] = {
-    "mini": "espnet_tse_gen.codec.mini:MiniCodec",
+    "mini": "espnet_tse_gen.codec.mini.codec:MiniCodec",
     "mel": "espnet_tse_gen.codec.mel:MelCodec",
     "encodec": "espnet_tse_gen.codec.encodec:EncodecCodec",
     "dac": "espnet_tse_gen.codec.dac:DacCodec",
-    "transformers": "espnet_tse_gen.codec.hf_codec:TransformersCodec",
-    "espnet": "espnet_tse_gen.codec.espnet_codec:EspnetCodec",
+    "transformers": "espnet_tse_gen.codec.transformers:TransformersCodec",
+    "espnet": "espnet_tse_gen.codec.espnet:EspnetCodec",
 }
 """Registry: name to ``module:Class``, imported when the name is chosen. A new family is one line here."""
 

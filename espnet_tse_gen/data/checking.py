@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_tse_gen.data.datadir import DYNAMIC_MARK, POOL, enrolled_utterance, numbered_tables, read_header
-from espnet_tse_gen.data.enroll_protocol import read_protocol
+from espnet_tse_gen.data.enrolment.protocol import read_protocol
 from espnet_tse_gen.data.formatting import read_pool
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import check_same_keys, read_scp
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import check_same_keys, read_scp
 
 
 @dataclass(frozen=True)

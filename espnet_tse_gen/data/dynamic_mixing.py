@@ -1,9 +1,9 @@
 """Dynamic mixing: training items drawn on the fly from clean utterances, instead of read from mixtures on disk.
 
 An item is a piece of the target's utterance and one of an utterance of every other talker, in rooms where that is asked for,
-at drawn ratios and offsets, with or without noise, and an enrolment from another utterance of the target speaker. All of it
-follows from the seed, the epoch and the item's number in the epoch alone: not from the worker or process that makes it, nor
-from what was made before. So a training that is resumed, or given more workers or GPUs, sees the same data.
+at drawn ratios and offsets, with or without noise, and an enrolment from another utterance of every target. All of it follows
+from the seed, the epoch and the item's number in the epoch alone: not from the worker or process that makes it, nor from what
+was made before. So a training that is resumed, or given more workers or GPUs, sees the same data.
 
     mixer = DynamicMixer(read_sources("data/wav.scp", "data/utt2spk"), MixingOptions(sir_db=5.0), rate=16000, samples=64000)
     item = mixer.draw(epoch=1, index=0)      # item.mixture == item.parts[0] + item.parts[1]
@@ -17,12 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 from espnet2.samplers.abs_sampler import AbsSampler
 
+from espnet_tse_gen.audio.level import LEVEL_DBFS, mixture_gain
+from espnet_tse_gen.data.degradation import code_lossy, draw_band, limit_band
 from espnet_tse_gen.data.equalize import draw_equalization, equalize
-from espnet_tse_gen.data.level import LEVEL_DBFS, mixture_gain
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.data.rooms import Rooms, reverberate
 from espnet_tse_gen.data.sources import Source, at_speeds, group_by_speaker, read_audio_list, read_piece, speaker_at
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError, unknown_name
 
 # However little talkers overlap, each speaks for this share of a mixture at least.
 _LEAST_SHARE = 0.1
@@ -33,7 +34,7 @@ _TRIES = 5
 # Places to choose from in a recording that is silent for the most part.
 _PLACES = 200
 # One stream of random numbers for each purpose.
-_ITEM, _SPEAKERS, _UTTERANCES, _EQUALIZATION = 1, 2, 3, 4
+_ITEM, _SPEAKERS, _UTTERANCES, _EQUALIZATION, _DEGRADATION = 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True)
@@ -46,34 +47,39 @@ class Piece:
 
 
 @dataclass(frozen=True, eq=False)
+class DrawnTarget:
+    """One target of an item, all of it float32 at the mixer's rate."""
+
+    speech: np.ndarray
+    """``[L]``: what it says in the mixture; zero where it is absent."""
+    enroll: np.ndarray
+    """``[Le]``, at the common level."""
+    present: bool
+    """Whether it speaks."""
+    enroll_piece: Piece
+    """What was read for ``enroll``."""
+
+
+@dataclass(frozen=True, eq=False)
 class DrawnMixture:
     """One item, all of it float32 at the mixer's rate, and how it was made."""
 
     mixture: np.ndarray
-    """``[L]``: the sum of ``parts`` (and ``noise``), in this order."""
+    """``[L]``: the sum of ``parts`` (and ``noise``), in this order; coded, where coding was drawn."""
     parts: list[np.ndarray]
-    """``[L]`` each: the talkers as they are in the mixture, the target first where it speaks."""
+    """``[L]`` each: the talkers as they are in the mixture, the first target first where it speaks."""
     noise: np.ndarray | None
     """``[L]``, or None."""
-    enroll: np.ndarray
-    """``[Le]``, at the common level."""
-    present: bool
-    """Whether the target speaks."""
+    targets: list[DrawnTarget]
+    """One or more."""
     pieces: list[Piece]
     """What was read for ``parts``."""
     spans: list[tuple[int, int]]
     """First sample of each talker in the mixture, and the one after the last."""
-    enroll_piece: Piece
-    """What was read for ``enroll``."""
     sir_db: list[float]
     """Drawn ratios of the first talker to each other one."""
     snr_db: float | None
     """Drawn ratio of speech to noise."""
-
-    @property
-    def target(self) -> np.ndarray:
-        """The target, ``[L]``; zero where it does not speak."""
-        return self.parts[0] if self.present else np.zeros_like(self.mixture)
 
 
 class DynamicMixer:
@@ -129,8 +135,24 @@ class DynamicMixer:
         }
         self.targets = [speaker for speaker in self.speakers if self._can_be_target(self.usable[speaker])]
         self.items_per_epoch = items_per_epoch or len(usable)
-        needed = max(2, talkers + (options.absent_share > 0))
-        persons = len({self._persons[speaker] for speaker in self.speakers})
+        # Speakers by collection; where none is asked for, all are of one.
+        self._collection_of = {speaker: own[0].collection for speaker, own in self.usable.items()}
+        for name in options.collections or ():
+            if name not in {self._collection_of[speaker] for speaker in self.targets}:
+                known = sorted(set(self._collection_of.values()) - {""})
+                raise unknown_name(f"collection (--dynamic_mixing_conf collections) of {where}", name, known)
+        # Whoever may be drawn as a further target must be one that can be enrolled.
+        allowed = self.targets if options.targets > 1 else self.speakers
+        chosen = options.collections
+        self.others = [speaker for speaker in allowed if chosen is None or self._collection_of[speaker] in chosen]
+        self._within: dict[str, list[str]] = {}
+        for speaker in self.others:
+            self._within.setdefault(self._collection_of[speaker], []).append(speaker)
+        self._candidates = {
+            name: [speaker for speaker in self.targets if self._collection_of[speaker] == name] for name in chosen or ()
+        }
+        needed = max(2, talkers + (options.absent_share > 0) + (options.crowd_share > 0), options.targets)
+        persons = len({self._persons[speaker] for speaker in self.others})
         if persons < needed or not self.targets:
             found = f"{persons} speaker(s) with utterances of {options.min_seconds:g} s or more"
             raise UserError(
@@ -156,18 +178,21 @@ class DynamicMixer:
             UserError: If a recording cannot be read, or holds nothing but digital silence.
         """
         options, rng = self.options, self._rng(_ITEM, epoch, index)
-        utterance = self._in_turn((epoch - 1) * self.items_per_epoch + index)
+        turn = (epoch - 1) * self.items_per_epoch + index
+        utterance = self._of_collection(rng) if options.collections else self._in_turn(turn)
         present = bool(rng.random() >= options.absent_share)
-        spoken = [utterance] if present else []
-        for speaker in self._others(rng, utterance.speaker, self.talkers - len(spoken)):
-            own = self.usable[speaker]
-            spoken.append(own[int(rng.integers(len(own)))])
+        spoken = self._spoken(rng, utterance, present)
+        # Each target's utterance, and its place among the talkers where it is one of them.
+        enrolled: list[tuple[Source, int | None]] = [(utterance, 0 if present else None)]
+        enrolled += [(source, place) for place, source in enumerate(spoken) if source is not utterance]
+        known = [utterance.speaker, *(source.speaker for source in spoken)]
+        absent = self._others(rng, known, options.targets - len(enrolled), self.others)
+        enrolled = [*enrolled, *((source, None) for source in absent)][: options.targets]
 
-        wanted = round(rng.uniform(*self.enroll_seconds) * self.rate)
-        others = [one for one in self.usable[utterance.speaker] if not present or one is not utterance]
-        available = [self._length(source) for source in spoken]
-        if not others:
-            available[0] -= round(self.enroll_seconds[0] * self.rate)
+        # The enrolment of somebody with one utterance is cut from it, apart from what is in the mixture.
+        apart = {place for source, place in enrolled if place is not None and len(self.usable[source.speaker]) == 1}
+        least = round(self.enroll_seconds[0] * self.rate)
+        available = [self._length(source) - (least if place in apart else 0) for place, source in enumerate(spoken)]
         shares = self._layout(rng, len(spoken))
         longest = [int(room / (end - start)) for room, (start, end) in zip(available, shares, strict=True)]
         length = min(self.samples, *longest)
@@ -176,18 +201,23 @@ class DynamicMixer:
             for room, (start, end) in zip(available, shares, strict=True)
         ]
 
-        sizes = [end - start for start, end in spans]
-        if others:
-            other = others[int(rng.integers(len(others)))]
-            enroll_piece, enroll = self._anywhere(rng, other, min(wanted, self._length(other)))
-            read = []
-        else:
-            first, (enroll_piece, enroll) = self._apart(rng, utterance, sizes[0], wanted)
-            read = [first]
-        read += [self._anywhere(rng, *each) for each in list(zip(spoken, sizes, strict=True))[len(read) :]]
+        cut: dict[int, tuple[Piece, np.ndarray]] = {}
+        read = []
+        for place, (source, (start, end)) in enumerate(zip(spoken, spans, strict=True)):
+            if place in apart:
+                first, cut[place] = self._apart(rng, source, end - start, self._enroll_length(rng))
+                read.append(first)
+            else:
+                read.append(self._anywhere(rng, source, end - start))
+        enrolments = [
+            cut[place] if place in apart and place is not None else self._enrolment(rng, source, place is not None)
+            for source, place in enrolled
+        ]
         pieces, heard = [piece for piece, _ in read], [samples for _, samples in read]
+        enrolls = [samples for _, samples in enrolments]
         if options.equalize_db > 0:
-            *heard, enroll = self._equalized([*heard, enroll], epoch, index)
+            equalized = self._equalized([*heard, *enrolls], epoch, index)
+            heard, enrolls = equalized[: len(heard)], equalized[len(heard) :]
         if self.rooms is not None and rng.random() < options.reverb_share:
             responses = self.rooms.draw(rng, len(heard))
             heard = [reverberate(samples, response) for samples, response in zip(heard, responses, strict=True)]
@@ -196,6 +226,11 @@ class DynamicMixer:
         noise, snr_db = self._noise(rng, length)
 
         images = [self._place(*each, length) for each in zip(heard, spans, scale, strict=True)]
+        degrading = self._rng(_DEGRADATION, epoch, index)
+        if degrading.random() < options.band_share:
+            band = draw_band(degrading)
+            images = [limit_band(image, self.rate, band) for image in images]
+            noise = limit_band(noise, self.rate, band) if noise is not None else None
         speech = _sum(images)
         noise_scale = 0.0
         if noise is not None:
@@ -207,19 +242,47 @@ class DynamicMixer:
         if noise is not None:
             noise = noise * np.float32(noise_scale * gain)
             mixture = mixture + noise
-        enroll = enroll * np.float32(mixture_gain(enroll, self.level_dbfs))
+        if degrading.random() < options.coding_share:
+            mixture = code_lossy(mixture, self.rate, degrading)
+        silence = np.zeros_like(mixture)
+        targets = [
+            DrawnTarget(
+                silence if place is None else parts[place], self._degraded(enroll, degrading), place is not None, piece
+            )
+            for (_, place), (piece, _), enroll in zip(enrolled, enrolments, enrolls, strict=True)
+        ]
         return DrawnMixture(
-            mixture,
-            parts,
-            noise,
-            enroll,
-            present,
-            pieces,
-            spans,
-            enroll_piece,
-            sir_db,
-            snr_db if noise is not None else None,
+            mixture, parts, noise, targets, pieces, spans, sir_db, snr_db if noise is not None else None
         )
+
+    def _spoken(self, rng: np.random.Generator, utterance: Source, present: bool) -> list[Source]:
+        """Draw the talkers' utterances, the first target's first where it is present."""
+        number, options = rng.random(), self.options
+        alone, crowd = number < options.alone_share, number >= 1.0 - options.crowd_share
+        talkers = 1 if alone else self.talkers + crowd
+        own, pool = [utterance] if present else [], self.others
+        if options.collection_share > 0 and rng.random() < options.collection_share:
+            alike = self._within.get(utterance.collection, [])
+            # Of a small collection, there may be too few.
+            if len({self._persons[speaker] for speaker in alike} - {self._persons[utterance.speaker]}) >= talkers:
+                pool = alike
+        return [*own, *self._others(rng, [utterance.speaker], talkers - len(own), pool)]
+
+    def _enroll_length(self, rng: np.random.Generator) -> int:
+        return round(rng.uniform(*self.enroll_seconds) * self.rate)
+
+    def _enrolment(self, rng: np.random.Generator, source: Source, speaks: bool) -> tuple[Piece, np.ndarray]:
+        """Draw an enrolment of ``source``'s speaker, from another utterance where ``source`` is in the mixture."""
+        own = [one for one in self.usable[source.speaker] if not speaks or one is not source]
+        other, wanted = own[int(rng.integers(len(own)))], self._enroll_length(rng)
+        return self._anywhere(rng, other, min(wanted, self._length(other)))
+
+    def _degraded(self, enroll: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return an enrolment at the common level, in a drawn band or coded where that is drawn."""
+        if rng.random() < self.options.band_share:
+            enroll = limit_band(enroll, self.rate, draw_band(rng))
+        enroll = enroll * np.float32(mixture_gain(enroll, self.level_dbfs))
+        return code_lossy(enroll, self.rate, rng) if rng.random() < self.options.coding_share else enroll
 
     def _rng(self, purpose: int, *numbers: int) -> np.random.Generator:
         return np.random.default_rng([purpose, self.seed, *numbers])
@@ -241,14 +304,28 @@ class DynamicMixer:
         lap, place = divmod(lap, len(own))
         return own[int(self._rng(_UTTERANCES, number, lap).permutation(len(own))[place])]
 
-    def _others(self, rng: np.random.Generator, speaker: str, count: int) -> list[str]:
-        """Draw ``count`` different people other than ``speaker``."""
-        # Enough for the speaker to be among them, and everybody at all speeds.
-        enough = min(count * len(self.options.speeds) + 1, len(self.speakers))
-        drawn = {self._persons[speaker]: speaker}
-        for number in rng.choice(len(self.speakers), enough, replace=False):
-            drawn.setdefault(self._persons[self.speakers[number]], self.speakers[number])
-        return list(drawn.values())[1 : count + 1]
+    def _of_collection(self, rng: np.random.Generator) -> Source:
+        """Draw a target utterance by the shares of the collections."""
+        shares = self.options.collections or {}
+        weights = np.array([*shares.values()], dtype=np.float64)
+        own = self._candidates[[*shares][int(rng.choice(len(weights), p=weights / weights.sum()))]]
+        # Between all speakers alike and all utterances alike.
+        amounts = np.sqrt([len(self.usable[speaker]) for speaker in own])
+        spoken = self.usable[own[int(rng.choice(len(own), p=amounts / amounts.sum()))]]
+        return spoken[int(rng.integers(len(spoken)))]
+
+    def _others(self, rng: np.random.Generator, known: Sequence[str], count: int, pool: Sequence[str]) -> list[Source]:
+        """Draw an utterance each of ``count`` different people of ``pool`` who are not among the speakers ``known``."""
+        if count < 1:
+            return []
+        drawn = {self._persons[speaker]: speaker for speaker in known}
+        first = len(drawn)
+        # Enough for the known ones to be among them, and everybody at all speeds.
+        enough = min((count + first) * len(self.options.speeds), len(pool))
+        for number in rng.choice(len(pool), enough, replace=False):
+            drawn.setdefault(self._persons[pool[number]], pool[number])
+        chosen = [self.usable[speaker] for speaker in list(drawn.values())[first : first + count]]
+        return [own[int(rng.integers(len(own)))] for own in chosen]
 
     def _equalized(self, recordings: list[np.ndarray], epoch: int, index: int) -> list[np.ndarray]:
         """Send every recording through a filter of its own, drawn apart from all else in the item."""

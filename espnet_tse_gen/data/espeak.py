@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from espnet_tse_gen.errors import UserError, naming_extra
+from espnet_tse_gen.utils.errors import UserError, naming_extra
 
 _OUTPUT_SYNCHRONOUS = 2
 _PARAMETER_RATE, _PARAMETER_PITCH, _PARAMETER_RANGE = 1, 3, 4

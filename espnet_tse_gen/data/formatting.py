@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from espnet_tse_gen.data.datadir import DYNAMIC_MARK, POOL, mixture_tables, numbered_tables
-from espnet_tse_gen.data.enroll_protocol import PROTOCOL
-from espnet_tse_gen.data.parallel import map_jobs
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import atomic_write, check_same_keys, read_audio, read_scp, write_audio, write_scp
+from espnet_tse_gen.data.enrolment.protocol import PROTOCOL
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import atomic_write, check_same_keys, read_audio, read_scp, write_audio, write_scp
+from espnet_tse_gen.utils.parallel import map_jobs
 
 _RECORD = ".format.json"
 

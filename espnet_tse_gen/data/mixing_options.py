@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from espnet_tse_gen.errors import UserError, unknown_name
+from espnet_tse_gen.utils.errors import UserError, unknown_name
 
 SINGLE_UTTERANCE = ("cut", "drop")
 
@@ -21,15 +22,27 @@ class MixingOptions:
             another ends it.
         gain_db: The mixture's level departs from the common level by up to this, either way: the common level is that of a
             whole recording, of which a training item is a part.
-        absent_share: Share of items whose target does not speak: the enrolment is of nobody in the mixture, and the target
-            is digital silence.
+        targets: How many targets an item has, each with an enrolment. With 2, both talkers of a mixture are targets.
+        absent_share: Share of items whose (first) target does not speak: the enrolment is of nobody in the mixture, and the
+            target is digital silence.
+        alone_share: Share of items with one talker only; further targets are then absent.
+        crowd_share: Share of items with one talker more, who is nobody's target.
         single_utterance: A speaker with one usable utterance is enrolled from a part of it that is not in the mixture
             (``cut``), or is not a target (``drop``).
+        collections: Share of items whose target is of a collection (``utt2collection``), by its name; collections that are not
+            named are not drawn from. Within one, speakers are drawn by the square root of the number of their utterances. None
+            draws all speakers equally often.
+        collection_share: Share of items whose other talkers are of the target's collection, too. Where collections differ in
+            sound, talkers of two are told apart without regard to the voice.
         min_seconds: Utterances that are shorter are left out.
         speeds: Speeds at which utterances are played. At another speed than 1, a speaker counts as another one, with a label
             of its own: more voices where there are few speakers. A mixture has nobody twice.
         equalize_db: Every talker, and the enrolment, are heard through a smooth filter of their own, whose gains are up to
             this, either way.
+        band_share: Share of mixtures, and apart from them of enrolments, that hold a drawn band only: low-passed, or as a
+            telephone transmits.
+        coding_share: Share of mixtures, and apart from them of enrolments, that went through MP3 or Ogg Vorbis at low rates. The
+            target stays as it was.
         noise: Table or folder of noises (of several channels, the first is taken), or None.
         noise_share: Share of items with noise.
         noise_snr_db: Least and largest ratio of all speech to the noise, over the whole mixture, dB.
@@ -46,11 +59,18 @@ class MixingOptions:
     sir_db: float = 5.0
     overlap: tuple[float, float] = (1.0, 1.0)
     gain_db: float = 0.0
+    targets: int = 1
     absent_share: float = 0.0
+    alone_share: float = 0.0
+    crowd_share: float = 0.0
     single_utterance: str = "cut"
+    collections: Mapping[str, float] | None = None
+    collection_share: float = 0.0
     min_seconds: float = 2.0
     speeds: tuple[float, ...] = (1.0,)
     equalize_db: float = 0.0
+    band_share: float = 0.0
+    coding_share: float = 0.0
     noise: str | None = None
     noise_share: float = 1.0
     noise_snr_db: tuple[float, float] = (5.0, 20.0)
@@ -63,7 +83,8 @@ class MixingOptions:
         limits = {
             "sir_db": (0, 100), "overlap": (0, 1), "gain_db": (0, 100), "absent_share": (0, 1), "min_seconds": (0.05, 3600),
             "equalize_db": (0, 40), "noise_share": (0, 1), "noise_snr_db": (-100, 100), "reverb_share": (0, 1), "rt60": (0.01, 2),
-            "drr_db": (-100, 100),
+            "drr_db": (-100, 100), "alone_share": (0, 1), "crowd_share": (0, 1), "band_share": (0, 1), "coding_share": (0, 1),
+            "collection_share": (0, 1),
         }  # fmt: skip
         for name, (least, most) in limits.items():
             value, pair = getattr(self, name), isinstance(_DEFAULTS[name], tuple)
@@ -81,6 +102,19 @@ class MixingOptions:
                 f"--dynamic_mixing_conf speeds: expected different numbers from 0.5 to 2, as [0.9, 1.0, 1.1], found {self.speeds}"
             )
         object.__setattr__(self, "speeds", tuple(map(float, speeds)))
+        if not isinstance(self.targets, int) or not 1 <= self.targets <= 4:
+            raise UserError(f"--dynamic_mixing_conf targets: expected a whole number from 1 to 4, found {self.targets}")
+        shares = self.collections
+        if shares is not None and not (
+            isinstance(shares, Mapping)
+            and shares
+            and all(isinstance(share, int | float) and share > 0 for share in shares.values())
+        ):
+            raise UserError(
+                f"--dynamic_mixing_conf collections: expected shares above 0, as {{a: 0.7, b: 0.3}}, found {shares}"
+            )
+        if self.alone_share + self.crowd_share > 1:
+            raise UserError("--dynamic_mixing_conf alone_share, crowd_share: are more than 1 together; lower one")
         if self.single_utterance not in SINGLE_UTTERANCE:
             raise unknown_name(
                 "value of --dynamic_mixing_conf single_utterance", self.single_utterance, SINGLE_UTTERANCE

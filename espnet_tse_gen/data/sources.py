@@ -1,6 +1,7 @@
 """Clean utterances of many speakers, as dynamic mixing draws from them: who says what, how long, and pieces read from disk.
 
 Tables are Kaldi's: ``wav.scp``, ``utt2spk``, and ``utt2dur`` (seconds), with which no header has to be read to know the lengths.
+Beside them may stand ``utt2collection``: which corpus or subset an utterance comes from.
 """
 
 from __future__ import annotations
@@ -8,20 +9,20 @@ from __future__ import annotations
 import functools
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.codec.recordings import resample
+from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.data.datadir import read_header
 from espnet_tse_gen.data.formatting import read_pool
-from espnet_tse_gen.data.parallel import map_jobs
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import atomic_write, check_same_keys, read_audio, read_scp, write_audio, write_scp
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import atomic_write, check_same_keys, read_audio, read_scp, write_audio, write_scp
+from espnet_tse_gen.utils.parallel import map_jobs
 
-DURATIONS = "utt2dur"
+DURATIONS, COLLECTIONS = "utt2dur", "utt2collection"
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
 # Kaldi writes utt2dur with two or three decimals, so that a file may end this much earlier.
 _ROUNDING_SECONDS = 0.02
@@ -29,7 +30,7 @@ _ROUNDING_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Source:
-    """One recording: its key, its speaker (or ``""``), file, duration in seconds, and how fast it is played.
+    """One recording: key, speaker (or ``""``), file, duration in seconds, how fast it is played, and collection (or ``""``).
 
     ``seconds`` are those that it lasts at ``speed``.
     """
@@ -39,12 +40,14 @@ class Source:
     path: str
     seconds: float
     speed: float = 1.0
+    collection: str = ""
 
 
 def read_sources(wav_scp: str | Path, utt2spk: str | Path) -> list[Source]:
     """Return the utterances of ``wav_scp``, sorted by key.
 
-    Durations come from ``utt2dur`` beside ``wav_scp``; without such a file, from every recording's header.
+    Durations come from ``utt2dur`` beside ``wav_scp``; without such a file, from every recording's header. Collections come
+    from ``utt2collection`` beside it; without it, there is none.
 
     Raises:
         UserError: If a table is missing or disagrees with ``wav_scp`` in its keys, a duration is no number, or a header
@@ -58,11 +61,25 @@ def read_sources(wav_scp: str | Path, utt2spk: str | Path) -> list[Source]:
         seconds = {key: _seconds(value, key, table) for key, value in read_scp(table).items()}
     else:
         seconds = _durations(paths.items(), str(wav_scp))
-    return [Source(key, speakers[key], paths[key], seconds[key]) for key in sorted(paths)]
+    collections: dict[str, str] = {}
+    if (listed := Path(wav_scp).with_name(COLLECTIONS)).is_file():
+        check_same_keys(wav_scp, listed)
+        collections = read_scp(listed)
+    return [
+        Source(key, speakers[key], paths[key], seconds[key], collection=collections.get(key, ""))
+        for key in sorted(paths)
+    ]
 
 
-def write_sources(output_dir: str | Path, sources: Iterable[tuple[str, str, str]]) -> int:
-    """Write ``wav.scp``, ``utt2spk`` and ``utt2dur`` of utterances given as ``(key, speaker, path)``.
+def write_sources(
+    output_dir: str | Path, sources: Iterable[tuple[str, str, str]], collections: Mapping[str, str] | None = None
+) -> int:
+    """Write ``wav.scp``, ``utt2spk``, ``utt2dur`` and, where they are given, ``utt2collection``.
+
+    Args:
+        output_dir: Where the tables go.
+        sources: ``(key, speaker, path)``.
+        collections: Collection by key.
 
     ``wav.scp`` is written last: where it exists, the others do.
 
@@ -81,6 +98,10 @@ def write_sources(output_dir: str | Path, sources: Iterable[tuple[str, str, str]
     with atomic_write(output / DURATIONS) as stream:
         # Rounded down, so that no piece reaches beyond the end.
         stream.writelines(f"{key} {int(seconds[key] * 1e6) / 1e6:.6f}\n" for key in seconds)
+    if collections is not None:
+        write_scp(output / COLLECTIONS, {key: collections[key] for key, _, _ in rows})
+    else:
+        (output / COLLECTIONS).unlink(missing_ok=True)
     write_scp(output / "utt2spk", {key: speaker for key, speaker, _ in rows})
     write_scp(output / "wav.scp", {key: path for key, _, path in rows})
     return len(rows)

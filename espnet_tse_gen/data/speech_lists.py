@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from espnet_tse_gen.data.metadata import Utterance, list_utterances, read_speaker_sexes
-from espnet_tse_gen.errors import UserError, unknown_name
-from espnet_tse_gen.fileio import write_scp
+from espnet_tse_gen.data.librimix.metadata import Utterance, list_utterances, read_speaker_sexes
+from espnet_tse_gen.data.sources import COLLECTIONS
+from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.fileio import write_scp
 
 
 def read_splits(path: str | Path) -> dict[str, dict[str, list[str]]]:
@@ -101,7 +102,7 @@ def wanted_speakers(
 
 
 def write_speech_lists(output_dir: str | Path, utterances: Sequence[Utterance], sexes: dict[str, str]) -> None:
-    """Write ``wav.scp``, ``utt2spk`` and (where ``sexes`` knows any of the speakers) ``spk2gender``, keys sorted.
+    """Write ``wav.scp``, ``utt2spk``, ``utt2collection`` and (where ``sexes`` knows a speaker) ``spk2gender``, keys sorted.
 
     Paths are absolute. ``wav.scp`` is written last: where it exists, the others do.
     """
@@ -113,6 +114,7 @@ def write_speech_lists(output_dir: str | Path, utterances: Sequence[Utterance], 
         write_scp(output / "spk2gender", genders)
     else:
         (output / "spk2gender").unlink(missing_ok=True)
+    write_scp(output / COLLECTIONS, {utterance.name: utterance.subset for utterance in utterances})
     write_scp(output / "utt2spk", {utterance.name: utterance.speaker for utterance in utterances})
     write_scp(output / "wav.scp", {utterance.name: str(utterance.path.absolute()) for utterance in utterances})
 

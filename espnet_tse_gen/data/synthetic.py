@@ -29,8 +29,8 @@ import numpy as np
 
 from espnet_tse_gen.data.espeak import EspeakEngine, variant_sexes
 from espnet_tse_gen.data.grammar import draw_sentences
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import atomic_write, write_audio
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import atomic_write, write_audio
 
 SAMPLE_RATE = 16000
 SPLITS = ("train-mini", "dev-mini", "test-mini")

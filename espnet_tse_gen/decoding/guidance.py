@@ -11,7 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 # f(codes [B, K, T] int64, level) -> logits: [B, T, C] for a level, [B, K, T, C] for level None.
 Predictor = Callable[[Tensor, int | None], Tensor]

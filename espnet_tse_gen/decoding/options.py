@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from espnet_tse_gen.errors import UserError, unknown_name
-from espnet_tse_gen.fileio import read_yaml
+from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.fileio import read_yaml
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "order": ("confidence", "random", "halton"),

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.blocks import NUM_SCALES, zero_padding
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 
 class AbsEmbeddingExtractor(nn.Module, ABC):

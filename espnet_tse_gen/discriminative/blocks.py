@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 NUM_SCALES = 3
 """Short, middle and long windows: the encoder's scales, in this order wherever channels are concatenated."""

@@ -11,16 +11,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
-from espnet_tse_gen.checkpoints import load_checkpoint
 from espnet_tse_gen.discriminative.network import ExtractionNetwork
-from espnet_tse_gen.discriminative.registry import DECODERS, ENCODERS, EXTRACTORS, is_discriminative, part_class
-from espnet_tse_gen.errors import UserError, check_options
-from espnet_tse_gen.fileio import read_yaml
+from espnet_tse_gen.discriminative.registry import (
+    DECODERS,
+    ENCODERS,
+    EXTRACTORS,
+    WAVEFORM_EXTRACTORS,
+    is_discriminative,
+    part_class,
+)
+from espnet_tse_gen.utils.checkpoints import load_checkpoint
+from espnet_tse_gen.utils.errors import UserError, check_options
+from espnet_tse_gen.utils.fileio import read_yaml
 
 if TYPE_CHECKING:
     from espnet2.enh.loss.wrappers.abs_wrapper import AbsLossWrapper
 
     from espnet_tse_gen.discriminative.model import ESPnetTSEModel
+    from espnet_tse_gen.discriminative.waveform_model import ESPnetWaveformModel
 
 
 DEFAULT_RATE = 8000
@@ -29,7 +37,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def build_parts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Build encoder, extractor and decoder, untrained.
+    """Build encoder, extractor and decoder, untrained; an extractor of waveforms has neither of the others.
 
     Args:
         config: ``encoder``, ``extractor``, ``decoder``, each with its ``_conf``, of a training configuration.
@@ -37,6 +45,8 @@ def build_parts(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: For an unknown name or key, or a value that cannot be used.
     """
+    if config.get("extractor") in WAVEFORM_EXTRACTORS:
+        return {"encoder": None, "extractor": _build_waveform_extractor(config), "decoder": None}
     parts: dict[str, Any] = {}
     for kind, registry in (("encoder", ENCODERS), ("extractor", EXTRACTORS), ("decoder", DECODERS)):
         chosen = part_class(kind, config.get(kind, "td_speakerbeam" if kind == "extractor" else "stft"), registry)
@@ -55,6 +65,16 @@ def build_parts(config: Mapping[str, Any]) -> dict[str, Any]:
     return parts
 
 
+def _build_waveform_extractor(config: Mapping[str, Any]) -> nn.Module:
+    chosen = part_class("extractor", str(config["extractor"]), EXTRACTORS)
+    conf = dict(config.get("extractor_conf") or {})
+    check_options("key of extractor_conf", conf, chosen, ("sample_rate",))
+    try:
+        return chosen(sample_rate=_rate(config), **conf)
+    except (TypeError, ValueError, RuntimeError) as error:  # whatever a wrong value leads to
+        raise UserError(f"extractor_conf: cannot be used ({' '.join(str(error).split())[:300]})") from error
+
+
 def build_network(config: Mapping[str, Any]) -> ExtractionNetwork:
     """Build an untrained model that only extracts, of a configuration as for :func:`build_model`.
 
@@ -65,21 +85,27 @@ def build_network(config: Mapping[str, Any]) -> ExtractionNetwork:
     return ExtractionNetwork(**build_parts(config), sample_rate=_rate(config), share_encoder=share_encoder)
 
 
-def build_model(config: Mapping[str, Any], loss_wrappers: Sequence[AbsLossWrapper] = ()) -> ESPnetTSEModel:
+def build_model(
+    config: Mapping[str, Any], loss_wrappers: Sequence[AbsLossWrapper] = ()
+) -> ESPnetTSEModel | ESPnetWaveformModel:
     """Build an untrained model to train with ESPnet.
 
     Args:
         config: ``encoder``, ``extractor``, ``decoder``, each with its ``_conf``, ``model_conf`` and ``sample_rate`` of a training
             configuration.
-        loss_wrappers: The losses; none for a model that only extracts.
+        loss_wrappers: The losses; none for a model that only extracts, or has a loss of its own.
 
     Raises:
         UserError: For an unknown name or key, or a value that cannot be used.
     """
     from espnet_tse_gen.discriminative.model import ESPnetTSEModel
+    from espnet_tse_gen.discriminative.waveform_model import ESPnetWaveformModel
 
     parts = build_parts(config)
     model_conf = config.get("model_conf") or {}
+    if config.get("extractor") in WAVEFORM_EXTRACTORS:
+        check_options("key of model_conf", model_conf, ESPnetWaveformModel, ("extractor",))
+        return ESPnetWaveformModel(parts["extractor"], **model_conf)
     check_options("key of model_conf", model_conf, ESPnetTSEModel, (*parts, "loss_wrappers"))
     model = ESPnetTSEModel(**parts, loss_wrappers=list(loss_wrappers), **model_conf)
     model.sample_rate = _rate(config)
@@ -104,7 +130,9 @@ def load_model(config_file: str | Path, model_file: str | Path | None, device: s
     return _loaded(build_network, Path(config_file), model_file, device)
 
 
-def load_training_model(config_file: str | Path, model_file: str | Path | None, device: str = "cpu") -> ESPnetTSEModel:
+def load_training_model(
+    config_file: str | Path, model_file: str | Path | None, device: str = "cpu"
+) -> ESPnetTSEModel | ESPnetWaveformModel:
     """Load a trained model as ESPnet's, without losses; as :func:`load_model` in all else."""
     return _loaded(build_model, Path(config_file), model_file, device)
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.blocks import NUM_SCALES, check_sizes
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 
 def check_kernels(owner: str, kernel_sizes: Sequence[int], stride: int) -> tuple[int, ...]:

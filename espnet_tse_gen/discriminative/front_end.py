@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from espnet_tse_gen.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.discriminative.halves import halves_of
 from espnet_tse_gen.discriminative.network import ExtractionNetwork
 from espnet_tse_gen.discriminative.resampling import resample
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
+from espnet_tse_gen.utils.errors import UserError
 
 PARTS = ("encoder", "extractor", "decoder")
 KEPT = (*(key for part in PARTS for key in (part, f"{part}_conf")), "model_conf", "sample_rate")

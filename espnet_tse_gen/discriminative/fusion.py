@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.blocks import NUM_SCALES, ChannelNorm, GlobalNorm, zero_padding
-from espnet_tse_gen.errors import unknown_name
+from espnet_tse_gen.utils.errors import unknown_name
 
 NORMS: dict[str, type[ChannelNorm] | type[GlobalNorm]] = {"cln": ChannelNorm, "gln": GlobalNorm}
 INTERACTIONS = ("tac", "conv2d", "none")

@@ -14,7 +14,7 @@ from espnet2.enh.loss.criterions.time_domain import TimeDomainLoss
 from espnet2.enh.loss.wrappers.abs_wrapper import AbsLossWrapper
 from torch import Tensor
 
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 LABEL, LOGITS = "spk_label", "spk_logits"
 """What carries the speaker's number and its scores in ESPnet's ``others``, each followed by ``_spk1``, ``_spk2`` ..."""

@@ -21,7 +21,7 @@ from espnet_tse_gen.discriminative.fusion import (
 )
 from espnet_tse_gen.discriminative.modulation import build_modulations
 from espnet_tse_gen.discriminative.speaker import ResNetEncoder, check_enrolment
-from espnet_tse_gen.errors import unknown_name
+from espnet_tse_gen.utils.errors import unknown_name
 
 PROJECTIONS = ("shared", "separate")
 MASK_INTERACTIONS = ("tac", "none")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.blocks import GlobalNorm
-from espnet_tse_gen.errors import unknown_name
+from espnet_tse_gen.utils.errors import unknown_name
 
 MODULATIONS = ("film", "film_shared", "gate", "film_prelu_gln", "concat")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 
@@ -9,15 +11,23 @@ class ExtractionNetwork(nn.Module):
     """Encoder, extractor and decoder, under the names that they have in a training's checkpoint.
 
     Args:
-        encoder: Waveform to features.
+        encoder: Waveform to features; None where the extractor takes waveforms.
         extractor: Mixture and enrolment features to target features.
-        decoder: Features to waveforms.
+        decoder: Features to waveforms; None likewise.
         sample_rate: Hz of the recordings it was trained on.
         share_encoder: Whether the encoder also encodes the enrolment.
     """
 
+    encoder: Any
+    decoder: Any
+
     def __init__(
-        self, encoder: nn.Module, extractor: nn.Module, decoder: nn.Module, sample_rate: int, share_encoder: bool = True
+        self,
+        encoder: nn.Module | None,
+        extractor: nn.Module,
+        decoder: nn.Module | None,
+        sample_rate: int,
+        share_encoder: bool = True,
     ) -> None:
         super().__init__()
         self.encoder = encoder

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from espnet_tse_gen.errors import unknown_name
+from espnet_tse_gen.utils.errors import unknown_name
 
 ENCODERS: dict[str, str] = {
     "ms_conv": "espnet_tse_gen.discriminative.encoder:MultiScaleConvEncoder",
@@ -23,9 +23,13 @@ ENCODERS: dict[str, str] = {
 EXTRACTORS: dict[str, str] = {
     "td_speakerbeam": "espnet2.enh.extractor.td_speakerbeam_extractor:TDSpeakerBeamExtractor",
     "spex_plus": "espnet_tse_gen.discriminative.spex_plus:SpExPlusExtractor",
+    "dual_path": "espnet_tse_gen.dual_path.network:DualPathExtractor",
     "mc_spex": "espnet_tse_gen.discriminative.mc_spex:MCSpExExtractor",
 }
-"""Registry: name to ``module:Class`` of an ``espnet2.enh`` extractor."""
+"""Registry: name to ``module:Class`` of an ``espnet2.enh`` extractor, or of one of :data:`WAVEFORM_EXTRACTORS`."""
+
+WAVEFORM_EXTRACTORS = ("dual_path",)
+"""Those that turn waveforms into waveforms, in plain PyTorch, without encoder and decoder."""
 
 DECODERS: dict[str, str] = {
     "ms_conv": "espnet_tse_gen.discriminative.decoder:MultiScaleConvDecoder",

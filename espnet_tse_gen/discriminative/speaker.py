@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.blocks import valid_frames
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 POOL = 3
 MIN_FRAMES = POOL**3

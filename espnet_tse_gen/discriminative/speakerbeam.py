@@ -12,7 +12,7 @@ from espnet2.enh.layers.complex_utils import is_complex
 from espnet2.enh.layers.tcn import EPS, ChannelwiseLayerNorm, GlobalLayerNorm
 from torch import Tensor, nn
 
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 
 def speakerbeam_halves(extractor: nn.Module) -> TDSpeakerBeamHalves:

@@ -46,7 +46,7 @@ class AbsMaskedExtractor(nn.Module, ABC):
     speaker_embedding: int = 0
     """E, the width of the speaker embedding that it takes; 0 for none."""
     takes_estimate: bool = False
-    """Whether it takes the estimate of a front end (:mod:`espnet_tse_gen.abs_front_end`)."""
+    """Whether it takes the estimate of a front end (:mod:`espnet_tse_gen.masked.abs_front_end`)."""
 
     @abstractmethod
     def encode_conditions(

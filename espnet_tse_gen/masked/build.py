@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from espnet_tse_gen.abs_front_end import AbsFrontEnd
-from espnet_tse_gen.checkpoints import load_checkpoint
-from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.registry import build_codec, load_codec
-from espnet_tse_gen.errors import UserError, check_options, unknown_name
-from espnet_tse_gen.fileio import read_yaml
 from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor
+from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
+from espnet_tse_gen.utils.checkpoints import load_checkpoint
+from espnet_tse_gen.utils.errors import UserError, check_options, unknown_name
+from espnet_tse_gen.utils.fileio import read_yaml
 
 EXTRACTORS: dict[str, str] = {"masked": "espnet_tse_gen.masked.extractor:MaskedExtractor"}
 """Registry: name to ``module:Class``."""
@@ -63,7 +63,7 @@ def load_model(
     device: str = "cpu",
     make_front_end: Callable[[int], AbsFrontEnd] | None = None,
 ) -> ESPnetMaskedTSEModel:
-    """Load a trained model for evaluation; :func:`espnet_tse_gen.front_end.load_model` also finds its front end.
+    """Load a trained model for evaluation; :func:`espnet_tse_gen.inference.front_end.load_model` also finds its front end.
 
     Args:
         config_file: The config.yaml of the training. A directory ``codec`` beside it is the model's codec.

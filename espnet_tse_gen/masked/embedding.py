@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from espnet_tse_gen.errors import unknown_name
+from espnet_tse_gen.utils.errors import unknown_name
 
 EMBEDDINGS = ("sum", "codec")
 

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.abs_front_end import AbsFrontEnd
-from espnet_tse_gen.codec.abs_codec import AbsCodec
-from espnet_tse_gen.errors import UserError, unknown_name
+from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor, Signal
+from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.masked.losses import (
     NORMALISATIONS,
     TokenScores,
@@ -21,6 +20,7 @@ from espnet_tse_gen.masked.losses import (
     score_level,
 )
 from espnet_tse_gen.masked.masking import LEVEL_DISTRIBUTIONS, MODES, hide, sample_mask
+from espnet_tse_gen.utils.errors import UserError, unknown_name
 
 Predictor = Callable[[Tensor, "int | None"], Tensor]
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from espnet_tse_gen.codec.abs_codec import AbsCodec
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor, Signal
 from espnet_tse_gen.masked.embedding import TokenEmbedding
 from espnet_tse_gen.masked.features import CompressedSpectrum, parse_features
 from espnet_tse_gen.masked.transformer import PrefixCache, Transformer
+from espnet_tse_gen.utils.errors import UserError
 
 NO_FEATURES = "none"
 """What ``enroll_features`` is called where only the speaker embedding tells who is wanted; ``front_end_features`` likewise."""

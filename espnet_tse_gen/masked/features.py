@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from espnet_tse_gen.errors import UserError, unknown_name
+from espnet_tse_gen.utils.errors import UserError, unknown_name
 
 FEATURES = ("tokens", "latent", "stft")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from espnet_tse_gen.errors import unknown_name
+from espnet_tse_gen.utils.errors import unknown_name
 
 NORMALISATIONS = ("pooled", "per_sample", "elbo")
 

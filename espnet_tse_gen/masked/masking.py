@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.errors import unknown_name
+from espnet_tse_gen.utils.errors import unknown_name
 
 MODES = ("level", "joint", "mixed")
 LEVEL_DISTRIBUTIONS = ("linear", "uniform")

@@ -14,13 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import espnet_tse_gen
-from espnet_tse_gen.codec.abs_codec import AbsCodec
-from espnet_tse_gen.codec.jobs import files_digest
+from espnet_tse_gen.audio.recordings import Recordings
+from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.probe import CONDITIONS, ItemFigures, LevelFigures, ProbeResult, run_probe
 from espnet_tse_gen.codec.probe_segments import collect_segments
-from espnet_tse_gen.codec.recordings import Recordings
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import atomic_write, read_scp
 from espnet_tse_gen.scoring.codec_quality import (
     ORIGINAL,
     Speed,
@@ -32,6 +29,9 @@ from espnet_tse_gen.scoring.codec_quality import (
 )
 from espnet_tse_gen.scoring.codec_table import CodecEntry
 from espnet_tse_gen.scoring.table import Row, read_scores, replace_rows
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import atomic_write, read_scp
+from espnet_tse_gen.utils.jobs import files_digest
 
 
 @dataclass(frozen=True)

@@ -21,16 +21,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.audio.recordings import Recordings
+from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.delay import lag
-from espnet_tse_gen.codec.recordings import Recordings
-from espnet_tse_gen.data.parallel import map_jobs
-from espnet_tse_gen.errors import UserError, unknown_name
-from espnet_tse_gen.fileio import read_audio
 from espnet_tse_gen.scoring.espnet_scorer import can_use_pesq
 from espnet_tse_gen.scoring.metrics import BY_COLUMN, Metric
 from espnet_tse_gen.scoring.signal import faint_noise, is_silent, si_sdr
 from espnet_tse_gen.scoring.table import Row
+from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.fileio import read_audio
+from espnet_tse_gen.utils.parallel import map_jobs
 
 MEASURES: tuple[str, ...] = ("pesq", "stoi", "si_sdr", "dnsmos", "similarity")
 """Groups of measures that can be asked for."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 # Amounts, which are added up over jobs; everything else in the file is a condition.
 AMOUNTS = ("rtf", "seconds", "wall_seconds", "audio_seconds", "recordings")

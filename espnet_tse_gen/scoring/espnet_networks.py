@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from espnet_tse_gen.errors import UserError, unknown_name
-from espnet_tse_gen.fileio import read_yaml, write_yaml
 from espnet_tse_gen.scoring.networks import sha256, to_rate
+from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.fileio import read_yaml, write_yaml
 
 CONFIG = "config.yaml"
 CHECKPOINTS = ("valid.acc.ave.pth", "valid.acc.ave_*best.pth", "valid.*.ave.pth", "valid.*.best.pth", "*epoch.pth")
@@ -181,7 +181,7 @@ class ESPnetRecognizer:
     """
 
     def __init__(self, exp: ExpDir, decoding: Mapping[str, Any] | None = None, device: str = "cpu") -> None:
-        from espnet_tse_gen.quiet import import_quietly
+        from espnet_tse_gen.utils.quiet import import_quietly
 
         import_quietly()
         from espnet2.bin.asr_inference import Speech2Text
@@ -230,7 +230,7 @@ class ESPnetSpeaker:
     """
 
     def __init__(self, folder: str | Path, device: str = "cpu") -> None:
-        from espnet_tse_gen.quiet import import_quietly
+        from espnet_tse_gen.utils.quiet import import_quietly
 
         import_quietly()
         from espnet2.tasks.spk import SpeakerTask

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from espnet_tse_gen.errors import UserError, naming_extra
 from espnet_tse_gen.scoring.networks import RATE, check_weights, to_rate
+from espnet_tse_gen.utils.errors import UserError, naming_extra
 
 SPEECHBERTSCORE_LAYER = 11
 WHISPER_SECONDS = 30.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.errors import naming_extra
+from espnet_tse_gen.utils.errors import naming_extra
 
 RATE = 16000
 

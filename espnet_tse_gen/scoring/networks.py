@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from espnet_tse_gen.errors import UserError, naming_extra, unknown_name
+from espnet_tse_gen.utils.errors import UserError, naming_extra, unknown_name
 
 RATE = 16000
 """Hz, of what all these networks take."""

@@ -23,13 +23,13 @@ from typing import Protocol
 
 import numpy as np
 
-from espnet_tse_gen.data.parallel import map_jobs
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import atomic_write, read_audio, read_scp
 from espnet_tse_gen.scoring.espnet_networks import ESPnetRecognizer, ExpDir, describe_decoding, read_decoding
 from espnet_tse_gen.scoring.items import Mixture
 from espnet_tse_gen.scoring.networks import NetworkChoice, describe
 from espnet_tse_gen.scoring.words import WordErrors, count_errors, normalisation
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import atomic_write, read_audio, read_scp
+from espnet_tse_gen.utils.parallel import map_jobs
 
 SAVE_EVERY = 50
 """Recordings between two savings of what was recognised, so that a run that is stopped loses little."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from espnet_tse_gen.errors import unknown_name
 from espnet_tse_gen.scoring.metrics import (
     BREAKDOWN_COLUMNS,
     BY_COLUMN,
@@ -25,6 +24,7 @@ from espnet_tse_gen.scoring.metrics import (
 )
 from espnet_tse_gen.scoring.stats import Interval, bootstrap_means
 from espnet_tse_gen.scoring.table import Row, columns_present
+from espnet_tse_gen.utils.errors import unknown_name
 
 SIR_BINS: tuple[tuple[str, float, float], ...] = (
     ("below -5 dB", -math.inf, -5.0),

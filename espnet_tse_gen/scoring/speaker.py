@@ -11,7 +11,7 @@ import warnings
 
 import numpy as np
 
-from espnet_tse_gen.errors import naming_extra
+from espnet_tse_gen.utils.errors import naming_extra
 
 
 class SpeakerEncoder:

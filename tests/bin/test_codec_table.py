@@ -11,10 +11,10 @@ from tiny_codecs import ConstantCodec, LoudnessCodec, PcmCodec, write_speech
 
 from espnet_tse_gen.bin import codec_table
 from espnet_tse_gen.codec.registry import CODECS, save_codec
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import write_scp
 from espnet_tse_gen.scoring import codec_measuring
 from espnet_tse_gen.scoring.table import read_scores
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import write_scp
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,15 @@ import torch
 from tiny_discriminative import RATE, discriminative_exp_dir
 from tiny_model import mixture, tiny_exp_dir, voice
 
-from espnet_tse_gen import load_extractor, model_dir
+from espnet_tse_gen import load_extractor
+from espnet_tse_gen.audio.segments import SegmentOptions
 from espnet_tse_gen.bin import pack
 from espnet_tse_gen.bin.tse_gen_inference import SEGMENT_OPTIONS, main
 from espnet_tse_gen.cli import main as tse_gen
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import read_scp, read_yaml, write_scp
-from espnet_tse_gen.model_dir import find_checkpoint
-from espnet_tse_gen.segments import SegmentOptions
+from espnet_tse_gen.inference import loading
+from espnet_tse_gen.inference.loading import find_checkpoint
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import read_scp, read_yaml, write_scp
 
 SECONDS = {"utt_a": 0.6, "utt_b": 1.1, "utt_c": 0.35}
 
@@ -138,7 +139,7 @@ def test_decoding_defaults_travel(tmp_path):
 
 
 def test_the_command_line_takes_a_shipped_one(data, monkeypatch, capsys):
-    monkeypatch.setattr(model_dir, "SHIPPED", data / "pretrained")
+    monkeypatch.setattr(loading, "SHIPPED", data / "pretrained")
     packed(discriminative_exp_dir("spex_plus"), data / "pretrained" / "spex_plus_tiny", "--half", "true")
     tse_gen(
         ["extract", "--mixture", str(data / "wav_utt_b.wav"), "--enroll", str(data / "enroll_spk1_utt_b.wav"),

@@ -8,8 +8,8 @@ from tiny_model import mixture, tiny_exp_dir, voice
 
 from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.bin.pack import main
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import read_yaml
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import read_yaml
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_archive_of_a_directory_opens_too(exp_dir, tmp_path):
 
 @pytest.mark.slow
 def test_half_precision_loads_through_the_task(exp_dir, tmp_path):
-    from espnet_tse_gen.tasks.tse_gen import TSEGenTask
+    from espnet_tse_gen.training.tse_gen import TSEGenTask
 
     directory = pack(exp_dir, tmp_path / "tiny", "--half", "true")
     model, _ = TSEGenTask.build_model_from_file(directory / "config.yaml", directory / "model.pth")

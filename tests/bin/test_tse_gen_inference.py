@@ -16,9 +16,9 @@ from tiny_model import RATE, mixture, tiny_exp_dir, voice
 from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.bin.tse_gen_inference import DECODING_OPTIONS, get_parser, main
 from espnet_tse_gen.decoding import DecodingOptions
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import read_scp, write_scp
 from espnet_tse_gen.scoring.decode_facts import read_rtf, rtf_files
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import read_scp, write_scp
 
 SECONDS = {"utt_a": 0.6, "utt_b": 1.1, "utt_c": 0.35, "utt_d": 0.9}
 

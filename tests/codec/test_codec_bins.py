@@ -10,11 +10,11 @@ import pytest
 import soundfile
 import torch
 
+from espnet_tse_gen.audio.level import mixture_gain
+from espnet_tse_gen.audio.recordings import Recordings, load_recording
 from espnet_tse_gen.bin import codec_prepare, codec_resynth, codec_tokenize
-from espnet_tse_gen.codec.recordings import Recordings, load_recording
 from espnet_tse_gen.codec.registry import build_codec, load_codec
-from espnet_tse_gen.data.level import mixture_gain
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 RATE = 16000
 SIZES = {"a": 5000, "b": 321, "c": 1, "d": 8000, "e": 3333}

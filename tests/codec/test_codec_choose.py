@@ -10,7 +10,7 @@ import pytest
 
 from espnet_tse_gen.bin import codec_choose
 from espnet_tse_gen.codec.choose import choose_codec
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 FETCH = "--codec_args=--download true"
 

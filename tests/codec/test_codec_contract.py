@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.audio.recordings import Recordings
+from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.delay import lag, measure_delay, probe_signals
-from espnet_tse_gen.codec.recordings import Recordings
 from espnet_tse_gen.codec.registry import load_codec, save_codec
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 FEW = settings(max_examples=8, deadline=None, derandomize=True)
 

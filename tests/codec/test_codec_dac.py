@@ -13,10 +13,10 @@ from codec_families import noise
 from dac_maker import RATE, SMALL, need_dac, write_dac
 from torch import Tensor
 
-from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.dac import INSTALL, RELEASES
 from espnet_tse_gen.codec.registry import build_codec
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 HOP_512 = {"encoder_rates": [2, 4, 8, 8], "decoder_rates": [8, 8, 4, 2]}
 

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espnet_tse_gen.bin.codec_prepare import main as codec_prepare
-from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.espnet_exp import find_checkpoint
 from espnet_tse_gen.codec.registry import build_codec, load_codec
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import write_yaml
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import write_yaml
 
 FEW = settings(max_examples=6, deadline=None, derandomize=True)
 

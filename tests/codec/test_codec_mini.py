@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from espnet_tse_gen.codec.mini import MiniCodec
-from espnet_tse_gen.codec.mini_losses import SpectralLoss, signal_to_noise
-from espnet_tse_gen.codec.mini_network import Lapped, Quantizer, Transform
-from espnet_tse_gen.codec.mini_training import MiniGANCodec, MovingAverages
+from espnet_tse_gen.codec.mini.codec import MiniCodec
+from espnet_tse_gen.codec.mini.network import Lapped, Quantizer, Transform
 from espnet_tse_gen.codec.registry import build_codec
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.training.mini_codec import MiniGANCodec, MovingAverages
+from espnet_tse_gen.training.mini_losses import SpectralLoss, signal_to_noise
+from espnet_tse_gen.utils.errors import UserError
 
 FEW = settings(max_examples=10, deadline=None, derandomize=True)
 NETWORK = {

@@ -9,12 +9,12 @@ import pytest
 import torch
 from tiny_codecs import RATE, ConstantCodec, LoudnessCodec, NoiseCodec, PcmCodec, write_speech
 
-from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.audio.recordings import Recordings
+from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.probe import ProbeResult, _Task, run_probe
 from espnet_tse_gen.codec.probe_segments import SIR_DB, Segment, collect_segments, mix
-from espnet_tse_gen.codec.recordings import Recordings
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import read_scp
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import read_scp
 
 
 @pytest.fixture(autouse=True)

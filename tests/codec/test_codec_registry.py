@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from espnet_tse_gen.bin import codec_prepare
-from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.registry import CODECS, build_codec, codec_class, load_codec, read_codec_config, save_codec
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "codec"
 

@@ -18,9 +18,9 @@ from codec_families import noise
 from hf_maker import need_transformers, write_model
 
 from espnet_tse_gen.bin import codec_prepare
-from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.registry import build_codec, load_codec
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 KINDS = ("encodec", "dac", "mimi")
 FILES = ("config.json", "model.safetensors")

@@ -7,7 +7,7 @@ from tiny_discriminative import discriminative_exp_dir
 
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.discriminative.registry import is_discriminative
-from espnet_tse_gen.fileio import read_yaml
+from espnet_tse_gen.utils.fileio import read_yaml
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FILES = sorted((CONF / "train").glob("*.yaml"))
@@ -20,8 +20,8 @@ PARAMETERS = {"spex_plus_8k": 11_177_284, "mc_spex_8k": 11_507_786}
 def _build(path):
     from espnet2.tasks.abs_task import scheduler_classes
 
-    from espnet_tse_gen.tasks.tse import TSETask
-    from espnet_tse_gen.tasks.tse_gen import TSEGenTask
+    from espnet_tse_gen.training.tse import TSETask
+    from espnet_tse_gen.training.tse_gen import TSEGenTask
 
     if path in DISCRIMINATIVE:
         args = TSETask.get_parser().parse_args(["--config", str(path), "--output_dir", "unused"])

@@ -19,7 +19,7 @@ from espnet_tse_gen.data.equalize import equalize
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.data.rooms import Rooms, reverberate, synthetic_response
 from espnet_tse_gen.data.sources import Source, read_sources, write_sources
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 RATE = 8000
 SECONDS = {"ann": (2.0, 1.2, 1.6), "bob": (1.0, 1.9), "cleo": (2.2,), "dan": (3.0, 0.7), "eve": (1.5,), "finn": (0.9,)}
@@ -67,7 +67,11 @@ def decibels(samples: np.ndarray) -> float:
 
 
 def same(one: DrawnMixture, other: DrawnMixture) -> bool:
-    arrays = [(one.mixture, other.mixture), (one.target, other.target), (one.enroll, other.enroll)]
+    arrays = [
+        (one.mixture, other.mixture),
+        (one.targets[0].speech, other.targets[0].speech),
+        (one.targets[0].enroll, other.targets[0].enroll),
+    ]
     return all(np.array_equal(a, b) for a, b in arrays) and one.pieces == other.pieces and one.sir_db == other.sir_db
 
 
@@ -96,9 +100,9 @@ def test_what_is_drawn(corpus, draw, talkers, overlap, sir_db, gain_db, absent, 
     for part in [*drawn.parts[1:], *([] if drawn.noise is None else [drawn.noise])]:
         total += part
     np.testing.assert_array_equal(drawn.mixture, total)
-    assert {array.dtype for array in (drawn.mixture, drawn.target, drawn.enroll, *drawn.parts)} == {
-        np.dtype(np.float32)
-    }
+    assert {
+        array.dtype for array in (drawn.mixture, drawn.targets[0].speech, drawn.targets[0].enroll, *drawn.parts)
+    } == {np.dtype(np.float32)}
     assert len(drawn.parts) == talkers and {len(part) for part in drawn.parts} == {length}
     # Ratios and levels are those drawn.
     levels = [decibels(part[start:end]) for part, (start, end) in zip(drawn.parts, drawn.spans, strict=True)]
@@ -108,7 +112,7 @@ def test_what_is_drawn(corpus, draw, talkers, overlap, sir_db, gain_db, absent, 
         speech = np.sum(drawn.parts, axis=0)
         assert decibels(speech) - decibels(drawn.noise) == pytest.approx(drawn.snr_db, abs=1e-3)
     assert abs(decibels(drawn.mixture) + 26.0) <= gain_db + 1e-3
-    assert decibels(drawn.enroll) == pytest.approx(-26.0, abs=1e-3)
+    assert decibels(drawn.targets[0].enroll) == pytest.approx(-26.0, abs=1e-3)
     # Talkers are different speakers, in their places.
     speakers = [piece.source.speaker for piece in drawn.pieces]
     assert len(set(speakers)) == talkers
@@ -119,11 +123,11 @@ def test_what_is_drawn(corpus, draw, talkers, overlap, sir_db, gain_db, absent, 
         both = (min(end for _, end in drawn.spans) - max(start for start, _ in drawn.spans)) / length
         assert overlap[0] - 2 / length <= both <= overlap[1] + 2 / length
     # The enrolment is of the target speaker, and of nothing that is in the mixture.
-    enroll = drawn.enroll_piece
-    assert len(drawn.enroll) == enroll.samples <= round(ENROLL[1] * RATE)
-    assert drawn.present or (enroll.source.speaker not in speakers and not drawn.target.any())
-    if drawn.present:
-        assert drawn.target is drawn.parts[0] and enroll.source.speaker == speakers[0]
+    enroll = drawn.targets[0].enroll_piece
+    assert len(drawn.targets[0].enroll) == enroll.samples <= round(ENROLL[1] * RATE)
+    assert drawn.targets[0].present or (enroll.source.speaker not in speakers and not drawn.targets[0].speech.any())
+    if drawn.targets[0].present:
+        assert drawn.targets[0].speech is drawn.parts[0] and enroll.source.speaker == speakers[0]
         target = drawn.pieces[0]
         if enroll.source == target.source:
             assert len(mixer(corpus).usable[speakers[0]]) == 1
@@ -169,8 +173,8 @@ def test_ratios_are_symmetric_and_the_share_of_absent_targets_is_kept(corpus):
     ratios = np.array([item.sir_db[0] for item in items])
     assert stats.kstest(ratios, stats.uniform(-6.0, 12.0).cdf).pvalue > 0.01
     assert abs(ratios.mean()) < 3.5 * 12.0 / np.sqrt(12 * 600)
-    assert stats.binomtest(sum(not item.present for item in items), 600, 0.3).pvalue > 0.01
-    others = Counter(item.pieces[-1].source.speaker for item in items if item.present)
+    assert stats.binomtest(sum(not item.targets[0].present for item in items), 600, 0.3).pvalue > 0.01
+    others = Counter(item.pieces[-1].source.speaker for item in items if item.targets[0].present)
     assert set(others) == set(drawing.speakers)
 
 
@@ -192,7 +196,10 @@ def test_a_speaker_at_another_speed_is_another_one(tmp_path):
     seen = set()
     for number in range(36):
         drawn = drawing.draw(1, number)
-        for part, piece in [*zip(drawn.parts, drawn.pieces, strict=True), (drawn.enroll, drawn.enroll_piece)]:
+        for part, piece in [
+            *zip(drawn.parts, drawn.pieces, strict=True),
+            (drawn.targets[0].enroll, drawn.targets[0].enroll_piece),
+        ]:
             source = piece.source
             person = source.speaker.split("-")[-1]
             assert source.speaker == (person if source.speed == 1.0 else f"sp{source.speed:g}-{person}")
@@ -200,7 +207,7 @@ def test_a_speaker_at_another_speed_is_another_one(tmp_path):
             assert source.seconds == pytest.approx(2.0 / source.speed)
             seen.add(source.speaker)
         assert {piece.source.speaker.split("-")[-1] for piece in drawn.pieces} == set(tones)
-        assert drawn.enroll_piece.source.speaker == drawn.pieces[0].source.speaker
+        assert drawn.targets[0].enroll_piece.source.speaker == drawn.pieces[0].source.speaker
     assert len(seen) == 9
     # Three people at three speeds are three people.
     with pytest.raises(UserError, match=r"3 speaker.s. .* expected at least 4"):
@@ -214,9 +221,16 @@ def test_one_speed_and_no_equalisation_change_nothing(corpus):
 def test_talkers_and_enrolment_are_equalised_apart(corpus):
     """Of white noise, the spectrum shows each one's filter: within the drawn range, smooth, and another one for each."""
     plain, heard = mixer(corpus).draw(1, 0), mixer(corpus, equalize_db=12.0).draw(1, 0)
-    assert heard.pieces == plain.pieces and heard.enroll_piece == plain.enroll_piece and heard.sir_db == plain.sir_db
+    assert (
+        heard.pieces == plain.pieces
+        and heard.targets[0].enroll_piece == plain.targets[0].enroll_piece
+        and heard.sir_db == plain.sir_db
+    )
     gains = []
-    for before, after in [*zip(plain.parts, heard.parts, strict=True), (plain.enroll, heard.enroll)]:
+    for before, after in [
+        *zip(plain.parts, heard.parts, strict=True),
+        (plain.targets[0].enroll, heard.targets[0].enroll),
+    ]:
         power = [np.square(np.abs(np.fft.rfft(each * np.hanning(len(each))))) for each in (before, after)]
         bands = [np.array([band.mean() for band in np.array_split(each, 24)]) for each in power]
         gains.append(10 * np.log10(bands[1] / bands[0]))

@@ -15,13 +15,13 @@ from librispeech import make_corpus
 
 from espnet_tse_gen.bin import check_data, format_wav, prepare_libri2mix
 from espnet_tse_gen.data.datadir import enrolled_utterance
-from espnet_tse_gen.data.enroll import EnrolmentOptions, list_file, read_list
-from espnet_tse_gen.data.enroll_choice import EnrolmentChooser, Mixture
-from espnet_tse_gen.data.enroll_protocol import Protocol, read_protocol, write_protocol
-from espnet_tse_gen.data.librimix import MixtureTree
-from espnet_tse_gen.data.metadata import make_metadata, write_metadata
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import read_audio, read_scp
+from espnet_tse_gen.data.enrolment.choice import EnrolmentChooser, Mixture
+from espnet_tse_gen.data.enrolment.lists import EnrolmentOptions, list_file, read_list
+from espnet_tse_gen.data.enrolment.protocol import Protocol, read_protocol, write_protocol
+from espnet_tse_gen.data.librimix.layout import MixtureTree
+from espnet_tse_gen.data.librimix.metadata import make_metadata, write_metadata
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import read_audio, read_scp
 
 
 @pytest.fixture(scope="module")

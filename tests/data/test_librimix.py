@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from librimix_rule import TYPES, as_wav, assert_same, official_files, read_rows
 
-from espnet_tse_gen.data.libri2mix_datadir import list_mixtures
-from espnet_tse_gen.data.librimix import MixtureTree, extend_noise, find_metadata, read_info_sexes, set_name
-from espnet_tse_gen.data.librimix_generation import disk_use, generate, plan_generation
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.data.librimix.datadir import list_mixtures
+from espnet_tse_gen.data.librimix.generation import disk_use, generate, plan_generation
+from espnet_tse_gen.data.librimix.layout import MixtureTree, extend_noise, find_metadata, read_info_sexes, set_name
+from espnet_tse_gen.utils.errors import UserError
 
 
 def overlap_add(noise: np.ndarray, length: int) -> np.ndarray:

@@ -20,8 +20,8 @@ import scipy.signal
 import soundfile
 from librimix_rule import TYPES, assert_same, official_files, read_rows, sources_of
 
-from espnet_tse_gen.data.librimix import MixtureTree
-from espnet_tse_gen.data.librimix_generation import plan_generation, report_disk_use, run_plan
+from espnet_tse_gen.data.librimix.generation import plan_generation, report_disk_use, run_plan
+from espnet_tse_gen.data.librimix.layout import MixtureTree
 
 pytestmark = [pytest.mark.slow, pytest.mark.realdata]
 

@@ -16,11 +16,11 @@ import pytest
 from librispeech import make_corpus
 
 from espnet_tse_gen.bin import prepare_libri2mix
-from espnet_tse_gen.data.librimix import MixtureTree
-from espnet_tse_gen.data.librimix_generation import plan_generation, report_disk_use, run_plan
-from espnet_tse_gen.data.metadata import make_metadata, write_metadata
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import read_scp
+from espnet_tse_gen.data.librimix.generation import plan_generation, report_disk_use, run_plan
+from espnet_tse_gen.data.librimix.layout import MixtureTree
+from espnet_tse_gen.data.librimix.metadata import make_metadata, write_metadata
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import read_scp
 
 KINDS = ("s1", "s2", "mix_clean")
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet_tse_gen.codec.recordings import load_recording
-from espnet_tse_gen.data.level import mixture_gain
+from espnet_tse_gen.audio.level import mixture_gain
+from espnet_tse_gen.audio.recordings import load_recording
 from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 RATE, HOP = 8000, 160
 

@@ -6,8 +6,8 @@ import pytest
 from librispeech import make_corpus, tone
 
 from espnet_tse_gen.data.transcripts import describe_transcripts, write_transcripts
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import read_scp, write_audio, write_scp
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import read_scp, write_audio, write_scp
 
 KEY = "11-7-0001_12-7-0000"
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from espnet_tse_gen.decoding import PRESETS, DecodingOptions
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "decode"
 # segments.yaml is for discriminative models; see tests/test_segments.py.

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espnet_tse_gen.decoding import DecodingError, DecodingOptions, Sampler, mask_counts, sampler
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 from .stubs import LEVELS, SIZE, VARIANTS, Spy, make, network, random_fixed, run, valid_frames
 

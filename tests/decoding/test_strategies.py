@@ -23,7 +23,7 @@ from espnet_tse_gen.decoding.strategies import (
     log_confidence,
     van_der_corput,
 )
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 
 def places(frames: int, levels: int = 1) -> Places:

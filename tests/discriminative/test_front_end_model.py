@@ -17,11 +17,11 @@ from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.bin import pack
 from espnet_tse_gen.cli import main as tse_gen
 from espnet_tse_gen.codec.registry import save_codec
-from espnet_tse_gen.discriminative_inference import DiscriminativeExtractor
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import read_yaml, write_yaml
-from espnet_tse_gen.front_end import load_front_end, save_front_end
+from espnet_tse_gen.inference.discriminative import DiscriminativeExtractor
+from espnet_tse_gen.inference.front_end import load_front_end, save_front_end
 from espnet_tse_gen.masked.build import build_model
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import read_yaml, write_yaml
 
 KINDS = ["td_speakerbeam", "spex_plus", "mc_spex"]
 RATES = [8000, 16000, 11025]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from espnet_tse_gen.discriminative.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 
 def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:

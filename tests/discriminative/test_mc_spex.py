@@ -14,7 +14,7 @@ from espnet_tse_gen.discriminative.encoder import MultiScaleConvEncoder
 from espnet_tse_gen.discriminative.fusion import TransformAverageConcatenate
 from espnet_tse_gen.discriminative.mc_spex import MCSpExExtractor
 from espnet_tse_gen.discriminative.modulation import FeatureModulation
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 AS_SPEX_PLUS: dict[str, Any] = {
     "fusion": "none",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from espnet_tse_gen.discriminative.blocks import ChannelNorm, GlobalNorm, TCNBlock, TCNStack
 from espnet_tse_gen.discriminative.decoder import MultiScaleConvDecoder
 from espnet_tse_gen.discriminative.encoder import MultiScaleConvEncoder
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 KERNELS = (20, 80, 160)
 

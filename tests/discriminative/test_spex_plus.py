@@ -11,7 +11,7 @@ from espnet_tse_gen.discriminative.blocks import valid_frames
 from espnet_tse_gen.discriminative.decoder import MultiScaleConvDecoder
 from espnet_tse_gen.discriminative.encoder import MultiScaleConvEncoder
 from espnet_tse_gen.discriminative.spex_plus import SpExPlusExtractor
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.utils.errors import UserError
 
 both = pytest.mark.parametrize("name", ["spex_plus", "mc_spex"])
 

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from espnet_tse_gen.errors import UserError
 from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
 from espnet_tse_gen.masked.extractor import MaskedExtractor
 from espnet_tse_gen.masked.masking import hide, sample_mask
+from espnet_tse_gen.utils.errors import UserError
 
 VARIANTS = [
     {"mixture_features": "tokens", "enroll_features": "stft", "enroll_stride": 3, "speaker_vector": True},

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from espnet_tse_gen.abs_front_end import AbsFrontEnd
-from espnet_tse_gen.checkpoints import load_checkpoint
-from espnet_tse_gen.errors import UserError
+from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.masked.build import build_model
 from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
 from espnet_tse_gen.masked.extractor import MaskedExtractor
+from espnet_tse_gen.utils.checkpoints import load_checkpoint
+from espnet_tse_gen.utils.errors import UserError
 
 RATE = 16000
 TAPS = 9

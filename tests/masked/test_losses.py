@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from espnet_tse_gen.errors import UserError
 from espnet_tse_gen.masked.losses import TokenScores, level_statistics, masked_cross_entropy, score_level
 from espnet_tse_gen.masked.masking import sample_mask
+from espnet_tse_gen.utils.errors import UserError
 
 
 def _score(logits, codes, counted):

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_tse_gen.errors import UserError
 from espnet_tse_gen.masked.masking import hide, sample_mask
+from espnet_tse_gen.utils.errors import UserError
 
 
 def _valid(lengths):

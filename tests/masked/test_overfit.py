@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from overfit import Batch, decode, make_batch, overfit, real_batch
 
 from espnet_tse_gen.codec.mel import MelCodec
 from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
 from espnet_tse_gen.masked.extractor import MaskedExtractor
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from overfit import Batch, decode, make_batch, overfit, real_batch
 
 pytestmark = pytest.mark.slow
 

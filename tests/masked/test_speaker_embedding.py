@@ -12,11 +12,11 @@ import torch
 from tiny_model import CONFIG, RATE, fitted_codec, mixture, voice
 
 from espnet_tse_gen.bin import embed_speakers
-from espnet_tse_gen.data.embeddings import SpeakerEmbeddings, embed
+from espnet_tse_gen.data.enrolment.embeddings import SpeakerEmbeddings, embed
 from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.inference import TargetSpeakerExtractor
+from espnet_tse_gen.inference.masked import TargetSpeakerExtractor
 from espnet_tse_gen.masked.build import build_model
+from espnet_tse_gen.utils.errors import UserError
 
 WIDTH = 6
 BESIDE = {"speaker_embedding": WIDTH}

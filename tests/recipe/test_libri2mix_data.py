@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from espnet_tse_gen.fileio import read_scp, write_audio
+from espnet_tse_gen.utils.fileio import read_scp, write_audio
 
 RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "libri2mix" / "tse_gen1"
 

@@ -14,9 +14,7 @@ from pathlib import Path
 import pytest
 from slurm_cluster import Unavailable, cluster
 
-from espnet_tse_gen.fileio import read_scp
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
+from espnet_tse_gen.utils.fileio import read_scp
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "egs2" / "mini_librimix" / "tse_gen1"

@@ -13,11 +13,9 @@ import torch
 from tiny_codecs import RATE, PcmCodec, speech, write_speech
 from torch import Tensor
 
-from espnet_tse_gen.codec.abs_codec import AbsCodec
+from espnet_tse_gen.audio.recordings import Recordings
+from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.mel import MelCodec
-from espnet_tse_gen.codec.recordings import Recordings
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import write_audio, write_scp
 from espnet_tse_gen.scoring.codec_quality import (
     MEASURES,
     _Job,
@@ -30,6 +28,8 @@ from espnet_tse_gen.scoring.codec_quality import (
     measure_speed,
 )
 from espnet_tse_gen.scoring.table import Row
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import write_audio, write_scp
 
 
 @pytest.fixture(scope="module")

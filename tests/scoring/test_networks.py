@@ -12,10 +12,10 @@ import torch
 from network_maker import need_transformers, write_espnet_speaker, write_hubert, write_wavlm, write_whisper
 
 from espnet_tse_gen.bin import make_results, score
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import read_scp, write_scp
 from espnet_tse_gen.scoring.networks import NETWORKS, describe, load_measures, locate, parse_choice
 from espnet_tse_gen.scoring.table import read_scores
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import read_scp, write_scp
 
 RATE = 16000
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from espnet_tse_gen.bin import make_results, score
-from espnet_tse_gen.data.enroll_protocol import Protocol, write_protocol
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import read_audio, read_scp, write_audio, write_scp
+from espnet_tse_gen.data.enrolment.protocol import Protocol, write_protocol
 from espnet_tse_gen.scoring.decode_facts import read_rtf, rtf_files
 from espnet_tse_gen.scoring.espnet_scorer import run_enh_scoring
 from espnet_tse_gen.scoring.items import gender_pair, read_mixtures
 from espnet_tse_gen.scoring.own_metrics import Scorer, score_items
 from espnet_tse_gen.scoring.run import ScoringJob, choose_delay
 from espnet_tse_gen.scoring.table import Row, read_scores
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import read_audio, read_scp, write_audio, write_scp
 
 RATE = 8000
 

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from espnet_tse_gen.errors import UserError
-from espnet_tse_gen.fileio import read_yaml, write_yaml
-from espnet_tse_gen.scoring.published import published_tables
+from espnet_tse_gen.report.published import published_tables
 from espnet_tse_gen.scoring.results import (
     Bootstrap,
     breakdown_tables,
@@ -18,6 +16,8 @@ from espnet_tse_gen.scoring.results import (
     render_results,
 )
 from espnet_tse_gen.scoring.table import Row, add_derived, read_scores, replace_rows
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import read_yaml, write_yaml
 
 
 def rows(system: str, value: float, set_name: str = "test") -> list[Row]:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_tse_gen.errors import UserError
 from espnet_tse_gen.scoring.words import WordErrors, basic_text, count_errors, normalisation
+from espnet_tse_gen.utils.errors import UserError
 
 SENTENCES = st.lists(st.sampled_from("abcd"), max_size=9)
 

@@ -150,6 +150,7 @@ list_sources() {
     if [[ -n ${speech_dir} ]]; then
         given=(--speech_dir "${speech_dir}")
         state=("${speech_dir}/wav.scp" "${speech_dir}/utt2spk")
+        [[ -f ${speech_dir}/utt2collection ]] && state+=("${speech_dir}/utt2collection")
     fi
     for file in "${state[@]}"; do
         [[ -f ${file} ]] || die "${file}: no such file; dynamic mixing draws from what it lists (or give --speech_dir)"

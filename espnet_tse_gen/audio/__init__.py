@@ -1,0 +1,1 @@
+"""Recordings as arrays: rate, level, spectra, segments."""

@@ -1,0 +1,138 @@
+"""Recordings as a codec meets them: at the codec's rate and at the level convention, with the way back remembered.
+
+Token extraction, fitting and resynthesis must scale a recording alike, or the tokens on disk are not those that the
+model meets; they all read through :class:`Recordings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from espnet_tse_gen.audio.level import mixture_gain
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import read_audio, read_scp
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording, ready to be encoded."""
+
+    samples: np.ndarray
+    """float32 ``[L]`` at the codec's rate, multiplied by ``gain``."""
+    gain: float
+    """The factor of the level convention; divide by it to undo."""
+    rate: int
+    """Hz, of the file."""
+    size: int
+    """Samples of the file at its own rate."""
+    mixture: np.ndarray | None = None
+    """The mixture of the same key, float32 ``[L]``, same rate and factor; only when asked for."""
+
+    def restore(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Return ``wav`` (float ``[>= L]`` at the codec's ``sample_rate``) at the file's rate, length and level."""
+        out = resample(wav[: self.samples.shape[0]], sample_rate, self.rate) / self.gain
+        out = out[: self.size]
+        return np.pad(out, (0, self.size - out.shape[0])).astype(np.float32)
+
+
+class Recordings(Mapping[str, str]):
+    """The recordings of a ``wav.scp``: a mapping from key to path, whose :meth:`load` reads, scales and resamples.
+
+    Args:
+        wav_scp: Table of the recordings.
+        level_scp: Table of the mixtures, with (at least) the same keys: a recording is scaled by the factor of its
+            mixture. ``None``: by its own.
+
+    Raises:
+        UserError: If a table cannot be read or ``level_scp`` lacks a key.
+    """
+
+    def __init__(self, wav_scp: str | Path, level_scp: str | Path | None = None) -> None:
+        self.wav_scp, self.level_scp = wav_scp, level_scp
+        self.paths = read_scp(wav_scp)
+        self.level_paths = read_scp(level_scp) if level_scp is not None else None
+        if self.level_paths is not None:
+            missing = [key for key in self.paths if key not in self.level_paths]
+            if missing:
+                raise UserError(
+                    f"{level_scp}: {len(missing)} key(s) of {wav_scp} are missing, first '{missing[0]}'; add them"
+                )
+
+    def __getitem__(self, key: str) -> str:
+        return self.paths[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def load(self, key: str, sample_rate: int, with_mixture: bool = False) -> Recording:
+        """Read one recording at ``sample_rate``.
+
+        Args:
+            key: A key of the table.
+            sample_rate: The codec's rate, Hz.
+            with_mixture: Also return the mixture (needs ``level_scp``).
+
+        Raises:
+            UserError: Naming file and key, if it is missing, corrupt, empty, not mono, or holds NaN; if the mixture's
+                rate differs from the recording's.
+        """
+        return load_recording(self.paths[key], sample_rate, self.level_path(key), with_mixture, key)
+
+    def level_path(self, key: str) -> str | None:
+        """Return the mixture that sets the level of ``key``, or ``None`` if the recording sets its own."""
+        return None if self.level_paths is None else self.level_paths[key]
+
+    def duration(self, key: str) -> float:
+        """Return the seconds that the file's header says, 0 if it cannot be read (loading it then says why)."""
+        import soundfile
+
+        try:
+            return float(soundfile.info(self.paths[key]).duration)
+        except (soundfile.SoundFileError, OSError, RuntimeError):
+            return 0.0
+
+
+def load_recording(
+    path: str | Path,
+    sample_rate: int,
+    level_path: str | Path | None = None,
+    with_mixture: bool = False,
+    key: str | None = None,
+) -> Recording:
+    """Read one recording at ``sample_rate`` and at the level convention.
+
+    Args:
+        path: The recording.
+        sample_rate: The codec's rate, Hz.
+        level_path: The mixture whose factor scales it; ``None``: its own.
+        with_mixture: Also return the mixture.
+        key: The key in the table, for the error message.
+
+    Raises:
+        UserError: See :meth:`Recordings.load`.
+    """
+    samples, rate = read_audio(path, key=key)
+    mixture = samples
+    if level_path is not None and str(level_path) != str(path):
+        mixture, _ = read_audio(level_path, sample_rate=rate, key=key)
+    gain = mixture_gain(mixture)
+    made = resample(samples * np.float32(gain), rate, sample_rate)
+    guide = resample(mixture * np.float32(gain), rate, sample_rate) if with_mixture else None
+    return Recording(made, gain, rate, samples.shape[0], guide)
+
+
+def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    """Return ``samples`` (float32 ``[L]`` at ``rate`` Hz) at ``wanted`` Hz, at least one sample long."""
+    if rate == wanted:
+        return np.ascontiguousarray(samples, dtype=np.float32)
+    import soxr
+
+    made = soxr.resample(samples.astype(np.float32), rate, wanted, quality="HQ")
+    return made if made.shape[0] else np.zeros(1, dtype=np.float32)

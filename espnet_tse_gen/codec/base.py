@@ -1,0 +1,383 @@
+"""The contract that every codec keeps, and the part of it that is the same for all of them.
+
+A codec turns a waveform into ``K`` levels of integer codes, one per level and frame, and codes back into a waveform.
+The public methods here check what they are given, treat every row of a batch on its own (so that a row's codes cannot
+depend on its neighbours or on padding), and keep the length contract; a family implements what happens to one row.
+
+    codec = load_codec("exp/codec_mel_16k")
+    encoded = codec.encode(wav)                     # wav: float [B, L] at codec.sample_rate
+    wav = codec.decode(encoded.codes)[:, : wav.shape[1]]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from espnet_tse_gen.utils.errors import UserError
+
+
+class Encoded(NamedTuple):
+    """What :meth:`AbsCodec.encode` returns."""
+
+    codes: Tensor
+    """int64 ``[B, K, T]``; 0 on frames beyond ``lengths``."""
+    latents: Tensor
+    """float32 ``[B, D, T]``: the encoder's output before quantization; 0 on frames beyond ``lengths``."""
+    lengths: Tensor
+    """int64 ``[B]``: valid frames of each row."""
+
+
+class AbsCodec(torch.nn.Module, ABC):
+    """A frozen codec.
+
+    Contract, for every family:
+
+    - **Rate**: input and output are mono at ``sample_rate``; resampling is the caller's.
+    - **Length**: ``L >= 1`` samples make ``T = num_frames(L) = ceil(L / hop)`` frames, and ``T`` frames make exactly
+      ``T * hop`` samples; the caller crops to ``L``.
+    - **Alignment**: a round trip is aligned to the sample. A constant delay of the codec, if it has one, is measured
+      once (:mod:`espnet_tse_gen.codec.delay`), kept as ``delay`` and taken out in :meth:`decode`.
+    - **Batch**: the codes of a row in a batch are the codes of that row alone, to the bit, unless ``batched`` is
+      switched on; samples beyond a row's length are never looked at.
+    - **Frozen**: always in evaluation mode, no gradients, no autocast: codes are the same during training as on disk.
+    - **Refusals**: NaN or Inf, a wrong number of levels and codes out of range raise a
+      :class:`~espnet_tse_gen.utils.errors.UserError`, which is a ``ValueError``.
+
+    A family sets the attributes below in its constructor, keeps every constructor argument as an attribute of the same
+    name (that is how :meth:`conf` finds it), and implements :meth:`_encode_row`, :meth:`_decode_row` and
+    :meth:`codebook`.
+    """
+
+    name: ClassVar[str]
+    """The name in the registry."""
+    trainable: ClassVar[bool] = False
+    """Whether the family has ``fit(waveforms, seed, **fit_conf)``: its weights come from recordings, in minutes."""
+    pretrained_file: ClassVar[str | None] = None
+    """Name of the file of released weights, for a family that has ``load_pretrained(path)``."""
+    weights_option: ClassVar[str | None] = None
+    """The constructor's option that names the weights, for a family whose other options are read from beside them."""
+    supports_mixture: ClassVar[bool] = False
+    """Whether decoding can use the mixture's waveform (its phase) beside the codes."""
+
+    sample_rate: int
+    """Hz."""
+    hop: int
+    """Samples per frame."""
+    num_levels: int
+    """K, the number of codes per frame."""
+    codebook_sizes: tuple[int, ...]
+    """Entries of each level's codebook."""
+    latent_dim: int
+    """D, the width of the latents."""
+    whole_recording: bool = False
+    """Whether every frame's codes depend on all of the recording, as in an encoder that normalises over time. A row of a
+    batch is still encoded as if alone, but silence added to a recording changes all of its codes."""
+    projected: bool = False
+    """Whether the quantizer looks for the nearest entry in a space of its own, between two projections: the chosen vector
+    need then not be the nearest in the space of the latents."""
+    batched: bool = False
+    """Whether the rows of a batch are computed together, where the family can (:meth:`_encode_rows`). It pays on a GPU
+    and not on a CPU. Kernels round differently for other shapes, so that a row's latents then agree with those of the
+    row alone in all but the last digits, and a code can differ where two entries are all but equally near."""
+    delay: int = 0
+    """Samples by which the decoder's raw output lags the input; compensated in :meth:`decode`."""
+
+    @property
+    def codebook_size(self) -> int:
+        """C, the entries of the largest codebook; valid codes are ``0 .. C-1``."""
+        return max(self.codebook_sizes)
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / self.hop
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        for tensor in (*self.parameters(), *self.buffers()):
+            return tensor.device
+        return torch.device("cpu")
+
+    def conf(self) -> dict[str, Any]:
+        """Return the constructor's arguments: ``type(codec)(**codec.conf())`` is the same codec without its weights."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def num_frames(self, samples: int) -> int:
+        """Return ``ceil(samples / hop)``, at least 1: the frames that ``samples`` samples make."""
+        return max(1, -(-int(samples) // self.hop))
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 (hex) of the codec's name, configuration and weights; equal if and only if codes agree."""
+        digest = hashlib.sha256(json.dumps([self.name, self.conf()], sort_keys=True).encode())
+        for key, value in sorted(self.state_dict().items()):
+            array = value.detach().cpu().contiguous()
+            digest.update(f"{key} {array.dtype} {tuple(array.shape)}".encode())
+            digest.update(array.numpy().tobytes())
+        return digest.hexdigest()
+
+    def freeze(self) -> None:
+        """Switch gradients off for good; a family's constructor ends with it."""
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> AbsCodec:
+        """Stay in evaluation mode, whatever ``mode``: a model that holds the codec calls ``train()`` on its parts."""
+        super().train(False)
+        return self
+
+    def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Encoded:
+        """Turn waveforms into codes.
+
+        Args:
+            wav: float ``[B, L]`` at ``sample_rate``, in -1..1.
+            lengths: int ``[B]``, valid samples of each row, 1..L; ``None`` means all ``L``.
+
+        Returns:
+            Codes ``[B, K, T]``, latents ``[B, D, T]`` and valid frames ``[B]``, with ``T = num_frames(L)``.
+
+        Raises:
+            UserError: If the shapes are wrong or a valid sample is NaN or Inf.
+        """
+        if wav.dim() != 2 or wav.shape[0] < 1 or wav.shape[1] < 1:
+            raise UserError(f"codec '{self.name}': expected waveforms [B, L] with L >= 1, got {tuple(wav.shape)}")
+        sizes = self._sizes(lengths, wav.shape, "samples")
+        frames = [self.num_frames(size) for size in sizes]
+        codes = torch.zeros(
+            len(sizes), self.num_levels, self.num_frames(wav.shape[1]), dtype=torch.int64, device=self.device
+        )
+        latents = torch.zeros(len(sizes), self.latent_dim, codes.shape[2], device=self.device)
+        rows = self.encode_rows([wav[row, :size] for row, size in enumerate(sizes)])
+        for row, (row_codes, row_latents) in enumerate(rows):
+            codes[row, :, : frames[row]], latents[row, :, : frames[row]] = row_codes, row_latents
+        return Encoded(codes, latents, torch.tensor(frames, dtype=torch.int64, device=self.device))
+
+    def encode_rows(self, rows: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Turn waveforms of different lengths into codes, without padding where every row is computed alone.
+
+        Args:
+            rows: float ``[L_i]`` each, ``L_i >= 1``, at ``sample_rate``, in -1..1.
+
+        Returns:
+            For each row int64 codes ``[K, T_i]`` and float32 latents ``[D, T_i]``, ``T_i = num_frames(L_i)``.
+
+        Raises:
+            UserError: If a row is not of one dimension, is empty, or holds NaN or Inf.
+        """
+        made = []
+        with self._computing():
+            for number, row in enumerate(rows):
+                if row.dim() != 1 or row.shape[0] < 1:
+                    raise UserError(f"codec '{self.name}': expected waveforms [L] with L >= 1, got {tuple(row.shape)}")
+                samples = row.to(self.device, torch.float32)
+                if not bool(torch.isfinite(samples).all()):
+                    raise UserError(f"codec '{self.name}': row {number} of the waveforms holds NaN or infinite samples")
+                made.append(samples)
+            return self._encode_rows(made) if self.batched else [self._encode_row(samples) for samples in made]
+
+    def decode(
+        self,
+        codes: Tensor,
+        lengths: Tensor | None = None,
+        mixture: Tensor | None = None,
+        num_levels: int | None = None,
+    ) -> Tensor:
+        """Turn codes into waveforms.
+
+        Args:
+            codes: int ``[B, K, T]``, each ``0 .. codebook_size - 1``.
+            lengths: int ``[B]``, valid frames of each row, 1..T; ``None`` means all ``T``.
+            mixture: float ``[B, L]``, the mixture at ``sample_rate`` and at the level at which the codes were made,
+                aligned with them; only for codecs with ``supports_mixture``. Cropped or padded with zeros to
+                ``T * hop``.
+            num_levels: Use the first so many levels only, 1..K; ``None`` means all.
+
+        Returns:
+            float32 ``[B, T * hop]``, aligned with the encoded waveform; 0 beyond a row's valid frames.
+
+        Raises:
+            UserError: If the shapes are wrong, a code is out of range, or the codec cannot use a mixture.
+        """
+        return self._decode(self.latents_of(codes, num_levels), lengths, mixture, quantized=True)
+
+    def decode_latents(self, latents: Tensor, lengths: Tensor | None = None, mixture: Tensor | None = None) -> Tensor:
+        """Turn latents that need not be quantized, float ``[B, D, T]``, into waveforms; otherwise like :meth:`decode`."""
+        return self._decode(latents, lengths, mixture, quantized=False)
+
+    def _decode(self, latents: Tensor, lengths: Tensor | None, mixture: Tensor | None, quantized: bool) -> Tensor:
+        if latents.dim() != 3 or latents.shape[1] != self.latent_dim or latents.shape[2] < 1:
+            raise UserError(
+                f"codec '{self.name}': expected latents [B, {self.latent_dim}, T], T >= 1, got {tuple(latents.shape)}"
+            )
+        if mixture is not None:
+            self._check_mixture(mixture, latents.shape[0])
+        sizes = self._sizes(lengths, latents.shape, "frames")
+        wav = torch.zeros(latents.shape[0], latents.shape[2] * self.hop, device=self.device)
+        with self._computing():
+            for row, size in enumerate(sizes):
+                samples = size * self.hop
+                guide = None
+                if mixture is not None:
+                    guide = wav.new_zeros(samples)
+                    part = mixture[row, :samples].to(self.device, torch.float32)
+                    guide[: part.shape[0]] = part
+                # A copy has strides of its own, not those of the padded batch, for which kernels round differently.
+                valid = latents[row, :, :size].to(self.device, torch.float32)
+                valid = valid.clone(memory_format=torch.contiguous_format)
+                raw = self._decode_row(valid, guide, quantized)
+                wav[row, :samples] = _shifted(raw, self.delay, samples)
+        return wav
+
+    def latents_of(self, codes: Tensor, num_levels: int | None = None) -> Tensor:
+        """Return the dequantized latents, float32 ``[B, D, T]``: the sum over levels of the codebook vectors.
+
+        Args:
+            codes: int ``[B, K, T]``.
+            num_levels: Sum over the first so many levels only, 1..K; ``None`` means all.
+
+        Raises:
+            UserError: If the number of levels is wrong or a code is out of range.
+        """
+        self.check_codes(codes)
+        if num_levels is not None and not 1 <= num_levels <= self.num_levels:
+            raise UserError(f"codec '{self.name}': expected 1..{self.num_levels} levels, got {num_levels}")
+        with self._computing():
+            codes = codes.to(self.device)
+            latents = torch.zeros(codes.shape[0], codes.shape[2], self.latent_dim, device=self.device)
+            for level in range(num_levels or self.num_levels):
+                latents += self.codebook(level)[codes[:, level]]
+        return latents.transpose(1, 2).contiguous()
+
+    def check_codes(self, codes: Tensor) -> None:
+        """Raise a :class:`UserError` unless ``codes`` is int ``[B, K, T]`` with every code inside its codebook."""
+        if codes.dim() != 3 or codes.shape[1] != self.num_levels or codes.shape[2] < 1:
+            raise UserError(
+                f"codec '{self.name}': expected codes [B, {self.num_levels}, T] with T >= 1, got {tuple(codes.shape)}"
+            )
+        if codes.is_floating_point() or codes.dtype == torch.bool:
+            raise UserError(f"codec '{self.name}': expected integer codes, got {codes.dtype}")
+        sizes = torch.tensor(self.codebook_sizes, device=codes.device).view(1, -1, 1)
+        if bool(((codes < 0) | (codes >= sizes)).any()):
+            raise UserError(
+                f"codec '{self.name}': codes must be 0..{self.codebook_size - 1}, "
+                f"found {int(codes.min())}..{int(codes.max())}; the mask token never reaches a codec"
+            )
+
+    @abstractmethod
+    def codebook(self, level: int) -> Tensor:
+        """Return the vectors of a level, float ``[C, D']`` (``D' = D`` unless the family projects them)."""
+
+    @abstractmethod
+    def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode one waveform ``[L]``: codes ``[K, T]`` and latents ``[D, T]``, ``T = num_frames(L)``."""
+
+    def _encode_rows(self, rows: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Encode waveforms ``[L_i]`` together: for each, what :meth:`_encode_row` makes of it, but for rounding.
+
+        A family overrides it where padding changes nothing within a row's frames (a causal codec), or with
+        :meth:`_encode_alike` for rows of the same length. Only called while ``batched`` is on.
+        """
+        return [self._encode_row(row) for row in rows]
+
+    def _encode_alike(
+        self, rows: list[Tensor], encode: Callable[[Tensor], tuple[Tensor, Tensor]]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Encode together the rows that have the same number of frames.
+
+        Args:
+            rows: Waveforms ``[L_i]``.
+            encode: What makes codes ``[B, K, T]`` and latents ``[B, D, T]`` of waveforms ``[B, T * hop]``.
+        """
+        frames = [self.num_frames(row.shape[0]) for row in rows]
+        made: dict[int, tuple[Tensor, Tensor]] = {}
+        for count in set(frames):
+            places = [place for place, found in enumerate(frames) if found == count]
+            wav = rows[0].new_zeros(len(places), count * self.hop)
+            for number, place in enumerate(places):
+                wav[number, : rows[place].shape[0]] = rows[place]
+            made |= dict(zip(places, zip(*encode(wav), strict=True), strict=True))
+        return [made[place] for place in range(len(rows))]
+
+    @abstractmethod
+    def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
+        """Decode latents ``[D, T]`` to about ``T * hop`` samples, with the codec's own delay still in them.
+
+        ``mixture`` is float ``[T * hop]`` or ``None``; it is never given to a codec without ``supports_mixture``.
+        ``quantized`` says that the latents are sums of codebook vectors.
+        """
+
+    def fit(self, waveforms: Iterator[Tensor], seed: int = 0, **fit_conf: Any) -> None:
+        """Learn the weights from recordings ``[L]`` at ``sample_rate`` (only if ``trainable``)."""
+        raise UserError(f"codec '{self.name}' is not fitted to recordings; its weights come from a file")
+
+    def load_pretrained(self, path: str | Path) -> None:
+        """Load released weights from a local file (only if ``pretrained_file`` is set)."""
+        raise UserError(f"codec '{self.name}' has no released weights to load")
+
+    def download_pretrained(self) -> Path:
+        """Fetch the released weights into the local cache, with a progress bar, and return their path."""
+        raise UserError(f"codec '{self.name}' has no released weights to fetch")
+
+    def pretrained_cache(self) -> Path | None:
+        """Return where :meth:`download_pretrained` keeps the weights, or ``None``."""
+        return None
+
+    def pretrained_source(self) -> str:
+        """Return what a person needs to fetch the weights by hand: file, SHA-256 and address, as far as known."""
+        return str(self.pretrained_file)
+
+    def _sizes(self, lengths: Tensor | None, shape: torch.Size, unit: str) -> list[int]:
+        """Return the valid samples or frames of each row, checked against the tensor's ``[B, ..., size]``."""
+        rows, size = shape[0], shape[-1]
+        if lengths is None:
+            return [size] * rows
+        sizes = [int(value) for value in lengths]
+        if len(sizes) != rows or min(sizes) < 1 or max(sizes) > size:
+            raise UserError(
+                f"codec '{self.name}': expected {rows} lengths of 1..{size} {unit}, got {len(sizes)} of "
+                f"{min(sizes, default=0)}..{max(sizes, default=0)}"
+            )
+        return sizes
+
+    def _check_mixture(self, mixture: Tensor, rows: int) -> None:
+        if not self.supports_mixture:
+            raise UserError(f"codec '{self.name}' cannot use the mixture in decoding; choose reconstruction 'codec'")
+        if mixture.dim() != 2 or mixture.shape[0] != rows:
+            raise UserError(f"codec '{self.name}': expected mixtures [{rows}, L], got {tuple(mixture.shape)}")
+        if not bool(torch.isfinite(mixture).all()):
+            raise UserError(f"codec '{self.name}': the mixture holds NaN or infinite samples")
+
+    @contextlib.contextmanager
+    def _computing(self) -> Iterator[None]:
+        # Codes must not depend on the precision that the caller trains with.
+        on_gpu = self.device.type == "cuda"
+        backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn] if on_gpu else []
+        before = [backend.allow_tf32 for backend in backends]
+        try:
+            for backend in backends:
+                backend.allow_tf32 = False
+            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+                yield
+        finally:
+            for backend, value in zip(backends, before, strict=True):
+                backend.allow_tf32 = value
+
+
+def _shifted(raw: Tensor, delay: int, samples: int) -> Tensor:
+    """Return ``samples`` samples of ``raw`` from ``delay`` on, with zeros where there are none."""
+    out = raw.new_zeros(samples)
+    source = raw[max(0, delay) :]
+    start = max(0, -delay)
+    source = source[: max(0, samples - start)]
+    out[start : start + source.shape[0]] = source
+    return out

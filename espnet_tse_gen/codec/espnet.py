@@ -1,0 +1,273 @@
+"""Codecs of ESPnet's own codec task: SoundStream, EnCodec, DAC, FunCodec and HiFi-Codec as ``espnet2.gan_codec`` has them.
+
+Any checkpoint of ``espnet2.tasks.gan_codec``, or of this package's :mod:`espnet_tse_gen.training.codec`, is taken by its exp
+directory. Only the generator is built, from ESPnet's own classes, so that codes are those of ESPnet's ``model.encode``;
+ESPnet's tasks, which take ten seconds to import, are not needed.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import math
+import warnings
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.codec.espnet_exp import CONFIG, find_checkpoint, generator_weights, read_exp_config
+from espnet_tse_gen.utils.errors import UserError, unknown_name
+
+DESIGNS: dict[str, tuple[str, str]] = {
+    name: (f"espnet2.gan_codec.{trained}", f"espnet2.gan_codec.{generator}")
+    for name, trained, generator in (
+        ("soundstream", "soundstream.soundstream:SoundStream", "soundstream.soundstream:SoundStreamGenerator"),
+        ("encodec", "encodec.encodec:Encodec", "soundstream.soundstream:SoundStreamGenerator"),
+        ("dac", "dac.dac:DAC", "dac.dac:DACGenerator"),
+        ("funcodec", "funcodec.funcodec:FunCodec", "funcodec.funcodec:FunCodecGenerator"),
+        ("hificodec", "hificodec.hificodec:HiFiCodec", "hificodec.hificodec:HiFiCodecGenerator"),
+    )
+}
+"""ESPnet's name of a design to the class that is trained and the class of its generator, both as ``module:Class``."""
+
+SPECTRUM_CHANNELS = {"stft": 2, "mag_angle": 2, "mag_phase": 3}
+"""FunCodec's domains from which ESPnet can make a waveform of codes, and the channels that each needs."""
+
+SPECTRUM_DEFAULTS = {"n_fft": 512, "hop_length": 160}
+"""What FunCodec takes where its ``domain_conf`` does not say."""
+MAX_LOST_FRAMES = 8
+"""Frames that an encoder may lose at the end of a signal."""
+
+
+class EspnetCodec(AbsCodec):
+    """A generator of ESPnet's codec task.
+
+    The waveform is padded with zeros to a multiple of the hop. The latents are the encoder's output. Where the quantizer
+    works in a space of its own, between two linear layers, a level's vectors are those that the second one makes of its
+    entries, so that latents are their sum; which entry is nearest is decided in the quantizer's own space.
+
+    - FunCodec's encoder sees a spectrum, whose last frame is centred on the end of the signal and which therefore has
+      one frame more than the signal has hops; this frame is left out in encoding and repeated in decoding.
+    - HiFi-Codec quantizes the two halves of its latents apart. Its levels are numbered in turn: first level of the first
+      half, first of the second, second of the first, ...; a vector is 0 in the other half.
+
+    Args:
+        exp_dir: Exp directory of the training, or a checkpoint in one. Where it is given, what ``design``,
+            ``sample_rate`` and ``generator_params`` would say is read from its ``config.yaml``.
+        model_file: Name of a checkpoint in ``exp_dir``; ``None`` takes one by the rule of
+            :func:`~espnet_tse_gen.codec.espnet_exp.find_checkpoint`.
+        bandwidth: kbit/s as ESPnet counts them, which choose the number of levels; ``None`` takes the last of the
+            training's ``quantizer_target_bandwidth``, as ESPnet does.
+        design: A name of ``DESIGNS``.
+        sample_rate: Hz.
+        generator_params: Arguments of the generator.
+        delay: Samples by which the decoder's output lags; measured by ``codec_prepare``.
+
+    Raises:
+        UserError: If a file is missing or damaged, or the design or its arguments cannot be used.
+    """
+
+    name: ClassVar[str] = "espnet"
+    pretrained_file: ClassVar[str | None] = "<N>epoch.pth"
+    weights_option: ClassVar[str | None] = "exp_dir"
+
+    model: Any
+    """ESPnet's generator."""
+
+    def __init__(
+        self,
+        exp_dir: str | None = None,
+        model_file: str | None = None,
+        bandwidth: float | None = None,
+        design: str | None = None,
+        sample_rate: int | None = None,
+        generator_params: dict[str, Any] | None = None,
+        delay: int = 0,
+    ) -> None:
+        super().__init__()
+        self.exp_dir, self.model_file = exp_dir, model_file
+        if exp_dir is not None:
+            design, sample_rate, generator_params = _read_design(exp_dir)
+        if design is None or sample_rate is None or generator_params is None:
+            raise UserError(
+                "codec 'espnet': expected exp_dir, the exp directory of a codec training of ESPnet; give it under "
+                "'codec_conf' or with --weights"
+            )
+        self.design, self.sample_rate, self.delay = design, int(sample_rate), int(delay)
+        self.model, self.generator_params = _build_generator(design, self.sample_rate, generator_params)
+        self.hop = _hop(design, self.generator_params)
+        self.bandwidth = float(self.model.target_bandwidths[-1] if bandwidth is None else bandwidth)
+        if not self.bandwidth > 0:
+            raise UserError(f"codec 'espnet': bandwidth must be above 0 (kbit/s), got {bandwidth!r}")
+        self._parts = _quantizers(self.model)
+        wanted = self._parts[0].get_num_quantizers_for_bandwidth(self.model.frame_rate, self.bandwidth)
+        self._levels_each = min(int(wanted), int(self._parts[0].n_q))
+        self.num_levels = self._levels_each * len(self._parts)
+        self.codebook_sizes = (int(self._parts[0].bins),) * self.num_levels
+        self.latent_dim = int(self._parts[0].dimension) * len(self._parts)
+        self.whole_recording = any(isinstance(part, torch.nn.GroupNorm) for part in self.model.modules()) or bool(
+            self.generator_params.get("audio_normalize")
+        )
+        self.projected = any(part.codebook_dim != part.dimension for part in self._parts)
+        self._tables: dict[int, tuple[list[tuple[int, int]], Tensor]] = {}
+        self.freeze()
+
+    def conf(self) -> dict[str, Any]:
+        """Return the constructor's arguments, which need no exp directory."""
+        return {
+            "design": self.design, "sample_rate": self.sample_rate, "bandwidth": self.bandwidth, "delay": self.delay,
+            "generator_params": self.generator_params,
+        }  # fmt: skip
+
+    def codebook(self, level: int) -> Tensor:
+        """Return the vectors of a level, float ``[C, D]``, as they are added up to the latents."""
+        number, part = divmod(level, len(self._parts))
+        layer = self._parts[part].vq.layers[number]
+        sources = [layer.codebook, *layer.project_out.parameters()]
+        state = [(source.data_ptr(), source._version) for source in sources]
+        if level not in self._tables or self._tables[level][0] != state:
+            with self._computing():
+                vectors = layer.project_out(layer.codebook)
+                before = part * vectors.shape[1]
+                table = functional.pad(vectors, (before, self.latent_dim - before - vectors.shape[1]))
+            self._tables[level] = (state, table)
+        return self._tables[level][1]
+
+    def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+        frames = self.num_frames(wav.shape[0])
+        # The spectrum mirrors half a window at the signal's ends.
+        samples = max(frames * self.hop, self._domain("n_fft", 0) // 2 + 1)
+        latents = self._latents(functional.pad(wav, (0, samples - wav.shape[0])))
+        while latents.shape[1] < frames and samples < (frames + MAX_LOST_FRAMES) * self.hop:
+            # Convolutions without enough padding of their own lose frames at the end.
+            samples += self.hop
+            latents = self._latents(functional.pad(wav, (0, samples - wav.shape[0])))
+        if latents.shape[1] < frames:
+            raise UserError(
+                f"codec 'espnet': the encoder of this '{self.design}' makes {latents.shape[1]} frames of {samples} "
+                f"samples, expected one for every {self.hop}; its generator_params do not fit together"
+            )
+        latents = latents[:, :frames]
+        groups = latents.unsqueeze(0).chunk(len(self._parts), dim=1)
+        codes = [
+            part.vq.encode(group, n_q=self._levels_each)[:, 0] for part, group in zip(self._parts, groups, strict=True)
+        ]
+        return torch.stack(codes, dim=1).flatten(0, 1), latents
+
+    def _latents(self, wav: Tensor) -> Tensor:
+        x = wav.view(1, 1, -1)
+        if self.design == "funcodec":
+            x, _ = self.model.time_to_freq_transfer(x)
+        return self.model.encoder(x)[0]
+
+    def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
+        latents = latents.unsqueeze(0)
+        if self.design == "funcodec":
+            spectrum = self.model.decoder(torch.cat([latents, latents[:, :, -1:]], dim=2))
+            return self.model.freq_to_time_transfer(spectrum).flatten()
+        return self.model.decoder(latents).flatten()
+
+    def _domain(self, name: str, otherwise: int) -> int:
+        """Return an option of FunCodec's spectrum."""
+        if self.design != "funcodec":
+            return otherwise
+        return int((self.generator_params["domain_conf"] or {}).get(name, SPECTRUM_DEFAULTS[name]))
+
+    def load_pretrained(self, path: str | Path) -> None:
+        """Load the generator's weights from a checkpoint of the exp directory, or from the one chosen in ``path``.
+
+        Raises:
+            UserError: If the file is missing, damaged, or of another configuration.
+        """
+        checkpoint = find_checkpoint(path, self.model_file)
+        try:
+            self.model.load_state_dict(generator_weights(checkpoint), strict=True)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"{checkpoint}: does not fit the {CONFIG} of its training ({reason})") from None
+
+    def pretrained_cache(self) -> Path | None:
+        """Return the checkpoint that is taken from ``exp_dir``, or ``None`` where none is given."""
+        return find_checkpoint(self.exp_dir, self.model_file) if self.exp_dir is not None else None
+
+
+def _read_design(path: str | Path) -> tuple[str, int, dict[str, Any]]:
+    """Return design, rate and the generator's arguments of a training, with ESPnet's defaults where it gave none."""
+    config = read_exp_config(path)
+    design = config["codec"].lower()
+    if design not in DESIGNS:
+        raise unknown_name(f"design (key 'codec') in the {CONFIG} of {path}", design, DESIGNS)
+    defaults = inspect.signature(_imported(DESIGNS[design][0])).parameters
+    conf = config.get("codec_conf") or {}
+    rate = conf.get("sampling_rate", defaults["sampling_rate"].default)
+    return design, rate, conf.get("generator_params", defaults["generator_params"].default)
+
+
+def _build_generator(
+    design: str, sample_rate: int, generator_params: dict[str, Any]
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """Return ESPnet's generator with weights as initialised, and its arguments, complete and as plain values."""
+    if design not in DESIGNS:
+        raise unknown_name("design of codec 'espnet'", str(design), DESIGNS)
+    generator = _imported(DESIGNS[design][1])
+    signature = inspect.signature(generator).parameters
+    for key in generator_params:
+        if key not in signature:
+            raise unknown_name(f"key of generator_params of '{design}'", str(key), signature)
+    complete = {name: parameter.default for name, parameter in signature.items()} | generator_params
+    complete.pop("sample_rate")
+    arguments = copy.deepcopy(complete)
+    if design == "funcodec":
+        _check_domain(complete)
+        arguments["encdec_ratios"] = [tuple(ratio) for ratio in arguments["encdec_ratios"]]
+    try:
+        with warnings.catch_warnings():
+            # Some designs use the older form of weight normalisation, which their weights are stored in.
+            warnings.simplefilter("ignore", FutureWarning)
+            return generator(sample_rate=sample_rate, **arguments), _plain(complete)
+    except Exception as error:  # ESPnet's constructors raise whatever a wrong value leads to
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"codec 'espnet': '{design}' cannot be built from its arguments ({reason[:300]})") from error
+
+
+def _imported(location: str) -> Any:
+    module, _, attribute = location.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` with lists in the place of tuples, as it comes back from yaml."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def _check_domain(params: dict[str, Any]) -> None:
+    """Require one of the layouts of FunCodec from whose codes ESPnet's decoder makes a waveform."""
+    channels = params["encdec_channels"]
+    for domain in params["codec_domain"]:
+        if SPECTRUM_CHANNELS.get(domain) != channels:
+            layouts = ", ".join(f"{name} ({count})" for name, count in SPECTRUM_CHANNELS.items())
+            raise UserError(
+                f"codec 'espnet': FunCodec with codec_domain {list(params['codec_domain'])} and {channels} channels cannot "
+                f"be decoded from codes; possible domains (and encdec_channels) are: {layouts}"
+            )
+
+
+def _hop(design: str, params: dict[str, Any]) -> int:
+    """Return the samples per frame."""
+    if design == "funcodec":
+        spectrum_hop = (params["domain_conf"] or {}).get("hop_length", SPECTRUM_DEFAULTS["hop_length"])
+        return int(spectrum_hop) * math.prod(time for _, time in params["encdec_ratios"])
+    return math.prod(params["upsample_rates" if design == "hificodec" else "encdec_ratios"])
+
+
+def _quantizers(generator: Any) -> list[Any]:
+    """Return the residual quantizers: one, or one for each half of the latents."""
+    quantizer = generator.quantizer
+    return [quantizer.quantizer0, quantizer.quantizer1] if hasattr(quantizer, "quantizer0") else [quantizer]

@@ -1,0 +1,1 @@
+"""The ``mini`` codec: its network and its part of the codecs' contract."""

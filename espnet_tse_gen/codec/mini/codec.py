@@ -1,0 +1,156 @@
+"""The ``mini`` codec: a small neural codec whose first levels can be predicted, and which ships with weights.
+
+The network (:mod:`espnet_tse_gen.codec.mini.network`) computes at the frame rate between two short-time Fourier
+transforms, so that it runs quickly on a CPU. Its first levels come from mel magnitudes alone, the others carry the
+waveform. Weights for 16 kHz, trained on LibriSpeech, are in the package; ``egs2/librispeech/codec1`` trains others.
+
+    codec = build_codec("mini")
+    codec.load_pretrained(codec.pretrained_cache())
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn import functional
+
+from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.codec.espnet_exp import CONFIG, find_checkpoint, generator_weights
+from espnet_tse_gen.codec.mini.network import MiniNetwork
+from espnet_tse_gen.codec.registry import load_weights
+from espnet_tse_gen.utils.errors import UserError
+
+SHIPPED = Path(__file__).resolve().parents[2] / "pretrained" / "codec_mini_16k"
+"""Where the package keeps the weights for 16 kHz, with their card."""
+
+
+class MiniCodec(AbsCodec):
+    """Codec at the frame rate, with envelope levels and waveform levels; see the module.
+
+    Latents are the envelope branch's output before quantization, followed by the waveform branch's, which is computed
+    given the quantized envelope.
+
+    Args:
+        sample_rate: Hz.
+        hop: Samples per frame, even.
+        window: Samples of the transform's window, even, at least ``hop / 2``.
+        num_mels: Mel bands that the envelope levels see.
+        num_levels: K.
+        envelope_levels: How many of them, the first, are made from magnitudes alone; less than K.
+        codebook_size: Entries of every level.
+        envelope_width: Latent dimensions of the envelope levels.
+        waveform_width: Latent dimensions of the other levels.
+        envelope_channels: Channels of the blocks of the envelope branch.
+        encoder_width: Channels of the waveform encoder's blocks.
+        encoder_blocks: Number of blocks in the encoder of each branch.
+        decoder_width: Channels of the decoder's blocks.
+        decoder_blocks: Number of them.
+        expansion: Inner width of a block, as a multiple of its channels.
+        candidates: Partial choices that the search of the waveform levels keeps; 1 takes the nearest entry at each.
+
+    Raises:
+        UserError: If the numbers do not fit together.
+    """
+
+    name: ClassVar[str] = "mini"
+    pretrained_file: ClassVar[str | None] = "weights.pth"
+
+    def __init__(
+        self,
+        sample_rate: int = 16000,
+        hop: int = 320,
+        window: int = 512,
+        num_mels: int = 80,
+        num_levels: int = 8,
+        envelope_levels: int = 1,
+        codebook_size: int = 1024,
+        envelope_width: int = 16,
+        waveform_width: int = 64,
+        envelope_channels: int = 128,
+        encoder_width: int = 176,
+        encoder_blocks: int = 4,
+        decoder_width: int = 256,
+        decoder_blocks: int = 6,
+        expansion: int = 3,
+        candidates: int = 8,
+    ) -> None:
+        super().__init__()
+        if hop < 2 or hop % 2 or window % 2 or window < hop // 2:
+            raise UserError(f"codec 'mini': hop and window must be even, window >= hop / 2; got {hop} and {window}")
+        if candidates < 1:
+            raise UserError(f"codec 'mini': candidates must be at least 1, got {candidates}")
+        if not 0 <= envelope_levels < num_levels:
+            raise UserError(
+                f"codec 'mini': expected 0 <= envelope_levels < num_levels, got {envelope_levels} and {num_levels}"
+            )
+        self.sample_rate, self.hop, self.window, self.num_mels = sample_rate, hop, window, num_mels
+        self.num_levels, self.envelope_levels = num_levels, envelope_levels
+        self.codebook_sizes = (codebook_size,) * num_levels
+        self.envelope_width, self.waveform_width = envelope_width, waveform_width
+        self.latent_dim = waveform_width + (envelope_width if envelope_levels else 0)
+        self.envelope_channels, self.encoder_width = envelope_channels, encoder_width
+        self.encoder_blocks, self.decoder_width = encoder_blocks, decoder_width
+        self.decoder_blocks, self.expansion, self.candidates = decoder_blocks, expansion, candidates
+        self.network = MiniNetwork(
+            sample_rate=sample_rate,
+            hop=hop,
+            window=window,
+            num_mels=num_mels,
+            envelope_levels=envelope_levels,
+            waveform_levels=num_levels - envelope_levels,
+            codebook_size=codebook_size,
+            envelope_width=envelope_width,
+            waveform_width=waveform_width,
+            envelope_channels=envelope_channels,
+            encoder_width=encoder_width,
+            encoder_blocks=encoder_blocks,
+            decoder_width=decoder_width,
+            decoder_blocks=decoder_blocks,
+            expansion=expansion,
+        )
+        self.freeze()
+
+    def codebook(self, level: int) -> Tensor:
+        """Return the vectors of a level, float ``[C, D]``, 0 in the dimensions of the other branch."""
+        if level < self.envelope_levels:
+            return functional.pad(self.network.envelope_quantizer.codebooks[level], (0, self.waveform_width))
+        vectors = self.network.waveform_quantizer.codebooks[level - self.envelope_levels]
+        return functional.pad(vectors, (self.latent_dim - self.waveform_width, 0))
+
+    def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+        samples = self.num_frames(wav.shape[0]) * self.hop
+        encoded = self.network.encode(functional.pad(wav, (0, samples - wav.shape[0])).unsqueeze(0), self.candidates)
+        return encoded.codes[0].T, encoded.latents[0].T
+
+    def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
+        return self.network.decode(latents.T.unsqueeze(0))[0]
+
+    def load_pretrained(self, path: str | Path) -> None:
+        """Load the shipped weights, or those of a training with ``bin.codec_train``.
+
+        Args:
+            path: The weights of a codec directory, in float32 or float16; or the exp directory of a training, or a
+                checkpoint in it.
+
+        Raises:
+            UserError: If the file is missing, damaged, or of a network of another size.
+        """
+        path = Path(path)
+        if path.is_file() and not (path.parent / CONFIG).is_file():
+            load_weights(self, path)
+            return
+        checkpoint = find_checkpoint(path)
+        weights = generator_weights(checkpoint)
+        try:
+            self.network.load_state_dict(weights, strict=True)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{checkpoint}: does not fit codec_conf ({reason}); copy 'network' of the training's config into it"
+            ) from None
+
+    def pretrained_cache(self) -> Path:
+        """Return where the package keeps the weights for 16 kHz."""
+        return SHIPPED / str(self.pretrained_file)

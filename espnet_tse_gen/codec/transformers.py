@@ -1,0 +1,377 @@
+"""Codecs of the ``transformers`` library: EnCodec, DAC, Mimi, and others that share their interface.
+
+The interface is ``model.encode(waveform).audio_codes``, ``model.decode(codes).audio_values`` and, between the two,
+``model.quantizer``, whose codes stand for a sum of vectors over levels. Latents are read where the model hands them to
+its quantizer and are put in where the quantizer hands them on, so that no model's inner layout is relied on; it differs
+between releases of the library.
+
+    Defossez et al., "High Fidelity Neural Audio Compression", 2022 (EnCodec); Kumar et al., "High-Fidelity Audio
+    Compression with Improved RVQGAN", 2023 (DAC); Defossez et al., "Moshi", 2024, section 3.3 (Mimi).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.utils.errors import UserError, naming_extra
+from espnet_tse_gen.utils.fetch import verify
+
+FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
+"""The files of a model that are needed."""
+
+
+class TransformersCodec(AbsCodec):
+    """A mono codec of the ``transformers`` library.
+
+    The waveform is padded with zeros to a multiple of the hop. The latents are what the model's quantizer is given; the
+    vectors of a level are what that level adds to the quantizer's output.
+
+    Args:
+        model: Directory with ``config.json`` and safetensors, as ``save_pretrained`` writes it, or the name of a model
+            of the Hugging Face hub, which is then looked up in the local cache.
+        revision: Branch, tag or commit of a model of the hub.
+        num_levels: Levels used, the first so many of the model's; ``None`` means all.
+        config: The model's ``config.json``. Loading the weights brings their own; before that, ``model_type`` alone
+            stands for the library's default of that type, and ``None`` for an architecture that is not yet known.
+        delay: Samples by which the decoder's output lags; measured by ``codec_prepare``.
+    """
+
+    name: ClassVar[str] = "transformers"
+    pretrained_file: ClassVar[str | None] = "model.safetensors"
+
+    def __init__(
+        self,
+        model: str | None = None,
+        revision: str | None = None,
+        num_levels: int | None = None,
+        config: dict[str, Any] | None = None,
+        delay: int = 0,
+    ) -> None:
+        super().__init__()
+        if model is None and config is None:
+            raise UserError(
+                "codec 'transformers': codec_conf must name a model: a directory, or a name such as kyutai/mimi"
+            )
+        _library()
+        self.model, self.revision = model, revision
+        self.config = None if config is None else dict(config)
+        self.delay, self._wanted_levels = int(delay), num_levels
+        self.sample_rate, self.hop, self.latent_dim = 0, 1, 0
+        self.num_levels, self.codebook_sizes = num_levels or 0, (0,)
+        self._vectors: dict[int, Tensor] = {}
+        self.network: Any = None
+        if self.config is not None:
+            self._adopt(_library().AutoModel.from_config(_read_config(self.config)))
+        self.freeze()
+
+    def _adopt(self, network: Any) -> None:
+        """Take a model as it is, and find out its rate, hop, levels and latents."""
+        config, kind = network.config, type(network).__name__
+        quantizer = getattr(network, "quantizer", None)
+        if not all(hasattr(network, name) for name in ("encode", "decode")) or quantizer is None:
+            raise UserError(
+                f"codec 'transformers': {kind} has not the interface of a codec (encode, decode, quantizer)"
+            )
+        if getattr(config, "audio_channels", 1) != 1 or getattr(config, "normalize", False):
+            raise UserError(
+                f"codec 'transformers': this {kind} is for several channels or normalized input; choose a mono one"
+            )
+        self.network = network.float()
+        self._vectors = {}
+        self.sample_rate = int(config.sampling_rate)
+        self.hop = int(getattr(config, "hop_length", None) or round(self.sample_rate / config.frame_rate))
+        available = _first(config, "num_quantizers", "n_codebooks", "num_codebooks")
+        if self._wanted_levels is not None and not 1 <= self._wanted_levels <= available:
+            raise UserError(
+                f"codec 'transformers': num_levels must be 1..{available} for this {kind}, got {self._wanted_levels!r}"
+            )
+        self.num_levels = available if self._wanted_levels is None else int(self._wanted_levels)
+        self.codebook_sizes = (int(config.codebook_size),) * self.num_levels
+        self.projected = config.model_type != "encodec"
+        self.freeze()
+        with self._computing():
+            codes, latents = self._encode_row(torch.zeros(self.hop, device=self.device))
+        self.latent_dim = latents.shape[0]
+        if codes.shape != (self.num_levels, 1) or latents.shape[1] != 1:
+            raise UserError(
+                f"codec 'transformers': {kind} makes codes {tuple(codes.shape)} and latents {tuple(latents.shape)} of "
+                f"one frame of {self.hop} samples, expected ({self.num_levels}, 1) and (D, 1)"
+            )
+
+    def codebook(self, level: int) -> Tensor:
+        """Return what a level adds to the quantizer's output, float ``[C, D]``."""
+        self._check_network()
+        if level not in self._vectors:
+            with self._computing():
+                codes = torch.zeros(1, level + 1, self.codebook_sizes[level], dtype=torch.int64, device=self.device)
+                below = self._dequantized(codes[:, :level, :1]) if level else 0.0
+                codes[0, level] = torch.arange(codes.shape[2])
+                self._vectors[level] = (self._dequantized(codes) - below)[0].T.contiguous()
+        return self._vectors[level]
+
+    def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+        self._check_network()
+        samples = self.num_frames(wav.shape[0]) * self.hop
+        quantizer = self.network.quantizer
+        method = "encode" if hasattr(quantizer, "encode") else "forward"
+        given: list[Tensor] = []
+
+        def watched(latents: Tensor, *args: Any, **kwargs: Any) -> Any:
+            given.append(latents)
+            return original(latents, *args, **kwargs)
+
+        with _replaced(quantizer, method, watched) as original:
+            padded = functional.pad(wav, (0, samples - wav.shape[0])).view(1, 1, -1)
+            codes = self.network.encode(padded, **self._encode_options()).audio_codes
+        return codes.reshape(-1, codes.shape[-1])[: self.num_levels], given[0][0]
+
+    def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
+        self._check_network()
+        codes = torch.zeros(1, self.num_levels, latents.shape[1], dtype=torch.int64, device=self.device)
+        with self._dequantizing(lambda _: latents.unsqueeze(0)):
+            return self._decoded(codes).audio_values.reshape(-1)
+
+    def _encode_options(self) -> dict[str, Any]:
+        """Return the arguments by which ``network.encode`` makes at least the levels that are used."""
+        parameters = inspect.signature(self.network.encode).parameters
+        for name in ("num_quantizers", "n_quantizers"):
+            if name in parameters:
+                return {name: self.num_levels}
+        if "bandwidth" in parameters:
+            bandwidths = sorted(self.network.config.target_bandwidths)
+            count = getattr(self.network.quantizer, "get_num_quantizers_for_bandwidth", lambda _: self.num_levels)
+            return {
+                "bandwidth": next(
+                    (width for width in bandwidths[:-1] if count(width) >= self.num_levels), bandwidths[-1]
+                )
+            }
+        return {}
+
+    def _decoded(self, codes: Tensor) -> Any:
+        """Call ``network.decode`` on codes ``[1, k, T]`` in the form that it takes."""
+        parameters = inspect.signature(self.network.decode).parameters
+        if "audio_scales" in parameters:
+            # EnCodec: a further axis of chunks, each with the scale of its samples.
+            return self.network.decode(audio_codes=codes.unsqueeze(0), audio_scales=[None])
+        return self.network.decode(audio_codes=codes)
+
+    def _dequantized(self, codes: Tensor) -> Tensor:
+        """Return the quantizer's output ``[1, D, T]`` for codes ``[1, k, T]`` of the first k levels."""
+
+        def caught(made: Callable[[], Tensor]) -> Tensor:
+            raise _Caught(made())
+
+        try:
+            with self._dequantizing(caught):
+                self._decoded(codes)
+        except _Caught as result:
+            return result.latents
+        raise UserError(f"codec 'transformers': {type(self.network).__name__} decodes without its quantizer")
+
+    @contextlib.contextmanager
+    def _dequantizing(self, output: Callable[[Callable[[], Tensor]], Tensor]) -> Iterator[None]:
+        """Let ``output`` make the latents that the quantizer hands to the decoder; it is given the original's call."""
+        method = "decode" if hasattr(self.network.quantizer, "decode") else "from_codes"
+
+        def instead(*args: Any, **kwargs: Any) -> Any:
+            def made() -> Tensor:
+                result = original(*args, **kwargs)
+                return result[0] if isinstance(result, tuple) else result
+
+            latents = output(made)
+            return (latents,) if method == "from_codes" else latents
+
+        with _replaced(self.network.quantizer, method, instead) as original:
+            yield
+
+    def _check_network(self) -> None:
+        if self.network is None:
+            raise UserError(
+                f"codec 'transformers': {self.model} is not loaded; make a codec directory with codec_prepare"
+            )
+
+    def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        """Move or convert the weights, and forget what was computed from them where they were before."""
+        made = super()._apply(fn, *args, **kwargs)
+        self._forget()
+        return made
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load the weights of a codec directory."""
+        made = super().load_state_dict(state_dict, *args, **kwargs)
+        self._forget()
+        return made
+
+    def _forget(self) -> None:
+        self._vectors = {}
+        for module in self.modules():
+            if vars(module).get("_embed") is not None:
+                vars(module)["_embed"] = None  # Mimi's codebooks, kept by the library after their first use.
+
+    def load_pretrained(self, path: str | Path) -> None:
+        """Load a directory with ``config.json`` and safetensors.
+
+        A file in the cache of the hub is named by its SHA-256 there, which it must have; any other is held to
+        ``<file>.sha256`` if that is there.
+
+        Raises:
+            UserError: If a file is missing or damaged, or the weights are not all of those of the model.
+        """
+        path = Path(path)
+        config_file = path / "config.json"
+        if not _is_whole(path):
+            raise UserError(f"{path}: expected a directory with config.json and model.safetensors, all of its parts")
+        for file in sorted(path.glob("*.safetensors")):
+            named = re.fullmatch(r"[0-9a-f]{64}", file.resolve().name)
+            verify(file, named[0] if named else None)
+        try:
+            config = json.loads(config_file.read_text(encoding="utf-8"))
+            network, report = _library().AutoModel.from_pretrained(
+                str(path),
+                config=_read_config(config),
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        except UserError:
+            raise
+        except Exception as error:  # The libraries that read the file have errors of their own.
+            raise UserError(f"{path}: cannot be loaded with the transformers library ({_one_line(error)})") from None
+        for what in ("missing", "unexpected", "mismatched"):
+            keys = sorted(map(str, report.get(f"{what}_keys") or ()))
+            if keys:
+                raise UserError(
+                    f"{path}: {len(keys)} {what} weights, first {keys[0]}; it is not a whole model of its type"
+                )
+        # Where the model came from says nothing about its codes; the configuration does.
+        self.model = self.revision = None
+        self.config = {
+            key: value for key, value in config.items() if key not in ("_name_or_path", "transformers_version")
+        }
+        self._adopt(network)
+
+    def pretrained_cache(self) -> Path | None:
+        """Return the directory of the model: a local one, or its snapshot in the hub's cache if there is one."""
+        if self.model is None:
+            return None
+        if self._is_local():
+            return Path(self.model).expanduser()
+        try:
+            found = self._snapshot(local_files_only=True)
+        except (OSError, ValueError):
+            return None  # Not there, or not the name of a model.
+        return found if _is_whole(found) else None
+
+    def pretrained_source(self) -> str:
+        """Return the model's name and address."""
+        if self.model is None or self._is_local():
+            return "a directory with config.json and model.safetensors"
+        page = f"https://huggingface.co/{self.model}/tree/{self.revision or 'main'}"
+        return f"config.json and model.safetensors of {page}, which shows their SHA-256"
+
+    def download_pretrained(self) -> Path:
+        """Fetch the model from the Hugging Face hub into its local cache.
+
+        Raises:
+            UserError: If the network does not give it.
+        """
+        if self.model is None or self._is_local():
+            raise UserError(f"codec 'transformers': {self.model} is not the name of a model of the Hugging Face hub")
+        try:
+            return self._snapshot(local_files_only=False)
+        except Exception as error:  # Whatever the library's network code raises; no family of its own.
+            raise UserError(
+                f"{self.model}: cannot be fetched from the Hugging Face hub ({_one_line(error)}); run again with a network, "
+                f"or put {self.pretrained_source()}, into a directory and name it with --weights DIR"
+            ) from None
+
+    def _is_local(self) -> bool:
+        return self.model is not None and (self.model[:1] in ("/", ".", "~") or Path(self.model).is_dir())
+
+    def _snapshot(self, local_files_only: bool) -> Path:
+        """Return the directory of the model in the hub's cache."""
+        import huggingface_hub
+
+        path = huggingface_hub.snapshot_download(
+            str(self.model), revision=self.revision, allow_patterns=list(FILES), local_files_only=local_files_only
+        )
+        return Path(path)
+
+
+class _Caught(Exception):
+    """Carries the quantizer's output out of ``decode``, whose decoder is then not run."""
+
+    def __init__(self, latents: Tensor) -> None:
+        super().__init__()
+        self.latents = latents
+
+
+@contextlib.contextmanager
+def _replaced(module: torch.nn.Module, method: str, function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """Put ``function`` in the place of a module's method for a while; yields the original."""
+    original = getattr(module, method)
+    setattr(module, method, function)
+    try:
+        yield original
+    finally:
+        delattr(module, method)
+
+
+def _is_whole(directory: Path) -> bool:
+    """Return whether a model's files are all there; fetching may have been interrupted between them."""
+    if not (directory / "config.json").is_file():
+        return False
+    index = directory / "model.safetensors.index.json"
+    if not index.is_file():
+        return any(file.is_file() for file in directory.glob("*.safetensors"))  # not so a link to what is gone
+    try:
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+    except (OSError, ValueError, LookupError, AttributeError):
+        return False
+    return all((directory / str(name)).is_file() for name in names)
+
+
+def _read_config(config: Mapping[str, Any]) -> Any:
+    """Return the library's configuration object for the content of a ``config.json``.
+
+    Raises:
+        UserError: If the library has no such model.
+    """
+    kind = config.get("model_type")
+    known = _library().CONFIG_MAPPING
+    if kind not in known:
+        raise UserError(f"codec 'transformers': the installed transformers has no model_type {kind!r}")
+    return known[kind].from_dict(dict(config))
+
+
+def _library() -> Any:
+    """Return the ``transformers`` module.
+
+    Raises:
+        UserError: If it is not installed.
+    """
+    with naming_extra("codec 'transformers'"):
+        import transformers
+    return transformers
+
+
+def _first(config: Any, *names: str) -> int:
+    for name in names:
+        if getattr(config, name, None):
+            return int(getattr(config, name))
+    raise UserError(f"codec 'transformers': the model's configuration names no number of levels ({', '.join(names)})")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

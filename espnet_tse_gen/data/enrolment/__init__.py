@@ -1,0 +1,1 @@
+"""Which recordings enrol for which targets."""

@@ -1,0 +1,181 @@
+"""Enrolment lists: which recordings enrol for which target of an evaluation set.
+
+A list is chosen by name or is a file. A line names a mixture, its target and one or more recordings of the target's
+speaker; these forms are read:
+
+    UTT1_UTT2 UTT2 s1/UTT3_UTT4 [...]     BUT Speech@FIT: the recording is source 1 of another mixture
+    UTT1_UTT2_2 dev-clean/A/B/C.flac ...  PureSound: speaker 2, files relative to LibriSpeech
+    UTT1_UTT2 /path/to/C.flac             Kaldi: speaker 1, any file (``UTT1_UTT2.wav`` names the mixture as well)
+
+In all of them a recording is ``s{n}/MIXTURE``, a file (absolute or relative to LibriSpeech), or the name of an
+utterance of LibriSpeech.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from espnet_tse_gen.data.enrolment.protocol import TARGETS
+from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.fetch import fetch, file_sha256
+
+# Lists with a name. "full" has the rows of "but"; the last two are drawn and have no file.
+PUBLISHED = ("but", "full")
+DRAWN = ("random", "tselm")
+BUT_URL = "https://raw.githubusercontent.com/BUTSpeechFIT/speakerbeam/main/egs/libri2mix/data/wav8k/min/{set}/map_mixture2enrollment"
+_BUT_SETS = ("dev", "test")
+
+
+@dataclass(frozen=True)
+class EnrolmentOptions:
+    """What the user chose.
+
+    Attributes:
+        name: ``but``: the published list of BUT Speech@FIT; ``full``: its utterances, whole, from LibriSpeech;
+            ``random``: a seeded choice; ``tselm``: a seeded choice for speaker 1 only, as TSELM and LauraTSE evaluate;
+            otherwise a file, in which ``{set}`` stands for the set's name.
+        raw: Keep enrolments that are the target utterance, as the list has them.
+        number: Recordings per target to join into one enrolment.
+        targets: ``all`` or ``first`` speakers are targets; empty: as is usual for the list.
+        folder: Where published lists are kept.
+        download: Fetch a published list that is not there.
+        url: Address of the published lists, with ``{set}``.
+        seed: What draws follow from.
+        allow_missing: Draw another recording where the list's is not there, instead of stopping.
+
+    Raises:
+        UserError: If a value cannot be used.
+    """
+
+    name: str = "random"
+    raw: bool = False
+    number: int = 1
+    targets: str = ""
+    folder: Path = Path("downloads")
+    download: bool = True
+    url: str = BUT_URL
+    seed: int = 0
+    allow_missing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.targets and self.targets not in TARGETS:
+            raise unknown_name("--targets", self.targets, TARGETS)
+        if not 1 <= self.number <= 10:
+            raise UserError(f"--num_enrollments is {self.number}; expected 1 to 10")
+        if self.name not in (*PUBLISHED, *DRAWN) and not self._is_file():
+            if "/" in self.name or "." in self.name:
+                raise UserError(f"--enroll_list {self.name}: no such file; give a list, or but, full, random or tselm")
+            raise unknown_name("--enroll_list", self.name, (*PUBLISHED, *DRAWN))
+
+    def _is_file(self) -> bool:
+        return "{set}" in self.name or Path(self.name).is_file()
+
+    @property
+    def only_first(self) -> bool:
+        """Whether speaker 1 is the only target."""
+        return (self.targets or ("first" if self.name == "tselm" else "all")) == "first"
+
+    @property
+    def title(self) -> str:
+        """The list's name as results state it."""
+        return self.name if self.name in (*PUBLISHED, *DRAWN) else Path(self.name).name
+
+
+@dataclass
+class EnrolmentList:
+    """The rows of a list: ``(mixture, number of the target from 1)`` -> its recordings, as the list names them."""
+
+    path: Path
+    sha256: str
+    rows: dict[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
+    lines: int = 0
+
+
+def list_file(options: EnrolmentOptions, subset: str, number_of_speakers: int = 2) -> Path | None:
+    """Return the file of the list for a set, fetched first where it is a published one; None for a drawn one.
+
+    Raises:
+        UserError: If there is no such list or file, or it cannot be fetched; the message says what to put where.
+    """
+    if options.name in DRAWN:
+        return None
+    if options.name not in PUBLISHED:
+        path = Path(options.name.replace("{set}", subset))
+        if not path.is_file():
+            raise UserError(f"--enroll_list {path}: no such file")
+        return path
+    if subset not in _BUT_SETS or number_of_speakers not in (2, 3):
+        raise UserError(
+            f"--enroll_list {options.name}: is published for {' and '.join(_BUT_SETS)} of two and three speakers, not "
+            f"for '{subset}' of {number_of_speakers}; choose random, or give a file"
+        )
+    suffix = "_3spk" if number_of_speakers == 3 else ""
+    url = options.url.replace("{set}", subset) + suffix
+    path = Path(options.folder) / f"but_{subset}_map_mixture2enrollment{suffix}"
+    if not path.is_file() and not options.download:
+        raise UserError(
+            f"{path}: no such file; allow fetching it (--download true), or put {url} there, or choose --enroll_list random"
+        )
+    fetched = not path.is_file()
+    try:
+        fetch(url, path)
+    except UserError as error:
+        raise UserError(f"{error}; or choose --enroll_list random") from error
+    if fetched and not re.match(r"\S+_\S+ \S+ s[1-9]/\S+_\S+\n", path.read_text(encoding="utf-8", errors="replace")):
+        # Such as the page on which a network asks for a password.
+        for wrong in (path, path.with_name(f"{path.name}.sha256")):
+            wrong.unlink(missing_ok=True)
+        raise UserError(f"{path}: {url} gave something that is no enrolment list; nothing was kept, fetch it elsewhere")
+    return path
+
+
+def read_list(path: str | Path, known: Mapping[str, Sequence[str]]) -> EnrolmentList:
+    """Read the rows of a list that belong to ``known`` mixtures.
+
+    Args:
+        path: The file.
+        known: Mixture -> utterance of each of its sources.
+
+    Raises:
+        UserError: If it cannot be read, a line has another form, a row occurs twice, or no row is of a known mixture.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as an enrolment list ({error})") from None
+    found = EnrolmentList(Path(path), file_sha256(path))
+    for number, line in enumerate(lines, 1):
+        fields = line.split()
+        if not fields:
+            continue
+        found.lines += 1
+        row = _row(fields, known)
+        if row is None:
+            continue
+        key, entries = row
+        if not entries:
+            raise UserError(f"{path}:{number}: names no enrolment; expected 'MIXTURE TARGET RECORDING', found '{line}'")
+        if key in found.rows:
+            raise UserError(f"{path}:{number}: speaker {key[1]} of '{key[0]}' occurs twice")
+        found.rows[key] = tuple(entries)
+    if not found.rows:
+        raise UserError(
+            f"{path}: has no line 'MIXTURE TARGET RECORDING' for any of the set's {len(known)} mixtures; give the list "
+            "of this set (a fetched file that is something else must be deleted)"
+        )
+    return found
+
+
+def _row(fields: list[str], known: Mapping[str, Sequence[str]]) -> tuple[tuple[str, int], list[str]] | None:
+    name = fields[0].removesuffix(".wav")
+    if name in known:
+        if len(fields) > 1 and fields[1] in known[name] and len(fields) != 2:
+            return (name, list(known[name]).index(fields[1]) + 1), fields[2:]
+        return (name, 1), fields[1:]
+    numbered = re.fullmatch(r"(.+)_([1-9])", name)
+    if numbered and numbered[1] in known and int(numbered[2]) <= len(known[numbered[1]]):
+        return (numbered[1], int(numbered[2])), fields[1:]
+    return None

@@ -1,0 +1,127 @@
+"""What a data directory of an evaluation set says of itself: which targets, which enrolments, and what was changed.
+
+Figures on Libri2Mix are comparable only where these agree, so they stand beside every result. The file ``protocol`` of a
+data directory is a table of lines ``key value``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import atomic_write, read_scp
+
+PROTOCOL = "protocol"
+TARGETS = ("all", "first")
+_ENROLMENTS = {
+    "but": "the list 'but' of BUT Speech@FIT: sources of other mixtures",
+    "full": "the utterances of the list 'but', whole",
+    "random": "drawn from the speaker's other recordings",
+    "tselm": "drawn from the speaker's other recordings",
+}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a set is evaluated.
+
+    Attributes:
+        enroll_list: Name of the list: ``but``, ``full``, ``random``, ``tselm``, or of a file.
+        enroll_list_sha256: SHA-256 of the list's file; ``-`` where enrolments are drawn.
+        enroll_list_raw: Whether enrolments that are the target utterance were left as the list has them.
+        targets: ``all``: every speaker of a mixture is a target in turn; ``first``: only speaker 1.
+        mixtures: Number of mixtures.
+        target_rows: Number of targets.
+        leaks: Rows of the list whose enrolment was the target utterance.
+        leaks_identical: Of these, rows whose enrolment was the target's very file.
+        leaks_replaced: Rows of ``leaks`` that got another enrolment.
+        missing_replaced: Rows that got another enrolment because the list's recording, or the row itself, was not there.
+        left_out: Mixtures left out because a speaker has no other recording.
+        num_enrollments: Recordings of a speaker that are joined into one enrolment.
+        fewer_enrollments: Rows that have fewer than that.
+        seed: What draws follow from.
+        mix_type: ``mix_clean``, ``mix_both`` or ``mix_single``.
+        min_or_max: ``min`` or ``max``.
+        sample_rate: ``8k`` or ``16k``, of the tree.
+    """
+
+    enroll_list: str = "random"
+    enroll_list_sha256: str = "-"
+    enroll_list_raw: bool = False
+    targets: str = "all"
+    mixtures: int = 0
+    target_rows: int = 0
+    leaks: int = 0
+    leaks_identical: int = 0
+    leaks_replaced: int = 0
+    missing_replaced: int = 0
+    left_out: int = 0
+    num_enrollments: int = 1
+    fewer_enrollments: int = 0
+    seed: int = 0
+    mix_type: str = "mix_clean"
+    min_or_max: str = "min"
+    sample_rate: str = "16k"
+
+    def describe(self) -> str:
+        """Return the protocol in one or two sentences, for result tables."""
+        who = "every speaker" if self.targets == "all" else "speaker 1 only"
+        text = f"{self.target_rows:,} targets ({who} of {self.mixtures:,} mixtures); enrolment: "
+        text += _ENROLMENTS.get(self.enroll_list, f"the list '{self.enroll_list}'")
+        if self.enroll_list in ("random", "tselm"):
+            text += f" (seed {self.seed})"
+        if self.enroll_list_sha256 != "-":
+            text += f" (SHA-256 {self.enroll_list_sha256[:8]})"
+        if self.num_enrollments > 1:
+            text += f", {self.num_enrollments} recordings joined"
+        return f"{text}.{self.leak_remark()}"
+
+    def leak_remark(self) -> str:
+        """Return what was done about leaks and missing recordings, with a leading space; empty where there were none."""
+        text = ""
+        if self.leaks:
+            done = "kept as published" if self.enroll_list_raw else f"{self.leaks_replaced} replaced"
+            text += (
+                f" In {self.leaks} of {_rows(self.target_rows)} the list enrols with the target utterance itself "
+                f"({self.leaks_identical} with the identical file): {done}."
+            )
+        if self.missing_replaced:
+            text += f" In {_rows(self.missing_replaced)} the list's recording is not at hand and another was drawn."
+        if self.fewer_enrollments:
+            text += f" In {_rows(self.fewer_enrollments)} the speaker has fewer recordings than were asked for."
+        return text
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' if count != 1 else ''}"
+
+
+def write_protocol(folder: str | Path, protocol: Protocol) -> None:
+    """Write ``protocol`` into the data directory ``folder``."""
+    with atomic_write(Path(folder) / PROTOCOL) as stream:
+        for field in fields(protocol):
+            value = getattr(protocol, field.name)
+            stream.write(f"{field.name} {str(value).lower() if isinstance(value, bool) else value}\n")
+
+
+def read_protocol(folder: str | Path) -> Protocol | None:
+    """Return the protocol of the data directory ``folder``; None where it says nothing of it.
+
+    Raises:
+        UserError: If the file is not of the form that :func:`write_protocol` gives it.
+    """
+    path = Path(folder) / PROTOCOL
+    if not path.is_file():
+        return None
+    table = read_scp(path)
+    values: dict[str, object] = {}
+    for field in fields(Protocol):
+        text = table.get(field.name)
+        if text is None:
+            continue
+        try:
+            values[field.name] = int(text) if field.type == "int" else text == "true" if field.type == "bool" else text
+        except ValueError:
+            raise UserError(f"{path}: '{field.name}' is '{text}'; expected a number; prepare the data again") from None
+    return Protocol(**values)  # type: ignore[arg-type]

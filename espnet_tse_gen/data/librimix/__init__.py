@@ -1,0 +1,1 @@
+"""LibriMix: layout, metadata, generation, and data directories."""

@@ -1,0 +1,363 @@
+"""Generation of LibriMix sets from LibriSpeech and metadata, sample for sample as the official scripts write them.
+
+    tree = MixtureTree("Libri2Mix", sample_rate="16k", mode="min")
+    generate(tree, "metadata/libri2mix_dev-clean.csv", "LibriSpeech", types=["mix_clean"], num_jobs=4)
+
+makes ``Libri2Mix/wav16k/min/dev/{s1,s2,mix_clean}/*.wav`` and
+``Libri2Mix/wav16k/min/metadata/mixture_dev_mix_clean.csv``. What is to be done is planned first, so that its disk use
+can be told before anything is written. Files that are there are kept; the table of a set comes last, and is missing as
+long as the set is not whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from espnet_tse_gen.data.librimix.layout import (
+    MIX_TYPES,
+    SOURCE_RATE,
+    MixtureTree,
+    Row,
+    extend_noise,
+    mix,
+    read_metadata,
+    render,
+    set_name,
+)
+from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.fileio import atomic_write, read_audio, write_audio
+from espnet_tse_gen.utils.parallel import map_jobs
+
+# Sets of more rows are measured on so many of them, evenly spread.
+_MEASURED_ROWS = 4000
+_WAV_HEADER = 44
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be generated from one metadata file, after all that can be checked beforehand has been.
+
+    Attributes:
+        tree: Where, and at which rate and mode.
+        subset: Name of the set.
+        metadata: The CSV file.
+        rows: The mixtures whose recordings are there.
+        left_out: Number of those whose recordings are not.
+        librispeech: Folder that source paths are relative to.
+        noise_root: Folder that noise paths are relative to; None where no noise is asked for.
+        types: Which mixtures.
+        replace: The set is there from other metadata, and is to be removed first.
+    """
+
+    tree: MixtureTree
+    subset: str
+    metadata: Path
+    rows: tuple[Row, ...]
+    left_out: int
+    librispeech: Path
+    noise_root: Path | None
+    types: tuple[str, ...]
+    replace: bool
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The folders to fill: ``s1``, ``s2``, the types, ``noise``."""
+        return _kinds(len(self.rows[0].sources), self.types)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Disk use of one folder: files that are still to be written, and bytes that they take on this file system."""
+
+    folder: Path
+    files: int
+    size: int
+
+
+def _kinds(number: int, types: Sequence[str]) -> tuple[str, ...]:
+    noise = ("noise",) if any(kind != "mix_clean" for kind in types) else ()
+    return (*(f"s{index}" for index in range(1, number + 1)), *types, *noise)
+
+
+def plan_generation(
+    tree: MixtureTree,
+    metadata: str | Path,
+    librispeech: str | Path,
+    *,
+    noise_root: str | Path | None = None,
+    types: Sequence[str] = ("mix_clean",),
+    allow_missing: bool = False,
+    replace: bool = False,
+) -> Plan:
+    """Check what is asked for, and write nothing.
+
+    Args:
+        tree: Where, and at which rate and mode.
+        metadata: The CSV, whose name gives the set's.
+        librispeech: Folder that source paths are relative to.
+        noise_root: Folder that noise paths are relative to (``wham_noise``); needed for ``mix_both`` and
+            ``mix_single``.
+        types: Which mixtures.
+        allow_missing: Leave out the rows whose recordings are not there, instead of stopping.
+        replace: Remove a set that was generated here earlier from other metadata, instead of stopping.
+
+    Raises:
+        UserError: If an option or the metadata cannot be used, a recording is missing (the message names the mixture),
+            or the set is there from elsewhere.
+    """
+    for kind in types:
+        if kind not in MIX_TYPES:
+            raise unknown_name("--mix_type", kind, MIX_TYPES)
+    with_noise = any(kind != "mix_clean" for kind in types)
+    if with_noise and noise_root is None:
+        raise UserError(f"--mix_type {' '.join(types)} needs noise; give --wham the folder 'wham_noise'")
+    metadata, speech = Path(metadata), Path(librispeech)
+    noises = Path(noise_root) if with_noise and noise_root is not None else None
+    rows = read_metadata(metadata)
+    silent = next((row.name for row in rows if with_noise and not row.noise), None)
+    if silent is not None:
+        raise UserError(f"{metadata}: mixture '{silent}' has no noise_path; only mix_clean can be made of this file")
+    known: dict[Path, bool] = {}
+    for row in rows:
+        for path in _needed(row, speech, noises):
+            if path not in known:
+                known[path] = path.is_file()
+    available = [row for row in rows if all(known[path] for path in _needed(row, speech, noises))]
+    missing = [row for row in rows if not all(known[path] for path in _needed(row, speech, noises))]
+    if missing and not (allow_missing and available):
+        path = next(path for path in _needed(missing[0], speech, noises) if not known[path])
+        raise UserError(
+            f"{metadata}: {len(missing)} of {len(rows)} mixtures need recordings that are not there, first "
+            f"'{missing[0].name}': {path}; complete the corpus, or leave such rows out with --allow_missing true"
+        )
+    if not available:
+        raise UserError(f"{metadata}: holds no mixture")
+    subset = set_name(metadata)
+    remove = _is_of_other_metadata(tree, subset, metadata, replace)
+    return Plan(tree, subset, metadata, tuple(available), len(missing), speech, noises, tuple(types), remove)
+
+
+def _needed(row: Row, librispeech: Path, noise_root: Path | None) -> list[Path]:
+    paths = [librispeech / path for path in row.sources]
+    return paths if noise_root is None else [*paths, noise_root / row.noise]
+
+
+def _digest(metadata: Path) -> str:
+    return hashlib.sha256(metadata.read_bytes()).hexdigest()
+
+
+def _is_of_other_metadata(tree: MixtureTree, subset: str, metadata: Path, replace: bool) -> bool:
+    """Return whether a set is there that must be removed first; files of other metadata must not pass for this one's."""
+    record, folder = tree.record(subset), tree.folder / subset
+    try:
+        same = json.loads(record.read_text(encoding="utf-8"))["metadata_sha256"] == _digest(metadata)
+    except (OSError, ValueError, KeyError, TypeError):
+        same = False
+    if same or not folder.exists():
+        return False
+    # Without a record the set came from elsewhere (the official scripts), and is never removed.
+    if not (replace and record.exists()):
+        raise UserError(
+            f"{folder}: was not made from {metadata}; remove that folder, choose another --libri2mix, or use the set "
+            "as it is by giving no --metadata"
+        )
+    return True
+
+
+def disk_use(plan: Plan) -> list[Part]:
+    """Return what each folder of ``plan`` will take, exactly for up to 4,000 mixtures, else from a sample of them."""
+    folder = plan.tree.folder / plan.subset
+    there: dict[str, set[str]] = {}
+    for kind in plan.kinds:
+        exists = not plan.replace and (folder / kind).is_dir()
+        there[kind] = {entry.name for entry in os.scandir(folder / kind)} if exists else set()
+    absent = {kind: [row for row in plan.rows if f"{row.name}.wav" not in there[kind]] for kind in plan.kinds}
+    rows = list({row.name: row for kind in plan.kinds for row in absent[kind]}.values())
+    step = -(-len(rows) // _MEASURED_ROWS) or 1
+    frames: dict[str, int] = {}
+    block = os.statvfs(_existing(plan.tree.folder)).f_frsize
+    sizes = {row.name: -(-_file_size(row, plan, frames) // block) * block for row in rows[::step]}
+    parts = []
+    for kind, lacking in absent.items():
+        measured = [sizes[row.name] for row in lacking if row.name in sizes] or list(sizes.values())
+        size = round(sum(measured) * len(lacking) / len(measured)) if lacking else 0
+        parts.append(Part(folder / kind, len(lacking), size))
+    return parts
+
+
+def _file_size(row: Row, plan: Plan, frames: dict[str, int]) -> int:
+    import soundfile
+
+    for path in row.sources:
+        if path not in frames:
+            try:
+                frames[path] = int(soundfile.info(str(plan.librispeech / path)).frames)
+            except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+                raise UserError(
+                    f"{plan.librispeech / path} (mixture '{row.name}'): is not a readable audio file ({error})"
+                ) from None
+    chosen = (min if plan.tree.mode == "min" else max)(frames[path] for path in row.sources)
+    return _WAV_HEADER + 2 * math.ceil(chosen * plan.tree.rate / SOURCE_RATE)
+
+
+def _existing(path: Path) -> Path:
+    """Return ``path``, or the nearest folder above it that exists."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def report_disk_use(plans: Sequence[Plan]) -> str:
+    """Return a table of what ``plans``, all of one tree, will write, folder by folder, and what is free.
+
+    Raises:
+        UserError: If the disk has not enough space for all of it.
+    """
+    root = plans[0].tree.folder
+    parts = [part for plan in plans for part in disk_use(plan)]
+    files, size = sum(part.files for part in parts), sum(part.size for part in parts)
+    if not files:
+        return f"{root}: all files are there"
+    free = shutil.disk_usage(_existing(root)).free
+    lines = [f"{root}: to be written"]
+    lines += [f"  {part.folder.relative_to(root)!s:24}{part.files:8,} files{_size(part.size):>12}" for part in parts]
+    lines.append(f"  {'in all':24}{files:8,} files{_size(size):>12}, of {_size(free)} free")
+    # What replaced sets take is freed before, and by them only.
+    freed = sum(_used(plan.tree.folder / plan.subset) for plan in plans if plan.replace)
+    if size > free + freed:
+        raise UserError(
+            f"{root}: {files:,} files of {_size(size)} are to be written, but {_size(free + freed)} are free; "
+            "free some space, choose another --libri2mix, or ask for fewer --sets (nothing was written)"
+        )
+    return "\n".join(lines)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
+def _used(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.wav"))
+
+
+def run_plan(plan: Plan, num_jobs: int = 1) -> tuple[int, int]:
+    """Make the files of ``plan`` that are not there yet, and the tables.
+
+    Returns:
+        ``(mixtures made or kept, mixtures left out)``.
+
+    Raises:
+        UserError: If a recording cannot be read or a file cannot be written; running it again goes on from there.
+    """
+    tree, subset = plan.tree, plan.subset
+    whole = not plan.replace and all(tree.csv(subset, kind).exists() for kind in plan.types)
+    if not whole or any(part.files for part in disk_use(plan)):
+        for kind in MIX_TYPES if plan.replace else plan.types:
+            tree.csv(subset, kind).unlink(missing_ok=True)
+    if plan.replace:
+        shutil.rmtree(tree.folder / subset)
+    with atomic_write(tree.record(subset)) as stream:
+        json.dump({"metadata_sha256": _digest(plan.metadata), "metadata": plan.metadata.name}, stream)
+    make = functools.partial(
+        _make, tree=tree, subset=subset, librispeech=plan.librispeech, noise_root=plan.noise_root, types=plan.types
+    )
+    lengths = list(map_jobs(make, plan.rows, num_jobs, str(tree.folder / subset)))
+    for kind in plan.types:
+        _write_table(plan, kind, lengths)
+    return len(plan.rows), plan.left_out
+
+
+def generate(
+    tree: MixtureTree,
+    metadata: str | Path,
+    librispeech: str | Path,
+    *,
+    noise_root: str | Path | None = None,
+    types: Sequence[str] = ("mix_clean",),
+    allow_missing: bool = False,
+    replace: bool = False,
+    num_jobs: int = 1,
+) -> tuple[int, int]:
+    """Plan (:func:`plan_generation`), check the free space and run (:func:`run_plan`) in one."""
+    plan = plan_generation(
+        tree,
+        metadata,
+        librispeech,
+        noise_root=noise_root,
+        types=types,
+        allow_missing=allow_missing,
+        replace=replace,
+    )
+    report_disk_use([plan])
+    return run_plan(plan, num_jobs)
+
+
+def _noise(path: Path, row: Row, length: int) -> np.ndarray:
+    import soundfile
+
+    try:
+        noise, rate = soundfile.read(str(path), dtype="float32", stop=length, always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+        raise UserError(f"{path} (mixture '{row.name}'): is not a readable audio file ({error})") from None
+    if rate != SOURCE_RATE:
+        raise UserError(f"{path} (mixture '{row.name}'): sampling rate is {rate} Hz, expected {SOURCE_RATE} Hz")
+    try:
+        return extend_noise(noise[:, 0], length)
+    except UserError as error:
+        raise UserError(f"{path} (mixture '{row.name}'): {error}") from None
+
+
+def _make(
+    row: Row, tree: MixtureTree, subset: str, librispeech: Path, noise_root: Path | None, types: tuple[str, ...]
+) -> int:
+    """Write the files of one row that are not there, and return their length in samples."""
+    import soundfile
+
+    number = len(row.sources)
+    paths = {kind: tree.audio(subset, kind, row.name) for kind in _kinds(number, types)}
+    if all(path.exists() for path in paths.values()):
+        return int(soundfile.info(str(paths["s1"])).frames)
+    signals = [read_audio(librispeech / path, SOURCE_RATE, row.name)[0] for path in row.sources]
+    gains = list(row.gains)
+    if noise_root is not None:
+        signals.append(_noise(noise_root / row.noise, row, max(map(len, signals))))
+        gains.append(row.noise_gain)
+    signals = render(signals, gains, tree.rate, tree.mode)
+    outputs = {f"s{index}": signal for index, signal in enumerate(signals[:number], 1)}
+    if noise_root is not None:
+        outputs["noise"] = signals[-1]
+    for kind in types:
+        parts = {"mix_clean": signals[:number], "mix_both": signals, "mix_single": [signals[0], signals[-1]]}[kind]
+        outputs[kind] = mix(parts)
+    for kind, samples in outputs.items():
+        if not paths[kind].exists():
+            write_audio(paths[kind], samples, tree.rate)
+    return len(signals[0])
+
+
+def _write_table(plan: Plan, kind: str, lengths: list[int]) -> None:
+    tree, subset = plan.tree, plan.subset
+    number = 1 if kind == "mix_single" else len(plan.rows[0].sources)
+    parts = [(f"source_{index}_path", f"s{index}") for index in range(1, number + 1)]
+    if kind != "mix_clean":
+        parts.append(("noise_path", "noise"))
+    with atomic_write(tree.csv(subset, kind), newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["mixture_ID", "mixture_path", *(column for column, _ in parts), "length"])
+        for row, length in zip(plan.rows, lengths, strict=True):
+            paths = [
+                str(tree.audio(subset, part, row.name).absolute()) for part in (kind, *(part for _, part in parts))
+            ]
+            writer.writerow([row.name, *paths, length])

@@ -1,0 +1,207 @@
+"""LibriMix: where its files lie, its metadata, and the rule by which two or three speakers are mixed.
+
+The rule (JorisCos/LibriMix, ``create_librimix_from_metadata.py``; Cosentino et al. 2020): read the sources as float32
+at 16 kHz; read the first channel of the noise up to the length of the longest source and extend it where it is shorter;
+multiply each by its gain; resample each with ``scipy.signal.resample_poly``; cut all to the shortest (``min``) or pad
+all to the longest (``max``); sum; write with ``soundfile.write``, hence as 16-bit PCM. Neither mixing nor writing
+normalizes anything. :mod:`espnet_tse_gen.data.librimix.generation` applies it to whole sets.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from espnet_tse_gen.utils.errors import UserError, unknown_name
+
+SOURCE_RATE = 16000
+MIX_TYPES = ("mix_clean", "mix_both", "mix_single")
+_RATES = {"8k": 8000, "16k": 16000}
+_MODES = ("min", "max")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One mixture of a metadata file; source paths are relative to LibriSpeech, the noise path to WHAM."""
+
+    name: str
+    sources: tuple[str, ...]
+    gains: tuple[float, ...]
+    noise: str
+    noise_gain: float
+
+
+@dataclass(frozen=True)
+class MixtureTree:
+    """Where the files of one rate and mode are: ``ROOT/wav{8k,16k}/{min,max}``.
+
+    Raises:
+        UserError: If the rate or the mode is unknown.
+    """
+
+    root: Path | str
+    sample_rate: str = "16k"
+    mode: str = "min"
+
+    def __post_init__(self) -> None:
+        if self.sample_rate not in _RATES:
+            raise unknown_name("--sample_rate", self.sample_rate, _RATES)
+        if self.mode not in _MODES:
+            raise unknown_name("--min_or_max", self.mode, _MODES)
+
+    @property
+    def rate(self) -> int:
+        """Sampling rate in Hz."""
+        return _RATES[self.sample_rate]
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds the sets and ``metadata``."""
+        return Path(self.root) / f"wav{self.sample_rate}" / self.mode
+
+    def audio(self, subset: str, kind: str, name: str) -> Path:
+        """Return the file of mixture ``name`` in ``kind`` (``s1``, ``s2``, ``noise``, ``mix_clean`` ...) of a set."""
+        return self.folder / subset / kind / f"{name}.wav"
+
+    def csv(self, subset: str, mix_type: str) -> Path:
+        """Return the table of the mixtures of a set; of a set that was generated here, it is written last."""
+        return self.folder / "metadata" / f"mixture_{subset}_{mix_type}.csv"
+
+    def record(self, subset: str) -> Path:
+        """Return the file that says from which metadata a set was generated here; other programs leave none."""
+        return self.folder / "metadata" / f".{subset}.json"
+
+
+def set_name(metadata: str | Path) -> str:
+    """Return the name of the set that a metadata file makes: ``train-100`` for ``libri2mix_train-clean-100.csv``."""
+    return Path(metadata).stem.split("mix_", 1)[-1].replace("-clean", "")
+
+
+def find_metadata(folder: str | Path, subset: str) -> Path:
+    """Return the metadata file in ``folder`` that makes ``subset``.
+
+    Raises:
+        UserError: If there is none, naming the sets that there are, or one for two and one for three speakers.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in sorted(Path(folder).glob("libri*mix_*.csv")):
+        if "_info" not in path.stem:
+            found.setdefault(set_name(path), []).append(path)
+    if not found:
+        raise UserError(f"{folder}: holds no libri2mix_*.csv; give --metadata the folder of LibriMix's metadata files")
+    if subset not in found:
+        raise unknown_name(f"set (no libri2mix_{subset}.csv in {folder})", subset, found)
+    if len(found[subset]) > 1:
+        raise UserError(
+            f"{folder}: holds {' and '.join(path.name for path in found[subset])}; give --metadata a folder with the "
+            "files of one number of speakers, such as LibriMix's metadata/Libri2Mix"
+        )
+    return found[subset][0]
+
+
+def read_info_sexes(metadata: str | Path) -> dict[str, str]:
+    """Return speaker -> ``m`` or ``f`` after the file that LibriMix ships beside a metadata file (``*_info.csv``).
+
+    Empty where there is none.
+    """
+    path = Path(metadata).with_name(f"{Path(metadata).stem}_info.csv")
+    if not path.is_file():
+        return {}
+    sexes = {}
+    with open(path, encoding="utf-8", newline="") as stream:
+        for line in csv.DictReader(stream):
+            for number in range(1, 10):
+                # The official files write a speaker as "3536.0".
+                speaker = (line.get(f"speaker_{number}_ID") or "").removesuffix(".0")
+                sex = (line.get(f"speaker_{number}_sex") or "").strip().lower()
+                if speaker and sex in ("m", "f"):
+                    sexes[speaker] = sex
+    return sexes
+
+
+def read_metadata(path: str | Path) -> list[Row]:
+    """Read a LibriMix metadata file.
+
+    Raises:
+        UserError: If it is missing, lacks a column, or a row lacks a value, appears twice or is not named after its
+            sources (``UTTERANCE1_UTTERANCE2``), by which data directories know its speakers.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream)
+            columns = set(reader.fieldnames or ())
+            lines = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as a metadata CSV ({error})") from None
+    numbers = [number for number in range(1, 10) if f"source_{number}_path" in columns]
+    wanted = {"mixture_ID", *(f"source_{number}_gain" for number in (numbers or [1, 2]))}
+    if not numbers or wanted - columns:
+        missing = min(wanted - columns, default="source_1_path")
+        raise UserError(f"{path}: has no column '{missing}'; expected a LibriMix metadata file")
+    rows: dict[str, Row] = {}
+    for line in lines:
+        name = line["mixture_ID"]
+        if name in rows:
+            raise UserError(f"{path}: mixture '{name}' appears twice; every mixture_ID must be unique")
+        try:
+            rows[name] = Row(
+                name,
+                tuple(line[f"source_{number}_path"] for number in numbers),
+                tuple(float(line[f"source_{number}_gain"]) for number in numbers),
+                line.get("noise_path") or "",
+                float(line.get("noise_gain") or 0.0),
+            )
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{path}: mixture '{name}' lacks a path or a gain; expected a number in every gain column"
+            ) from None
+        expected = "_".join(Path(source).stem for source in rows[name].sources)
+        if name != expected:
+            raise UserError(f"{path}: mixture '{name}' is not named after its sources; expected '{expected}'")
+    return list(rows.values())
+
+
+def extend_noise(noise: np.ndarray, length: int) -> np.ndarray:
+    """Return ``noise`` (float ``[N]``) repeated to ``length`` samples, with a cross-fade of half a Hann window at each
+    seam.
+
+    The window has 16,001 points, and rise and fall 8,001 each.
+
+    Raises:
+        UserError: If the noise is shorter than the cross-fade, for which the rule is not defined.
+    """
+    window = np.hanning(SOURCE_RATE + 1)
+    half = SOURCE_RATE // 2 + 1
+    rise, fall = window[:half], window[half - 1 :: -1]
+    if len(noise) < length and len(noise) <= half:
+        raise UserError(
+            f"noise of {len(noise)} samples is shorter than the cross-fade of {half}; use a longer recording"
+        )
+    extended = noise
+    while len(extended) < length:
+        seam = extended[-half:] * fall + noise[:half] * rise
+        extended = np.concatenate((extended[:-half], seam, noise[half:]))
+    return extended[:length]
+
+
+def render(sources: Sequence[np.ndarray], gains: Sequence[float], rate: int, mode: str) -> list[np.ndarray]:
+    """Return ``sources`` (float ``[L_i]`` at 16 kHz) scaled, resampled to ``rate``, and fitted in length."""
+    from scipy.signal import resample_poly
+
+    scaled = [resample_poly(source * gain, rate, SOURCE_RATE) for source, gain in zip(sources, gains, strict=True)]
+    lengths = [len(one) for one in scaled]
+    if mode == "min":
+        return [one[: min(lengths)] for one in scaled]
+    return [np.pad(one, (0, max(lengths) - len(one))) for one in scaled]
+
+
+def mix(signals: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the sum, in the precision of the first signal (which the official scripts use)."""
+    total = np.zeros_like(signals[0])
+    for signal in signals:
+        total += signal
+    return total

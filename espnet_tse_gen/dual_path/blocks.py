@@ -1,0 +1,128 @@
+"""A block of the dual path: convolution and attention over time within a band, attention over bands within a frame.
+
+Each part normalises what it gets and adds to it. Attention is two products and a softmax: on a CPU, in bfloat16, PyTorch's fused
+attention takes several times as long for sequences this short.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+KeysValues = tuple[Tensor, Tensor]
+"""Keys and values of one attention over time, ``[B, K, heads, T, head_width]`` each."""
+
+
+class TimeConvolution(nn.Module):
+    """Depthwise convolution over the frames of each band.
+
+    Args:
+        width: Of the features.
+        kernel: Frames that it sees; odd.
+    """
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.convolution = nn.Conv2d(width, width, (1, kernel), padding=(0, kernel // 2), groups=width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x [B, K, T, width]`` with the convolution added."""
+        # Channels stay last in memory.
+        return x + self.convolution(self.norm(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class FeedForward(nn.Module):
+    """SwiGLU (Shazeer 2020, arXiv 2002.05202).
+
+    Args:
+        width: Of the features.
+        hidden: Of the hidden layer.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, 2 * hidden)
+        self.down = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x [..., width]`` with the layer's output added."""
+        gate, value = self.up(self.norm(x)).chunk(2, dim=-1)
+        return x + self.down(F.silu(gate) * value)
+
+
+class Attention(nn.Module):
+    """Attention over frames within a band, or over bands within a frame.
+
+    Args:
+        width: Of the features; a multiple of ``head_width``.
+        head_width: Of a head.
+        over_time: Over frames, otherwise over bands.
+    """
+
+    def __init__(self, width: int, head_width: int, over_time: bool) -> None:
+        super().__init__()
+        self.heads, self.over_time = width // head_width, over_time
+        self.norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def keys_values(self, x: Tensor) -> KeysValues:
+        """Return keys and values of ``x [B, K, T, width]``, for others to attend to over time."""
+        weight, bias = (
+            part.tensor_split((self.out.in_features,))[1] for part in (self.project.weight, self.project.bias)
+        )
+        keys, values = F.linear(self.norm(x), weight, bias).unflatten(-1, (2, self.heads, -1)).unbind(3)
+        return keys.transpose(2, 3), values.transpose(2, 3)
+
+    def forward(self, x: Tensor, prefix: KeysValues | None = None) -> Tensor:
+        """Return ``x [B, K, T, width]`` with what was attended to added.
+
+        Args:
+            x: Features.
+            prefix: Keys and values beside those of ``x``, of attention over time.
+        """
+        projected = self.project(self.norm(x)).unflatten(-1, (3, self.heads, -1))
+        axes = (3, 0, 1, 4, 2, 5) if self.over_time else (3, 0, 2, 4, 1, 5)
+        queries, keys, values = projected.permute(axes).unbind(0)
+        if prefix is not None:
+            keys = torch.cat([prefix[0].to(keys.dtype), keys], dim=-2)
+            values = torch.cat([prefix[1].to(values.dtype), values], dim=-2)
+        scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
+        attended = scores.softmax(dim=-1).to(values.dtype) @ values
+        back = (0, 1, 3, 2, 4) if self.over_time else (0, 3, 1, 2, 4)
+        return x + self.out(attended.permute(back).flatten(-2))
+
+
+class DualPathBlock(nn.Module):
+    """Convolution over time, attention over time, feed forward, attention over bands, feed forward.
+
+    Args:
+        width: Of the features.
+        head_width: Of an attention head.
+        kernel: Frames that the convolution sees.
+        time_attention: Whether there is attention over time.
+        band_attention: Whether there is attention over bands; without it, bands know nothing of each other.
+    """
+
+    def __init__(
+        self, width: int, head_width: int, kernel: int, time_attention: bool = True, band_attention: bool = True
+    ) -> None:
+        super().__init__()
+        self.convolution = TimeConvolution(width, kernel)
+        self.time = Attention(width, head_width, over_time=True) if time_attention else None
+        self.time_forward = FeedForward(width, 2 * width)
+        self.band = Attention(width, head_width, over_time=False) if band_attention else None
+        self.band_forward = FeedForward(width, width)
+
+    def forward(self, x: Tensor, prefix: KeysValues | None = None) -> Tensor:
+        """Return the block's output, ``[B, K, T, width]`` as its input ``x``; ``prefix`` as :class:`Attention` takes it."""
+        x = self.convolution(x)
+        if self.time is not None:
+            x = self.time(x, prefix)
+        x = self.time_forward(x)
+        if self.band is not None:
+            x = self.band(x)
+        return self.band_forward(x)

@@ -1,0 +1,93 @@
+"""The loss of the dual-path extractor: waveform, spectrum, silence of absent targets, and activity; all ratios in dB.
+
+The waveform's ratio is that of target to error, without a free scale, so that the output has the target's level. It is bounded
+(soft threshold, Wisdom et al. 2020, arXiv 2006.12701): what is 30 dB good is good enough, and what an absent target leaves 30 dB
+below the mixture is quiet enough.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+BOUND = 1e-3
+"""Of ratios of energies: 30 dB."""
+_COMPRESSION = 0.3
+_EPSILON = 1e-8
+# A frame this far below the target's loudest one is a pause: 40 dB.
+_PAUSE = 1e-4
+
+
+class ExtractionLoss(NamedTuple):
+    """Parts of the loss, each a scalar with its gradient, in dB but for the last; zero where no row has a part."""
+
+    waveform: Tensor
+    """Error to target, where the target speaks: the lower the better."""
+    spectrum: Tensor
+    """The same of compressed magnitudes."""
+    silence: Tensor
+    """Output to mixture, where the target is absent."""
+    activity: Tensor
+    """Binary cross-entropy of speaking or not, frame by frame."""
+
+
+def extraction_loss(
+    estimate: Tensor, target: Tensor, mixture: Tensor, valid: Tensor, logits: Tensor, window: int, hop: int
+) -> ExtractionLoss:
+    """Return the parts of the loss.
+
+    Args:
+        estimate: ``[B, L]``.
+        target: ``[B, L]``; zero in all samples where the target is absent.
+        mixture: ``[B, L]``.
+        valid: bool ``[B, L]``, false where an item is padded.
+        logits: ``[B, T]``, activity in frames of ``hop`` centred at its multiples.
+        window: Samples of the analysis window.
+        hop: Samples between frames.
+    """
+    estimate, target = estimate.float() * valid, target.float() * valid
+    present = target.square().sum(dim=1) > 0
+    zero = estimate.sum() * 0.0
+    waveform = spectrum = silence = zero
+    hann = torch.hann_window(window, device=target.device)
+
+    def magnitudes(x: Tensor) -> Tensor:
+        made = torch.stft(x, window, hop, window=hann, center=True, pad_mode="constant", return_complex=True)
+        return made.real.square() + made.imag.square()
+
+    power = magnitudes(target)
+    if present.any():
+        heard, made = target[present], estimate[present]
+        waveform = _ratio((heard - made).square().sum(dim=1), heard.square().sum(dim=1))
+        wanted = (power[present] + _EPSILON) ** (_COMPRESSION / 2)
+        found = (magnitudes(made) + _EPSILON) ** (_COMPRESSION / 2)
+        spectrum = _ratio((wanted - found).square().sum(dim=(1, 2)), wanted.square().sum(dim=(1, 2)))
+    if not present.all():
+        mixed = (mixture.float() * valid)[~present].square().sum(dim=1)
+        silence = _ratio(estimate[~present].square().sum(dim=1), mixed)
+    energy = power.sum(dim=1)
+    speaks = energy > _PAUSE * energy.amax(dim=1, keepdim=True) + _EPSILON
+    inside = valid[:, ::hop][:, : logits.shape[1]]
+    size = min(logits.shape[1], speaks.shape[1], inside.shape[1])
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits[:, :size].float(), speaks[:, :size].float(), reduction="none"
+    )
+    activity = entropy[inside[:, :size]].mean()
+    return ExtractionLoss(waveform, spectrum, silence, activity)
+
+
+def _ratio(error: Tensor, energy: Tensor) -> Tensor:
+    """Return the mean ratio in dB of energies ``[B]``, bounded below."""
+    return 10.0 * torch.log10((error + BOUND * energy + _EPSILON) / (energy + _EPSILON)).mean()
+
+
+def si_sdr(estimate: Tensor, target: Tensor) -> Tensor:
+    """Return the scale-invariant signal-to-distortion ratio ``[B]`` in dB of ``[B, L]`` (Le Roux et al., ICASSP 2019)."""
+    estimate = estimate - estimate.mean(dim=1, keepdim=True)
+    target = target - target.mean(dim=1, keepdim=True)
+    scale = (estimate * target).sum(dim=1, keepdim=True) / (target.square().sum(dim=1, keepdim=True) + _EPSILON)
+    projected = scale * target
+    error = (estimate - projected).square().sum(dim=1)
+    return 10.0 * torch.log10((projected.square().sum(dim=1) + _EPSILON) / (error + _EPSILON))

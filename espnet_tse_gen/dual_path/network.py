@@ -1,0 +1,237 @@
+"""The dual-path extractor: a mixture and an enrolment in, the target's voice and when it speaks out.
+
+A spectrum is split into bands, and every band of every frame is a vector. Blocks look along time within a band and across the
+bands within a frame in turn, with the same weights for all bands, which makes a few hours of speech go far (dual path, Luo et
+al., ICASSP 2020; bands, Luo and Yu, TASLP 2023). The enrolment goes through the same first blocks as the mixture; its frames are
+what the mixture's attend to beside their own (as in USEF-TSE, Zeng and Li 2024), and an embedding of the voice scales and shifts
+the mixture's features.
+
+    network = DualPathExtractor()
+    voice, activity = network(mixture, [[enroll]])               # [B, L], [B, T]
+
+The mixture is encoded once for all its targets, and an enrolment once for all its mixtures:
+
+    voice, activity = network.extract(network.encode(mixture), network.enroll([enroll_a, enroll_b]))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from espnet_tse_gen.dual_path.bands import BandFeatures, BandLayout, BandMasks, Spectrum
+from espnet_tse_gen.dual_path.blocks import DualPathBlock, KeysValues
+from espnet_tse_gen.dual_path.voice_encoder import EMBEDDING_WIDTH, SAMPLE_RATE, VoiceEncoder
+from espnet_tse_gen.utils.errors import UserError
+
+LEVEL = 0.05
+"""RMS that mixture and enrolment are brought to inside the network; the output is at the mixture's own level."""
+BAND_WIDTHS = (7, 7, 7, 7, 6, 6, 10, 10, 10, 10, 16, 16, 16, 16, 16, 32, 32, 32, 32, 33)
+"""Bins of the 20 bands of a window of 640 samples."""
+
+
+@dataclass(frozen=True, eq=False)
+class Enrolment:
+    """What the extractor keeps of a target's enrolments; :meth:`DualPathExtractor.enroll` makes it."""
+
+    prefix: list[KeysValues]
+    """Of every extractor block; empty where enrolment frames are off."""
+    embedding: Tensor | None
+    """``[B, 256]``; None where embeddings are off."""
+
+    def repeat(self, count: int) -> Enrolment:
+        """Return ``count`` copies of an enrolment of one row, for as many segments of a recording."""
+        prefix = [
+            (keys.expand(count, *keys.shape[1:]), values.expand(count, *values.shape[1:]))
+            for keys, values in self.prefix
+        ]
+        return Enrolment(prefix, None if self.embedding is None else self.embedding.expand(count, -1))
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedMixture:
+    """What the encoder makes of mixtures."""
+
+    features: Tensor
+    """``[B, K, T, width]``."""
+    spectrum: Tensor
+    """Complex ``[B, T, bins]``, at the mixture's own level, without its mean."""
+    samples: int
+    """Length of the mixtures."""
+
+
+class DualPathExtractor(nn.Module):
+    """Extracts the enrolled speaker from a mixture at 16 kHz.
+
+    Args:
+        sample_rate: Hz; with embeddings of the voice, 16000.
+        window: Samples of the transform's window.
+        hop: Samples between frames.
+        band_widths: Bins of each band; they add up to ``window // 2 + 1``.
+        width: Of the features; a multiple of ``head_width``.
+        head_width: Of an attention head. 32 suits the matrix units of CPUs.
+        kernel: Frames that a block's convolution sees; odd.
+        encoder_blocks: Blocks for mixture and enrolment alike; time attention in the middle one only.
+        extractor_blocks: Blocks for the mixture, given the enrolment.
+        enroll_frames: Whether attention sees the enrolment's frames.
+        enroll_pool: Frames of the enrolment that are averaged into one.
+        speaker_embedding: Whether an embedding of the voice scales and shifts the mixture's features.
+        embedding_dropout: Share of training items without it.
+        band_attention: Whether there is attention over bands.
+
+    Raises:
+        UserError: If an option does not fit.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int = SAMPLE_RATE,
+        window: int = 640,
+        hop: int = 320,
+        band_widths: Sequence[int] = BAND_WIDTHS,
+        width: int = 96,
+        head_width: int = 32,
+        kernel: int = 9,
+        encoder_blocks: int = 3,
+        extractor_blocks: int = 4,
+        enroll_frames: bool = True,
+        enroll_pool: int = 2,
+        speaker_embedding: bool = True,
+        embedding_dropout: float = 0.1,
+        band_attention: bool = True,
+    ) -> None:
+        super().__init__()
+        if width < 1 or head_width < 1 or width % head_width:
+            raise UserError(f"extractor_conf: width {width} is not a multiple of head_width {head_width}; correct one")
+        if kernel < 1 or kernel % 2 == 0:
+            raise UserError(f"extractor_conf: kernel is {kernel}, expected an odd number")
+        if min(encoder_blocks, extractor_blocks, enroll_pool) < 1:
+            raise UserError("extractor_conf: encoder_blocks, extractor_blocks and enroll_pool must be 1 or more")
+        if not (enroll_frames or speaker_embedding):
+            raise UserError(
+                "extractor_conf: with neither enroll_frames nor speaker_embedding, no target is known; set one"
+            )
+        if speaker_embedding and sample_rate != SAMPLE_RATE:
+            raise UserError(
+                f"extractor_conf: speaker_embedding is made at {SAMPLE_RATE} Hz, the model's rate is {sample_rate} Hz; set it"
+                " to false, or train at 16 kHz"
+            )
+        self.sample_rate, self.enroll_pool, self.enroll_frames = sample_rate, enroll_pool, enroll_frames
+        self.embedding_dropout = embedding_dropout
+        self.spectrum = Spectrum(window, hop)
+        layout = BandLayout(band_widths, self.spectrum.bins)
+        self.features = BandFeatures(layout, width)
+        self.encoder = nn.ModuleList(
+            DualPathBlock(width, head_width, kernel, number == encoder_blocks // 2, band_attention)
+            for number in range(encoder_blocks)
+        )
+        self.extractor = nn.ModuleList(
+            DualPathBlock(width, head_width, kernel, True, band_attention) for _ in range(extractor_blocks)
+        )
+        self.masks = BandMasks(layout, width)
+        self.activity = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
+        self.voice = VoiceEncoder() if speaker_embedding else None
+        self.modulation = nn.Linear(EMBEDDING_WIDTH, 2 * width) if speaker_embedding else None
+        if self.modulation is not None:
+            nn.init.zeros_(self.modulation.weight)
+            nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, mixture: Tensor, enrolls: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
+        """Extract every target of every mixture.
+
+        Args:
+            mixture: ``[B, L]``.
+            enrolls: Of each of N targets B recordings ``[Le]``.
+
+        Returns:
+            Voices ``[N * B, L]`` and logits of their activity ``[N * B, T]``, all mixtures' first targets first.
+        """
+        rows = [row for enroll in enrolls for row in enroll]
+        return self.extract(self.encode(mixture), self.enroll_batch(rows))
+
+    def encode(self, mixture: Tensor) -> EncodedMixture:
+        """Encode mixtures ``[B, L]``, of any level."""
+        mixture = mixture.float()
+        mixture = mixture - mixture.mean(dim=1, keepdim=True)
+        spectrum = self.spectrum(mixture)
+        gain = _gain(mixture).view(-1, 1, 1)
+        return EncodedMixture(self._encoded(spectrum * gain), spectrum, mixture.shape[1])
+
+    def enroll(self, recordings: Sequence[Tensor]) -> Enrolment:
+        """Return one target's enrolment (one row) from one or more recordings ``[L]`` of any lengths and levels."""
+        encoded = (
+            [self._enroll_features(recording.unsqueeze(0)) for recording in recordings] if self.enroll_frames else []
+        )
+        embedding = None
+        if self.voice is not None:
+            weights = torch.tensor([float(len(recording)) for recording in recordings], device=recordings[0].device)
+            each = self.voice([recording.float() for recording in recordings])
+            embedding = nn.functional.normalize((each * weights.unsqueeze(1)).sum(dim=0, keepdim=True), dim=1)
+        return Enrolment(self._prefix(torch.cat(encoded, dim=2)) if encoded else [], embedding)
+
+    def enroll_batch(self, recordings: Sequence[Tensor]) -> Enrolment:
+        """Return the enrolments of as many targets, one recording ``[L]`` each.
+
+        Shorter recordings are repeated to the length of the longest: attention finds in them what it found before, and no
+        padding has to be kept out of it.
+        """
+        longest = max(len(recording) for recording in recordings)
+        rows = [row.repeat(-(-longest // len(row)))[:longest] for row in recordings]
+        prefix = self._prefix(self._enroll_features(torch.stack(rows))) if self.enroll_frames else []
+        return Enrolment(prefix, None if self.voice is None else self.voice(list(recordings)))
+
+    def extract(self, mixture: EncodedMixture, enrolment: Enrolment) -> tuple[Tensor, Tensor]:
+        """Extract targets.
+
+        Args:
+            mixture: B encoded mixtures.
+            enrolment: N * B rows, all mixtures' first targets first.
+
+        Returns:
+            Voices ``[N * B, L]`` at the mixtures' level, and logits of their activity ``[N * B, T]``: above 0 where the target
+            is more likely to speak than not.
+        """
+        rows = len(enrolment.embedding) if enrolment.embedding is not None else len(enrolment.prefix[0][0])
+        times = rows // len(mixture.features)
+        x = self._modulated(mixture.features.repeat(times, 1, 1, 1), enrolment.embedding)
+        for number, block in enumerate(self.extractor):
+            x = block(x, enrolment.prefix[number] if enrolment.prefix else None)
+        spectrum = mixture.spectrum.repeat(times, 1, 1) * self.masks(x)
+        return self.spectrum.inverse(spectrum, mixture.samples), self.activity(x.mean(dim=1)).squeeze(-1).float()
+
+    def _encoded(self, spectrum: Tensor) -> Tensor:
+        x = self.features(spectrum)
+        for block in self.encoder:
+            x = block(x)
+        return x
+
+    def _enroll_features(self, recordings: Tensor) -> Tensor:
+        """Return features ``[B, K, frames // enroll_pool, width]`` of recordings ``[B, L]``."""
+        recordings = recordings.float()
+        recordings = recordings - recordings.mean(dim=1, keepdim=True)
+        encoded = self._encoded(self.spectrum(recordings * _gain(recordings).unsqueeze(1)))
+        whole = encoded.shape[2] // self.enroll_pool * self.enroll_pool
+        return encoded[:, :, :whole].unflatten(2, (-1, self.enroll_pool)).mean(dim=3) if whole else encoded
+
+    def _prefix(self, features: Tensor) -> list[KeysValues]:
+        return [block.time.keys_values(features) for block in self.extractor]  # type: ignore[union-attr, operator]
+
+    def _modulated(self, x: Tensor, embedding: Tensor | None) -> Tensor:
+        """Scale and shift features ``[B, K, T, width]`` by embeddings of the voice ``[B, 256]``."""
+        if self.modulation is None or embedding is None:
+            return x
+        # Unit vectors have small entries; the factor brings them to about 1.
+        scale, shift = self.modulation(embedding * EMBEDDING_WIDTH**0.5).chunk(2, dim=1)
+        if self.training and self.embedding_dropout > 0:
+            kept = (torch.rand(len(x), 1, device=x.device) >= self.embedding_dropout).to(scale.dtype)
+            scale, shift = scale * kept, shift * kept
+        return x * (1.0 + scale)[:, None, None] + shift[:, None, None]
+
+
+def _gain(recordings: Tensor) -> Tensor:
+    """Return the factors ``[B]`` that bring recordings ``[B, L]`` to :data:`LEVEL`; 1 for silence."""
+    rms = recordings.square().mean(dim=1).sqrt()
+    return torch.where(rms > 1e-7, LEVEL / rms.clamp(min=1e-7), torch.ones_like(rms))

@@ -1,0 +1,1 @@
+"""Extraction with a trained model: recordings in, a voice out."""

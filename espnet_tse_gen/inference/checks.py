@@ -1,0 +1,83 @@
+"""What a user may hand to an extractor: arrays, rates and devices, checked before anything is computed with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from espnet_tse_gen.utils.errors import UserError
+
+INTEGER_SCALES = {"int16": 2.0**15, "int32": 2.0**31}
+RATES = (1000, 768000)
+
+
+def checked_signal(
+    value: Any, rate: int, shortest: float, name: str, least: str = "one frame of the codec"
+) -> np.ndarray:
+    """Return ``value`` as float32 ``[L]`` in -1..1.
+
+    Args:
+        value: Floats, or 16- or 32-bit integers, as an array ``[L]``, ``[L, 1]`` or ``[1, L]``.
+        rate: Hz.
+        shortest: Least duration in seconds.
+        name: What errors call it.
+        least: What that duration is.
+
+    Raises:
+        UserError: If it is not one channel of numbers, or is empty, not finite or too short.
+    """
+    samples = np.asarray(value)
+    if samples.ndim == 2 and 1 in samples.shape:
+        samples = samples.reshape(-1)
+    if samples.ndim != 1:
+        raise UserError(f"{name}: has shape {samples.shape}, expected one channel [samples]; mix it down first")
+    if samples.size == 0:
+        raise UserError(f"{name}: has no samples; replace or remove it")
+    if samples.dtype.name in INTEGER_SCALES:
+        samples = samples.astype(np.float32) / np.float32(INTEGER_SCALES[samples.dtype.name])
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise UserError(f"{name}: is of type {samples.dtype}, expected floats in -1..1, int16 or int32; convert it")
+    with np.errstate(over="ignore"):
+        samples = np.ascontiguousarray(samples, dtype=np.float32)
+    if not np.isfinite(samples).all():
+        raise UserError(f"{name}: holds NaN or infinite samples; replace or remove it")
+    if len(samples) < shortest * rate:
+        raise UserError(
+            f"{name}: is {1000 * len(samples) / rate:.3g} ms long, expected at least {least} "
+            f"({1000 * shortest:g} ms); give a longer recording"
+        )
+    return samples
+
+
+def checked_rate(rate: Any, name: str) -> int:
+    """Return a sampling rate in Hz.
+
+    Raises:
+        UserError: If it is not a whole number within :data:`RATES`.
+    """
+    if isinstance(rate, bool) or not isinstance(rate, int | np.integer) or not RATES[0] <= rate <= RATES[1]:
+        raise UserError(f"{name}: sampling rate {rate!r} is not a whole number of Hz in {RATES[0]}..{RATES[1]}")
+    return int(rate)
+
+
+def check_device(device: str) -> None:
+    """Require that ``device`` names a device of this machine.
+
+    Raises:
+        UserError: If it does not.
+    """
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"device '{device}': unknown; expected cpu, cuda or cuda:N") from None
+    if chosen.type not in ("cpu", "cuda"):
+        raise UserError(f"device '{device}': not supported; expected cpu, cuda or cuda:N")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device '{device}': this machine has {torch.cuda.device_count()} CUDA device(s); use cpu")
+
+
+def rms(samples: np.ndarray) -> float:
+    """Return the root of the mean square."""
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))

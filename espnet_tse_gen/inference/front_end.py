@@ -1,0 +1,125 @@
+"""The front end of a masked model on disk: found, loaded, and written beside the model's checkpoints.
+
+The one place that knows both the masked extractor and what may stand in front of it. A directory ``front_end`` beside a
+model's ``config.yaml`` is a discriminative model in itself: ``config.yaml`` and ``model.pth``.
+
+    model = load_model("exp/my_model/config.yaml", "exp/my_model/valid.loss.ave.pth")
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from espnet_tse_gen.inference.loading import CONFIG, find_checkpoint, open_model
+from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import atomic_write, read_yaml, write_yaml
+
+if TYPE_CHECKING:
+    from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
+
+FRONT_END = "front_end"
+"""The directory beside a model's ``config.yaml``, and the key that says what it was made from."""
+FEATURES = "front_end_features"
+DEFAULT_FEATURES = "latent+stft"
+"""What a masked extractor is given of an estimate where its configuration does not say."""
+WEIGHTS = "model.pth"
+
+
+def load_front_end(where: str | Path, sample_rate: int) -> AbsFrontEnd:
+    """Load a trained discriminative extractor as a front end.
+
+    Args:
+        where: Its exp directory, a zip file made by ``pack``, or the name of a model that ships with the package.
+        sample_rate: Hz of the codec.
+
+    Raises:
+        UserError: If there is no such model, it is not a discriminative one, or its checkpoint cannot be used.
+    """
+    from espnet_tse_gen.discriminative.build import load_model as load_discriminative
+    from espnet_tse_gen.discriminative.front_end import DiscriminativeFrontEnd
+
+    with open_model(where) as directory:
+        model = load_discriminative(directory / CONFIG, find_checkpoint(directory))
+        return DiscriminativeFrontEnd(model, read_yaml(directory / CONFIG), sample_rate)
+
+
+def save_front_end(front_end: AbsFrontEnd, directory: str | Path) -> None:
+    """Write a directory that :func:`load_front_end` reads; its ``config.yaml`` comes last and holds no paths.
+
+    What 16 bits hold exactly, as the weights from a package of half precision, is stored with so many.
+
+    Args:
+        front_end: What :func:`load_front_end` returned.
+        directory: Made if missing.
+    """
+    import torch
+
+    from espnet_tse_gen.discriminative.front_end import DiscriminativeFrontEnd
+
+    if not isinstance(front_end, DiscriminativeFrontEnd):
+        raise TypeError(f"a front end of type {type(front_end).__name__} has no files")
+    directory = Path(directory)
+    (directory / CONFIG).unlink(missing_ok=True)
+    state = {key: value.detach().cpu() for key, value in front_end.model.state_dict().items()}
+    for key, value in state.items():
+        if value.is_floating_point() and torch.equal(value.half().to(value.dtype), value):
+            state[key] = value.half()
+    with atomic_write(directory / WEIGHTS, "wb") as stream:
+        torch.save(state, stream)
+    write_yaml(directory / CONFIG, front_end.config)
+
+
+def holds_front_end(directory: str | Path, front_end: AbsFrontEnd) -> bool:
+    """Return whether ``directory`` is that of ``front_end`` already."""
+    try:
+        return load_front_end(directory, front_end.sample_rate).fingerprint() == front_end.fingerprint()
+    except UserError:
+        return False
+
+
+def find_front_end(config_path: Path, config: Mapping[str, Any]) -> str | Path | None:
+    """Return where the front end of a trained model is; None if it was trained without one.
+
+    Args:
+        config_path: The model's ``config.yaml``. A directory ``front_end`` beside it comes first.
+        config: What it holds.
+
+    Raises:
+        UserError: If it was trained with a front end that is not there.
+    """
+    if not takes_front_end(config):
+        return None
+    beside = config_path.parent / FRONT_END
+    if beside.is_dir():
+        return beside
+    if config.get(FRONT_END):
+        return config[FRONT_END]
+    raise UserError(f"{beside}: no such directory; the model was trained with a front end, copy it from its training")
+
+
+def takes_front_end(config: Mapping[str, Any]) -> bool:
+    """Return whether the masked extractor of a configuration takes the estimate of a front end."""
+    return ((config.get("extractor_conf") or {}).get(FEATURES) or "none") != "none"
+
+
+def load_model(config_file: str | Path, model_file: str | Path | None, device: str = "cpu") -> ESPnetMaskedTSEModel:
+    """Load a masked model for evaluation, with its front end if it has one.
+
+    Args:
+        config_file: The config.yaml of the training.
+        model_file: The checkpoint; None leaves the weights as initialised.
+        device: Torch device.
+
+    Raises:
+        UserError: If a file is missing, damaged, of another configuration, of another codec or of another front end.
+    """
+    from espnet_tse_gen.masked.build import load_model as load_masked
+
+    config_path = Path(config_file)
+    where = find_front_end(config_path, read_yaml(config_path))
+    make = None if where is None else functools.partial(load_front_end, where)
+    return load_masked(config_path, model_file, device, make)

@@ -1,0 +1,116 @@
+"""Exp directories as the doors see them: where a model is, which checkpoint to take, and how to open a packed one.
+
+A model is a directory with ``config.yaml``, at least one ``*.pth`` and, if it is a masked generative one, ``codec/`` (what
+training leaves, or what ``pack`` makes), a zip file of one, or the name of a model that ships with the package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from espnet_tse_gen.utils.errors import UserError, unknown_name
+
+SHIPPED = Path(__file__).resolve().parents[1] / "pretrained"
+DEFAULT_MODEL = "mini_librimix"
+CONFIG = "config.yaml"
+DECODE = "decode.yaml"
+CARD = "README.md"
+PREFERRED = (
+    "model.pth",
+    "valid.si_snr_loss_s0.ave.pth",
+    "valid.si_snr_loss_s0.best.pth",
+    "valid.loss.ave.pth",
+    "valid.loss.best.pth",
+    "valid.ce.ave.pth",
+    "valid.ce.best.pth",
+    "valid.acc.ave.pth",
+    "valid.acc.best.pth",
+)
+"""Checkpoints in the order in which they are taken when none is named."""
+
+
+def shipped_models() -> dict[str, Path]:
+    """Return the models inside the package, by name."""
+    return {path.parent.name: path.parent for path in sorted(SHIPPED.glob(f"*/{CONFIG}"))}
+
+
+@contextlib.contextmanager
+def open_model(where: str | Path) -> Iterator[Path]:
+    """Give the directory of a model; one that had to be unpacked is removed when the block ends.
+
+    Args:
+        where: An exp directory, a zip file made by ``pack``, or the name of a shipped model.
+
+    Raises:
+        UserError: If there is no such model, or it is not a model.
+    """
+    path = Path(where)
+    if path.is_dir():
+        yield _checked(path)
+    elif path.is_file():
+        if not zipfile.is_zipfile(path):
+            raise UserError(f"{path}: is neither an exp directory nor a zip file made by pack; give its directory")
+        with tempfile.TemporaryDirectory(prefix="tse_gen_") as temporary:
+            yield _checked(_unpack(path, Path(temporary)))
+    elif str(where) in shipped_models():
+        yield shipped_models()[str(where)]
+    elif os.sep in str(where) or path.suffix:
+        raise UserError(f"{where}: no such exp directory or zip file; train a model first or correct the path")
+    else:
+        error = unknown_name("model", str(where), shipped_models() or ["none ships with this installation"])
+        raise UserError(f"{error}; or give an exp directory or a packed zip file") from None
+
+
+def find_checkpoint(directory: Path, model_file: str | Path | None = None) -> Path:
+    """Return the checkpoint ``model_file`` of a model (a name in it, or a path), or the best one that is there.
+
+    Without a name: the first of :data:`PREFERRED`, then any other average, any other best, and the latest epoch.
+
+    Raises:
+        UserError: If there is none.
+    """
+    names = sorted(path.name for path in directory.glob("*.pth") if path.name != "checkpoint.pth")
+    if model_file is not None:
+        inside = directory / model_file
+        if inside.is_file():
+            return inside
+        if Path(model_file).is_file():
+            return Path(model_file)
+        raise UserError(f"{directory}: {unknown_name('checkpoint', str(model_file), names or ['none'])}")
+    further = [name for part in (".ave", ".best", "latest", "") for name in names if part in name]
+    for name in (*PREFERRED, *further):
+        if (directory / name).is_file():
+            return directory / name
+    raise UserError(f"{directory}: holds no checkpoint (*.pth); train first")
+
+
+def _checked(directory: Path) -> Path:
+    if not (directory / CONFIG).is_file():
+        raise UserError(f"{directory}: is not an exp directory (no {CONFIG}); give the directory that training made")
+    return directory
+
+
+def _unpack(archive: Path, directory: Path) -> Path:
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            for name in packed.namelist():
+                parts = PurePosixPath(name).parts
+                if PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name:
+                    raise UserError(f"{archive}: holds a file outside of it ('{name}'); pack it again")
+            packed.extractall(directory)
+    except UserError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
+        raise UserError(f"{archive}: is damaged ({error}); copy it again") from None
+    if not (directory / CONFIG).is_file():
+        inner = [path for path in directory.iterdir() if (path / CONFIG).is_file()]
+        if len(inner) == 1:
+            return inner[0]
+        raise UserError(f"{archive}: holds no {CONFIG}; give a zip file made by pack")
+    return directory

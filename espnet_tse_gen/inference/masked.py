@@ -1,0 +1,272 @@
+"""Extract a voice from arrays: the one decoding path behind the recipe's stage, the command line and Python.
+
+    extractor = TargetSpeakerExtractor.from_pretrained("exp/my_model", decode="greedy_16")
+    voice = extractor(mixture, enroll, sample_rate=16000)        # float32, as long and as loud as in the mixture
+
+A recording goes in at any rate and level. It is brought to the codec's rate and to the common level, decoded from all
+masked to all predicted, and its tokens are turned into a waveform once, whose rate, length and level are the input's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from espnet_tse_gen.audio.segments import SegmentOptions
+from espnet_tse_gen.decoding import DecodingOptions, Predictor, Sampler, decode_chunks
+from espnet_tse_gen.discriminative.registry import is_discriminative
+from espnet_tse_gen.inference.base import DTYPES, AbsInference, Extraction, Request
+from espnet_tse_gen.inference.checks import check_device
+from espnet_tse_gen.inference.loading import CONFIG, DECODE, DEFAULT_MODEL, find_checkpoint, open_model
+from espnet_tse_gen.utils.errors import UserError, naming_extra, unknown_name
+from espnet_tse_gen.utils.fileio import read_yaml
+
+if TYPE_CHECKING:
+    from espnet_tse_gen.codec.base import AbsCodec
+    from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
+
+CONTEXT_SECONDS = 1.0
+"""What the mixture encoder sees of a long recording before and after the chunk that is decoded."""
+
+DecodeChoice = DecodingOptions | Mapping[str, Any] | str | Path | None
+
+
+class TargetSpeakerExtractor(AbsInference):
+    """A trained masked generative model with its codec and decoding options.
+
+    Use :meth:`from_pretrained`; the constructor takes a model that is built already.
+
+    Args:
+        model: In evaluation mode, on its device.
+        decode: Decoding options: a preset's name, a yaml file, a mapping, or None for the default (greedy).
+        dtype: ``float32`` whatever the model was trained in; ``float64`` for tokens that no batch and no thread count can
+            change; or ``bfloat16``, faster where processor or GPU compute in it, with slightly different tokens.
+
+    Raises:
+        UserError: If the options do not fit the model.
+    """
+
+    model: ESPnetMaskedTSEModel
+
+    def __init__(self, model: ESPnetMaskedTSEModel, decode: DecodeChoice = None, dtype: str = "float32") -> None:
+        if dtype not in DTYPES:
+            raise unknown_name("dtype", str(dtype), DTYPES)
+        self.model = model.eval()
+        self.dtype = dtype
+        self.model.extractor.to(DTYPES[dtype])
+        if self.model.front_end is not None:
+            self.model.front_end.to(DTYPES[dtype])
+        self.model.precision = "bfloat16" if dtype == "bfloat16" else "float32"
+        self.options = decode
+
+    @classmethod
+    def from_directory(
+        cls, directory: Path, device: str, model_file: str | Path | None, decode: DecodeChoice, dtype: str
+    ) -> TargetSpeakerExtractor:
+        """Load the model in an open directory; arguments and errors as for :meth:`from_pretrained`."""
+        config = read_yaml(directory / CONFIG)
+        if is_discriminative(config):
+            raise UserError(
+                f"{directory / CONFIG}: is of a discriminative model ('{config['extractor']}'); open it with "
+                "espnet_tse_gen.load_extractor, which takes models of all kinds"
+            )
+        from espnet_tse_gen.inference.front_end import load_model
+
+        if decode is None and (directory / DECODE).is_file():
+            decode = directory / DECODE
+        options = DecodingOptions.resolve(decode)
+        model = load_model(directory / CONFIG, find_checkpoint(directory, model_file), device)
+        return cls(model, options, dtype)
+
+    @property
+    def options(self) -> DecodingOptions:
+        """The decoding options; whatever ``decode`` takes can be assigned."""
+        return self._options
+
+    @options.setter
+    def options(self, decode: DecodeChoice) -> None:
+        options = DecodingOptions.resolve(decode)
+        sampler = Sampler(options, self.codec.num_levels, self.codec.codebook_size)
+        if options.reconstruction == "mixture" and not self.codec.supports_mixture:
+            raise UserError(
+                f"decoding option 'reconstruction': codec '{self.codec.name}' cannot use the mixture; choose 'codec'"
+            )
+        if options.guidance != 1.0 and self.model.drop_enroll + self.model.drop_both <= 0:
+            raise UserError(
+                f"decoding option 'guidance': {options.guidance:g} needs a model trained with condition dropout "
+                "(model_conf: drop_enroll); choose 1.0"
+            )
+        self._options, self._sampler = options, sampler
+
+    @property
+    def codec(self) -> AbsCodec:
+        """The model's codec."""
+        return self.model.codec
+
+    @property
+    def sample_rate(self) -> int:
+        """The codec's rate in Hz; other rates are resampled to it and back."""
+        return self.codec.sample_rate
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.codec_fingerprint.device
+
+    @property
+    def passes(self) -> int:
+        """Calls of the network per recording or chunk, at most."""
+        return self._sampler.passes * (1 if self.options.guidance == 1.0 else 2)
+
+    @property
+    def shortest_seconds(self) -> tuple[float, float]:
+        """Least duration of a mixture and of an enrolment: one frame of the codec."""
+        frame = self.codec.hop / self.sample_rate
+        return frame, frame
+
+    @property
+    def max_enroll_seconds(self) -> float:
+        """What the extractor uses of an enrolment."""
+        return self.model.extractor.max_enroll_seconds
+
+    @torch.inference_mode()
+    def extract(self, requests: Sequence[Request]) -> list[Extraction]:
+        """Decode requests, ``options.batch_size`` of similar length at a time; long ones one by one, in chunks."""
+        results: list[Extraction] = [Extraction(np.zeros(request.size, np.float32), None) for request in requests]
+        frames = [self.codec.num_frames(len(request.mixture)) for request in requests]
+        voiced = sorted((n for n, request in enumerate(requests) if request.gain > 0), key=lambda n: (frames[n], n))
+        chunk, _ = self.options.chunk_frames(self.codec.frame_rate)
+        short = [n for n in voiced if not chunk or frames[n] <= chunk]
+        size = self.options.batch_size
+        batches = [short[first : first + size] for first in range(0, len(short), size)]
+        for batch in batches + [[n] for n in voiced if chunk and frames[n] > chunk]:
+            rows = [requests[n] for n in batch]
+            codes = self._decode_long(rows[0]) if frames[batch[0]] > chunk > 0 else self._decode(rows)
+            for n, extraction in zip(batch, self._reconstruct(rows, codes), strict=True):
+                results[n] = extraction
+        return results
+
+    def _decode(self, requests: Sequence[Request]) -> Tensor:
+        """Return codes ``[B, K, T]`` of requests that each fit a chunk."""
+        mixture, lengths = self._padded([request.mixture for request in requests])
+        enroll, enroll_lengths = self._padded([request.enroll for request in requests])
+        embedding = self._embedding(requests)
+        conditional, unconditional = self._predictors(mixture, lengths, enroll, enroll_lengths, embedding)
+        frames = torch.tensor([self.codec.num_frames(int(length)) for length in lengths], device=self.device)
+        valid = torch.arange(int(frames.max()), device=self.device) < frames[:, None]
+        row_ids = [request.row_id for request in requests]
+        return self._sampler.decode(conditional, valid, row_ids=row_ids, unconditional=unconditional)
+
+    def _decode_long(self, request: Request) -> Tensor:
+        """Return codes ``[1, K, T]`` of a long request; memory is that of one chunk, whatever its length."""
+        hop, rate = self.codec.hop, self.codec.frame_rate
+        enroll, enroll_lengths = self._padded([request.enroll])
+        embedding = self._embedding([request])
+        context = round(CONTEXT_SECONDS * rate)
+
+        def predictors(start: int, end: int) -> tuple[Predictor, Predictor | None]:
+            first = max(0, start - context)
+            mixture, lengths = self._padded([request.mixture[first * hop : (end + context) * hop]])
+            frames = slice(start - first, end - first)
+            return self._predictors(mixture, lengths, enroll, enroll_lengths, embedding, frames)
+
+        chunk, carry = self.options.chunk_frames(rate)
+        frames = self.codec.num_frames(len(request.mixture))
+        return decode_chunks(self._sampler, predictors, frames, chunk, carry, (request.row_id,), self.device)
+
+    def _predictors(
+        self,
+        mixture: Tensor,
+        lengths: Tensor,
+        enroll: Tensor,
+        enroll_lengths: Tensor,
+        embedding: Tensor | None = None,
+        frames: slice | None = None,
+    ) -> tuple[Predictor, Predictor | None]:
+        """Prepare the network for a batch, and its unconditional twin where guidance needs it."""
+
+        def predictor(drop_enroll: bool) -> Predictor:
+            conditions = self.model.prepare(mixture, lengths, enroll, enroll_lengths, drop_enroll, embedding)
+            if frames is not None:
+                conditions = conditions.frames(frames.start, frames.stop)
+            return self.model.predictor(conditions)
+
+        return predictor(False), None if self.options.guidance == 1.0 else predictor(True)
+
+    def _embedding(self, requests: Sequence[Request]) -> Tensor | None:
+        """Return the speaker embeddings of the enrolments, ``[B, E]``, for an extractor that takes them."""
+        if not self.model.extractor.speaker_embedding:
+            return None
+        from espnet_tse_gen.data.enrolment.embeddings import embed
+
+        rows = [torch.from_numpy(embed(request.enroll, self.sample_rate)) for request in requests]
+        return torch.stack(rows).to(self.device)
+
+    def _reconstruct(self, requests: Sequence[Request], codes: Tensor) -> list[Extraction]:
+        mixture = self._padded([request.mixture for request in requests])[0]
+        frames = [self.codec.num_frames(len(request.mixture)) for request in requests]
+        guide = mixture if self.options.reconstruction != "codec" and self.codec.supports_mixture else None
+        wavs = self.codec.decode(codes, torch.tensor(frames), guide).cpu().numpy()
+        tokens = codes.cpu().numpy()
+        extractions = []
+        for request, wav, row, length in zip(requests, wavs, tokens, frames, strict=True):
+            extractions.append(Extraction(request.to_input(wav, self.sample_rate), row[:, :length].copy()))
+        return extractions
+
+    def _padded(self, signals: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+        """Return signals as ``[B, L]``, padded with zeros, and their lengths ``[B]``, on the device."""
+        lengths = torch.tensor([len(signal) for signal in signals])
+        padded = torch.zeros(len(signals), int(lengths.max()))
+        for row, signal in zip(padded, signals, strict=True):
+            row[: len(signal)] = torch.from_numpy(signal)
+        return padded.to(self.device), lengths.to(self.device)
+
+
+def load_extractor(
+    where: str | Path = DEFAULT_MODEL,
+    device: str = "cpu",
+    model_file: str | Path | None = None,
+    decode: Any = None,
+    dtype: str = "float32",
+) -> AbsInference:
+    """Load a model of any kind: a :class:`TargetSpeakerExtractor` or a ``DiscriminativeExtractor``, as its config says.
+
+    Args:
+        where: An exp directory, a zip file made by ``pack``, or the name of a model that ships with the package.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        model_file: Checkpoint in the directory; by default the best average that is there.
+        decode: Options of the model's kind: a preset's name, a yaml file, a mapping, or None for the model's own default.
+        dtype: ``float32``, ``float64`` or ``bfloat16``.
+
+    Raises:
+        UserError: If the model, the checkpoint, the device or the options cannot be used.
+    """
+    check_device(device)
+    with naming_extra(f"model {where}"), open_model(where) as directory:
+        kind: type[AbsInference] = TargetSpeakerExtractor
+        if is_discriminative(read_yaml(directory / CONFIG)):
+            from espnet_tse_gen.inference.discriminative import DiscriminativeExtractor
+
+            kind = DiscriminativeExtractor
+        return kind.from_directory(directory, device, model_file, decode, dtype)
+
+
+def with_changes(options: DecodingOptions | SegmentOptions, changes: Mapping[str, Any]) -> Any:
+    """Return ``options`` with the given fields replaced, checked.
+
+    Raises:
+        UserError: For an unknown option or value.
+    """
+    if isinstance(options, SegmentOptions):
+        return SegmentOptions.from_dict({**vars(options), **changes})
+    known = options.__dataclass_fields__
+    for name in changes:
+        if name not in known:
+            raise unknown_name("decoding option", name, known)
+    return replace(options, **changes)

@@ -1,0 +1,128 @@
+"""Several trainings side by side: the best validation of each in one table, and their validation curves in one chart.
+
+Meant for ablations, where systems differ in one thing and are trained alike; what they extract is compared by RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnet_tse_gen.inference.loading import find_checkpoint
+from espnet_tse_gen.report.curves import Chart, Line, read_curves, write_chart
+from espnet_tse_gen.utils.checkpoints import read_checkpoint
+from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.fileio import atomic_write, read_yaml
+
+_UNITS = {"day": 86400.0, "hour": 3600.0, "minute": 60.0, "second": 1.0}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training, as its directory tells."""
+
+    name: str
+    parameters: int
+    """Weights of the checkpoint that decoding would take."""
+    epochs: int
+    updates: int
+    """Steps of the optimiser; 0 where the configuration does not say how many an epoch has."""
+    minutes: float
+    """Wall time of the training part of all epochs, as logged."""
+    points: tuple[tuple[int, float], ...]
+    """(epoch, value) of the measure in validation."""
+
+    @property
+    def best(self) -> tuple[int, float]:
+        """Epoch and value of the best validation."""
+        return min(self.points, key=lambda point: point[1])
+
+
+def read_training(exp_dir: str | Path, measure: str, name: str = "") -> Training:
+    """Read one training.
+
+    Args:
+        exp_dir: The directory that training made.
+        measure: A value that validation logs, the lower the better, such as ``si_snr_loss_s0``.
+        name: What the table calls it; by default the directory's name.
+
+    Raises:
+        UserError: If the directory holds no training, or its validation logs no such value.
+    """
+    folder = Path(exp_dir)
+    config = read_yaml(folder / "config.yaml")
+    charts = {chart.name: chart for chart in read_curves(folder)}
+    if not charts:
+        raise UserError(f"{folder}: holds no train.log with a finished epoch; train first")
+    if measure not in charts:
+        raise unknown_name(f"measure of {folder}/train.log", measure, charts)
+    points = [line.points for line in charts[measure].lines if line.name == "valid"]
+    if not points or not points[0]:
+        raise UserError(f"{folder}/train.log: validation logs no '{measure}'; name another measure")
+    epochs = points[0][-1][0]
+    weights = read_checkpoint(find_checkpoint(folder))
+    return Training(
+        name=name or folder.name,
+        parameters=sum(value.numel() for key, value in weights.items() if not key.endswith("num_batches_tracked")),
+        epochs=epochs,
+        updates=epochs * int(config.get("num_iters_per_epoch") or 0),
+        minutes=_minutes(folder),
+        points=tuple(points[0]),
+    )
+
+
+def write_comparison(output_dir: str | Path, trainings: Sequence[Training], measure: str, command: str = "") -> str:
+    """Write ``comparison.md`` and ``comparison.svg``, and return the table.
+
+    Values of a loss in decibels (``si_snr_loss...``) are shown as the ratio itself, the higher the better.
+
+    Args:
+        output_dir: Where they go.
+        trainings: The rows, in this order.
+        measure: What the trainings were read with.
+        command: What made this, for the reader.
+    """
+    sign, label = (-1.0, "SI-SDR (dB)") if measure.startswith("si_snr_loss") else (1.0, measure)
+    rows = [
+        f"| system | parameters | epochs | updates | minutes | best validation {label} | at epoch | last |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for one in trainings:
+        epoch, value = one.best
+        rows.append(
+            f"| {one.name} | {one.parameters / 1e6:.2f} M | {one.epochs} | {one.updates or '?'} | {one.minutes:.0f} |"
+            f" {sign * value:.2f} | {epoch} | {sign * one.points[-1][1]:.2f} |"
+        )
+    table = "\n".join(rows) + "\n"
+    output = Path(output_dir)
+    lines = [
+        Line(one.name, [(epoch, sign * value) for epoch, value in one.points if math.isfinite(value)])
+        for one in trainings
+    ]
+    write_chart(output / "comparison.svg", Chart(f"validation {label}", lines))
+    with atomic_write(output / "comparison.md") as stream:
+        stream.write(f"# Validation of {len(trainings)} trainings\n\n{table}\n![validation by epoch](comparison.svg)\n")
+        stream.write(
+            "\nMinutes are wall time of the training part of epochs, on a machine that may do other work besides.\n"
+        )
+        if command:
+            stream.write(f"\nMade by `{command}`.\n")
+    return table
+
+
+def _minutes(folder: Path) -> float:
+    """Sum the times that ESPnet's logs give for the training part of epochs; of one that was repeated, the last counts."""
+    found: dict[int, float] = {}
+    numbered = [path for path in folder.glob("train.*.log") if path.name.split(".")[1].isdigit()]
+    for path in [*sorted(numbered, key=lambda path: int(path.name.split(".")[1])), folder / "train.log"]:
+        if not path.is_file():
+            continue
+        for match in re.finditer(
+            r"(\d+)epoch results: \[train\] [^\[]*?[ ,]time=([^=\[]*?), total_count", path.read_text()
+        ):
+            parts = re.findall(r"([\d.]+) (day|hour|minute|second)", match[2])
+            found[int(match[1])] = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    return sum(found.values()) / 60.0

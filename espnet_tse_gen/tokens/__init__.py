@@ -1,0 +1,1 @@
+"""Codes of a data set, from recordings to Kaldi tables."""

@@ -1,0 +1,206 @@
+"""What a training is given, checked before it writes anything: tables against each other, rates, checkpoints.
+
+ESPnet meets most of these mistakes after it has rewritten ``config.yaml``, some only after hours, and answers with a traceback.
+Recordings themselves are read when their turn comes (see :mod:`espnet_tse_gen.training.dataset`); all of a corpus takes too long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from espnet2.tasks.abs_task import optim_classes, scheduler_classes
+from espnet2.torch_utils.load_pretrained_model import load_pretrained_model
+
+from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.data.enrolment.embeddings import SpeakerEmbeddings
+from espnet_tse_gen.training.choices import check_conf
+from espnet_tse_gen.training.trainer import CHECKPOINT
+from espnet_tse_gen.utils.checkpoints import check_finite, load_checkpoint, read_checkpoint
+from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.fileio import check_same_keys, read_scp
+
+TABLE_TYPES = ("sound", "text", "kaldi_ark", "npy")
+"""Data types whose file is a table with one line per key."""
+
+Data = Sequence[tuple[str, str, str]]
+
+
+def check_options(args: argparse.Namespace, num_optimizers: int = 1) -> None:
+    """Require the options without which nothing runs, and known names in the optimizers' and schedulers'.
+
+    Args:
+        args: The command line.
+        num_optimizers: Optimizers of the task; further ones have options with a number, such as ``--optim2``.
+
+    Raises:
+        UserError: Naming the option.
+    """
+    for name in args.required:
+        if getattr(args, name) is None:
+            raise UserError(f"--{name} is missing; give it")
+    numbers = ["", *map(str, range(2, num_optimizers + 1))]
+    options: list[tuple[str, Mapping[str, Any], str]] = [(f"optim{n}", optim_classes, "params") for n in numbers]
+    options += [(f"scheduler{n}", scheduler_classes, "optimizer") for n in numbers]
+    # What an optimizer or scheduler says of its options, it says before there is a model.
+    optimizer: Any = None
+    for kind, classes, given in options:
+        name = getattr(args, kind)
+        if name is None and kind.startswith("scheduler"):
+            continue
+        if name not in classes:
+            raise unknown_name(f"value of --{kind}", str(name), classes)
+        conf = getattr(args, f"{kind}_conf") or {}
+        check_conf(f"--{kind}_conf", conf, classes[name], (given,))
+        _check_numbers(f"--{kind}_conf", conf)
+        try:
+            if given == "params":
+                optimizer = classes[name]([torch.nn.Parameter(torch.zeros(1))], **conf)
+            else:
+                classes[name](optimizer, **conf)
+        except Exception as error:  # PyTorch's, ESPnet's and typeguard's have nothing in common
+            raise UserError(f"--{kind}_conf: {' '.join(str(error).split())}; correct it") from None
+
+
+def _check_numbers(option: str, conf: Mapping[str, Any]) -> None:
+    """Require that no number is text: to yaml 1.1, as ESPnet reads it, ``1e-3`` is."""
+    for name, value in conf.items():
+        if isinstance(value, str) and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", value):
+            mantissa, exponent = re.split("[eE]", value)
+            raise UserError(
+                f"{option} {name}: '{value}' is text to yaml; write the number with a point, as {mantissa}.0e{exponent}"
+            )
+
+
+def check_data(
+    option: str,
+    data: Data,
+    shape_files: Sequence[str],
+    names: Sequence[str],
+    ref_num: int,
+    references: Sequence[str] = ("speech_ref", "codes_ref"),
+) -> None:
+    """Require that the tables of a data set are complete and have the same keys.
+
+    Args:
+        option: The option that gave ``data``, for the message.
+        data: ESPnet's triples of path, name and type.
+        shape_files: Tables of the statistics stage, which decide what is read.
+        names: Valid names.
+        ref_num: Number of speakers in a mixture.
+        references: Kinds of references, one of which every speaker needs.
+
+    Raises:
+        UserError: Naming the file, and the key where it is about one.
+    """
+    given = {name: (path, kind) for path, name, kind in data}
+    for name, (path, kind) in given.items():
+        if name not in names:
+            raise unknown_name(f"data name in {option} of {path}", name, names)
+        if name.startswith("enroll_ref") and kind != "text":
+            raise UserError(f"{option}: {name} ({path}) has the type '{kind}', expected 'text'")
+    for n in range(1, ref_num + 1):
+        for choice in (("speech_mix",), (f"enroll_ref{n}",), [f"{kind}{n}" for kind in references]):
+            if not any(name in given for name in choice):
+                raise UserError(
+                    f"{option}: {' or '.join(choice)} is missing; give it as 'PATH,{choice[0]},TYPE', or correct --ref_num"
+                )
+    tables = [path for path, kind in given.values() if kind in TABLE_TYPES]
+    reference = given["speech_mix"][0]
+    check_same_keys(reference, *(table for table in tables if table != reference))
+    for file in shape_files:
+        try:
+            check_same_keys(reference, file)
+        except UserError as error:
+            raise UserError(f"{error}, or run the statistics stage again") from None
+
+
+def check_rates(data: Data, sample_rate: int) -> None:
+    """Require that the first recording of every table has ``sample_rate`` Hz; ESPnet requires that the others have its rate.
+
+    Raises:
+        UserError: Naming the file.
+    """
+    import soundfile
+
+    for path, _, kind in data:
+        if kind == "sound":
+            key, wav = next(iter(read_scp(path).items()))
+            try:
+                rate = soundfile.info(wav).samplerate
+            except (soundfile.SoundFileError, OSError, RuntimeError) as error:
+                reason = str(error) if Path(wav).exists() else "no such file"
+                raise UserError(f"{wav} (key '{key}' of {path}): cannot be read ({reason})") from None
+            if rate != sample_rate:
+                raise UserError(
+                    f"{wav} (key '{key}' of {path}): sampling rate is {rate} Hz, expected {sample_rate} Hz;"
+                    " resample it, or correct --sample_rate"
+                )
+
+
+def check_codes(data: Data, codec: AbsCodec) -> None:
+    """Require that extracted tokens are those of ``codec``, as far as the files beside them say whose they are.
+
+    Raises:
+        UserError: Naming the table.
+    """
+    for path, name, _ in data:
+        manifest = Path(path).with_suffix(".1.json")
+        if not name.startswith("codes_ref") or not manifest.is_file():
+            continue
+        try:
+            fingerprint = json.loads(manifest.read_text(encoding="utf-8"))["fingerprint"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if fingerprint != codec.fingerprint():
+            raise UserError(
+                f"{path}: holds the tokens of another codec (fingerprint {fingerprint[:12]}..., this codec is"
+                f" {codec.fingerprint()[:12]}...); extract the tokens again or give their --codec_dir"
+            )
+
+
+def check_embeddings(wanted: int, given: SpeakerEmbeddings | None) -> None:
+    """Require that there are speaker embeddings exactly where the extractor takes them.
+
+    Args:
+        wanted: Width of the embedding that the extractor takes; 0 for none.
+        given: What ``--speaker_embeddings`` names.
+
+    Raises:
+        UserError: If they do not fit.
+    """
+    found = given.width if given is not None else 0
+    if found != wanted:
+        raise UserError(
+            f"--speaker_embeddings: the extractor takes embeddings of {wanted} numbers (extractor_conf: speaker_embedding; 0:"
+            f" none), found {found}; give a file made by embed_speakers (256 numbers), or correct the configuration"
+        )
+
+
+def check_checkpoints(args: argparse.Namespace, model: torch.nn.Module) -> None:
+    """Require that what the training starts from fits ``model``, which gets its weights.
+
+    Raises:
+        UserError: Naming the checkpoint.
+    """
+    checkpoint = Path(args.output_dir) / CHECKPOINT
+    if args.resume and checkpoint.exists():
+        load_checkpoint(model, checkpoint, Path(args.config or "of this training"))
+        return
+    for given in args.init_param:
+        path = Path(given.split(":")[0])
+        check_finite(read_checkpoint(path), path)
+        try:
+            load_pretrained_model(given, model, args.ignore_init_mismatch)
+        except UserError as error:
+            raise UserError(f"--init_param {path}: {error}") from None
+        except (RuntimeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"--init_param {given}: does not fit the model ({reason}); --ignore_init_mismatch true takes what fits"
+            ) from None

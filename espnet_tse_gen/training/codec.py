@@ -1,0 +1,203 @@
+"""The ESPnet task ``codec``: training a codec as a generator against discriminators.
+
+It is ESPnet's own GAN codec task (``espnet2.tasks.gan_codec``) with three things changed: the choices hold all five of ESPnet's
+designs and those of this package; crops are cut by this package's preprocessor (ESPnet's chunk iterator fails with NumPy 2);
+and checkpoints are safe against being killed. What it writes is an ``exp`` directory as ESPnet's own task writes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from espnet2.gan_codec.espnet_model import ESPnetGANCodecModel
+from espnet2.iterators.sequence_iter_factory import SequenceIterFactory
+from espnet2.tasks.gan_codec import GANCodecTask
+
+from espnet_tse_gen.training import checks
+from espnet_tse_gen.training.choices import LazyClassChoices, check_conf
+from espnet_tse_gen.training.crops import CropPreprocessor, CropSampler
+from espnet_tse_gen.training.shared import CheckedTask
+from espnet_tse_gen.training.trainer import CodecTrainer, forget_previous, recover_checkpoint
+from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.fileio import read_scp
+
+DESIGNS: dict[str, str] = {
+    "soundstream": "espnet2.gan_codec.soundstream.soundstream:SoundStream",
+    "encodec": "espnet2.gan_codec.encodec.encodec:Encodec",
+    "dac": "espnet2.gan_codec.dac.dac:DAC",
+    "funcodec": "espnet2.gan_codec.funcodec.funcodec:FunCodec",
+    "hificodec": "espnet2.gan_codec.hificodec.hificodec:HiFiCodec",
+    "mini": "espnet_tse_gen.training.mini_codec:MiniGANCodec",
+}
+"""Registry: name to ``module:Class`` of a subclass of ESPnet's ``AbsGANCodec``."""
+
+codec_choices = LazyClassChoices("codec", DESIGNS, default="soundstream")
+
+
+class CodecTask(CheckedTask, GANCodecTask):
+    """Trains a codec of ``DESIGNS``."""
+
+    class_choices_list = [codec_choices]
+    trainer = CodecTrainer
+
+    @classmethod
+    def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Add the options of this task."""
+        super().add_task_arguments(parser)
+        group = parser.add_argument_group("Crops")
+        group.add_argument(
+            "--segment_seconds", type=float, default=1.0, help="Length of a crop, rounded up to whole codec frames"
+        )
+        group.add_argument(
+            "--gain_db",
+            type=float,
+            nargs=2,
+            default=[0.0, 0.0],
+            help="Lowest and highest random gain of a training crop in dB, relative to the common level",
+        )
+        group.add_argument(
+            "--sample_rate", type=int, default=0, help="Rate of the recordings in Hz; 0 means the codec's rate"
+        )
+        group.add_argument(
+            "--max_valid_recordings",
+            type=int,
+            default=0,
+            help="Validate on so many recordings, spread over the table; 0 means all",
+        )
+        parser.set_defaults(unused_parameters=True, num_att_plot=0, batch_type="unsorted")
+
+    @classmethod
+    def build_preprocess_fn(
+        cls, args: argparse.Namespace, train: bool
+    ) -> Callable[[str, dict[str, Any]], dict[str, Any]] | None:
+        """Return what cuts the crops, told the codec's rate and hop; ``None`` with ``--use_preprocessor false``."""
+        if not args.use_preprocessor:
+            return None
+        rate, hop = cls.rate_and_hop(args)
+        samples = -(-round(args.segment_seconds * rate) // hop) * hop
+        return CropPreprocessor(train, rate, samples, args.sample_rate, args.gain_db)
+
+    @classmethod
+    def build_model(cls, args: argparse.Namespace) -> ESPnetGANCodecModel:
+        """Build generator, discriminators and losses.
+
+        Raises:
+            UserError: For an unknown name or key, or a value that the design cannot use.
+        """
+        chosen = codec_choices.get_class(args.codec)
+        # A copy: some of ESPnet's constructors write into what they are given, and this is what config.yaml will show.
+        conf = copy.deepcopy(args.codec_conf or {})
+        check_conf("--codec_conf", conf, chosen)
+        check_conf("--model_conf", args.model_conf or {}, ESPnetGANCodecModel, ("codec",))
+        try:
+            with _quietly():
+                codec = chosen(**conf)
+        except UserError:
+            raise
+        except Exception as error:  # ESPnet's constructors raise whatever a wrong value leads to
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"--codec_conf: codec '{args.codec}' cannot be built from it ({reason[:300]})") from error
+        meta = codec.meta_info()
+        hop = meta["frame_shift"]
+        _RATE_AND_HOP[_key(args)] = int(meta["fs"]), hop if isinstance(hop, int) else 1
+        return ESPnetGANCodecModel(codec=codec, **(args.model_conf or {}))
+
+    @classmethod
+    def rate_and_hop(cls, args: argparse.Namespace) -> tuple[int, int]:
+        """Return the codec's sampling rate in Hz and its samples per frame (1 where the design does not know them)."""
+        if _key(args) not in _RATE_AND_HOP:
+            cls.build_model(args)
+        return _RATE_AND_HOP[_key(args)]
+
+    @classmethod
+    def build_sequence_iter_factory(cls, args: argparse.Namespace, iter_options: Any, mode: str) -> SequenceIterFactory:
+        """Return the batches of training or validation; crops have one length, so no statistics are needed for them."""
+        rank, processes = 0, 1
+        if iter_options.distributed:
+            import torch
+
+            rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        keys = list(read_scp(iter_options.data_path_and_name_and_type[0][0]))
+        if not iter_options.train and args.max_valid_recordings > 0:
+            keys = keys[:: -(-len(keys) // args.max_valid_recordings)]
+        if processes > 1 and min(len(keys), iter_options.batch_size) < processes:
+            raise UserError(f"--batch_size: every one of {processes} processes needs a recording of every batch")
+        if processes > 1 and not iter_options.train:
+            keys = keys[: len(keys) - len(keys) % processes]
+        return SequenceIterFactory(
+            dataset=cls.build_dataset(args, iter_options),
+            batches=CropSampler(keys, iter_options.batch_size, iter_options.train, rank, processes),
+            seed=args.seed,
+            num_iters_per_epoch=iter_options.num_iters_per_epoch,
+            shuffle=False,
+            num_workers=args.num_workers,
+            collate_fn=iter_options.collate_fn,
+            pin_memory=args.ngpu > 0,
+        )
+
+    @classmethod
+    def check(cls, args: argparse.Namespace) -> None:
+        """Require that a training can start, before it writes anything.
+
+        Raises:
+            UserError: Naming the option, file or key that cannot be used.
+        """
+        checks.check_options(args, cls.num_optimizers)
+        if args.iterator_type != "sequence":
+            raise UserError(
+                f"--iterator_type: '{args.iterator_type}' cannot be used; crops are cut by --segment_seconds, leave it out"
+            )
+        if args.collect_stats:
+            raise UserError("--collect_stats: a codec needs no statistics; start the training")
+        if not args.segment_seconds > 0:
+            raise UserError(f"--segment_seconds: expected more than 0, got {args.segment_seconds:g}")
+        model = cls.build_model(args)
+        for train, kind in ((True, "train"), (False, "valid")):
+            cls.build_preprocess_fn(args, train)
+            option = f"{kind}_data_path_and_name_and_type"
+            data = getattr(args, option)
+            if not args.dry_run:
+                if not data:
+                    raise UserError(f"--{option} is missing; give 'WAV_SCP,audio,sound'")
+                for path, name, _ in data:
+                    if name != "audio":
+                        raise unknown_name(f"data name in --{option} of {path}", name, ["audio"])
+                checks.check_rates(data, args.sample_rate or cls.rate_and_hop(args)[0])
+        if args.resume:
+            recover_checkpoint(args)
+        checks.check_checkpoints(args, model)
+
+    @classmethod
+    def main_worker(cls, args: argparse.Namespace) -> None:
+        """Train, and tidy up after a training that ended by itself."""
+        super().main_worker(args)
+        if not args.dry_run and args.dist_rank in (None, 0):
+            forget_previous(args)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Build one of ESPnet's designs without the handler that its logging would install in the place of ESPnet's own."""
+    before = list(logging.root.handlers)
+    with warnings.catch_warnings():
+        # The older form of weight normalisation, which released weights are stored in.
+        warnings.simplefilter("ignore", FutureWarning)
+        try:
+            yield
+        finally:
+            for handler in set(logging.root.handlers) - set(before):
+                logging.root.removeHandler(handler)
+
+
+_RATE_AND_HOP: dict[str, tuple[int, int]] = {}
+
+
+def _key(args: argparse.Namespace) -> str:
+    return json.dumps([args.codec, args.codec_conf], sort_keys=True)

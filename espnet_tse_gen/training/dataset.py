@@ -1,0 +1,98 @@
+"""What ESPnet's data loader reads training items from.
+
+Tables of recordings, with errors that name table and key in one line; or dynamic mixing, whose keys are numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from espnet2.train.dataset import AbsDataset, ESPnetDataset
+
+from espnet_tse_gen.data.dynamic_mixing import DynamicMixer
+from espnet_tse_gen.data.enrolment.embeddings import SpeakerEmbeddings
+from espnet_tse_gen.data.labels import LABEL, SpeakerTable
+from espnet_tse_gen.utils.errors import UserError
+
+
+class NamedErrors(Mapping[str, Any]):
+    """What ``loader`` reads, where whatever cannot be read is a :class:`UserError`.
+
+    Args:
+        loader: One of ESPnet's readers.
+        path: The table that it reads from.
+    """
+
+    def __init__(self, loader: Mapping[str, Any], path: str) -> None:
+        self.loader, self.path = loader, path
+
+    def __getitem__(self, key: str) -> Any:
+        try:
+            return self.loader[key]
+        except KeyError:
+            raise UserError(f"{self.path}: key '{key}' is missing; add it") from None
+        except Exception as error:  # whatever libsndfile, kaldiio or ESPnet raise for a damaged file
+            reason = " ".join(str(error).split()) or type(error).__name__
+            file = getattr(getattr(self.loader, "loader", None), "data", {}).get(key)
+            if isinstance(file, str) and not Path(file).exists():
+                reason = f"{file}: no such file"
+            raise UserError(
+                f"{self.path}: what key '{key}' names cannot be read ({reason}); replace or remove it"
+            ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.loader)
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+
+class TSEGenDataset(ESPnetDataset):
+    """ESPnet's dataset over loaders with :class:`NamedErrors`."""
+
+    def _build_loader(self, path: str, loader_type: str, keys_to_load: Any = None) -> NamedErrors:
+        return NamedErrors(super()._build_loader(path, loader_type, keys_to_load), path)
+
+
+class DynamicMixingDataset(AbsDataset):
+    """The items that a mixer draws; a key is ``EPOCH-NUMBER``.
+
+    Args:
+        mixer: Draws them.
+        speaker_embeddings: Embeddings by the enrolment's path, for a model that takes them.
+        speakers: Numbers of the speakers, for a model that learns to tell them apart.
+    """
+
+    def __init__(
+        self,
+        mixer: DynamicMixer,
+        speaker_embeddings: SpeakerEmbeddings | None = None,
+        speakers: SpeakerTable | None = None,
+    ) -> None:
+        self.mixer, self.speaker_embeddings, self.speakers = mixer, speaker_embeddings, speakers
+
+    def has_name(self, name: str) -> bool:
+        """Return whether items hold ``name``."""
+        return name in self.names()
+
+    def names(self) -> tuple[str, ...]:
+        """Return what an item holds."""
+        kinds = ["speech_ref", "enroll_ref", *(["embed_ref"] if self.speaker_embeddings is not None else [])]
+        names = [f"{kind}{n}" for n in range(1, self.mixer.options.targets + 1) for kind in kinds]
+        return ("speech_mix", *names, *([LABEL] if self.speakers is not None else []))
+
+    def __getitem__(self, uid: str) -> tuple[str, dict[str, np.ndarray]]:
+        """Return the key and one item, float32: signals ``[L]`` and embeddings ``[E]``."""
+        epoch, number = map(int, uid.split("-"))
+        drawn = self.mixer.draw(epoch, number)
+        item = {"speech_mix": drawn.mixture}
+        for n, target in enumerate(drawn.targets, 1):
+            item |= {f"speech_ref{n}": target.speech, f"enroll_ref{n}": target.enroll}
+            if self.speaker_embeddings is not None:
+                item[f"embed_ref{n}"] = self.speaker_embeddings[target.enroll_piece.source.path]
+        if self.speakers is not None:
+            item[LABEL] = self.speakers.label(drawn.targets[0].enroll_piece.source.speaker)
+        return uid, item

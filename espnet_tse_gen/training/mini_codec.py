@@ -1,0 +1,349 @@
+"""Training of the ``mini`` codec, as a design of ESPnet's GAN codec task.
+
+The generator is :class:`~espnet_tse_gen.codec.mini.network.MiniNetwork`. It learns to match mel magnitudes and compressed
+complex spectra at several resolutions and the waveform, and, from some step on, to pass a discriminator. Codebooks start
+from k-means over the first batches' latents and then follow moving averages (van den Oord et al., "Neural Discrete
+Representation Learning", 2017, appendix A.1); entries that fall out of use are placed anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from espnet2.gan_codec.abs_gan_codec import AbsGANCodec
+from torch import Tensor, nn
+from torch.nn import functional
+
+from espnet_tse_gen.codec.mini.codec import MiniCodec
+from espnet_tse_gen.codec.mini.network import Quantizer
+from espnet_tse_gen.training.mini_losses import SpectralDiscriminator, SpectralLoss, signal_to_noise
+from espnet_tse_gen.utils.errors import UserError
+
+KMEANS_ITERATIONS = 8
+
+
+class MovingAverages(nn.Module):
+    """What moving averages know of a quantizer's codebooks, and their updates.
+
+    Args:
+        levels: Number of codebooks.
+        size: Entries of each.
+        width: Dimensions of a vector.
+        decay: Of the averages, per step.
+        unused: An entry whose average count falls below this is placed on a vector of the batch.
+    """
+
+    counts: Tensor
+    sums: Tensor
+
+    def __init__(self, levels: int, size: int, width: int, decay: float = 0.99, unused: float = 0.02) -> None:
+        super().__init__()
+        self.decay, self.unused = decay, unused
+        self.register_buffer("counts", torch.ones(levels, size))
+        self.register_buffer("sums", torch.zeros(levels, size, width))
+
+    @torch.no_grad()
+    def initialise(self, quantizer: Quantizer, latents: Tensor) -> None:
+        """Set the codebooks by k-means, level by level, over ``latents`` ``[N, width]``."""
+        residual = latents.clone()
+        for level in range(quantizer.codebooks.shape[0]):
+            quantizer.codebooks[level] = _kmeans(residual, quantizer.codebooks.shape[1])
+            residual = residual - quantizer.codebooks[level][quantizer.nearest(level, residual)]
+        _share(quantizer.codebooks)
+        self.counts.fill_(2.0)
+        self.sums.copy_(quantizer.codebooks * 2.0)
+
+    @torch.no_grad()
+    def update(self, quantizer: Quantizer, codes: Tensor, inputs: list[Tensor]) -> None:
+        """Move the codebooks towards what a batch put into them.
+
+        Args:
+            quantizer: The codebooks.
+            codes: Chosen entries, int64 ``[N, levels]``.
+            inputs: For each level, the vectors ``[N, width]`` that chose.
+        """
+        size = quantizer.codebooks.shape[1]
+        for level, vectors in enumerate(inputs):
+            counts = torch.bincount(codes[:, level], minlength=size).float()
+            sums = torch.zeros_like(self.sums[level]).index_add_(0, codes[:, level], vectors)
+            _add_up(counts, sums)
+            self.counts[level].mul_(self.decay).add_(counts, alpha=1.0 - self.decay)
+            self.sums[level].mul_(self.decay).add_(sums, alpha=1.0 - self.decay)
+            quantizer.codebooks[level] = self.sums[level] / self.counts[level].clamp(min=1e-5).unsqueeze(1)
+            dead = (self.counts[level] < self.unused).nonzero()[:, 0]
+            if len(dead):
+                placed = vectors[torch.randint(len(vectors), (len(dead),), device=vectors.device)]
+                quantizer.codebooks[level][dead] = placed
+                self.counts[level][dead] = 0.2
+                self.sums[level][dead] = placed * 0.2
+
+
+class MiniGANCodec(AbsGANCodec):
+    """The ``mini`` codec with its losses and discriminators.
+
+    Args:
+        network: Arguments of :class:`~espnet_tse_gen.codec.mini.codec.MiniCodec`.
+        precision: ``float32`` or ``bfloat16``: of the generator's and discriminators' products in training.
+        warmup_steps: Steps without quantization, whose latents k-means then starts from.
+        codebook_decay: Of the codebooks' moving averages, per step.
+        level_dropout: Share of the crops that are decoded from their first levels only, as many as chance says.
+        lambda_mel: Weight of the log-mel distance.
+        lambda_complex: Weight of the compressed complex spectra's distance.
+        lambda_snr: Weight of the signal-to-noise ratio, per dB.
+        snr_limit: dB beyond which a better ratio is not rewarded.
+        lambda_envelope: Weight of the log-mel distance of what the envelope levels alone describe.
+        lambda_commit: Weight of the distance between latents and their codebook vectors.
+        lambda_adv: Weight of passing the discriminators.
+        lambda_feat_match: Weight of the distance between the discriminators' inner layers.
+        candidates: Of the search in the waveform levels, in training; what is exported searches with its own number.
+        decoder_only: Leave encoder and codebooks, and so the codes, as they are (with ``--init_param``), and train the
+            decoder alone.
+        adversarial_start: Step from which discriminators are trained and count; -1 means never.
+        adversarial_ramp: Steps over which the weight of the discriminators then grows.
+        discriminator_channels: Channels of the discriminators' layers.
+        discriminator_windows: Window lengths of their spectra, samples.
+        sampling_rate: Hz; the ``sample_rate`` of ``network`` under ESPnet's name.
+    """
+
+    steps: Tensor
+
+    def __init__(
+        self,
+        sampling_rate: int = 16000,
+        network: dict[str, Any] | None = None,
+        precision: str = "float32",
+        warmup_steps: int = 30,
+        codebook_decay: float = 0.97,
+        level_dropout: float = 0.15,
+        lambda_mel: float = 1.0,
+        lambda_complex: float = 10.0,
+        lambda_snr: float = 0.05,
+        snr_limit: float = 20.0,
+        lambda_envelope: float = 1.0,
+        lambda_commit: float = 1.0,
+        lambda_adv: float = 0.1,
+        lambda_feat_match: float = 0.5,
+        candidates: int = 1,
+        decoder_only: bool = False,
+        adversarial_start: int = -1,
+        adversarial_ramp: int = 500,
+        discriminator_channels: int = 16,
+        discriminator_windows: tuple[int, ...] = (512, 1024),
+    ) -> None:
+        super().__init__()
+        if precision not in ("float32", "bfloat16"):
+            raise UserError(f"codec 'mini': precision must be float32 or bfloat16, got {precision!r}")
+        codec = MiniCodec(**{**(network or {}), "sample_rate": sampling_rate})
+        self.conf, self.frame_rate = codec.conf(), codec.frame_rate
+        self.generator = codec.network.requires_grad_(not decoder_only)
+        self.decoder_only, self.candidates = decoder_only, candidates
+        for part in (self.generator.decoder, self.generator.synthesis):
+            part.requires_grad_(True)
+        self.precision = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        self.warmup_steps, self.level_dropout = warmup_steps, level_dropout
+        self.lambda_mel, self.lambda_complex, self.lambda_snr = lambda_mel, lambda_complex, lambda_snr
+        self.snr_limit, self.lambda_envelope, self.lambda_commit = snr_limit, lambda_envelope, lambda_commit
+        self.lambda_adv, self.lambda_feat_match = lambda_adv, lambda_feat_match
+        self.adversarial_start, self.adversarial_ramp = adversarial_start, max(1, adversarial_ramp)
+        self.discriminator = SpectralDiscriminator(tuple(discriminator_windows), discriminator_channels)
+        self.spectral_loss = SpectralLoss(sampling_rate)
+        self.quantizers = {"waveform": self.generator.waveform_quantizer}
+        if self.generator.envelope_levels:
+            self.quantizers = {"envelope": self.generator.envelope_quantizer, **self.quantizers}
+        self.averages = nn.ModuleDict(
+            {name: _averages_of(quantizer, codebook_decay) for name, quantizer in self.quantizers.items()}
+        )
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self._seen: dict[str, list[Tensor]] = {name: [] for name in self.quantizers}
+        self._kept: Tensor | None = None
+
+    def meta_info(self) -> dict[str, Any]:
+        """Return what ESPnet asks of a codec."""
+        return {
+            "fs": self.conf["sample_rate"],
+            "num_streams": self.conf["num_levels"],
+            "frame_shift": self.conf["hop"],
+            "code_size_per_stream": [self.conf["codebook_size"]] * self.conf["num_levels"],
+        }
+
+    def forward(self, audio: Tensor, forward_generator: bool = True, **kwargs: Any) -> dict[str, Any]:
+        """Return loss, statistics and weight of one turn, as ESPnet's trainer takes them.
+
+        Args:
+            audio: float ``[B, L]``; samples beyond the last whole frame are left out.
+            forward_generator: The generator's turn, or the discriminators'.
+            kwargs: Ignored (``utt_id``).
+        """
+        wav = audio[:, : audio.shape[1] // self.conf["hop"] * self.conf["hop"]]
+        return self._generator_turn(wav) if forward_generator else self._discriminator_turn(wav)
+
+    def encode(self, x: Tensor, **kwargs: Any) -> Tensor:
+        """Return codes ``[K, B, T]`` of waveforms ``[B, 1, L]``."""
+        wav = x[:, 0, : x.shape[-1] // self.conf["hop"] * self.conf["hop"]]
+        return self.generator.encode(wav, self.conf["candidates"]).codes.permute(2, 0, 1)
+
+    def decode(self, x: Tensor, **kwargs: Any) -> Tensor:
+        """Return waveforms ``[B, 1, L]`` of codes ``[K, B, T]``."""
+        parts, first = [], 0
+        for quantizer in self.quantizers.values():
+            levels = quantizer.codebooks.shape[0]
+            parts.append(
+                torch.stack([quantizer.codebooks[level][x[first + level]] for level in range(levels)]).sum(dim=0)
+            )
+            first += levels
+        return self.generator.decode(torch.cat(parts, dim=-1)).unsqueeze(1)
+
+    def inference(self, x: Tensor, **kwargs: Any) -> dict[str, Tensor]:
+        """Return codes and their waveform for a waveform ``[L]``."""
+        codes = self.encode(x.view(1, 1, -1))
+        return {"wav": self.decode(codes).flatten(), "codec": codes[:, 0].T}
+
+    @property
+    def _adversarial(self) -> float:
+        """The weight of the discriminators now, 0..1."""
+        if self.adversarial_start < 0:
+            return 0.0
+        return min(1.0, max(0.0, (int(self.steps) - self.adversarial_start) / self.adversarial_ramp))
+
+    def _averages(self, name: str) -> MovingAverages:
+        return cast(MovingAverages, self.averages[name])
+
+    @contextlib.contextmanager
+    def _computing(self, device: torch.device) -> Iterator[None]:
+        with torch.autocast(device.type, dtype=self.precision, enabled=self.precision != torch.float32):
+            yield
+
+    def _reconstruct(self, wav: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the waveform after the codec, the two losses of its inside, and the rows with all levels."""
+        network, rows = self.generator, wav.shape[0]
+        levels = torch.full((rows,), self.conf["num_levels"], device=wav.device)
+        if self.training:
+            fewer = torch.randint(1, self.conf["num_levels"] + 1, (rows,), device=wav.device)
+            levels = torch.where(torch.rand(rows, device=wav.device) < self.level_dropout, fewer, levels)
+        envelope, parts = None, []
+        commit = envelope_loss = wav.new_zeros(())
+        with self._computing(wav.device):
+            spectra = network.transform(wav)
+            if network.envelope_levels:
+                latents = network.encode_envelope(spectra).float()
+                envelope, commit = self._quantize("envelope", latents, levels)
+                described = network.envelope_decoder(envelope).float()
+                envelope_loss = (described - network.log_mel(spectra)).abs().mean()
+                parts.append(envelope)
+            latents = network.encode_waveform(wav, spectra, envelope).float()
+            quantized, distance = self._quantize("waveform", latents, levels - network.envelope_levels)
+            made = network.decode(torch.cat((*parts, quantized), dim=-1))
+        return made, commit + distance, envelope_loss, levels == self.conf["num_levels"]
+
+    def _quantize(self, name: str, latents: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return quantized latents, straight through, and the distance of latents and vectors; learn codebooks."""
+        quantizer, averages, flat = self.quantizers[name], self._averages(name), latents.flatten(0, 1)
+        if int(self.steps) < self.warmup_steps and not self.decoder_only:
+            if self.training:
+                self._seen[name].append(flat.detach())
+            return latents, latents.new_zeros(())
+        if self._seen[name] and self.training:
+            with torch.autocast(flat.device.type, enabled=False):
+                averages.initialise(quantizer, torch.cat(self._seen[name]))
+            self._seen[name] = []
+        with torch.autocast(flat.device.type, enabled=False):
+            # In bfloat16 the nearest entry is missed where the latents' mean is far from 0, and quantization falls apart.
+            codes, inputs, chosen = quantizer(flat, self.candidates if name == "waveform" else 1)
+        if self.training and not self.decoder_only:
+            averages.update(quantizer, codes, [vectors.detach() for vectors in inputs])
+        distances = [
+            functional.mse_loss(vectors, entry.detach()) for vectors, entry in zip(inputs, chosen, strict=True)
+        ]
+        distance = torch.stack(distances).sum()
+        used = torch.arange(len(chosen), device=flat.device) < levels.unsqueeze(1)
+        used = used.repeat_interleave(latents.shape[1], dim=0)
+        total = torch.stack([entry * used[:, level : level + 1] for level, entry in enumerate(chosen)]).sum(dim=0)
+        return (flat + (total - flat).detach()).view_as(latents), distance
+
+    def _generator_turn(self, wav: Tensor) -> dict[str, Any]:
+        made, commit, envelope_loss, whole = self._reconstruct(wav)
+        mel, complex_ = self.spectral_loss(made, wav)
+        ratio = signal_to_noise(wav, made)
+        loss = self.lambda_mel * mel + self.lambda_complex * complex_
+        loss = loss - self.lambda_snr * ratio.clamp(max=self.snr_limit).mean()
+        loss = loss + self.lambda_envelope * envelope_loss + self.lambda_commit * commit
+        shown = ratio[whole].mean() if bool(whole.any()) else ratio.mean()
+        stats = {"mel": mel, "complex": complex_, "snr": shown, "envelope": envelope_loss, "commit": commit}
+        weight = self._adversarial
+        if weight > 0.0:
+            with self._computing(wav.device):
+                fake, fake_inside = self.discriminator(made)
+                with torch.no_grad():
+                    _, real_inside = self.discriminator(wav)
+            adversarial = sum((1.0 - score.float()).square().mean() for score in fake) / len(fake)
+            match = sum(
+                (inside.float() - wanted.float()).abs().mean() / wanted.float().abs().mean().clamp(min=1e-3)
+                for inside, wanted in zip(fake_inside, real_inside, strict=True)
+            ) / len(fake_inside)
+            loss = loss + weight * (self.lambda_adv * adversarial + self.lambda_feat_match * match)
+            stats |= {"adversarial": adversarial, "feature_match": match}
+        if self.training:
+            self._kept = made.detach()
+            self.steps += 1
+        return _turn(loss, stats | {"loss": loss}, wav.shape[0], 0)
+
+    def _discriminator_turn(self, wav: Tensor) -> dict[str, Any]:
+        """Score real crops and what the codec makes of them."""
+        if self._adversarial <= 0.0:
+            # ESPnet's trainer steps both optimizers; a loss of 0 leaves the discriminators as they are.
+            idle = torch.stack([parameter.sum() for parameter in self.discriminator.parameters()]).sum() * 0.0
+            return _turn(idle, {"discriminator_loss": idle}, wav.shape[0], 1)
+        made = self._kept
+        if made is None or made.shape != wav.shape or not self.training:
+            with torch.no_grad():
+                made = self._reconstruct(wav)[0]
+        self._kept = None
+        with self._computing(wav.device):
+            fake, _ = self.discriminator(made.detach())
+            real, _ = self.discriminator(wav)
+        pairs = zip(real, fake, strict=True)
+        loss = sum((1.0 - r.float()).square().mean() + f.float().square().mean() for r, f in pairs) / len(real)
+        return _turn(loss, {"discriminator_loss": loss}, wav.shape[0], 1)
+
+
+def _turn(loss: Tensor, stats: dict[str, Tensor], rows: int, optimizer: int) -> dict[str, Any]:
+    from espnet2.torch_utils.device_funcs import force_gatherable
+
+    values = {name: value.detach() for name, value in stats.items()}
+    loss, values, weight = force_gatherable((loss, values, rows), loss.device)
+    return {"loss": loss, "stats": values, "weight": weight, "optim_idx": optimizer}
+
+
+def _averages_of(quantizer: Quantizer, decay: float) -> MovingAverages:
+    levels, size, width = quantizer.codebooks.shape
+    return MovingAverages(levels, size, width, decay)
+
+
+def _kmeans(vectors: Tensor, size: int) -> Tensor:
+    """Return ``size`` centres of ``vectors`` ``[N, width]`` after a few rounds of Lloyd's algorithm."""
+    count = vectors.shape[0]
+    order = torch.randperm(count, device=vectors.device).repeat(-(-size // count))[:size]
+    centres = vectors[order].clone()
+    for _ in range(KMEANS_ITERATIONS):
+        nearest = ((vectors @ centres.T).mul_(-2) + centres.square().sum(dim=1)).argmin(dim=1)
+        counts = torch.bincount(nearest, minlength=size).to(vectors.dtype).unsqueeze(1)
+        sums = torch.zeros_like(centres).index_add_(0, nearest, vectors)
+        anew = vectors[torch.randint(count, (size,), device=vectors.device)]
+        centres = torch.where(counts > 0, sums / counts.clamp(min=1.0), anew)
+    return centres
+
+
+def _add_up(*tensors: Tensor) -> None:
+    """Sum over the processes of a distributed training, in place."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        for tensor in tensors:
+            torch.distributed.all_reduce(tensor)
+
+
+def _share(tensor: Tensor) -> None:
+    """Give every process of a distributed training the first one's values."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.broadcast(tensor, 0)

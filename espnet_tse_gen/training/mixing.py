@@ -1,0 +1,167 @@
+"""Dynamic mixing as ESPnet's trainer meets it: its options, its checks, and batches whose keys are numbers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from espnet2.iterators.sequence_iter_factory import SequenceIterFactory
+from espnet2.utils.get_default_kwargs import get_default_kwargs
+from espnet2.utils.nested_dict_action import NestedDictAction
+from espnet2.utils.types import str2bool
+from torch.utils.data import DataLoader
+
+from espnet_tse_gen.data.dynamic_mixing import DynamicMixer, DynamicMixingSampler
+from espnet_tse_gen.data.mixing_options import MixingOptions
+from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
+from espnet_tse_gen.data.sources import read_sources
+from espnet_tse_gen.training.choices import check_conf
+from espnet_tse_gen.training.dataset import DynamicMixingDataset
+from espnet_tse_gen.utils.errors import UserError
+
+SPEECH, SPEAKER = "speech", "speaker"
+"""Data names of the clean utterances and of their speakers."""
+BATCH_TYPES = ("unsorted", "sorted", "folded")
+"""Types of batches that are a number of items."""
+
+Data = Sequence[tuple[str, str, str]]
+
+
+def add_arguments(group: Any) -> None:
+    """Add the options of dynamic mixing to an argument group."""
+    group.add_argument(
+        "--dynamic_mixing",
+        type=str2bool,
+        default=False,
+        help=f"Draw training mixtures on the fly from clean utterances, given as 'WAV_SCP,{SPEECH},sound' and "
+        f"'UTT2SPK,{SPEAKER},text' to --train_data_path_and_name_and_type",
+    )
+    group.add_argument(
+        "--dynamic_mixing_conf",
+        action=NestedDictAction,
+        default=get_default_kwargs(MixingOptions),
+        help="How mixtures are drawn",
+    )
+
+
+def is_speech(data: Data) -> bool:
+    """Return whether ``data`` are clean utterances, not mixtures."""
+    return any(name == SPEECH for _, name, _ in data)
+
+
+def is_dynamic(args: argparse.Namespace) -> bool:
+    """Return whether training mixtures are drawn on the fly.
+
+    Raises:
+        UserError: If clean utterances are given without the option.
+    """
+    if not args.dynamic_mixing and is_speech(args.train_data_path_and_name_and_type):
+        raise UserError(f"--train_data_path_and_name_and_type: '{SPEECH}' needs --dynamic_mixing true; add it")
+    return args.dynamic_mixing
+
+
+def read_options(args: argparse.Namespace) -> MixingOptions:
+    """Return ``--dynamic_mixing_conf``.
+
+    Raises:
+        UserError: If an option is unknown or cannot be used.
+    """
+    conf = args.dynamic_mixing_conf or {}
+    check_conf("--dynamic_mixing_conf", conf, MixingOptions)
+    return MixingOptions(**conf)
+
+
+def build_mixer(args: argparse.Namespace, preprocessor: TSEGenPreprocessor) -> DynamicMixer:
+    """Return the mixer that the options describe; the same one for the same options.
+
+    Args:
+        args: The command line.
+        preprocessor: Knows rates, lengths and the level of training items.
+
+    Raises:
+        UserError: If options, tables or recordings cannot be used.
+    """
+    option = "--train_data_path_and_name_and_type"
+    conf, options = args.dynamic_mixing_conf or {}, read_options(args)
+    given = {name: path for path, name, _ in args.train_data_path_and_name_and_type}
+    if set(given) != {SPEECH, SPEAKER}:
+        raise UserError(
+            f"{option}: dynamic mixing takes 'WAV_SCP,{SPEECH},sound' and 'UTT2SPK,{SPEAKER},text', found"
+            f" {', '.join(sorted(given)) or 'nothing'}; give these two, or --dynamic_mixing false"
+        )
+    if args.iterator_type != "sequence" or args.multiple_iterator:
+        raise UserError("--iterator_type, --multiple_iterator: dynamic mixing makes batches of its own; leave them out")
+    if args.batch_type not in BATCH_TYPES:
+        raise UserError(f"--batch_type: '{args.batch_type}' cannot be used with dynamic mixing; give 'unsorted'")
+    if preprocessor.speaker_embeddings is not None and set(options.speeds) != {1.0}:
+        raise UserError(
+            "--dynamic_mixing_conf speeds: speaker embeddings are those at speed 1; leave it out, or"
+            " extractor_conf speaker_embedding"
+        )
+    batches = args.num_iters_per_epoch
+    arguments = {
+        "rate": preprocessor.rate,
+        "samples": preprocessor.crop_frames * preprocessor.hop,
+        "enroll_seconds": preprocessor.enroll_seconds,
+        "talkers": preprocessor.ref_num,
+        "level_dbfs": preprocessor.level_dbfs,
+        "band_rate": preprocessor.data_rate if preprocessor.data_rate < preprocessor.rate else 0,
+        "seed": args.seed,
+        "items_per_epoch": batches * args.batch_size if batches else 0,
+    }
+    key = json.dumps([given, conf, arguments], sort_keys=True)
+    if key not in _MIXERS:
+        _MIXERS.clear()
+        _MIXERS[key] = DynamicMixer(
+            read_sources(given[SPEECH], given[SPEAKER]), options, **arguments, where=given[SPEECH]
+        )
+    return _MIXERS[key]
+
+
+# Reading the headers of a large corpus takes minutes, so that what was checked is kept for the training.
+_MIXERS: dict[str, DynamicMixer] = {}
+
+
+def build_iter_factory(
+    args: argparse.Namespace, iter_options: Any, preprocessor: TSEGenPreprocessor
+) -> SequenceIterFactory:
+    """Return the batches of training. Of several processes, each makes its part of every batch.
+
+    Args:
+        args: The command line.
+        iter_options: ESPnet's.
+        preprocessor: See :func:`build_mixer`.
+
+    Raises:
+        UserError: If a batch has fewer items than there are processes.
+    """
+    mixer = build_mixer(args, preprocessor)
+    rank, processes = 0, 1
+    if iter_options.distributed:
+        import torch
+
+        rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    size = iter_options.batch_size
+    if size < processes:
+        raise UserError(f"--batch_size: every one of {processes} processes needs an item of every batch")
+    logging.info(f"[train] {mixer}")
+    batches = iter_options.num_iters_per_epoch or max(1, mixer.items_per_epoch // size)
+    return SequenceIterFactory(
+        dataset=DynamicMixingDataset(mixer, preprocessor.speaker_embeddings, getattr(preprocessor, "speakers", None)),
+        batches=DynamicMixingSampler(batches, size, args.seed, rank, processes),
+        seed=args.seed,
+        shuffle=False,
+        num_workers=args.num_workers,
+        collate_fn=iter_options.collate_fn,
+        pin_memory=args.ngpu > 0,
+    )
+
+
+def statistics_loader(preprocessor: TSEGenPreprocessor, collate_fn: Any) -> DataLoader:
+    """Return what the statistics stage sees of training data that are not there yet: one item of the right length."""
+    silence = np.zeros(preprocessor.crop_frames * preprocessor.hop, dtype=np.float32)
+    return DataLoader([("1-0", {"speech_mix": silence})], collate_fn=collate_fn)  # type: ignore[arg-type]

@@ -1,0 +1,106 @@
+"""What the tasks of this package do alike around ESPnet's: mixins, to be named before the task of ESPnet that they change.
+
+Mistakes end in one line, data are checked before anything is written, and training mixtures may be drawn on the fly.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from espnet_tse_gen.training import mixing
+from espnet_tse_gen.training.choices import one_line_errors
+from espnet_tse_gen.training.dataset import TSEGenDataset
+from espnet_tse_gen.utils.fileio import read_scp
+from espnet_tse_gen.utils.quiet import no_log
+
+
+class CheckedTask:
+    """Parser, data and start of a task that has a ``check``; a mixin."""
+
+    @classmethod
+    def get_parser(cls) -> argparse.ArgumentParser:
+        """Return ESPnet's parser; its mistakes end in one line with the nearest valid name."""
+        return one_line_errors(super().get_parser())  # type: ignore[misc]
+
+    @classmethod
+    def build_dataset(cls, args: argparse.Namespace, iter_options: Any, keys_to_load: Any = None) -> TSEGenDataset:
+        """Return the data of training or validation; what cannot be read is an error that names table and key."""
+        return TSEGenDataset(
+            iter_options.data_path_and_name_and_type,
+            float_dtype=args.train_dtype,
+            preprocess=iter_options.preprocess_fn,
+            max_cache_size=iter_options.max_cache_size,
+            max_cache_fd=iter_options.max_cache_fd,
+            allow_multi_rates=iter_options.allow_multi_rates,
+            keys_to_load=keys_to_load,
+        )
+
+    @classmethod
+    def main(cls, args: argparse.Namespace | None = None, cmd: Sequence[str] | None = None) -> None:
+        """Check, then run ESPnet's training or statistics.
+
+        Raises:
+            UserError: See the task's ``check``.
+        """
+        if args is None:
+            args = cls.get_parser().parse_args(cmd)
+        if not args.print_config:
+            with no_log():
+                cls.check(args)  # type: ignore[attr-defined]
+        super().main(args=args)  # type: ignore[misc]
+
+    @classmethod
+    def main_worker(cls, args: argparse.Namespace) -> None:
+        """Train as one of one or more processes, which leave their group together.
+
+        One that ends inside it may be aborted by threads of the group that still run, after all its work is done.
+        """
+        super().main_worker(args)  # type: ignore[misc]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()
+            torch.distributed.destroy_process_group()
+
+
+class MixtureTask(CheckedTask):
+    """A task whose training data are mixtures, read from tables or drawn on the fly; a mixin."""
+
+    @classmethod
+    def build_sequence_iter_factory(cls, args: argparse.Namespace, iter_options: Any, mode: str) -> Any:
+        """Return the batches of training or validation; validation always reads mixtures."""
+        if mode == "train" and mixing.is_dynamic(args):
+            preprocessor = cls.build_preprocess_fn(args, True)  # type: ignore[attr-defined]
+            return mixing.build_iter_factory(args, iter_options, preprocessor)
+        return super().build_sequence_iter_factory(  # type: ignore[misc]
+            args=args, iter_options=iter_options, mode=mode
+        )
+
+    @classmethod
+    def build_streaming_iterator(
+        cls,
+        data_path_and_name_and_type: Any,
+        preprocess_fn: Any,
+        collate_fn: Any,
+        key_file: str | None = None,
+        batch_size: int = 1,
+        dtype: str = "float32",
+        num_workers: int = 0,
+        ngpu: int = 0,
+        **_: Any,
+    ) -> DataLoader:
+        """Return the data of the statistics stage, in the order of ``key_file`` or else of the mixtures' table."""
+        if mixing.is_speech(data_path_and_name_and_type):
+            return mixing.statistics_loader(preprocess_fn, collate_fn)
+        dataset = TSEGenDataset(data_path_and_name_and_type, float_dtype=dtype, preprocess=preprocess_fn)
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=list(read_scp(key_file)) if key_file else list(dataset),
+            collate_fn=collate_fn,
+            num_workers=num_workers,
+            pin_memory=ngpu > 0,
+        )

@@ -1,0 +1,117 @@
+"""Splitting a table over parallel jobs, and putting their parts together again.
+
+Job ``N`` of ``M`` takes every ``M``-th key and writes ``NAME.N.scp`` and a manifest ``NAME.N.json`` that says what the
+part was made from. A part whose manifest still holds is not made again, and the job that finds all parts complete
+writes ``NAME.scp``; jobs may run in any order, on one machine or many.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import atomic_write, read_scp, write_scp
+
+
+def split_keys(keys: Iterable[str], job: int, num_jobs: int) -> list[str]:
+    """Return the keys of one job (1-based), sorted: every ``num_jobs``-th of the sorted keys.
+
+    Raises:
+        UserError: If ``job`` is not within ``1..num_jobs``.
+    """
+    if not 1 <= job <= num_jobs:
+        raise UserError(f"--job: expected 1..{num_jobs} (--num_jobs), got {job}")
+    return sorted(keys)[job - 1 :: num_jobs]
+
+
+def read_key_file(path: str | Path, keys: Iterable[str]) -> list[str]:
+    """Return the first column of ``path``, each of which must be among ``keys``.
+
+    Raises:
+        UserError: If the file is missing or empty, or names an unknown key.
+    """
+    known = set(keys)
+    try:
+        chosen = [line.split()[0] for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    unknown = [key for key in chosen if key not in known]
+    if unknown or not chosen:
+        raise UserError(f"{path}: expected keys of the table, found {f'{unknown[0]!r}' if unknown else 'none'}")
+    return sorted(set(chosen))
+
+
+def files_digest(keys: Sequence[str], paths: Iterable[str | None]) -> str:
+    """Return a digest of keys and of the paths, sizes and modification times of files, there or not."""
+    digest = hashlib.sha256("\n".join(keys).encode())
+    for path in paths:
+        digest.update(f"\n{path}".encode())
+        if path is not None and Path(path).is_file():
+            status = Path(path).stat()
+            digest.update(f" {status.st_size} {status.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+class Part:
+    """The part of a table ``directory/name.scp`` that one job makes.
+
+    Args:
+        directory: Where the table is.
+        name: The table's name without suffix.
+        job: Number of the job, from 1.
+        num_jobs: Number of all jobs.
+        source: What the part is made from (plain values); a part made from something else is made again.
+    """
+
+    def __init__(self, directory: str | Path, name: str, job: int, num_jobs: int, source: dict[str, Any]) -> None:
+        self.directory, self.name, self.job, self.num_jobs = Path(directory), name, job, num_jobs
+        self.source = {**source, "num_jobs": num_jobs}
+        self.scp = self.directory / f"{name}.{job}.scp"
+
+    def _manifest(self, job: int) -> dict[str, Any] | None:
+        path = self.directory / f"{self.name}.{job}.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return content if isinstance(content, dict) else None
+
+    def is_complete(self) -> bool:
+        """Return whether the part exists and was made from the same source."""
+        return self.scp.is_file() and self._manifest(self.job) == self.source
+
+    def begin(self) -> None:
+        """Declare the part, and with it the whole table, unfinished."""
+        for path in (self.directory / f"{self.name}.{self.job}.json", self.scp, self.directory / f"{self.name}.scp"):
+            path.unlink(missing_ok=True)
+
+    def finish(self, table: dict[str, str]) -> None:
+        """Write the part's table and then its manifest."""
+        if table:
+            write_scp(self.scp, table)
+        else:
+            # More jobs than keys: an empty part is complete, though an empty table is an error everywhere else.
+            with atomic_write(self.scp):
+                pass
+        with atomic_write(self.directory / f"{self.name}.{self.job}.json") as stream:
+            json.dump(self.source, stream, indent=1, sort_keys=True)
+
+    def merge(self) -> bool:
+        """Write ``name.scp`` if all parts are complete and made alike; return whether it was written."""
+        common = {key: value for key, value in self.source.items() if key != "files"}
+        table: dict[str, str] = {}
+        for job in range(1, self.num_jobs + 1):
+            manifest = self._manifest(job) or {}
+            if {key: value for key, value in manifest.items() if key != "files"} != common:
+                return False
+            part = self.directory / f"{self.name}.{job}.scp"
+            if not part.is_file():
+                return False
+            if part.stat().st_size:
+                table |= read_scp(part)
+        write_scp(self.directory / f"{self.name}.scp", table)
+        return True

@@ -1,0 +1,82 @@
+"""Many small independent jobs on several processes, with progress and with errors that name the cause."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from espnet_tse_gen.utils.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# A log file gets a line only of jobs that are worth one, and not more often than this, in seconds.
+_WORTH_A_LINE = 500
+_LINE_INTERVAL = 30.0
+
+
+def map_jobs(
+    function: Callable[[Item], Result], items: Sequence[Item], num_jobs: int = 1, description: str = "", chunk: int = 16
+) -> Iterator[Result]:
+    """Yield ``function(item)`` for every item, in order.
+
+    Args:
+        function: A function at module level (it is pickled when ``num_jobs`` exceeds 1).
+        items: Its arguments.
+        num_jobs: Number of processes; 1 runs in this one.
+        description: What is being done. Progress goes to stderr under this name: a bar on a terminal, elsewhere a line
+            now and then. Empty: silent.
+        chunk: Number of items that a process takes at a time.
+
+    Raises:
+        UserError: What ``function`` raises, unchanged; or that a worker process was killed.
+    """
+    if num_jobs < 1:
+        raise UserError(f"--nj is {num_jobs}; expected a positive number of processes")
+    workers = min(num_jobs, -(-len(items) // chunk))
+    if workers <= 1:
+        yield from _report(map(function, items), len(items), description)
+        return
+    # "spawn" and not "fork": the caller may hold threads (torch, BLAS), which a forked child would inherit locked.
+    executor = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_the_parent
+    )
+    try:
+        yield from _report(executor.map(function, items, chunksize=chunk), len(items), description)
+    except BrokenProcessPool:
+        raise UserError(
+            f"{description or 'a job'}: a worker process was killed (out of memory?); run it again with a smaller --nj"
+        ) from None
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    # Ctrl-C reaches all processes of a terminal; workers would answer with a traceback each.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _report(results: Iterator[Result], total: int, description: str) -> Iterator[Result]:
+    if not description:
+        yield from results
+        return
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(results, total=total, desc=description, leave=False, smoothing=0.05)
+        return
+    start = shown = time.monotonic()
+    for done, result in enumerate(results, 1):
+        yield result
+        now = time.monotonic()
+        if total >= _WORTH_A_LINE and (done == total or now - shown >= _LINE_INTERVAL):
+            shown = now
+            left = round((now - start) / done * (total - done))
+            remaining = f", {left // 60}:{left % 60:02d} minutes left" if done < total else ""
+            print(f"{description}: {done}/{total}{remaining}", file=sys.stderr, flush=True)

@@ -1,0 +1,322 @@
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from tiny_discriminative import CONFIGS, RATE, discriminative_exp_dir
+from tiny_model import mixture, tiny_exp_dir, voice
+
+from espnet_tse_gen import load_extractor
+from espnet_tse_gen.audio.segments import SegmentOptions
+from espnet_tse_gen.discriminative.build import load_model
+from espnet_tse_gen.discriminative.halves import halves_of
+from espnet_tse_gen.inference.discriminative import DiscriminativeExtractor, scale_factor
+from espnet_tse_gen.inference.masked import TargetSpeakerExtractor, with_changes
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import read_yaml, write_yaml
+
+EXTRACTORS = sorted(CONFIGS)
+LENGTHS = (1.0, 0.37, 1.0, 0.0031, 0.7511)
+ENROLL = voice(1.0, 110.0, seed=5)
+every_extractor = pytest.mark.parametrize("name", EXTRACTORS)
+
+
+def load(name="spex_plus", decode=None, **kwargs):
+    return DiscriminativeExtractor.from_pretrained(discriminative_exp_dir(name), decode=decode, **kwargs)
+
+
+def network(name):
+    """The untouched model: what the extractor is compared with."""
+    directory = discriminative_exp_dir(name)
+    return load_model(directory / "config.yaml", directory / "valid.loss.ave.pth")
+
+
+@torch.no_grad()
+def plain_output(model, mixed, enroll):
+    """What encoder, extractor and decoder give, called as ESPnet calls them, for arrays at the model's rate."""
+    wavs = [torch.from_numpy(signal)[None] for signal in (mixed, enroll)]
+    lengths = [torch.tensor([wav.shape[1]]) for wav in wavs]
+    (features, frames), (aux, aux_frames) = (model.encoder(wav, n) for wav, n in zip(wavs, lengths, strict=True))
+    masked, _, others = model.extractor(features, frames, aux, aux_frames)
+    scales = getattr(model.decoder, "decode_scales", lambda *given: [model.decoder(*given)[0]])(masked, lengths[0])
+    return scales[0][0].numpy(), others["enroll_emb"][0]
+
+
+def assert_close(a, b, tolerance=1e-5):
+    assert a.shape == b.shape
+    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(np.abs(b).max(), 1e-9))
+
+
+@every_extractor
+@pytest.mark.parametrize("size", [160, 161, 8001, 8007, 8009, 12345])
+def test_t05_output_is_the_short_scale_and_as_long_as_the_input(name, size):
+    extractor = load(name, {"scale": "none"})
+    request = extractor.request(mixture(2.0)[:size], ENROLL)
+    out = extractor.extract([request])[0].samples
+    assert out.shape == (size,) and out.dtype == np.float32
+    expected, _ = plain_output(network(name), request.mixture, request.enroll)
+    assert_close(out * np.float32(request.gain), expected)
+
+
+@every_extractor
+def test_t06_batch_is_single_for_equal_lengths(name):
+    mixed = [mixture(0.9, seed=n) for n in range(5)]
+    enrolls = [voice(0.6 + 0.1 * n, 110.0, seed=n + 9) for n in range(5)]
+    single = load(name)
+    expected = [single(a, b) for a, b in zip(mixed, enrolls, strict=True)]
+    for batch_size in (1, 3, 5):
+        together = load(name, {"batch_size": batch_size}).extract_batch(mixed, enrolls)
+        for row, alone in zip(together, expected, strict=True):
+            assert_close(row, alone)
+
+
+@every_extractor
+def test_batch_of_different_lengths_is_single(name):
+    mixed = [mixture(seconds, seed=n) for n, seconds in enumerate(LENGTHS)]
+    enrolls = [voice(0.5 + 0.21 * n, 110.0, seed=n + 9) for n in range(len(mixed))]
+    single, batched = load(name), load(name, {"batch_size": 4})
+    calls = count_rows(batched)
+    together = batched.extract_batch(mixed, enrolls)
+    assert calls == ([1, 1, 1, 2] if name == "td_speakerbeam" else [4, 1])
+    for row, alone in zip(together, map(single, mixed, enrolls), strict=True):
+        assert_close(row, alone)
+
+
+def count_rows(extractor):
+    """Collect how many segments each call of the network gets."""
+    rows, run = [], extractor._run
+    extractor._run = lambda signals, embedding: rows.append(len(signals)) or run(signals, embedding)
+    return rows
+
+
+@every_extractor
+def test_halves_are_what_the_extractor_computes(name):
+    request = load(name).request(mixture(0.8), ENROLL)
+    expected, embedding = plain_output(network(name), request.mixture, request.enroll)
+    model = network(name)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    halves = halves_of(model.extractor)
+    after = model.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
+    with torch.no_grad():
+        features, lengths = model.encoder(torch.from_numpy(request.enroll)[None], torch.tensor([len(request.enroll)]))
+        found = halves.embed(features, lengths)
+        assert_close(found[0].numpy(), embedding.numpy())
+        size = torch.tensor([len(request.mixture)])
+        features, lengths = model.encoder(torch.from_numpy(request.mixture)[None], size)
+        out = model.decoder(halves.extract(features, lengths, found), size)[0][0].numpy()
+    assert_close(out, expected)
+
+
+def test_td_speakerbeam_on_spectra(tmp_path):
+    exp_dir = shutil.copytree(discriminative_exp_dir("td_speakerbeam"), tmp_path / "exp")
+    stft = {"n_fft": 128, "hop_length": 64}
+    config = {**read_yaml(exp_dir / "config.yaml"), "encoder": "stft", "decoder": "stft"}
+    write_yaml(exp_dir / "config.yaml", {**config, "encoder_conf": stft, "decoder_conf": stft})
+    for path in exp_dir.glob("*.pth"):
+        path.unlink()
+    torch.save(load_model(exp_dir / "config.yaml", None).state_dict(), exp_dir / "valid.loss.best.pth")
+    extractor = DiscriminativeExtractor.from_pretrained(exp_dir, decode={"scale": "none"})
+    request = extractor.request(mixture(0.77), ENROLL)
+    model = load_model(exp_dir / "config.yaml", exp_dir / "valid.loss.best.pth")
+    expected, _ = plain_output(model, request.mixture, request.enroll)
+    assert_close(extractor.extract([request])[0].samples * np.float32(request.gain), expected)
+
+
+@every_extractor
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 48000])
+def test_any_rate(name, rate):
+    mixed = mixture(0.7123, rate=rate)
+    out = load(name)(mixed, voice(1.0, 110.0, seed=5, rate=rate), rate)
+    assert out.shape == mixed.shape and out.dtype == np.float32 and np.isfinite(out).all() and out.any()
+
+
+@pytest.mark.parametrize("scale", ["mixture", "peak", "none"])
+def test_output_follows_the_inputs_level_exactly(scale):
+    extractor = load(decode={"scale": scale})
+    mixed = mixture(0.6)
+    out = extractor(mixed, ENROLL)
+    for factor in (1e-3, 0.25, 8.0):
+        assert_close(extractor(factor * mixed, ENROLL), factor * out, 1e-3)
+        assert_close(extractor(mixed, max(factor, 0.05) * ENROLL), out, 1e-3)
+
+
+def test_scale_is_that_of_the_mixture():
+    mixed = mixture(0.6)
+    fitted, peak, raw = (load(decode={"scale": scale})(mixed, ENROLL) for scale in ("mixture", "peak", "none"))
+    # What is left after the fit has nothing of the output in it.
+    assert abs(np.dot(mixed - fitted, fitted)) < 1e-4 * np.dot(fitted, fitted)
+    assert np.abs(peak).max() == pytest.approx(np.abs(mixed).max(), rel=1e-4)
+    for one, other in ((fitted, raw), (peak, raw)):
+        assert abs(np.corrcoef(one, other)[0, 1]) > 1 - 1e-6
+    target, other = voice(1.0, 110.0, seed=1), voice(1.0, 197.0, seed=2)
+    for factor in (-3.0, 0.01):
+        assert scale_factor(factor * target, target + other, "mixture") == pytest.approx(1 / factor, rel=0.05)
+    assert scale_factor(np.zeros(9, np.float32), mixed[:9], "mixture") == 1.0
+
+
+@every_extractor
+def test_long_recordings_are_processed_in_segments_of_one_length(name):
+    options = {"segment_seconds": 0.6, "overlap_seconds": 0.15, "scale": "none"}
+    extractor = load(name, options)
+    sizes, run = [], extractor._run
+    extractor._run = lambda signals, embedding: sizes.extend(map(len, signals)) or run(signals, embedding)
+    for size in (4800, 4801, 7337, 20001):
+        sizes.clear()
+        request = extractor.request(mixture(3.0)[:size], ENROLL)
+        out = extractor.extract([request])[0].samples
+        assert out.shape == (size,) and np.isfinite(out).all() and set(sizes) == {4800}
+    # Far from every seam the joined output is that of the segment alone: here the last one's last samples.
+    tail = extractor.request(mixture(3.0)[:size], ENROLL).mixture[-4800:]
+    expected, _ = plain_output(network(name), tail, request.enroll)
+    assert_close(out[-1200:] * np.float32(request.gain), expected[-1200:])
+    batched = load(name, {**options, "batch_size": 3})
+    assert_close(batched.extract([request])[0].samples, out)
+
+
+def test_seams_cannot_be_heard():
+    # Both neighbours fade, so that a sample-to-sample step at a seam is no larger than elsewhere; and segments start at
+    # frames of the whole recording, so that a network that looks at some context gives nearly the same for both.
+    extractor = load(decode={"segment_seconds": 0.5, "overlap_seconds": 0.1, "scale": "none"})
+    mixed = mixture(3.0)
+    out, whole = extractor(mixed, ENROLL), load(decode={"segment_seconds": 0.0, "scale": "none"})(mixed, ENROLL)
+    assert np.abs(np.diff(out)).max() < 1.5 * np.abs(np.diff(whole)).max()
+    assert np.corrcoef(out[:20000], whole[:20000])[0, 1] > 0.98
+
+
+def test_a_recording_that_fits_a_segment_is_processed_whole():
+    whole, cut = load(decode={"segment_seconds": 0.0}), load(decode={"segment_seconds": 1.0, "overlap_seconds": 0.2})
+    np.testing.assert_array_equal(whole(mixture(1.0), ENROLL), cut(mixture(1.0), ENROLL))
+    assert not np.array_equal(whole(mixture(1.01), ENROLL), cut(mixture(1.01), ENROLL))
+
+
+@every_extractor
+def test_an_enrolment_is_embedded_once(name, monkeypatch):
+    extractor = load(name, {"segment_seconds": 0.3, "overlap_seconds": 0.1, "batch_size": 2})
+    embedded, embed = [], extractor._halves.embed
+    monkeypatch.setattr(extractor._halves, "embed", lambda *given: embedded.append(len(given[0])) or embed(*given))
+    first = extractor.extract_batch([mixture(1.0), mixture(0.4)], [ENROLL, ENROLL])
+    again = extractor(mixture(1.0), ENROLL)
+    assert embedded == [1]
+    assert_close(again, first[0])
+    extractor(mixture(0.4), voice(1.0, 110.0, seed=6))
+    assert embedded == [1, 1]
+
+
+def test_only_so_many_embeddings_are_kept(monkeypatch):
+    monkeypatch.setattr("espnet_tse_gen.inference.discriminative.CACHED_EMBEDDINGS", 2)
+    extractor = load()
+    enrolls = [voice(0.3, 110.0, seed=n) for n in range(4)]
+    together = extractor.extract_batch([mixture(0.2)] * 4, enrolls)
+    assert len(extractor._embeddings) == 2
+    for row, enroll in zip(together, enrolls, strict=True):
+        assert_close(extractor(mixture(0.2), enroll), row)
+
+
+def test_silent_mixture_gives_silence_of_its_length():
+    out = load().extract_batch([np.zeros(12345, np.float32), mixture(0.5)], [ENROLL] * 2)
+    assert out[0].shape == (12345,) and not out[0].any() and out[1].any()
+    # Silence inside a recording, and whole segments of it, are no trouble either.
+    paused = np.r_[mixture(0.5), np.zeros(9000, np.float32), mixture(0.5)]
+    assert np.isfinite(load(decode={"segment_seconds": 0.3, "overlap_seconds": 0.1})(paused, ENROLL)).all()
+
+
+def si_sdr(reference, estimate):
+    scaled = np.dot(reference, estimate) / np.dot(reference, reference) * reference
+    return 10 * np.log10(np.dot(scaled, scaled) / np.square(scaled - estimate).sum())
+
+
+@every_extractor
+def test_precisions(name):
+    exact, single, fast = (
+        load(name, dtype=dtype)(mixture(0.8), ENROLL) for dtype in ("float64", "float32", "bfloat16")
+    )
+    assert_close(single, exact, 1e-4)
+    assert si_sdr(exact, fast) > 15 and not np.array_equal(fast, single)
+
+
+def test_an_autocast_of_the_caller_changes_nothing():
+    expected = load()(mixture(0.5), ENROLL)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        np.testing.assert_array_equal(load()(mixture(0.5), ENROLL), expected)
+
+
+@pytest.mark.parametrize("where", ["td_speakerbeam", "spex_plus", "masked"])
+def test_one_door_opens_every_kind(where):
+    directory = tiny_exp_dir() if where == "masked" else discriminative_exp_dir(where)
+    extractor = load_extractor(directory)
+    assert isinstance(extractor, TargetSpeakerExtractor if where == "masked" else DiscriminativeExtractor)
+    assert extractor.sample_rate == RATE and extractor(mixture(0.3), ENROLL).shape == (2400,)
+
+
+def test_the_other_door_says_which_one_opens():
+    with pytest.raises(UserError, match=r"config\.yaml: is of a discriminative model \('mc_spex'\).*load_extractor"):
+        TargetSpeakerExtractor.from_pretrained(discriminative_exp_dir("mc_spex"))
+    with pytest.raises(UserError, match="is not the configuration of a discriminative extractor"):
+        DiscriminativeExtractor.from_pretrained(tiny_exp_dir())
+
+
+BAD_INPUT = {
+    "stereo mixture": (np.zeros((100, 2), np.float32), None, "mixture 0: has shape"),
+    "nan mixture": (np.r_[mixture(0.1), np.float32("nan")], None, "mixture 0: holds NaN"),
+    "short mixture": (
+        mixture(1.0)[:19],
+        None,
+        "mixture 0: is 2.38 ms long, expected at least one window of the encoder",
+    ),
+    "silent enrolment": (None, np.full(8000, 1e-5, np.float32), "enrolment 0: is silent"),
+    "short enrolment": (None, ENROLL[:279], "enrolment 0: is 34.9 ms long, expected at least one statistic of the"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_refused_in_one_line(case):
+    mixed, enroll, message = BAD_INPUT[case]
+    with pytest.raises(UserError) as caught:
+        load().extract_batch([mixture(0.5) if mixed is None else mixed], [ENROLL if enroll is None else enroll])
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+def test_shortest_input_is_processed():
+    for rate in (8000, 11025, 16000):
+        size, enroll_size = -(-20 * rate // RATE), -(-280 * rate // RATE)
+        out = load()(mixture(1.0, rate=rate)[:size], voice(1.0, 110.0, rate=rate)[-enroll_size:], rate)
+        assert out.shape == (size,) and np.isfinite(out).all()
+
+
+@pytest.mark.parametrize(
+    ("decode", "message"),
+    [
+        ("greedy_16", "preset 'greedy_16': is for masked generative models"),
+        ("segmints", "did you mean 'segments'"),
+        ({"steps": 3}, "option 'steps' is for masked generative models"),
+        ({"segment_second": 3}, "did you mean 'segment_seconds'"),
+        ({"segment_seconds": -1}, "'segment_seconds': expected a number of seconds, 0 or more, found -1"),
+        ({"segment_seconds": True}, "'segment_seconds': expected a number"),
+        ({"overlap_seconds": 4.0}, "'overlap_seconds': expected at most a third of segment_seconds"),
+        ({"scale": "peek"}, "did you mean 'peak'"),
+        ({"batch_size": 0}, "'batch_size': expected a whole number from 1"),
+        ("missing.yaml", r"missing\.yaml: no such file"),
+    ],
+)
+def test_bad_options_are_refused(decode, message):
+    with pytest.raises(UserError, match=message):
+        load(decode=decode)
+
+
+def test_options_can_be_changed():
+    options = with_changes(SegmentOptions(), {"scale": "peak", "batch_size": 4})
+    assert options == SegmentOptions(scale="peak", batch_size=4)
+    with pytest.raises(UserError, match="option 'seed' is for masked"):
+        with_changes(options, {"seed": 1})
+
+
+def test_a_model_that_wants_embeddings_is_refused(tmp_path):
+    exp_dir = shutil.copytree(discriminative_exp_dir("td_speakerbeam"), tmp_path / "exp")
+    config = read_yaml(exp_dir / "config.yaml")
+    config["extractor_conf"] |= {"use_spk_emb": True, "spk_emb_dim": 24}
+    write_yaml(exp_dir / "config.yaml", config)
+    (exp_dir / "valid.loss.ave.pth").unlink()
+    torch.save(load_model(exp_dir / "config.yaml", None).state_dict(), exp_dir / "latest.pth")
+    with pytest.raises(UserError, match="takes speaker embeddings"):
+        DiscriminativeExtractor.from_pretrained(exp_dir)

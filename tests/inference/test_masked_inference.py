@@ -1,0 +1,344 @@
+import shutil
+
+import numpy as np
+import pytest
+import soxr
+import torch
+from tiny_model import HOP, RATE, fitted_codec, mixture, tiny_exp_dir, voice
+
+from espnet_tse_gen import TargetSpeakerExtractor
+from espnet_tse_gen.codec.registry import save_codec
+from espnet_tse_gen.decoding import DecodingOptions
+from espnet_tse_gen.inference.loading import find_checkpoint
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import read_yaml, write_yaml
+
+LENGTHS = (1.0, 0.37, 2.115, 0.02, 1.6)
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    return TargetSpeakerExtractor.from_pretrained(tiny_exp_dir())
+
+
+@pytest.fixture
+def exp_dir(tmp_path):
+    return shutil.copytree(tiny_exp_dir(), tmp_path / "exp")
+
+
+def load(decode=None, **kwargs):
+    return TargetSpeakerExtractor.from_pretrained(tiny_exp_dir(), decode=decode, **kwargs)
+
+
+def correlation(a, b):
+    return float(np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 48000])
+@pytest.mark.parametrize("seconds", [0.021, 0.731, 1.2345])
+def test_output_has_the_inputs_length(extractor, rate, seconds):
+    mixed = mixture(seconds, rate=rate)
+    out = extractor(mixed, voice(1.0, 110.0, seed=5, rate=rate), rate)
+    assert out.shape == mixed.shape and out.dtype == np.float32 and np.isfinite(out).all()
+
+
+def test_output_follows_the_inputs_level_exactly():
+    extractor = load({"reconstruction": "mixture"})
+    mixed, enroll = mixture(1.0), voice(1.0, 110.0, seed=5)
+    out = extractor(mixed, enroll)
+    for factor in (1e-3, 0.25, 8.0):
+        np.testing.assert_allclose(extractor(factor * mixed, enroll), factor * out, rtol=1e-3, atol=2e-5 * factor)
+        np.testing.assert_allclose(extractor(mixed, max(factor, 0.05) * enroll), out, rtol=1e-3, atol=2e-5)
+
+
+def test_output_is_aligned_with_the_mixture_at_another_rate():
+    # Decoding with the mixture's phase attenuates bands of the mixture, so the result stays in step with it.
+    extractor = load({"reconstruction": "mixture"})
+    high = soxr.resample(mixture(1.0), RATE, 16000)
+    out = extractor(high, voice(1.0, 110.0, seed=5, rate=16000), 16000)
+    shifted = [correlation(out[20:-20], np.roll(high, shift)[20:-20]) for shift in range(-8, 9)]
+    assert int(np.argmax(shifted)) == 8
+
+
+def test_integers_are_scaled(extractor):
+    mixed, enroll = mixture(0.5), voice(1.0, 110.0, seed=5)
+    as_int16 = np.round(mixed * 32768).astype(np.int16), np.round(enroll * 32768).astype(np.int16)
+    as_float = as_int16[0] / np.float32(32768), as_int16[1] / np.float32(32768)
+    np.testing.assert_array_equal(extractor(*as_int16), extractor(*as_float))
+    np.testing.assert_array_equal(extractor(as_int16[0][None], as_int16[1][:, None]), extractor(*as_float))
+
+
+def test_bfloat16_computes_in_bfloat16_and_gives_nearly_the_same():
+    mixed, enroll = mixture(1.0), voice(1.0, 110.0, seed=5)
+    extractors = [load("one_pass", dtype=dtype) for dtype in ("float32", "bfloat16")]
+    assert [extractor.model.precision for extractor in extractors] == ["float32", "bfloat16"]
+    exact, fast = (extractor.extract([extractor.request(mixed, enroll)])[0] for extractor in extractors)
+    assert (exact.codes == fast.codes).mean() > 0.9
+    assert fast.samples.shape == mixed.shape and np.isfinite(fast.samples).all()
+
+
+def test_a_model_trained_in_bfloat16_decodes_in_float32_unless_told_otherwise(exp_dir):
+    config = read_yaml(exp_dir / "config.yaml")
+    write_yaml(exp_dir / "config.yaml", {**config, "model_conf": {**config["model_conf"], "precision": "bfloat16"}})
+    mixed, enroll = mixture(1.0), voice(1.0, 110.0, seed=5)
+    out = TargetSpeakerExtractor.from_pretrained(exp_dir, decode="one_pass")(mixed, enroll)
+    np.testing.assert_array_equal(out, load("one_pass")(mixed, enroll))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "decode", ["greedy_16", "one_pass", "stochastic", {"joint": True, "steps": 4, "guidance": 1.5}]
+)
+def test_batch_equals_single_token_for_token(decode, dtype):
+    extractor = load(decode, dtype=dtype)
+    requests = [
+        extractor.request(mixture(seconds, seed=n), voice(0.8 + 0.3 * n, 110.0, seed=n + 9), row_id=f"item{n}")
+        for n, seconds in enumerate(LENGTHS)
+    ]
+    together = extractor.extract(requests)
+    for request, row in zip(requests, together, strict=True):
+        alone = extractor.extract([request])[0]
+        assert alone.codes.shape == (4, -(-len(request.mixture) // HOP))
+        np.testing.assert_array_equal(row.codes, alone.codes)
+        np.testing.assert_array_equal(row.samples, alone.samples)
+    for request, row in zip(requests[::-1], extractor.extract(requests[::-1]), strict=True):
+        np.testing.assert_array_equal(row.codes, together[requests.index(request)].codes)
+
+
+def test_extract_batch_is_what_single_calls_give():
+    extractor = load("stochastic")
+    mixed = [mixture(seconds, seed=n) for n, seconds in enumerate(LENGTHS)]
+    enrolls = [voice(1.0, 110.0, seed=n + 9) for n in range(len(mixed))]
+    for alone, row in zip(map(extractor, mixed, enrolls), extractor.extract_batch(mixed, enrolls), strict=True):
+        np.testing.assert_array_equal(row, alone)
+
+
+def test_seed_decides_in_stochastic_decoding_only():
+    mixed, enroll = mixture(1.0), voice(1.0, 110.0, seed=5)
+
+    def codes(decode, seed):
+        extractor = load(DecodingOptions.preset(decode, seed=seed))
+        return extractor.extract([extractor.request(mixed, enroll)])[0].codes
+
+    assert (codes("stochastic", 0) == codes("stochastic", 0)).all()
+    assert (codes("stochastic", 0) != codes("stochastic", 1)).any()
+    assert (codes("greedy_16", 0) == codes("greedy_16", 1)).all()
+
+
+def test_guidance_of_one_never_prepares_the_unconditional_branch(extractor, monkeypatch):
+    dropped = []
+    prepare = extractor.model.prepare
+    monkeypatch.setattr(extractor.model, "prepare", lambda *args: dropped.append(args[4]) or prepare(*args))
+    extractor(mixture(0.3), voice(1.0, 110.0))
+    assert dropped == [False]
+    guided = load({"guidance": 2.0})
+    assert guided.passes == 2 * extractor.passes
+    default, twice = extractor(mixture(1.0), voice(1.0, 110.0)), guided(mixture(1.0), voice(1.0, 110.0))
+    assert not np.array_equal(default, twice)
+
+
+def test_long_input_is_decoded_in_chunks_of_bounded_size(extractor, monkeypatch):
+    chunked = load({"chunk_seconds": 1.0, "carry_seconds": 0.2})
+    seen = []
+    prepare = chunked.model.prepare
+    monkeypatch.setattr(chunked.model, "prepare", lambda *args: seen.append(args[0].shape[1]) or prepare(*args))
+    mixed, enroll = mixture(4.63), voice(1.0, 110.0, seed=5)
+    out = chunked.extract([chunked.request(mixed, enroll)])[0]
+    assert out.samples.shape == mixed.shape and out.codes.shape == (4, -(-len(mixed) // HOP))
+    assert len(seen) > 4 and max(seen) <= 3 * RATE
+    whole = load({"chunk_seconds": 0.0})
+    short = mixture(0.9)
+    np.testing.assert_array_equal(chunked(short, enroll), whole(short, enroll))
+
+
+def test_long_and_short_requests_mix():
+    extractor = load({"chunk_seconds": 1.0, "carry_seconds": 0.2, "steps": 1, "batch_size": 2})
+    mixed = [mixture(seconds, seed=n) for n, seconds in enumerate((0.5, 2.2, 0.7, 1.5, 0.6))]
+    enrolls = [voice(1.0, 110.0, seed=n + 9) for n in range(5)]
+    for alone, row in zip(map(extractor, mixed, enrolls), extractor.extract_batch(mixed, enrolls), strict=True):
+        np.testing.assert_array_equal(row, alone)
+
+
+def test_silent_mixture_gives_silence_of_its_length(extractor):
+    out = extractor.extract_batch([np.zeros(12345, np.float32), mixture(0.5)], [voice(1.0, 110.0)] * 2)
+    assert out[0].shape == (12345,) and not out[0].any()
+    assert out[1].any()
+
+
+def test_enrolment_is_cut_to_what_the_extractor_uses(extractor):
+    enroll = voice(5.0, 110.0)
+    np.testing.assert_array_equal(
+        extractor(mixture(0.5), enroll), extractor(mixture(0.5), np.r_[enroll[: 3 * RATE], voice(9.0, 300.0)])
+    )
+
+
+BAD_INPUT = {
+    "stereo mixture": (np.zeros((100, 2), np.float32), None, "mixture 0: has shape"),
+    "empty mixture": (np.zeros(0, np.float32), None, "mixture 0: has no samples"),
+    "nan mixture": (np.r_[mixture(0.1), np.float32("nan")], None, "mixture 0: holds NaN"),
+    "overflowing mixture": (np.full(1000, 1e300), None, "mixture 0: holds NaN or infinite"),
+    "short mixture": (mixture(1.0)[: HOP - 1], None, "mixture 0: is 19.9 ms long, expected at least one frame"),
+    "complex mixture": (np.ones(1000, np.complex64), None, "mixture 0: is of type complex64"),
+    "int64 mixture": (np.ones(1000, np.int64), None, "mixture 0: is of type int64"),
+    "text mixture": ("m.wav", None, "mixture 0: has shape"),
+    "silent enrolment": (None, np.full(8000, 1e-5, np.float32), "enrolment 0: is silent"),
+    "empty enrolment": (None, [], "enrolment 0: has no samples"),
+    "infinite enrolment": (None, np.r_[voice(1.0, 110.0), np.float32("inf")], "enrolment 0: holds NaN"),
+    "short enrolment": (None, voice(1.0, 110.0)[:5], "enrolment 0: is 0.625 ms long"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_refused_in_one_line(extractor, case):
+    mixed, enroll, message = BAD_INPUT[case]
+    with pytest.raises(UserError) as caught:
+        extractor.extract_batch(
+            [mixture(0.5) if mixed is None else mixed], [voice(1.0, 110.0) if enroll is None else enroll]
+        )
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("rate", [0, -16000, 16000.0, 2**31, True])
+def test_impossible_rate_is_refused(extractor, rate):
+    with pytest.raises(UserError, match="sampling rate"):
+        extractor(mixture(0.5), voice(1.0, 110.0), rate)
+
+
+def test_unequal_batch_is_refused(extractor):
+    with pytest.raises(UserError, match="2 mixtures, 1 enrolments"):
+        extractor.extract_batch([mixture(0.5)] * 2, [voice(1.0, 110.0)])
+
+
+@pytest.mark.parametrize(
+    ("decode", "message"),
+    [
+        ("greedy_61", "did you mean 'greedy_16'"),
+        ({"gidance": 2.0}, "did you mean 'guidance'"),
+        ({"steps": [1] * 9}, "codec has 4"),
+        ("missing.yaml", "no such file"),
+    ],
+)
+def test_bad_decoding_options_are_refused(decode, message):
+    with pytest.raises(UserError, match=message):
+        load(decode)
+
+
+def test_guidance_needs_condition_dropout(exp_dir):
+    config = read_yaml(exp_dir / "config.yaml")
+    write_yaml(exp_dir / "config.yaml", {**config, "model_conf": {"drop_enroll": 0.0, "drop_both": 0.0}})
+    with pytest.raises(UserError, match="condition dropout"):
+        TargetSpeakerExtractor.from_pretrained(exp_dir, decode={"guidance": 1.5})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"device": "gpu"}, "device 'gpu'"),
+        ({"device": "cuda:99"}, "device 'cuda:99': this machine has"),
+        ({"dtype": "int8"}, "unknown dtype 'int8'"),
+        ({"model_file": "valid.loss.av.pth"}, "did you mean 'valid.loss.ave.pth'"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        load(**arguments)
+
+
+@pytest.mark.parametrize("where", ["no/such/dir", "nothing.zip", "no_such_model"])
+def test_missing_model_is_refused(where):
+    with pytest.raises(UserError, match=where.split("/")[0]):
+        TargetSpeakerExtractor.from_pretrained(where)
+
+
+def test_directory_that_is_no_model_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no config\.yaml"):
+        TargetSpeakerExtractor.from_pretrained(tmp_path)
+
+
+def test_default_checkpoint_prefers_averages(exp_dir):
+    weights = exp_dir / "valid.loss.ave.pth"
+    for name in ("latest.pth", "3epoch.pth", "checkpoint.pth", "valid.loss.best.pth", "train.loss.ave_1best.pth"):
+        shutil.copy(weights, exp_dir / name)
+    order = ["valid.loss.ave.pth", "valid.loss.best.pth", "train.loss.ave_1best.pth", "latest.pth", "3epoch.pth"]
+    for name in order:
+        assert find_checkpoint(exp_dir).name == name
+        (exp_dir / name).unlink()
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        find_checkpoint(exp_dir)
+
+
+def test_checkpoint_of_another_codec_is_refused(exp_dir):
+    save_codec(fitted_codec(seed=3), exp_dir / "codec")
+    with pytest.raises(
+        UserError, match=r"valid\.loss\.ave\.pth: checkpoint was trained on the tokens of another codec"
+    ):
+        TargetSpeakerExtractor.from_pretrained(exp_dir)
+
+
+@pytest.mark.parametrize("keep", [0, 100, 0.5, -1])
+def test_truncated_checkpoint_is_refused(exp_dir, keep):
+    path = exp_dir / "valid.loss.ave.pth"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
+    with pytest.raises(UserError) as caught:
+        TargetSpeakerExtractor.from_pretrained(exp_dir)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", ["nan", "missing", "extra", "shape", "not tensors"])
+def test_checkpoint_that_does_not_fit_is_refused(exp_dir, change):
+    path = exp_dir / "valid.loss.ave.pth"
+    state = torch.load(path, weights_only=True)
+    if change == "nan":
+        state["extractor.heads"][0, 0, 0] = float("nan")
+    elif change == "missing":
+        del state["extractor.heads"]
+    elif change == "extra":
+        state["extractor.more"] = torch.zeros(2)
+    elif change == "shape":
+        state["extractor.heads"] = state["extractor.heads"][:2]
+    torch.save({"epoch": 3} if change == "not tensors" else state, path)
+    with pytest.raises(UserError) as caught:
+        TargetSpeakerExtractor.from_pretrained(exp_dir)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_codec_weights_that_were_changed_are_refused(exp_dir):
+    state = torch.load(exp_dir / "codec" / "weights.pth", weights_only=True)
+    state["mean"][0] += 1
+    torch.save(state, exp_dir / "codec" / "weights.pth")
+    with pytest.raises(UserError, match="codec: weights or options are not those"):
+        TargetSpeakerExtractor.from_pretrained(exp_dir)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("extractor", "maskd", "unknown extractor 'maskd': did you mean 'masked'"),
+        ("extractor_conf", {"widht": 3}, "did you mean 'width'"),
+        ("model_conf", {"maskin": "level"}, "did you mean 'masking'"),
+    ],
+)
+def test_unknown_name_in_the_configuration_is_refused(exp_dir, key, value, message):
+    write_yaml(exp_dir / "config.yaml", {**read_yaml(exp_dir / "config.yaml"), key: value})
+    with pytest.raises(UserError, match=message) as caught:
+        TargetSpeakerExtractor.from_pretrained(exp_dir)
+    assert str(exp_dir / "config.yaml") in str(caught.value)
+
+
+@pytest.mark.slow
+def test_the_tasks_own_door_builds_the_same_model(tmp_path):
+    from espnet_tse_gen.training.tse_gen import TSEGenTask
+
+    exp_dir = shutil.copytree(tiny_exp_dir(), tmp_path / "exp")
+    config = TSEGenTask.get_default_config()
+    ours = read_yaml(exp_dir / "config.yaml")
+    for name in ("extractor", "extractor_conf", "model_conf"):
+        config[name] = ours[name]
+    write_yaml(exp_dir / "config.yaml", config)
+    model, args = TSEGenTask.build_model_from_file(exp_dir / "config.yaml", exp_dir / "valid.loss.ave.pth")
+    assert args.extractor_conf == ours["extractor_conf"]
+    built = TargetSpeakerExtractor(model, "greedy_16")
+    loaded = TargetSpeakerExtractor.from_pretrained(exp_dir, decode="greedy_16")
+    mixed, enroll = mixture(0.8), voice(1.0, 110.0)
+    np.testing.assert_array_equal(built(mixed, enroll), loaded(mixed, enroll))

@@ -1,0 +1,68 @@
+"""One small codec of every family, on its real architecture with random weights or fitted to noise, for the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from dac_maker import make_dac
+from espnet_codec_maker import make_espnet
+from hf_maker import make_transformers
+from torch import Tensor
+
+from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.codec.registry import build_codec
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    """Return quiet white noise, the same for the same seed."""
+    return 0.05 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def make_encodec() -> AbsCodec:
+    """Return EnCodec with two levels of random codebooks that are as wide as its latents."""
+    torch.manual_seed(0)
+    codec = build_codec("encodec", {"bandwidth": 1.5})
+    latents = codec.encode(noise(1, 8000)).latents[0].T
+    for level, layer in enumerate(codec.model.quantizer.vq.layers):
+        layer._codebook.embed.normal_().mul_(latents.std(dim=0)).add_(0 if level else latents.mean(dim=0))
+    return codec
+
+
+def make_mini() -> AbsCodec:
+    """Return the mini codec, narrow and with random weights."""
+    torch.manual_seed(0)
+    narrow = {"envelope_channels": 8, "encoder_width": 8, "encoder_blocks": 1, "decoder_width": 8, "decoder_blocks": 1}
+    widths = {"num_mels": 20, "envelope_width": 4, "waveform_width": 8}
+    return build_codec("mini", {"num_levels": 4, "codebook_size": 16, **widths, **narrow})
+
+
+def make_mel(**conf: object) -> AbsCodec:
+    """Return a mel codec fitted to noise."""
+    codec = build_codec("mel", conf)
+    codec.fit([noise(4000, seed=seed) * (1 + seed) for seed in range(3)], iterations=3)
+    return codec
+
+
+FAMILIES: dict[str, Callable[[], AbsCodec]] = {
+    "mini": make_mini,
+    "mel": lambda: make_mel(num_mels=40, num_levels=4, codebook_size=16),
+    "mel_residual": lambda: make_mel(num_mels=40, num_levels=3, codebook_size=16, split="residual"),
+    "mel_8k": lambda: make_mel(sample_rate=8000, hop=160, n_fft=512, num_mels=30, num_levels=2, codebook_size=8),
+    "encodec": make_encodec,
+    "dac": make_dac,
+    "transformers_encodec": lambda: make_transformers("encodec", 2),
+    "transformers_dac": lambda: make_transformers("dac"),
+    "transformers_mimi": lambda: make_transformers("mimi", 3),
+    "espnet_soundstream": lambda: make_espnet("soundstream"),
+    "espnet_encodec": lambda: make_espnet("encodec"),
+    "espnet_dac": lambda: make_espnet("dac"),
+    "espnet_funcodec": lambda: make_espnet("funcodec"),
+    "espnet_hificodec": lambda: make_espnet("hificodec"),
+}
+"""Name to maker; a family is added here, and the tests of the contract run over it."""
+
+
+def make(family: str) -> AbsCodec:
+    """Return a fresh codec of one of ``FAMILIES``."""
+    return FAMILIES[family]()

@@ -1,0 +1,32 @@
+"""Small corpora in LibriSpeech's layout for the tests: tones with a noise floor, so that making them costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from espnet_tse_gen.utils.fileio import write_audio
+
+RATE = 16000
+
+
+def tone(seconds: float, frequency: float, seed: int = 0) -> np.ndarray:
+    samples = np.arange(round(seconds * RATE))
+    noise = np.random.default_rng(seed).standard_normal(len(samples))
+    return (0.1 * np.sin(2 * np.pi * frequency / RATE * samples) + 0.005 * noise).astype(np.float32)
+
+
+def make_corpus(root: Path, subset: str, utterances: Mapping[str, int], seconds: float = 1.5) -> None:
+    """Write ``utterances[speaker]`` recordings per speaker, and SPEAKERS.TXT with odd ids male and even ids female."""
+    lines = [";ID  |SEX| SUBSET           |MINUTES| NAME\n"]
+    for speaker, count in utterances.items():
+        for number in range(count):
+            name = f"{speaker}-7-{number:04d}"
+            length = seconds + 0.1 * number + 0.01 * (int(speaker) % 10)
+            samples = tone(length, 100 + 10 * int(speaker) % 400, seed=int(speaker) * 100 + number)
+            write_audio(root / subset / speaker / "7" / f"{name}.flac", samples, RATE)
+        lines.append(f"{speaker} | {'FM'[int(speaker) % 2]} | {subset} | 1.00 | Nobody\n")
+    with open(root / "SPEAKERS.TXT", "a", encoding="utf-8") as stream:
+        stream.writelines(lines)

@@ -1,0 +1,99 @@
+"""Crops for the training of codecs: lengths, places, levels, and the batches that they come in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from espnet_tse_gen.audio.level import LEVEL_DBFS, mixture_gain
+from espnet_tse_gen.training.crops import CropPreprocessor, CropSampler
+from espnet_tse_gen.utils.errors import UserError
+
+FEW = settings(max_examples=20, deadline=None, derandomize=True)
+
+
+def recording(size: int, seed: int = 0, scale: float = 0.1) -> np.ndarray:
+    return (scale * np.random.default_rng(seed).standard_normal(size)).astype(np.float32)
+
+
+@FEW
+@given(size=st.integers(1, 3000), samples=st.integers(1, 2000), train=st.booleans(), factor=st.sampled_from([1, 2, 3]))
+def test_every_crop_has_the_length(size: int, samples: int, train: bool, factor: int) -> None:
+    crop = CropPreprocessor(train, 8000, samples, sample_rate=8000 * factor, gain_db=(-10, 10))
+    made = crop("a", {"audio": recording(size)})["audio"]
+    assert made.shape == (samples,) and made.dtype == np.float32 and np.isfinite(made).all()
+
+
+@FEW
+@given(size=st.integers(1, 3000), samples=st.integers(1, 1000), seed=st.integers(0, 9), train=st.booleans())
+def test_a_crop_is_a_piece_of_the_recording_at_the_common_level(
+    size: int, samples: int, seed: int, train: bool
+) -> None:
+    wav = recording(size, seed)
+    made = CropPreprocessor(train, 8000, samples)("a", {"audio": wav})["audio"]
+    want = wav * np.float32(mixture_gain(wav))
+    places = range(max(1, size - samples + 1))
+    piece = made[: min(size, samples)]
+    assert any(np.array_equal(piece, want[start : start + len(piece)]) for start in places)
+    assert not made[size:].any()
+
+
+def test_training_draws_and_validation_does_not() -> None:
+    wav, rms = recording(4000), 10 ** (LEVEL_DBFS / 20)
+    np.random.seed(0)
+    train = CropPreprocessor(True, 8000, 500, gain_db=(-12.0, 0.0))
+    crops = [train("a", {"audio": wav})["audio"] for _ in range(50)]
+    levels = [20 * np.log10(np.sqrt(np.mean(np.square(crop))) / rms) for crop in crops]
+    assert -13 < min(levels) < -9 and -3 < max(levels) < 1
+    np.random.seed(0)
+    assert np.array_equal(crops[0], train("a", {"audio": wav})["audio"])
+    valid = CropPreprocessor(False, 8000, 500, gain_db=(-12.0, 0.0))
+    first = valid("a", {"audio": wav})["audio"]
+    np.random.seed(1)
+    assert np.array_equal(first, valid("a", {"audio": wav})["audio"])
+    assert not np.array_equal(first, valid("b", {"audio": wav})["audio"])
+
+
+@pytest.mark.parametrize(
+    ("wav", "message"),
+    [
+        (np.zeros((10, 2)), "audio of 'a' has 2 channels"),
+        (np.zeros(0), "audio of 'a' is empty"),
+        (np.array([0.0, np.nan]), "audio of 'a'.*NaN"),
+    ],
+)
+def test_recordings_that_cannot_be_used(wav: np.ndarray, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        CropPreprocessor(True, 8000, 4)("a", {"audio": wav})
+
+
+def test_options_that_cannot_be_used() -> None:
+    with pytest.raises(UserError, match="--gain_db"):
+        CropPreprocessor(True, 8000, 4, gain_db=(3.0, -3.0))
+    with pytest.raises(UserError, match="--segment_seconds"):
+        CropPreprocessor(True, 8000, 0)
+
+
+@FEW
+@given(
+    count=st.integers(1, 30), batch_size=st.integers(1, 8), seed=st.integers(0, 5), processes=st.sampled_from([1, 2, 3])
+)
+def test_batches(count: int, batch_size: int, seed: int, processes: int) -> None:
+    keys = [f"k{n}" for n in range(count)]
+    parts = [CropSampler(keys, batch_size, True, rank, processes) for rank in range(processes)]
+    made = [part.generate(seed) for part in parts]
+    assert all(len(batches) == len(part) for part, batches in zip(parts, made, strict=True))
+    whole = [sorted(key for batches in made for key in batches[n]) for n in range(len(parts[0]))]
+    drawn = [key for batch in whole for key in batch]
+    assert len(set(drawn)) == len(drawn) == (count if count < batch_size else count - count % batch_size)
+    assert all(len(batch) == min(batch_size, count) for batch in whole)
+    fixed = CropSampler(keys, batch_size, shuffle=False)
+    assert [key for batch in fixed.generate(seed) for key in batch] == keys and len(fixed.generate(0)) == len(fixed)
+
+
+def test_every_epoch_has_other_batches() -> None:
+    sampler = CropSampler([f"k{n}" for n in range(20)], 4)
+    first, second = ({frozenset(batch) for batch in sampler.generate(seed)} for seed in (0, 1))
+    assert first != second

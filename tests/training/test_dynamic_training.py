@@ -1,0 +1,194 @@
+"""Trainings on mixtures drawn on the fly: they run, go on after a kill with the same data, and refuse what cannot be used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_model import RATE
+from training_runs import Result, finish, kill_when, results, run, start, training, write_wav
+
+from espnet_tse_gen.bin import prepare_sources
+from espnet_tse_gen.utils.checkpoints import read_checkpoint
+from espnet_tse_gen.utils.fileio import read_scp, write_scp
+
+pytestmark = pytest.mark.slow
+
+MIXING = [
+    "min_seconds=0.5",
+    "absent_share=0.4",
+    "overlap=[0.5,1.0]",
+    "reverb=synthetic",
+    "rt60=[0.05,0.1]",
+    "gain_db=2",
+]
+
+
+@pytest.fixture(scope="module")
+def sources(corpus: Path) -> Path:
+    """The recordings that the corpus has for enrolments: two of each of four voices, one second each."""
+    prepare_sources.main(["--spk2enroll", f"{corpus}/spk2enroll.json", "--output_dir", f"{corpus}/sources"])
+    return corpus / "sources"
+
+
+def dynamic(corpus: Path, sources: Path, output: Path, *options: str, conf: list[str] = MIXING) -> list[str]:
+    """The command line of a training whose mixtures are drawn from ``sources``; two epochs of four batches."""
+    words = iter(training(corpus, output))
+    command = []
+    for word in words:
+        if word == "--train_data_path_and_name_and_type":
+            next(words)
+        else:
+            command.append(word)
+    option = "--train_data_path_and_name_and_type"
+    command += [option, f"{sources}/wav.scp,speech,sound", option, f"{sources}/utt2spk,speaker,text"]
+    command += ["--dynamic_mixing", "true", "--num_iters_per_epoch", "4", "--max_epoch", "2"]
+    for pair in conf:
+        command += ["--dynamic_mixing_conf", pair]
+    return [*command, *options]
+
+
+@pytest.fixture(scope="module")
+def straight(corpus: Path, sources: Path) -> tuple[Path, Result]:
+    output = corpus / "exp_dynamic"
+    result = run(dynamic(corpus, sources, output), corpus / "dynamic.log")
+    assert result.status == 0, result.log
+    return output, result
+
+
+def test_a_training_without_targets_in_some_items_has_finite_losses(straight: tuple[Path, Result]) -> None:
+    output, result = straight
+    figures = results(result.log)
+    assert sorted(figures) == [1, 2]
+    values = {name: float(value) for epoch in figures.values() for name, value in epoch.items()}
+    assert all(np.isfinite(value) for value in values.values()), values
+    assert float(figures[2]["train/loss"]) != float(figures[1]["train/loss"])
+    weights = read_checkpoint(output / "2epoch.pth")
+    assert all(bool(torch.isfinite(value).all()) for value in weights.values())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_training_sees_the_same_data_whatever_the_number_of_workers(
+    corpus: Path, sources: Path, straight: tuple[Path, Result], tmp_path: Path, workers: int
+) -> None:
+    log = tmp_path / "log"
+    command = dynamic(corpus, sources, tmp_path / "exp", "--resume", "true", "--num_workers", str(workers))
+    kill_when(start(command, log), log, "2epoch:train:1-1batch")
+    result = finish(start(command, log), log)
+    assert result.status == 0, result.log
+    assert result.log.count("training was resumed") == 1
+    assert results(result.log) == results(straight[1].log)
+    wanted, found = (read_checkpoint(path / "2epoch.pth") for path in (straight[0], tmp_path / "exp"))
+    assert all(torch.equal(wanted[name], found[name]) for name in wanted)
+
+
+def test_statistics_are_those_of_the_validation_data(corpus: Path, sources: Path, tmp_path: Path) -> None:
+    command = [word for word in dynamic(corpus, sources, tmp_path / "stats") if "shape" not in word]
+    result = run([*command, "--collect_stats", "true"], tmp_path / "log")
+    assert result.status == 0, result.log
+    assert read_scp(tmp_path / "stats" / "valid" / "speech_mix_shape") == read_scp(
+        corpus / "stats/valid/speech_mix_shape"
+    )
+    assert read_scp(tmp_path / "stats" / "train" / "speech_mix_shape") == {"1-0": "4000"}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--dynamic_mixing", "false"], "'speech' needs --dynamic_mixing true"),
+        (["--dynamic_mixing_conf", "sir=3"], "unknown key of --dynamic_mixing_conf 'sir'"),
+        (["--dynamic_mixing_conf", "sir_db=-3"], "sir_db: expected a number from 0 to 100"),
+        (["--dynamic_mixing_conf", "min_seconds=2"], "0 speaker(s) with utterances of 2 s or more"),
+        (["--ref_num", "9"], "expected at least 10"),
+        (["--batch_type", "numel"], "--batch_type: 'numel' cannot be used with dynamic mixing"),
+        (["--preprocessor_conf", "crop_seconds=0"], "crop_seconds: dynamic mixing needs the length of a mixture"),
+        (
+            ["--train_data_path_and_name_and_type", "x.scp,speech_mix,sound"],
+            "dynamic mixing takes 'WAV_SCP,speech,sound'",
+        ),
+    ],
+)
+def test_mistakes_end_in_one_line_before_anything_is_written(
+    corpus: Path, sources: Path, tmp_path: Path, options: list[str], says: str
+) -> None:
+    result = run(dynamic(corpus, sources, tmp_path / "exp", *options), tmp_path / "log")
+    assert result.status == 2, result.log
+    assert says in result.error and "Traceback" not in result.log
+    assert not (tmp_path / "exp").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_recording_that_is_damaged_later(corpus: Path, sources: Path, tmp_path: Path, workers: int) -> None:
+    for table in ("wav.scp", "utt2spk", "utt2dur"):
+        (tmp_path / table).write_text((sources / table).read_text())
+    entries = read_scp(tmp_path / "wav.scp")
+    for name, path in entries.items():
+        if name.endswith("1"):
+            entries[name] = write_wav(tmp_path / f"{name}.wav", np.zeros(RATE))
+            Path(entries[name]).write_bytes(Path(path).read_bytes()[: RATE // 2])
+    write_scp(tmp_path / "wav.scp", entries)
+    command = dynamic(corpus, tmp_path, tmp_path / "exp", "--num_workers", str(workers), "--max_epoch", "9")
+    result = run(command, tmp_path / "log")
+    assert result.status == 2, result.log
+    assert "ends before" in result.error and "1.wav (key '" in result.error
+
+
+@pytest.fixture(scope="module")
+def embeddings(corpus: Path) -> Path:
+    """Some embedding of width 4 for every recording that is enrolled with."""
+    paths = sorted(str(path) for path in (corpus / "enroll").glob("*.wav"))
+    np.savez(
+        corpus / "e.npz", paths=np.array(paths), embeddings=np.random.default_rng(0).standard_normal((len(paths), 4))
+    )
+    return corpus / "e.npz"
+
+
+@pytest.mark.parametrize("kind", ["drawn", "mixtures"])
+def test_training_with_speaker_embeddings(
+    corpus: Path, sources: Path, embeddings: Path, straight: tuple[Path, Result], tmp_path: Path, kind: str
+) -> None:
+    options = ["--max_epoch", "1", "--speaker_embeddings", str(embeddings), "--extractor_conf", "speaker_embedding=4"]
+    if kind == "drawn":
+        command = dynamic(corpus, sources, tmp_path / "exp", *options)
+    else:
+        command = training(corpus, tmp_path / "exp", *options)
+    result = run(command, tmp_path / "log")
+    assert result.status == 0, result.log
+    assert np.isfinite(float(results(result.log)[1]["train/loss"]))
+    if kind == "drawn":
+        assert results(result.log)[1]["train/loss"] != results(straight[1].log)[1]["train/loss"]
+    assert read_checkpoint(tmp_path / "exp" / "1epoch.pth")["extractor.embedding_map.weight"].shape[1] == 4
+
+
+@pytest.mark.parametrize(
+    ("width", "given", "says"),
+    [(4, False, "takes embeddings of 4 numbers"), (0, True, "of 0 numbers"), (5, True, "of 5 numbers")],
+)
+def test_embeddings_that_do_not_fit(
+    corpus: Path, embeddings: Path, tmp_path: Path, width: int, given: bool, says: str
+) -> None:
+    options = ["--extractor_conf", f"speaker_embedding={width}"]
+    options += ["--speaker_embeddings", str(embeddings)] if given else []
+    result = run(training(corpus, tmp_path / "exp", *options), tmp_path / "log")
+    assert result.status == 2 and says in result.error, result.log
+    assert not (tmp_path / "exp").exists()
+
+
+def test_embeddings_are_of_one_speed(corpus: Path, sources: Path, embeddings: Path, tmp_path: Path) -> None:
+    options = ["--speaker_embeddings", str(embeddings), "--extractor_conf", "speaker_embedding=4"]
+    command = dynamic(corpus, sources, tmp_path / "exp", *options, "--dynamic_mixing_conf", "speeds=[0.9,1.0]")
+    result = run(command, tmp_path / "log")
+    assert result.status == 2 and "speeds: speaker embeddings are those at speed 1; leave it out" in result.error
+    assert not (tmp_path / "exp").exists()
+
+
+def test_the_configuration_shows_how_mixtures_are_drawn(straight: tuple[Path, Result]) -> None:
+    import yaml
+
+    config = yaml.safe_load((straight[0] / "config.yaml").read_text())
+    assert config["dynamic_mixing"] is True
+    assert config["dynamic_mixing_conf"]["absent_share"] == 0.4 and config["dynamic_mixing_conf"]["sir_db"] == 5.0
+    assert json.dumps(config["dynamic_mixing_conf"])

@@ -1,0 +1,80 @@
+"""A training with a front end: what it writes, that it goes on, and which mistakes it names before it begins."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_discriminative import discriminative_exp_dir
+from tiny_model import RATE
+from training_runs import run, state, training
+
+from espnet_tse_gen import TargetSpeakerExtractor
+from espnet_tse_gen.inference.front_end import load_front_end
+from espnet_tse_gen.utils.checkpoints import read_checkpoint
+from espnet_tse_gen.utils.fileio import read_audio, read_scp, read_yaml
+
+pytestmark = pytest.mark.slow
+
+SHORT = ["--max_epoch", "1", "--num_iters_per_epoch", "2"]
+
+
+def test_a_training_leaves_a_model_that_needs_nothing_else(corpus: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(discriminative_exp_dir("spex_plus"), tmp_path / "spex_plus")
+    command = training(corpus, tmp_path / "exp", *SHORT, "--front_end", str(source))
+    result = run(command, tmp_path / "train.log")
+    assert result.status == 0, result.log
+    config = read_yaml(tmp_path / "exp" / "config.yaml")
+    assert config["front_end"] == str(source)
+    # Not in the configuration that was given.
+    assert config["extractor_conf"]["front_end_features"] == "latent+stft"
+    front_end = load_front_end(source, RATE)
+    assert load_front_end(tmp_path / "exp" / "front_end", RATE).fingerprint() == front_end.fingerprint()
+    weights = read_checkpoint(tmp_path / "exp" / "1epoch.pth")
+    assert bytes(weights["front_end_fingerprint"].int().tolist()).hex() == front_end.fingerprint()
+    assert not any(name.startswith("front_end.") for name in weights)
+
+    # Another one cannot take its place in the same directory; the same one is not written again.
+    other = shutil.copytree(discriminative_exp_dir("mc_spex"), tmp_path / "other")
+    before = state(tmp_path / "exp")
+    again = training(corpus, tmp_path / "exp", *SHORT, "--resume", "true", "--front_end", str(other))
+    result = run(again, tmp_path / "again.log")
+    assert result.status == 2 and "trained with the estimates of another front end" in result.error, result.log
+    assert state(tmp_path / "exp") == before
+
+    shutil.rmtree(source)
+    key, path = next(iter(read_scp(corpus / "valid" / "wav.scp").items()))
+    enroll = read_scp(corpus / "valid" / "enroll_spk1.scp")[key]
+    extractor = TargetSpeakerExtractor.from_pretrained(tmp_path / "exp", decode="one_pass")
+    voices = [extractor(read_audio(path)[0], read_audio(enroll)[0], RATE)]
+    shutil.move(tmp_path / "exp", tmp_path / "elsewhere")
+    extractor = TargetSpeakerExtractor.from_pretrained(tmp_path / "elsewhere", decode="one_pass")
+    voices.append(extractor(read_audio(path)[0], read_audio(enroll)[0], RATE))
+    assert (voices[0] == voices[1]).all() and voices[0].any()
+    from espnet_tse_gen.training.tse_gen import TSEGenTask
+
+    model, _ = TSEGenTask.build_model_from_file(
+        tmp_path / "elsewhere" / "config.yaml", tmp_path / "elsewhere" / "1epoch.pth"
+    )
+    assert torch.equal(model.front_end_fingerprint, weights["front_end_fingerprint"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--front_end", "exp/none"], "--front_end: exp/none: no such exp directory or zip file"),
+        (["--front_end", "spex_puls"], "--front_end: unknown model 'spex_puls'"),
+        (
+            ["--extractor_conf", "front_end_features=stft"],
+            "front_end_features and --front_end: only one of them is given",
+        ),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_written(
+    corpus: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    result = run(training(corpus, tmp_path / "exp", *SHORT, *options), tmp_path / "train.log")
+    assert result.status == 2 and message in result.error, result.log
+    assert not (tmp_path / "exp").exists()

@@ -1,0 +1,34 @@
+"""Importing ESPnet's tasks asks the network for nothing."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROBE = """
+import sys
+try:
+    import nltk
+except ImportError:
+    sys.exit(0)
+asked = []
+def download(*names, **_):
+    asked.append(names)
+nltk.download = download
+from espnet_tse_gen.utils.quiet import import_quietly, no_nltk_download
+with no_nltk_download():
+    assert nltk.download("cmudict") is False
+import_quietly()
+assert "g2p_en" in sys.modules, "nothing imported"
+import espnet_tse_gen.training
+import_quietly()
+assert nltk.download is download
+assert not asked, asked
+"""
+
+
+@pytest.mark.slow
+def test_no_download_is_attempted() -> None:
+    result = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "nltk_data" not in result.stdout + result.stderr

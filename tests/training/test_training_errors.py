@@ -1,0 +1,256 @@
+"""Whatever is wrong with a training's input ends in one line that names it, with status 2, and changes nothing on disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_model import RATE, fitted_codec
+from training_runs import Result, run, state, training, write_wav
+
+from espnet_tse_gen.bin import codec_tokenize
+from espnet_tse_gen.codec.registry import save_codec
+from espnet_tse_gen.utils.fileio import read_scp, write_scp
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def refused(corpus: Path, trained: tuple[Path, Result], tmp_path: Path) -> Callable[..., str]:
+    """Run a training that goes on in a copy of a trained directory; return the line with which it is refused."""
+    output = tmp_path / "exp"
+    shutil.copytree(trained[0], output, symlinks=True)
+
+    def check(*options: str, arguments: list[str] | None = None, unchanged: bool = True) -> str:
+        before = state(output)
+        command = training(corpus, output, "--resume", "true", "--max_epoch", "5") if arguments is None else arguments
+        result = run([*command, *options], tmp_path / "log")
+        assert result.status == 2, result.log
+        assert "Traceback" not in result.error
+        assert result.error.startswith("tse_gen_train: error: "), result.log
+        if unchanged:
+            assert "Traceback" not in result.log
+            assert state(output) == before
+        return result.error.removeprefix("tse_gen_train: error: ")
+
+    return check
+
+
+def edited(corpus: Path, folder: Path, table: str, change: Callable[[dict[str, str]], object]) -> list[str]:
+    """The command of a training whose training table ``table`` is a changed copy."""
+    entries = read_scp(corpus / "train" / table)
+    change(entries)
+    write_scp(folder / table, entries)
+    old = f"{corpus}/train/{table},"
+    command = training(corpus, folder / "exp", "--resume", "true", "--max_epoch", "5")
+    return [word.replace(old, f"{folder}/{table},") for word in command]
+
+
+@pytest.mark.parametrize("table", ["wav.scp", "spk2.scp", "enroll_spk1.scp"])
+def test_a_missing_key(refused: Callable[..., str], corpus: Path, tmp_path: Path, table: str) -> None:
+    line = refused(arguments=edited(corpus, tmp_path, table, lambda entries: entries.pop("train03")))
+    assert "'train03'" in line
+    assert str(tmp_path / table) in line
+
+
+def test_an_extra_key(refused: Callable[..., str], corpus: Path, tmp_path: Path) -> None:
+    line = refused(arguments=edited(corpus, tmp_path, "spk1.scp", lambda entries: entries.update(other="x.wav")))
+    assert f"{tmp_path}/spk1.scp: 1 key(s) are not in" in line
+    assert "'other'" in line
+
+
+def test_statistics_of_other_data(refused: Callable[..., str], corpus: Path) -> None:
+    line = refused("--train_shape_file", f"{corpus}/stats/valid/speech_mix_shape")
+    assert "speech_mix_shape" in line
+    assert "statistics stage" in line
+
+
+def test_a_table_that_is_not_there(refused: Callable[..., str], corpus: Path, tmp_path: Path) -> None:
+    command = edited(corpus, tmp_path, "spk1.scp", lambda entries: None)
+    (tmp_path / "spk1.scp").unlink()
+    assert f"{tmp_path}/spk1.scp: no such file" in refused(arguments=command)
+
+
+def test_a_data_name_misspelt(refused: Callable[..., str], corpus: Path) -> None:
+    line = refused("--valid_data_path_and_name_and_type", f"{corpus}/valid/wav.scp,speech_mic,sound")
+    assert "'speech_mic': did you mean 'speech_mix'" in line
+
+
+def test_a_speaker_without_target(refused: Callable[..., str]) -> None:
+    assert "enroll_ref3 is missing" in refused("--ref_num", "3")
+
+
+DAMAGE = {
+    "corrupt": lambda path: path.write_bytes(b"RIFF this is not a recording"),
+    "empty": lambda path: write_wav(path, np.zeros(0)),
+    "absent": lambda path: None,
+    "nan": lambda path: write_wav(path, np.full(8000, np.nan)),
+    "stereo": lambda path: write_wav(path, np.full((8000, 2), 0.1)),
+    "other rate": lambda path: write_wav(path, np.full(16000, 0.1), 2 * RATE),
+    "shorter than its mixture": lambda path: write_wav(path, np.full(4000, 0.1)),
+}
+SAYS = {
+    "corrupt": "not recognised",
+    "empty": "is empty",
+    "absent": "no such file",
+    "nan": "NaN",
+    "stereo": "2 channels",
+    "other rate": "8000 != 16000",
+    "shorter than its mixture": "4000 samples, expected",
+}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_recording_that_cannot_be_used(
+    refused: Callable[..., str], corpus: Path, tmp_path: Path, damage: str, workers: int
+) -> None:
+    bad = tmp_path / "bad.wav"
+    DAMAGE[damage](bad)
+    tables = ["wav.scp", "spk1.scp", "spk2.scp"] if damage != "shorter than its mixture" else ["spk1.scp", "spk2.scp"]
+    command = []
+    for table in tables:
+        entries = read_scp(corpus / "train" / table)
+        # Not the first one, which is looked at before the training starts.
+        entries["train07"] = str(bad)
+        write_scp(tmp_path / table, entries)
+    for word in training(corpus, tmp_path / "exp", "--resume", "true", "--max_epoch", "5"):
+        for table in tables:
+            word = word.replace(f"{corpus}/train/{table},", f"{tmp_path}/{table},")
+        command.append(word)
+    # Some epochs of a training may lie before the error; what they wrote stays.
+    line = refused("--num_workers", str(workers), arguments=command, unchanged=False)
+    assert "'train07'" in line or str(bad) in line
+    assert SAYS[damage] in line or (damage == "other rate" and "16000 != 8000" in line)
+
+
+def test_recordings_of_another_rate(refused: Callable[..., str]) -> None:
+    line = refused("--sample_rate", "16000")
+    assert "sampling rate is 8000 Hz, expected 16000 Hz" in line
+    assert "wav.scp" in line
+
+
+def test_statistics_meet_a_bad_recording(refused: Callable[..., str], corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.wav").write_bytes(b"no")
+    command = edited(corpus, tmp_path, "wav.scp", lambda entries: entries.update(train09=str(tmp_path / "bad.wav")))
+    command = [word for word in command if "shape" not in word]
+    line = refused("--collect_stats", "true", "--output_dir", f"{tmp_path}/stats", arguments=command, unchanged=False)
+    assert "'train09'" in line
+
+
+@pytest.fixture
+def codes(corpus: Path, tmp_path: Path) -> Path:
+    for name in ("train", "valid"):
+        for n in (1, 2):
+            options = ["--codec_dir", f"{corpus}/codec", "--wav_scp", f"{corpus}/{name}/spk{n}.scp"]
+            options += ["--level_scp", f"{corpus}/{name}/wav.scp", "--output_dir", f"{tmp_path}/codes/{name}"]
+            codec_tokenize.main([*options, "--name", f"codes_spk{n}"])
+    return tmp_path / "codes"
+
+
+def test_tokens_of_another_length(refused: Callable[..., str], corpus: Path, codes: Path, tmp_path: Path) -> None:
+    for n in (1, 2):
+        entries = read_scp(codes / "train" / f"codes_spk{n}.scp")
+        entries["train02"] = entries["train08"]
+        write_scp(codes / "train" / f"codes_spk{n}.scp", entries)
+    line = refused(arguments=training(corpus, tmp_path / "new", codes=codes), unchanged=False)
+    assert "of 'train02' has" in line
+    assert "extract the tokens again" in line
+
+
+def test_tokens_of_another_codec(refused: Callable[..., str], corpus: Path, codes: Path, tmp_path: Path) -> None:
+    save_codec(fitted_codec(seed=5), tmp_path / "other")
+    command = training(corpus, tmp_path / "new", "--codec_dir", f"{tmp_path}/other", codes=codes)
+    line = refused(arguments=command)
+    assert "codes_spk1.scp: holds the tokens of another codec" in line
+    assert not (tmp_path / "new").exists()
+
+
+def test_going_on_with_another_codec(refused: Callable[..., str], tmp_path: Path) -> None:
+    save_codec(fitted_codec(seed=5), tmp_path / "other")
+    line = refused("--codec_dir", f"{tmp_path}/other")
+    assert "checkpoint.pth: checkpoint was trained on the tokens of another codec" in line
+
+
+def test_starting_from_weights_of_another_codec(
+    refused: Callable[..., str], corpus: Path, trained: tuple[Path, Result], tmp_path: Path
+) -> None:
+    save_codec(fitted_codec(seed=5), tmp_path / "other")
+    given = trained[0] / "3epoch.pth"
+    command = training(corpus, tmp_path / "new", "--init_param", str(given), "--codec_dir", f"{tmp_path}/other")
+    line = refused(arguments=command)
+    assert f"--init_param {given}: checkpoint was trained on the tokens of another codec" in line
+    assert not (tmp_path / "new").exists()
+
+
+def test_going_on_with_another_size(refused: Callable[..., str]) -> None:
+    line = refused("--extractor_conf", "width=64")
+    assert "checkpoint.pth: does not fit the configuration" in line
+
+
+def test_half_a_checkpoint(refused: Callable[..., str], tmp_path: Path) -> None:
+    checkpoint = tmp_path / "exp" / "checkpoint.pth"
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[: len(whole) // 2])
+    assert f"{checkpoint}: is not a readable checkpoint" in refused()
+
+
+def test_weights_that_are_no_numbers(
+    refused: Callable[..., str], corpus: Path, trained: tuple[Path, Result], tmp_path: Path
+) -> None:
+    weights = torch.load(trained[0] / "3epoch.pth", weights_only=True)
+    weights["extractor.heads"][0, 0, 0] = float("nan")
+    torch.save(weights, tmp_path / "nan.pth")
+    line = refused(arguments=training(corpus, tmp_path / "new", "--init_param", f"{tmp_path}/nan.pth"))
+    assert f"{tmp_path}/nan.pth: weight 'extractor.heads' holds NaN" in line
+
+
+def test_a_pickle_is_not_run(refused: Callable[..., str], corpus: Path, tmp_path: Path) -> None:
+    import pickle
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",))
+
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil()))
+    line = refused(arguments=training(corpus, tmp_path / "new", "--init_param", f"{tmp_path}/evil.pth"))
+    assert f"{tmp_path}/evil.pth: is not a readable checkpoint" in line
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--codec", "mle", "--codec_dir", "none"], "did you mean 'mel'"),
+        (["--extractor", "maskd"], "did you mean 'masked'"),
+        (["--preprocessor", "tse_gn"], "did you mean 'tse_gen'"),
+        (["--extractor_conf", "widht=3"], "did you mean 'width'"),
+        (["--model_conf", "maskng=joint"], "did you mean 'masking'"),
+        (["--model_conf", "masking=jiont"], "did you mean 'joint'"),
+        (["--preprocessor_conf", "crop_second=3"], "did you mean 'crop_seconds'"),
+        (["--optim_conf", "learning=1"], "unknown key of --optim_conf 'learning'"),
+        (["--optim", "adamm"], "did you mean 'adam"),
+        (["--scheduler_conf", "warmup_step=1"], "did you mean 'warmup_steps'"),
+        (
+            ["--optim_conf", "lr=1e-3"],
+            "--optim_conf lr: '1e-3' is text to yaml; write the number with a point, as 1.0e-3",
+        ),
+        (["--optim_conf", "lr=-1.0"], "--optim_conf: Invalid learning rate: -1.0"),
+        (["--scheduler_conf", "warmup_steps=many"], "--scheduler_conf:"),
+        (["--max_epochs", "3"], "did you mean '--max_epoch'"),
+        (["--codec_dir", "/nowhere"], "/nowhere: is not a codec directory"),
+        (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["--train_spk2enroll", "/nowhere.json"], "/nowhere.json: no such file"),
+        (["--init_param", "/nowhere.pth", "--resume", "false"], "/nowhere.pth: no such checkpoint"),
+    ],
+)
+def test_unknown_names_and_files(refused: Callable[..., str], options: list[str], says: str) -> None:
+    assert says in refused(*options)
+
+
+def test_no_output_directory(refused: Callable[..., str]) -> None:
+    assert "--output_dir is missing" in refused(arguments=[])

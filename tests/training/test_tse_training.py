@@ -1,0 +1,175 @@
+"""The task ``tse``: configurations parse, trainings run on mixtures and on speech, labels are numbered, mistakes are one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_model import RATE
+from training_runs import Result, data_options, results, run
+
+from espnet_tse_gen.bin import prepare_sources
+from espnet_tse_gen.data.labels import LabelledPreprocessor, SpeakerTable
+from espnet_tse_gen.discriminative.build import load_model
+from espnet_tse_gen.discriminative.registry import DECODERS, ENCODERS, EXTRACTORS, part_class
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import read_yaml, write_yaml
+
+CONF = Path(__file__).parents[2] / "conf" / "train"
+FILES = ["spex_plus_8k.yaml", "mc_spex_16k.yaml", "td_speakerbeam_8k.yaml"]
+SHORT = ["--preprocessor_conf", "crop_seconds=0.4", "--preprocessor_conf", "enroll_seconds=[0.4,0.8]"]
+
+
+def command(corpus: Path, output: Path, kind: str, *options: str) -> list[str]:
+    """The whole command line of a training on the corpus' mixtures."""
+    words = ["--config", str(CONF / f"{kind}_test.yaml"), "--output_dir", str(output), "--sample_rate", str(RATE)]
+    words += ["--num_spk", "2", *data_options(corpus), *SHORT]
+    for name in ("train", "valid"):
+        words += [f"--{name}_shape_file", f"{corpus}/stats/{name}/speech_mix_shape"]
+    return [*words, *options]
+
+
+def trained(corpus: Path, output: Path, kind: str, *options: str) -> Result:
+    return run(command(corpus, output, kind, *options), output.with_suffix(".log"), "tse_train")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_t01_every_configuration_parses_and_prints(name: str, tmp_path: Path) -> None:
+    result = run(["--config", str(CONF / name), "--print_config"], tmp_path / "log", "tse_train")
+    assert result.status == 0, result.log
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(result.log[result.log.index("config:") :])
+    config, given = read_yaml(printed), read_yaml(CONF / name)
+    assert config["extractor"] == given["extractor"]
+    # Printed with the defaults of what is not given.
+    assert given["extractor_conf"].items() <= config["extractor_conf"].items()
+
+
+@pytest.mark.parametrize("kind", ["spex_plus", "mc_spex", "td_speakerbeam"])
+def test_t02_a_training_on_mixtures(corpus: Path, tmp_path: Path, kind: str) -> None:
+    result = trained(corpus, tmp_path / "exp", kind)
+    assert result.status == 0, result.log
+    figures = results(result.log)[1]
+    assert np.isfinite(float(figures["train/loss"])) and np.isfinite(float(figures["valid/si_snr_loss_s0"]))
+    if kind != "td_speakerbeam":
+        # Enrolments of validation name no speaker.
+        assert float(figures["valid/spk_ce"]) == 0.0 and float(figures["train/spk_ce"]) > 0.1
+        assert read_yaml(tmp_path / "exp" / "config.yaml")["extractor_conf"]["num_train_spk"] == 4
+        assert (tmp_path / "exp" / "speakers.txt").read_text().split() == ["ann", "bob", "cleo", "dan"]
+    load_model(tmp_path / "exp" / "config.yaml", tmp_path / "exp" / "valid.si_snr_loss_s0.ave.pth")
+
+
+@pytest.mark.slow
+def test_a_training_on_drawn_mixtures_with_silent_targets(corpus: Path, tmp_path: Path) -> None:
+    prepare_sources.main(["--spk2enroll", f"{corpus}/spk2enroll.json", "--output_dir", f"{tmp_path}/sources"])
+    words = iter(command(corpus, tmp_path / "exp", "mc_spex"))
+    kept = []
+    for word in words:
+        if word == "--train_data_path_and_name_and_type":
+            next(words)
+        else:
+            kept.append(word)
+    option, sources = "--train_data_path_and_name_and_type", tmp_path / "sources"
+    kept += [option, f"{sources}/wav.scp,speech,sound", option, f"{sources}/utt2spk,speaker,text"]
+    kept += [
+        "--dynamic_mixing",
+        "true",
+        "--dynamic_mixing_conf",
+        "min_seconds=0.5",
+        "--dynamic_mixing_conf",
+        "absent_share=0.5",
+        "--dynamic_mixing_conf",
+        "speeds=[0.9,1.0]",
+    ]
+    result = run(kept, tmp_path / "log", "tse_train")
+    assert result.status == 0, result.log
+    figures = results(result.log)[1]
+    assert np.isfinite(float(figures["train/loss"])) and float(figures["train/spk_ce"]) > 0.1
+    # Everybody at both speeds, each with a label.
+    names = ["ann", "bob", "cleo", "dan", "sp0.9-ann", "sp0.9-bob", "sp0.9-cleo", "sp0.9-dan"]
+    assert (tmp_path / "exp" / "speakers.txt").read_text().split() == names
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--extractor_conf", "num_train_spk=7"], "num_train_spk is 7, but the training data have 4 speakers"),
+        (["--preprocessor", "tse"], "the training data name no speakers; give --train_spk2enroll"),
+        (["--extractor_conf", "fusoin=tac"], "did you mean 'fusion'"),
+        (["--iterator_type", "chunk", "--chunk_length", "1000"], "chunk iterator fails with NumPy 2"),
+        (["--sample_rate", "16000"], "sampling rate is 8000 Hz, expected 16000 Hz"),
+        (["--extracter", "mc_spex"], "did you mean '--extractor'"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(corpus: Path, tmp_path: Path, options: list[str], message: str) -> None:
+    result = trained(corpus, tmp_path / "exp", "mc_spex", *options)
+    assert result.status == 2 and message in result.error, result.log
+    assert "Traceback" not in result.log and not (tmp_path / "exp").exists()
+
+
+def test_every_part_of_espnet_is_there_and_is_what_espnet_takes() -> None:
+    from espnet2.tasks import enh, enh_tse
+
+    import espnet_tse_gen.discriminative.model  # noqa: F401  where ESPnet is told of this package's parts
+
+    registries = (
+        (ENCODERS, enh.encoder_choices),
+        (EXTRACTORS, enh_tse.extractor_choices),
+        (DECODERS, enh.decoder_choices),
+    )
+    for ours, theirs in registries:
+        for name, chosen in theirs.classes.items():
+            assert part_class("part", name, ours) is chosen
+        assert all(issubclass(part_class("part", name, ours), theirs.base_type) for name in ours)
+
+
+def test_the_preprocessor_labels_the_drawn_speaker(corpus: Path) -> None:
+    table = SpeakerTable(["bob", "ann", "bob"])
+    assert table.names == ["ann", "bob"] and len(table) == 2
+    assert [int(table.label(name)[0]) for name in ("ann", "bob", "zoe")] == [0, 1, -1]
+    preprocessor = LabelledPreprocessor(
+        True, RATE, table, train_spk2enroll=str(corpus / "spk2enroll.json"), crop_seconds=0.2, enroll_seconds=(0.3, 0.5)
+    )
+    rng = np.random.default_rng(0)
+    signals = [rng.standard_normal(RATE).astype(np.float32) for _ in range(2)]
+    data = {
+        "speech_mix": signals[0] + signals[1],
+        **{f"speech_ref{n}": signals[n - 1] for n in (1, 2)},
+        "enroll_ref1": "*ann0 ann",
+        "enroll_ref2": "*bob0 bob",
+    }
+    np.random.seed(0)
+    drawn = set()
+    for _ in range(20):
+        item = preprocessor("mixture", dict(data))
+        position = int(np.argmax([np.correlate(item["speech_ref1"], s[: len(s)], "valid").max() for s in signals]))
+        assert item["spk_label_ref1"].tolist() == [position]
+        drawn.add(position)
+    assert drawn == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "si_snrr"}, "unknown name in --criterions 'si_snrr': did you mean 'si_snr'"),
+        ({"wrapper": "multiscale"}, "unknown wrapper in --criterions 'multiscale': did you mean 'multi_scale'"),
+        ({"wrapper_conf": {"wieght": 1.0}}, "wrapper_conf 'wieght': did you mean 'weight'"),
+        ({"conf": {"clamp": 30}}, "conf 'clamp': did you mean 'clamp_db'"),
+        ({"wraper": "multi_scale"}, "unknown key of --criterions 'wraper': did you mean 'wrapper'"),
+    ],
+)
+def test_a_mistake_in_the_losses_is_one_line(
+    corpus: Path, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    config = read_yaml(CONF / "mc_spex_test.yaml")
+    config["criterions"][0].update(change)
+    write_yaml(tmp_path / "train.yaml", config)
+    words = command(corpus, tmp_path / "exp", "mc_spex", "--config", str(tmp_path / "train.yaml"))
+    result = run(words, tmp_path / "log", "tse_train")
+    assert result.status == 2 and message in result.error, result.log
+
+
+def test_no_speakers_is_an_error() -> None:
+    with pytest.raises(UserError, match="name no speaker"):
+        SpeakerTable([])

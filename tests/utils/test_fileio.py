@@ -1,0 +1,160 @@
+"""Tables, recordings and yaml: read with errors that name file and key, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fileio import (
+    atomic_write,
+    check_same_keys,
+    read_audio,
+    read_scp,
+    read_yaml,
+    write_audio,
+    write_scp,
+    write_yaml,
+)
+
+WORDS = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=1)
+
+
+@given(st.dictionaries(WORDS, st.lists(WORDS, min_size=1).map(" ".join), min_size=1))
+def test_a_table_comes_back_as_written(tmp_path_factory: pytest.TempPathFactory, table: dict[str, str]) -> None:
+    path = tmp_path_factory.getbasetemp() / "table.scp"
+    write_scp(path, table)
+    assert read_scp(path) == table
+    assert list(read_scp(path)) == sorted(table)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"\n  \n", "is empty"),
+        (b"a x\nb\n", "t.scp:2: expected 'key value', found 'b'"),
+        (b"a x\na y\n", "t.scp:2: key 'a' appears twice"),
+        (b"a \xff\xfe\n", "cannot be read as a text table"),
+        (None, "no such file"),
+    ],
+)
+def test_a_bad_table_is_named(tmp_path: Path, content: bytes | None, says: str) -> None:
+    path = tmp_path / "t.scp"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_scp(path)
+    assert says in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_directory_is_no_table(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        read_scp(tmp_path)
+
+
+def test_missing_and_extra_keys_are_named(tmp_path: Path) -> None:
+    for name, keys in (("all", "abc"), ("less", "ac"), ("more", "abcd"), ("same", "cba")):
+        write_scp(tmp_path / name, dict.fromkeys(keys, "x"))
+    check_same_keys(tmp_path / "all", tmp_path / "same", tmp_path / "all")
+    with pytest.raises(UserError, match=r"less: 1 key\(s\) of .*all are missing, first 'b'"):
+        check_same_keys(tmp_path / "all", tmp_path / "same", tmp_path / "less")
+    with pytest.raises(UserError, match=r"more: 1 key\(s\) are not in .*all, first 'd'"):
+        check_same_keys(tmp_path / "all", tmp_path / "more")
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_a_recording_comes_back_as_written(tmp_path: Path, suffix: str) -> None:
+    samples = np.linspace(-1.2, 1.2, 1000)
+    write_audio(tmp_path / f"a{suffix}", samples, 16000)
+    read, rate = read_audio(tmp_path / f"a{suffix}", sample_rate=16000)
+    assert rate == 16000
+    assert read.dtype == np.float32
+    np.testing.assert_allclose(read, samples.clip(-1, 1), atol=2 / 32768)
+    assert [path.name for path in tmp_path.iterdir()] == [f"a{suffix}"]
+
+
+def test_float_recordings_are_exact(tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).normal(size=100).astype(np.float32)
+    write_audio(tmp_path / "a.wav", samples, 8000, subtype="FLOAT")
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav")[0], samples)
+
+
+def test_a_bad_recording_is_named_with_its_key(tmp_path: Path) -> None:
+    bad = {
+        "corrupt": b"not audio at all", "stereo": np.zeros((10, 2)), "empty": np.zeros(0), "nan": np.full(10, np.nan),
+        "infinite": np.full(10, np.inf), "fine": np.zeros(10),
+    }  # fmt: skip
+    for name, content in bad.items():
+        if isinstance(content, bytes):
+            (tmp_path / f"{name}.wav").write_bytes(content)
+        else:
+            soundfile.write(tmp_path / f"{name}.wav", content, 8000, subtype="FLOAT")
+    says = {
+        "corrupt": "is not a readable audio file", "stereo": "has 2 channels, expected 1", "empty": "has no samples",
+        "nan": "holds NaN", "infinite": "holds NaN or infinite", "absent": "no such file",
+        "fine": "sampling rate is 8000 Hz, expected 16000 Hz",
+    }  # fmt: skip
+    for name, text in says.items():
+        with pytest.raises(UserError) as caught:
+            read_audio(tmp_path / f"{name}.wav", sample_rate=16000 if name == "fine" else None, key="utt1")
+        assert str(caught.value).startswith(f"{tmp_path / name}.wav (key 'utt1'): ")
+        assert text in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_cut_recording_is_an_error_or_shorter_but_never_a_crash(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.flac", np.sin(np.arange(20000) / 9) * 0.5, 8000)
+    whole = (tmp_path / "a.flac").read_bytes()
+    for part in (10, 50, len(whole) // 2, len(whole) - 3):
+        (tmp_path / "b.flac").write_bytes(whole[:part])
+        try:
+            samples, _ = read_audio(tmp_path / "b.flac")
+            assert len(samples) <= 20000
+        except UserError as error:
+            assert "b.flac" in str(error)
+
+
+def test_what_fails_while_being_written_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file.txt"
+    with atomic_write(path) as stream:
+        stream.write("old")
+    with pytest.raises(RuntimeError, match="stop"), atomic_write(path) as stream:
+        stream.write("new")
+        raise RuntimeError("stop")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/x.txt: cannot be written"), atomic_write(tmp_path / "file" / "x.txt"):
+        pass
+    with pytest.raises(UserError, match="cannot be written"), atomic_write(tmp_path / "y") as stream:
+        raise OSError(28, os.strerror(28))
+    assert stream.closed
+    assert not (tmp_path / "y").exists()
+
+
+def test_yaml_keeps_its_order_and_characters(tmp_path: Path) -> None:
+    content = {"z": 1, "a": {"name": "Łódź"}, "list": [1.5, None, True]}
+    write_yaml(tmp_path / "c.yaml", content)
+    assert read_yaml(tmp_path / "c.yaml") == content
+    assert list(read_yaml(tmp_path / "c.yaml")) == list(content)
+
+
+@pytest.mark.parametrize("content", [b"a: [1", b"- 1\n", b"", b"\xff\xfe", b"a: !!python/object/apply:os.getcwd []"])
+def test_bad_yaml_is_one_line_that_names_the_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "c.yaml").write_bytes(content)
+    with pytest.raises(UserError, match="c.yaml: ") as caught:
+        read_yaml(tmp_path / "c.yaml")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="no such file"):
+        read_yaml(tmp_path / "none.yaml")
