@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What keeping freed memory (`espnet_tse_gen/memory.py`) is worth: seconds and peak memory of training, extraction, tokenization.
+"""What keeping freed memory (`espnet_tse_gen/utils/memory.py`) is worth: seconds and peak memory of training, extraction, tokenization.
 
 Each case runs in a process of its own for each setting of glibc's allocator, round after round, so that whatever else the
 machine does meets all settings alike. Ratios are taken within a round.
@@ -51,7 +51,7 @@ def training(name: str) -> Callable[[], Any]:
     """Return training steps of a configuration of ``conf/train``, after some that are not timed."""
     import torch
 
-    from espnet_tse_gen.fileio import read_yaml
+    from espnet_tse_gen.utils.fileio import read_yaml
 
     torch.manual_seed(0)
     config = read_yaml(ROOT / "conf" / "train" / f"{name}.yaml")
@@ -68,14 +68,18 @@ def training(name: str) -> Callable[[], Any]:
         codec.fit([speech_like(SAMPLE_RATE * 8, 300)], max_frames=2000, iterations=2)
         model = build_masked(codec, config)
     else:
-        from espnet_tse_gen.discriminative.build import build_model
-        from espnet_tse_gen.tasks.tse import _build_loss
+        from espnet2.enh.loss.criterions.time_domain import SISNRLoss
 
+        from espnet_tse_gen.discriminative.build import build_model
+        from espnet_tse_gen.discriminative.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
+
+        losses = [] if config["extractor"] == "dual_path" else [MultiScaleSolver(SISNRLoss())]
         conf = config["extractor_conf"]
         if "num_train_spk" in conf:
             conf["num_train_spk"] = SPEAKERS
+            losses.append(SpeakerSolver(SpeakerCrossEntropy()))
             batch["spk_label_ref1"] = torch.arange(ROWS)[:, None]
-        model = build_model(config, [_build_loss(given) for given in config["criterions"]])
+        model = build_model(config, losses)
     optimizer = torch.optim.Adam(model.parameters())
 
     def step() -> None:
@@ -116,7 +120,7 @@ def tokenization(name: str, conf: dict[str, Any]) -> Callable[[], Any]:
 
 CASES: dict[str, Callable[[], Callable[[], Any]]] = {
     f"training step, {name}": lambda name=name: training(name)
-    for name in ("td_speakerbeam_16k_small", "spex_plus_16k_small", "mc_spex_16k_small", "mini")
+    for name in ("td_speakerbeam_16k_small", "spex_plus_16k_small", "mc_spex_16k_small", "mini", "dual_path_16k")
 }
 CASES |= {
     f"extraction of {text}, {name}": lambda name=name, seconds=seconds: extraction(name, seconds)
@@ -142,7 +146,7 @@ def get_parser() -> argparse.ArgumentParser:
 def run_here(case: str, setting: str) -> None:
     """Run a case in this process and print its figures."""
     if setting == KEPT:
-        from espnet_tse_gen.memory import keep_freed_memory
+        from espnet_tse_gen.utils.memory import keep_freed_memory
 
         keep_freed_memory()
     for parameter, value in SETTINGS[setting]:
@@ -188,8 +192,8 @@ def rows(case: str, found: dict[str, list[dict[str, float]]]) -> list[str]:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Measure, print the report and write it to ``--output``."""
     args = get_parser().parse_args(cmd)
-    from espnet_tse_gen.errors import UserError
-    from espnet_tse_gen.fileio import atomic_write
+    from espnet_tse_gen.utils.errors import UserError
+    from espnet_tse_gen.utils.fileio import atomic_write
 
     for option in ("threads", "repeats"):
         if getattr(args, option) < 1:
@@ -215,6 +219,6 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    from espnet_tse_gen.errors import run_main
+    from espnet_tse_gen.utils.errors import run_main
 
     run_main(main)
