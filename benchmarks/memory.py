@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What keeping freed memory (`espnet_tse_gen/utils/memory.py`) is worth: seconds and peak memory of training, extraction, tokenization.
+"""What keeping freed memory (`utils/memory.py`) is worth: seconds and peak memory of training, extraction and tokenization.
 
 Each case runs in a process of its own for each setting of glibc's allocator, round after round, so that whatever else the
 machine does meets all settings alike. Ratios are taken within a round.
