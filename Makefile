@@ -1,5 +1,6 @@
 # make demo   the whole recipe on the mini corpus, on the CPU
-# make test   lint and tests
+# make check  lint and the quick tests
+# make test   lint and all tests
 # All targets install into .venv first where that is still to be done.
 
 PYTHON ?= python3
@@ -17,13 +18,15 @@ DEMO := egs2/mini_librimix/tse_gen1
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: help install demo test lint constraints clean
+.PHONY: help install demo check test test-newest lint constraints clean
 .DEFAULT_GOAL := install
 
 help:
 	@echo "make            install into $(VENV) (PYTHON=$(PYTHON))"
 	@echo "make demo       run the whole recipe on the mini corpus; ends with the result table (DEMO_ARGS=...)"
+	@echo "make check      lint, then the quick tests: a minute and a half on two cores (PYTEST_ARGS=...)"
 	@echo "make test       lint, then all tests (PYTEST_ARGS=...)"
+	@echo "make test-newest  the checks with the newest of everything, in .venv-newest; says which package breaks them"
 	@echo "make lint       ruff, mypy and shellcheck"
 	@echo "make constraints  write the versions that are tested together anew (CONSTRAINTS_ARGS=--upgrade)"
 	@echo "make clean      remove $(VENV) and what the demo made"
@@ -53,12 +56,20 @@ lint: $(STAMP)
 	@for recipe in egs2/*/tse_gen1 egs2/*/codec1; do (cd $$recipe && "$(CURDIR)/$(BIN)/shellcheck" -x -e SC2034 $$(find . -name '*.sh' -type f)) || exit 1; done
 
 # Two processes, whole files each, in the order of collection: the recipe's own test is the longest and comes first.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+check: lint
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-newest:
+	$(PYTHON) .ci/newest.py --pip "$(PIP_VERSION)"
 
 constraints:
 	PYTHON="$(PYTHON)" constraints/compile.sh $(CONSTRAINTS_ARGS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-newest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf egs2/*/*/data egs2/*/*/downloads egs2/*/*/dump egs2/*/*/exp

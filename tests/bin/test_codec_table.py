@@ -66,6 +66,7 @@ def test_fidelity_of_two_codecs(
         make(tmp_path, tmp_path, "pcm", wav_scp=str(world / "test" / "wav.scp"))
 
 
+@pytest.mark.slow
 def test_probe_is_in_the_same_table_and_found_again(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

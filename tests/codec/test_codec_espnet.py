@@ -108,6 +108,7 @@ def test_the_checkpoint_is_chosen_by_the_rule(exp: Path, tmp_path: Path) -> None
     assert find_checkpoint(exp / "2epoch.pth") == exp / "2epoch.pth"
 
 
+@pytest.mark.slow
 def test_prepared_directory_needs_no_exp_directory(exp: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder, made = copy_of(exp, tmp_path), tmp_path / "codec"
     write_yaml(tmp_path / "espnet.yaml", {"codec": "espnet", "codec_conf": {"bandwidth": 0.61}})

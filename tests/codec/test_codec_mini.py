@@ -176,6 +176,7 @@ def train(design: MiniGANCodec, wav: Tensor, steps: int) -> list[float]:
     return losses
 
 
+@pytest.mark.slow
 def test_training_learns_with_and_without_discriminators() -> None:
     torch.manual_seed(0)
     design = MiniGANCodec(

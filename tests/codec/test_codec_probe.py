@@ -37,6 +37,7 @@ def probe(codec: AbsCodec, tables: tuple[Path, Path], condition: str = "clean", 
     return run_probe(codec, *(segments(codec, table) for table in tables), condition, steps)
 
 
+@pytest.mark.slow
 def test_tokens_that_magnitudes_tell_are_predicted_and_worse_in_a_mixture(tables: tuple[Path, Path]) -> None:
     clean, mixture = (probe(LoudnessCodec(), tables, condition, 40).levels[0] for condition in ("clean", "mixture"))
     assert clean.gain > 1.0 and clean.accuracy > clean.guess_accuracy + 0.1
@@ -44,6 +45,7 @@ def test_tokens_that_magnitudes_tell_are_predicted_and_worse_in_a_mixture(tables
     assert 0 < clean.entropy <= 3 and 1 < clean.perplexity <= 8
 
 
+@pytest.mark.slow
 def test_random_tokens_give_no_gain_and_neither_does_a_collapsed_codebook(tables: tuple[Path, Path]) -> None:
     random = probe(NoiseCodec(), tables)
     assert random.levels[0].gain < 0.1

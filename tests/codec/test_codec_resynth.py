@@ -45,6 +45,7 @@ def write(path: Path, rate: int, channels: int = 1) -> np.ndarray:
     return wav
 
 
+@pytest.mark.slow
 def test_one_file_by_a_configuration_alone(released: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rate = 44100
     write(tmp_path / "a.wav", rate)

@@ -91,6 +91,7 @@ def test_p05_same_seed_same_tokens(variant):
     assert torch.equal(first, run(variant, [40, 23], seed=2)) != bool(chance)
 
 
+@pytest.mark.slow
 def test_p05_two_processes():
     """P5: processes with different hash seeds agree; greedy does not depend on the seed, stochastic does."""
     root = Path(espnet_tse_gen.__file__).parents[1]

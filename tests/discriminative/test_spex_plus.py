@@ -137,6 +137,7 @@ def test_s08_gradients_go_where_they_should() -> None:
     assert unreached([0, 0, 0], 1) == {name for name in names if not name.startswith(speaker)}
 
 
+@pytest.mark.slow
 @both
 def test_s08_two_speakers_of_one_mixture_can_be_learnt(name: str) -> None:
     seconds = torch.arange(2400) / 8000

@@ -56,6 +56,7 @@ class MuteCodec(PcmCodec):
         return torch.zeros_like(latents[0])
 
 
+@pytest.mark.slow
 def test_codec_that_loses_nothing_has_the_best_figures_and_half_of_it_less(table: Path) -> None:
     recordings = Recordings(table)
     recordings.paths = dict(list(recordings.paths.items())[:1])

@@ -54,6 +54,7 @@ def table_of(path: Path) -> dict[tuple[str, int], Row]:
     return {(row.key, row.speaker_index): row for row in read_scores(path)}
 
 
+@pytest.mark.slow
 def test_every_item_has_a_row_with_its_facts_and_scores(scored: Path) -> None:
     rows = table_of(scored / "exp/m/scores.csv")
     assert len(rows) == 8
@@ -72,6 +73,7 @@ def test_every_item_has_a_row_with_its_facts_and_scores(scored: Path) -> None:
     assert (scored / "exp/m/greedy/test/scoring/SDR_spk1").exists()
 
 
+@pytest.mark.slow
 def test_the_same_run_again_does_no_work(scored: Path) -> None:
     table = scored / "exp/m/scores.csv"
     stamp = table.stat().st_mtime_ns
@@ -79,6 +81,7 @@ def test_the_same_run_again_does_no_work(scored: Path) -> None:
     assert table.stat().st_mtime_ns == stamp
 
 
+@pytest.mark.slow
 def test_other_options_do_only_what_is_new(scored: Path, tmp_path: Path) -> None:
     work = shutil.copytree(scored / "exp/m/greedy/test/scoring", tmp_path / "scoring")
     stamps = {name: (work / name).stat().st_mtime_ns for name in ("own.json", "enh_scoring.json")}
@@ -92,6 +95,7 @@ def test_other_options_do_only_what_is_new(scored: Path, tmp_path: Path) -> None
         assert row.tools == "delay of 1 samples undone"
 
 
+@pytest.mark.slow
 def test_results_name_conditions_and_convention(scored: Path, tmp_path: Path) -> None:
     output = tmp_path / "RESULTS.md"
     protocol = Protocol(mixtures=4, target_rows=8, seed=7)
@@ -105,6 +109,7 @@ def test_results_name_conditions_and_convention(scored: Path, tmp_path: Path) ->
     assert "### Token accuracy by level" in text
 
 
+@pytest.mark.slow
 def test_items_without_a_score_are_counted_and_the_others_are_scored_all_the_same(
     world: Path, scored: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,6 +159,7 @@ def test_items_without_a_score_are_counted_and_the_others_are_scored_all_the_sam
     assert "n=4" in text and "n=5" in text
 
 
+@pytest.mark.slow
 def test_only_the_first_speaker_as_target_gives_the_scores_that_both_give(world: Path, scored: Path) -> None:
     both = table_of(scored / "exp/m/scores.csv")
     keep(world, "anna_carl", "berta_dirk")
@@ -169,6 +175,7 @@ def test_only_the_first_speaker_as_target_gives_the_scores_that_both_give(world:
     assert "speaker 1 of every mixture only" in (world / "exp/m/RESULTS.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_swapped_output_is_not_forgiven_and_processes_do_not_change_the_scores(world: Path) -> None:
     keep(world, "anna_carl", "berta_dirk")
     data, outputs = world / "data/test", world / "exp/m/greedy/test"

@@ -53,6 +53,7 @@ def trained(speech: Path) -> tuple[Path, Result]:
     return speech / "straight", result
 
 
+@pytest.mark.slow
 def test_what_a_training_leaves(trained: tuple[Path, Result]) -> None:
     exp, result = trained
     names = {path.name for path in exp.iterdir()}
@@ -72,6 +73,7 @@ def test_what_a_training_leaves(trained: tuple[Path, Result]) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_as_if_it_had_not_been(trained: tuple[Path, Result], speech: Path) -> None:
     log, command = speech / "killed.log", training(speech, speech / "killed")
     kill_when(start(command, log, "codec_train"), log, "2epoch:train:1-1batch")
@@ -107,6 +109,7 @@ def _train_every_design(speech: str) -> None:
         CodecTask.main(cmd=command[2:])
 
 
+@pytest.mark.slow
 def test_every_design_of_espnet_trains_and_becomes_a_codec(speech: Path) -> None:
     """Each for a step; the test above trains SoundStream."""
     assert _in_a_process(_train_every_design, str(speech)) == 0
@@ -125,6 +128,7 @@ def _codes_of_espnet(exp: str, wav: str, output: str) -> None:
         torch.save(model.eval().encode(samples[: len(samples) // 320 * 320]), output)
 
 
+@pytest.mark.slow
 def test_the_trained_codec_has_the_codes_of_espnet(trained: tuple[Path, Result], speech: Path) -> None:
     exp, made = trained[0], speech / "codec"
     codec_prepare(["--codec_config", f"{CONF}/codec/espnet.yaml", "--weights", str(exp), "--output_dir", str(made)])

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROBE = """
 import sys
 try:
@@ -25,6 +27,7 @@ assert not asked, asked
 """
 
 
+@pytest.mark.slow
 def test_no_download_is_attempted() -> None:
     result = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -115,6 +115,7 @@ def test_every_extra_that_is_named_is_one_of_setup_py(repository: Path) -> None:
     assert all(f'"{extra}": ' in setup for extra in EXTRAS.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.stem for path in BIN.glob("[a-z]*.py")))
 def test_every_command_shows_its_help_or_the_pip_command_without_the_extras(name: str) -> None:
     done = without_extras(f"espnet_tse_gen.bin.{name}", "--help")
