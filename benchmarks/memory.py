@@ -51,7 +51,6 @@ RUN_HERE = [sys.executable, "-W", "ignore", "-c", "import sys; from memory impor
 def training(name: str) -> Callable[[], Any]:
     """Return training steps of a configuration of ``conf/train``, after some that are not timed."""
     import torch
-
     from espnet_tse_gen.utils.fileio import read_yaml
 
     torch.manual_seed(0)
@@ -71,8 +70,8 @@ def training(name: str) -> Callable[[], Any]:
     else:
         from espnet2.enh.loss.criterions.time_domain import SISNRLoss
 
-        from espnet_tse_gen.discriminative.build import build_model
-        from espnet_tse_gen.discriminative.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
+        from espnet_tse_gen.training.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
+        from espnet_tse_gen.training.tse_build import build_model
 
         losses = [] if config["extractor"] == "dual_path" else [MultiScaleSolver(SISNRLoss())]
         conf = config["extractor_conf"]
@@ -202,8 +201,9 @@ def rows(case: str, found: dict[str, list[dict[str, float]]]) -> list[str]:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Measure, print the report and write it to ``--output``."""
     args = get_parser().parse_args(cmd)
-    from espnet_tse_gen.utils.errors import UserError
     from espnet_tse_gen.utils.fileio import atomic_write
+
+    from espnet_tse_gen.utils.errors import UserError
 
     for option in ("threads", "repeats"):
         if getattr(args, option) < 1:

@@ -1,6 +1,6 @@
 """Codecs of ESPnet's own codec task: SoundStream, EnCodec, DAC, FunCodec and HiFi-Codec as ``espnet2.gan_codec`` has them.
 
-Any checkpoint of ``espnet2.tasks.gan_codec``, or of this package's :mod:`espnet_tse_gen.training.codec`, is taken by its exp
+Any checkpoint of ``espnet2.tasks.gan_codec``, or of this package's :mod:`espnet_tse_gen.training.codec_task`, is taken by its exp
 directory. Only the generator is built, from ESPnet's own classes, so that codes are those of ESPnet's ``model.encode``;
 ESPnet's tasks, which take ten seconds to import, are not needed.
 """

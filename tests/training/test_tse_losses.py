@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from espnet_tse_gen.discriminative.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
+from espnet_tse_gen.training.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
 from espnet_tse_gen.utils.errors import UserError
 
 

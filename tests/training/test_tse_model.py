@@ -10,10 +10,11 @@ import torch
 from espnet2.enh.espnet_model_tse import ESPnetExtractionModel
 from espnet2.enh.loss.criterions.time_domain import SISNRLoss
 
-from espnet_tse_gen.discriminative.build import build_model, load_model, load_training_model
-from espnet_tse_gen.discriminative.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
+from espnet_tse_gen.discriminative.build import load_model
 from espnet_tse_gen.discriminative.network import ExtractionNetwork
 from espnet_tse_gen.discriminative.registry import is_discriminative
+from espnet_tse_gen.training.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
+from espnet_tse_gen.training.tse_build import build_model, load_training_model
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
 

@@ -1,4 +1,4 @@
-"""The ESPnet model around a codec and a masked-token extractor: training step, validation figures, decoding's callable."""
+"""The model around a codec and a masked-token extractor: training step, validation figures, decoding's callable."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PRECISIONS = ("float32", "bfloat16")
 VALIDATION_SEED = 20240602
 
 
-class ESPnetMaskedTSEModel(torch.nn.Module):
+class MaskedTSEModel(torch.nn.Module):
     """Masked generative target speaker extraction.
 
     Codec and front end are frozen and no submodules: their weights are in no checkpoint. A checkpoint carries their fingerprints
@@ -233,9 +233,9 @@ class ESPnetMaskedTSEModel(torch.nn.Module):
                     )
                 )
         stats["loss"] = loss.detach()
-        from espnet2.torch_utils.device_funcs import force_gatherable
-
-        return force_gatherable((loss, stats, weight), loss.device)
+        # ESPnet gathers what processes return, and wants a dimension for it.
+        stats = {name: value.reshape(1) for name, value in stats.items()}
+        return loss.reshape(1), stats, torch.as_tensor(weight, dtype=loss.dtype, device=loss.device).reshape(1)
 
     def score(self, hidden: Tensor, target: Tensor, counted: Tensor, smoothing: float = 0.0) -> list[TokenScores]:
         """Score the predictions at the ``counted [B, K, T]`` positions; only these positions reach a head."""

@@ -26,7 +26,7 @@ from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
 from espnet_tse_gen.inference import front_end as front_ends
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.masked.build import EXTRACTORS, build_model
-from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
+from espnet_tse_gen.masked.model import MaskedTSEModel
 from espnet_tse_gen.training import checks, mixing
 from espnet_tse_gen.training.choices import LazyClassChoices, check_conf
 from espnet_tse_gen.training.shared import MixtureTask
@@ -43,7 +43,7 @@ extractor_choices = LazyClassChoices("extractor", EXTRACTORS, default="masked")
 preprocessor_choices = LazyClassChoices("preprocessor", PREPROCESSORS, default="tse_gen")
 
 # ESPnet trains models of its class; this one must extract where ESPnet is not installed.
-AbsESPnetModel.register(ESPnetMaskedTSEModel)
+AbsESPnetModel.register(MaskedTSEModel)
 
 MAX_REFERENCES = 10
 PREPROCESSOR_GIVEN = (
@@ -52,7 +52,7 @@ PREPROCESSOR_GIVEN = (
 
 
 class TSEGenTask(MixtureTask, AbsTask):
-    """Trains an :class:`ESPnetMaskedTSEModel`."""
+    """Trains an :class:`MaskedTSEModel`."""
 
     num_optimizers: int = 1
     class_choices_list = [codec_choices, extractor_choices, preprocessor_choices]
@@ -65,7 +65,7 @@ class TSEGenTask(MixtureTask, AbsTask):
         group.add_argument(
             "--model_conf",
             action=NestedDictAction,
-            default={k: v for k, v in get_default_kwargs(ESPnetMaskedTSEModel).items() if k != front_ends.FRONT_END},
+            default={k: v for k, v in get_default_kwargs(MaskedTSEModel).items() if k != front_ends.FRONT_END},
             help="Masking, loss and condition dropout",
         )
         group.add_argument(
@@ -166,7 +166,7 @@ class TSEGenTask(MixtureTask, AbsTask):
             raise UserError(f"--front_end: {error}") from None
 
     @classmethod
-    def build_model(cls, args: argparse.Namespace) -> ESPnetMaskedTSEModel:
+    def build_model(cls, args: argparse.Namespace) -> MaskedTSEModel:
         """Build codec, front end, extractor and model.
 
         Raises:
@@ -237,7 +237,7 @@ class TSEGenTask(MixtureTask, AbsTask):
     @classmethod
     def build_model_from_file(
         cls, config_file: str | Path | None = None, model_file: str | Path | None = None, device: str = "cpu"
-    ) -> tuple[ESPnetMaskedTSEModel, argparse.Namespace]:
+    ) -> tuple[MaskedTSEModel, argparse.Namespace]:
         """Build a trained model; unlike ESPnet's, strictly and without unpickling code.
 
         Args:

@@ -21,7 +21,7 @@ from torch import Tensor
 from espnet_tse_gen.discriminative.abs_extractor import AbsEmbeddingExtractor
 from espnet_tse_gen.discriminative.decoder import MultiScaleConvDecoder
 from espnet_tse_gen.discriminative.encoder import MultiScaleConvEncoder
-from espnet_tse_gen.discriminative.losses import LABEL, Estimate
+from espnet_tse_gen.training.losses import LABEL, Estimate
 from espnet_tse_gen.utils.errors import unknown_name
 
 # ESPnet checks the types of its model's parts; those of this package must work where ESPnet is not installed.

@@ -9,9 +9,9 @@ import torch
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import Tensor
 
-from espnet_tse_gen.discriminative.model import PRECISIONS
 from espnet_tse_gen.dual_path.losses import extraction_loss, si_sdr
 from espnet_tse_gen.dual_path.network import DualPathExtractor
+from espnet_tse_gen.training.tse_model import PRECISIONS
 from espnet_tse_gen.utils.errors import unknown_name
 
 
@@ -87,7 +87,9 @@ class ESPnetWaveformModel(AbsESPnetModel):
             stats["si_sdr"] = si_sdr(made, target.float()[present]).mean()
             stats["silence"] = stats["silence"] if not present.all() else torch.full_like(stats["silence"], torch.nan)
         stats["loss"] = loss.detach()
-        return loss, stats, torch.tensor(float(len(speech_mix)), device=loss.device)
+        # ESPnet gathers what processes return, and wants a dimension for it.
+        stats = {name: value.reshape(1) for name, value in stats.items()}
+        return loss.reshape(1), stats, torch.tensor([float(len(speech_mix))], device=loss.device)
 
     def collect_feats(self, speech_mix: Tensor, speech_mix_lengths: Tensor, **_: Any) -> dict[str, Tensor]:
         """Return what ESPnet's statistics stage measures."""

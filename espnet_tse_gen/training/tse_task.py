@@ -18,15 +18,15 @@ from espnet2.utils.get_default_kwargs import get_default_kwargs
 
 from espnet_tse_gen.data.labels import LabelledPreprocessor, SpeakerTable
 from espnet_tse_gen.data.sources import speaker_at
-from espnet_tse_gen.discriminative.build import build_model, load_training_model
-from espnet_tse_gen.discriminative.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
-from espnet_tse_gen.discriminative.model import ESPnetTSEModel
 from espnet_tse_gen.discriminative.registry import DECODERS, ENCODERS, EXTRACTORS, WAVEFORM_EXTRACTORS
-from espnet_tse_gen.discriminative.waveform_model import ESPnetWaveformModel
 from espnet_tse_gen.training import checks, mixing
 from espnet_tse_gen.training.choices import LazyClassChoices, check_conf
+from espnet_tse_gen.training.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
 from espnet_tse_gen.training.shared import MixtureTask
 from espnet_tse_gen.training.trainer import TSEGenTrainer, forget_previous, is_first_process, recover_checkpoint
+from espnet_tse_gen.training.tse_build import build_model, load_training_model
+from espnet_tse_gen.training.tse_model import ESPnetTSEModel
+from espnet_tse_gen.training.waveform_model import ESPnetWaveformModel
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.files import read_scp, read_yaml
 
