@@ -20,7 +20,8 @@ class ESPnetWaveformModel(AbsESPnetModel):
 
     Args:
         extractor: The network.
-        spectrum_weight: Of the spectrum's part of the loss; the waveform's is 1.
+        level_weight: Of the waveform's ratio without a free scale; that of SI-SDR is 1.
+        spectrum_weight: Of the spectrum's part.
         silence_weight: Of what absent targets leave. Each part is the mean of the rows that have it, and is weighed by their
             share.
         activity_weight: Of the activity.
@@ -33,6 +34,7 @@ class ESPnetWaveformModel(AbsESPnetModel):
     def __init__(
         self,
         extractor: DualPathExtractor,
+        level_weight: float = 0.2,
         spectrum_weight: float = 0.5,
         silence_weight: float = 0.3,
         activity_weight: float = 2.0,
@@ -42,8 +44,8 @@ class ESPnetWaveformModel(AbsESPnetModel):
             raise unknown_name("precision", str(precision), PRECISIONS)
         super().__init__()
         self.extractor, self.precision = extractor, precision
-        self.spectrum_weight, self.silence_weight = spectrum_weight, silence_weight
-        self.activity_weight = activity_weight
+        self.level_weight, self.spectrum_weight = level_weight, spectrum_weight
+        self.silence_weight, self.activity_weight = silence_weight, activity_weight
         self.sample_rate = extractor.sample_rate
 
     def forward(
@@ -76,11 +78,12 @@ class ESPnetWaveformModel(AbsESPnetModel):
         present = target.abs().amax(dim=1) > 0
         share = present.float().mean()
         loss = (
-            share * (parts.waveform + self.spectrum_weight * parts.spectrum)
+            share * (parts.si_sdr + self.level_weight * parts.waveform + self.spectrum_weight * parts.spectrum)
             + (1.0 - share) * self.silence_weight * parts.silence
             + self.activity_weight * parts.activity
         )
         stats = {name: part.detach() for name, part in parts._asdict().items()}
+        stats["si_sdr_loss"] = stats.pop("si_sdr")
         with torch.no_grad():
             made = (voices * valid).float()[present]
             # NaN where there is none: ESPnet's reporter leaves it out of its means.

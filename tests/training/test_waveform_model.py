@@ -37,9 +37,21 @@ def test_perfect_estimates_are_bounded_and_keep_finite_gradients() -> None:
     target = noise(2, SAMPLES)
     estimate = target.clone().requires_grad_()
     parts = loss(estimate, target, target)
-    (parts.waveform + parts.spectrum).backward()
+    (parts.si_sdr + parts.waveform + parts.spectrum).backward()
     assert float(parts.waveform.detach()) == pytest.approx(-30.0, abs=0.01)
     assert torch.isfinite(estimate.grad).all()
+
+
+@pytest.mark.parametrize(("ratio_db", "factor"), [(10.0, 1.0), (10.0, 7.0), (-5.0, 0.1)])
+def test_the_scale_of_an_estimate_is_free_in_one_part_only(ratio_db: float, factor: float) -> None:
+    target, error = noise(4, SAMPLES), noise(4, SAMPLES, seed=1)
+    error -= (error * target).sum(1, keepdim=True) / target.square().sum(1, keepdim=True) * target
+    error *= (target.norm(dim=1) / error.norm(dim=1)).unsqueeze(1) * 10 ** (-ratio_db / 20)
+    parts = loss(factor * (target + error), target, target)
+    assert float(parts.si_sdr) == pytest.approx(-ratio_db, abs=0.3)
+    assert (abs(float(parts.waveform) + ratio_db) < 0.3) == (factor == 1.0)
+    # Another speaker is the worst there is, but no infinite loss.
+    assert 15 < float(loss(error, target, target).si_sdr) < 21
 
 
 def test_absent_targets_count_by_what_is_left_of_the_mixture() -> None:
@@ -86,15 +98,14 @@ def test_si_sdr_has_no_scale() -> None:
 
 
 def test_the_model_weighs_the_parts_by_their_share() -> None:
-    model = ESPnetWaveformModel(tiny_dual_path().eval(), 0.5, 0.3, 2.0)
+    model = ESPnetWaveformModel(tiny_dual_path().eval(), 0.2, 0.5, 0.3, 2.0)
     refs = [noise(2, 8000, seed=n) for n in (1, 2)]
     refs[1][0] = 0
     batch = {"speech_mix": noise(2, 8000), "speech_ref1": refs[0], "speech_ref2": refs[1],
              "enroll_ref1": noise(2, 6000, seed=3), "enroll_ref2": noise(2, 5000, seed=4)}  # fmt: skip
     total, stats, weight = model(**batch, enroll_ref1_lengths=torch.tensor([6000, 4000]))
-    expected = (
-        0.75 * (stats["waveform"] + 0.5 * stats["spectrum"]) + 0.25 * 0.3 * stats["silence"] + 2 * stats["activity"]
-    )
+    present = stats["si_sdr_loss"] + 0.2 * stats["waveform"] + 0.5 * stats["spectrum"]
+    expected = 0.75 * present + 0.25 * 0.3 * stats["silence"] + 2 * stats["activity"]
     torch.testing.assert_close(total.detach(), expected)
     assert float(weight) == 2.0
     total.backward()
