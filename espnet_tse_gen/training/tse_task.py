@@ -96,9 +96,9 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
             return SpeakerTable(speaker_at(name, speed) for name in read_scp(tables[0]).values() for speed in speeds)
         if not args.train_spk2enroll or args.preprocessor != "tse_gen":
             return None
-        from espnet_tse_gen.data.preprocessor import read_spk2enroll
+        from espnet_tse_gen.data.datadir import read_pool
 
-        return SpeakerTable(read_spk2enroll(args.train_spk2enroll))
+        return SpeakerTable(read_pool(args.train_spk2enroll))
 
     @classmethod
     def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:

@@ -12,15 +12,15 @@ import csv
 import random
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from espnet_tse_gen.audio.files import read_audio
-from espnet_tse_gen.data.librimix.layout import read_metadata
+from espnet_tse_gen.data.corpus import Utterance, list_utterances, read_speaker_sexes
+from espnet_tse_gen.data.librimix.layout import read_metadata, talker_of
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.files import atomic_write
+from espnet_tse_gen.utils.files import atomic_write, read_csv
 from espnet_tse_gen.utils.parallel import map_jobs
 
 COLUMNS = (
@@ -28,58 +28,6 @@ COLUMNS = (
 )  # fmt: skip
 LOUDNESS_RANGE = (-33.0, -25.0)
 MAX_PEAK = 0.9
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One recording of a corpus in LibriSpeech's layout: its id (``SPEAKER-CHAPTER-NUMBER``), speaker, file and subset."""
-
-    name: str
-    speaker: str
-    path: Path
-    subset: str = ""
-
-
-def list_utterances(root: str | Path, subset: str, speakers: Collection[str] | None = None) -> list[Utterance]:
-    """Return the recordings of ``root/subset``, sorted by name.
-
-    Args:
-        root: Folder that holds the subsets.
-        subset: For example ``train-clean-100``.
-        speakers: Take these speakers only.
-
-    Raises:
-        UserError: If there is no such folder, no recording, or a wanted speaker is missing.
-    """
-    folder = Path(root) / subset
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder}: no such folder; expected LibriSpeech's layout ROOT/SUBSET/SPEAKER/CHAPTER/UTTERANCE.flac"
-        )
-    found = [
-        Utterance(path.stem, path.parts[-3], path, subset)
-        for path in sorted(folder.glob("*/*/*"))
-        if path.suffix in (".flac", ".wav") and (speakers is None or path.parts[-3] in speakers)
-    ]
-    if not found:
-        raise UserError(f"{folder}: holds no SPEAKER/CHAPTER/UTTERANCE.flac")
-    absent = set(speakers or ()) - {utterance.speaker for utterance in found}
-    if absent:
-        raise UserError(f"{folder}: has no speaker '{min(absent)}'; correct the list of speakers")
-    return found
-
-
-def read_speaker_sexes(root: str | Path) -> dict[str, str]:
-    """Return speaker -> ``m`` or ``f`` after ``root/SPEAKERS.TXT``; empty where there is no such file."""
-    path = Path(root) / "SPEAKERS.TXT"
-    if not path.exists():
-        return {}
-    sexes = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        fields = [field.strip() for field in line.split("|")]
-        if not line.startswith(";") and len(fields) > 1 and fields[1].upper() in ("M", "F"):
-            sexes[fields[0]] = fields[1].lower()
-    return sexes
 
 
 def active_level(samples: np.ndarray, frame: int = 512) -> float:
@@ -128,7 +76,7 @@ def make_metadata(
     Raises:
         UserError: If the corpus has too few speakers or utterances.
     """
-    utterances = [one for subset, speakers in subsets.items() for one in list_utterances(root, subset, speakers)]
+    utterances = list_utterances(root, subsets)
     where = f"{root} ({', '.join(subsets)})"
     measures = dict(zip(utterances, map_jobs(_measure, utterances, num_jobs, "measuring levels"), strict=True))
     usable = [one for one in utterances if measures[one][2] >= min_seconds and np.isfinite(measures[one][0])]
@@ -196,15 +144,11 @@ def rows_without(metadata: str | Path, speakers: Collection[str]) -> list[dict[s
     Raises:
         UserError: If the file cannot be used, or no row is left.
     """
-    kept = {
-        row.name
-        for row in read_metadata(metadata)
-        if not {Path(path).parts[-3] for path in row.sources} & set(speakers)
-    }
+    pairs = zip(read_metadata(metadata), read_csv(metadata)[1], strict=True)
+    kept = [line for row, line in pairs if not {talker_of(path).speaker for path in row.sources} & set(speakers)]
     if not kept:
         raise UserError(f"{metadata}: every mixture has one of the {len(speakers)} speakers that are left out")
-    with open(metadata, encoding="utf-8-sig", newline="") as stream:
-        return [row for row in csv.DictReader(stream) if row["mixture_ID"] in kept]
+    return kept
 
 
 def write_metadata(path: str | Path, rows: list[dict[str, str]]) -> None:
