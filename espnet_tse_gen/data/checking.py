@@ -128,8 +128,10 @@ def _check_enrolments(folder: Path, data: DataDir, number: int, speakers: Collec
         if key not in told:
             parts = key.split("_")
             own = ("", parts[number - 1] if 1 < len(parts) >= number else "")
-        # Tables can be edited: what the file itself tells counts, too.
-        enrolled.append(_in_path(path, data, speakers))
+        # Tables can be edited: a file that is called otherwise tells itself whose it is, as well as names can.
+        named = _in_path(path, data, speakers)
+        if named[1] not in [utterance for _, utterance in enrolled] and "+" not in named[1]:
+            enrolled = [named]
         same = Path(path) == Path(data.tables[f"spk{number}.scp"][key])
         if not raw and (same or (own[1] and own[1] in [utterance for _, utterance in enrolled])):
             raise UserError(
@@ -160,10 +162,10 @@ def _in_path(path: str, data: DataDir, speakers: Collection[str]) -> tuple[str, 
         if told := data.tables.get(f"utterances_spk{number}", {}).get(name):
             return _talker(told.split()[0])
         name = parts[number - 1] if 1 < len(parts) >= number > 0 else name
-    # A speaker's name may be the beginning of another's, and a chapter may be called like another speaker.
+    # SPEAKER/CHAPTER/UTTERANCE, or a name that begins with the speaker's, which may be the beginning of another's.
     begins = [speaker for speaker in speakers if name.startswith(speaker) and not name[len(speaker) :][:1].isalnum()]
-    folders = [folder for folder in file.parts[-3:-1] if folder in speakers]
-    return max(begins, key=len, default=folders[0] if folders else ""), name
+    folders = [folder for folder in file.parts[-3:-2] if folder in speakers]
+    return folders[0] if folders else max(begins, key=len, default=""), name
 
 
 def _check_drawn(table: Path, data: DataDir, rows: dict[str, str], targets: dict[str, str], rate: int | None) -> None:

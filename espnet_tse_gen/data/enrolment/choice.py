@@ -198,9 +198,11 @@ class EnrolmentChooser:
         elif Path(entry).suffix.lower() in (".wav", ".flac"):
             file = self.librispeech / entry if (self.librispeech / entry).is_file() else Path(entry)
             path, folder = str(file.absolute()), re.fullmatch(r"s([1-9])", file.parent.name)
-            who = self._talker(file.stem, int(folder[1])) if folder else self._known(file.stem)
-            # A file may be called after the mixture; then its name does not tell its utterance.
-            who = who if folder or file.stem != mixture.name else Talker("", "")
+            if folder and file.stem not in self._speakers:
+                who = self._talker(file.stem, int(folder[1]))
+            else:
+                # A file may be called after the mixture; then its name does not tell its utterance.
+                who = self._known(file.stem if file.stem != mixture.name else "")
         else:
             who = self._known(entry)
         return Recording(who.utterance, path or self._paths.get(who.utterance, ""), who.speaker)
