@@ -51,6 +51,7 @@ RUN_HERE = [sys.executable, "-W", "ignore", "-c", "import sys; from memory impor
 def training(name: str) -> Callable[[], Any]:
     """Return training steps of a configuration of ``conf/train``, after some that are not timed."""
     import torch
+
     from espnet_tse_gen.utils.files import read_yaml
 
     torch.manual_seed(0)
@@ -201,9 +202,8 @@ def rows(case: str, found: dict[str, list[dict[str, float]]]) -> list[str]:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Measure, print the report and write it to ``--output``."""
     args = get_parser().parse_args(cmd)
-    from espnet_tse_gen.utils.files import atomic_write
-
     from espnet_tse_gen.utils.errors import UserError
+    from espnet_tse_gen.utils.files import atomic_write
 
     for option in ("threads", "repeats"):
         if getattr(args, option) < 1:
