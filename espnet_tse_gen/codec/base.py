@@ -16,12 +16,14 @@ import hashlib
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from espnet_tse_gen.utils.errors import UserError
 
@@ -86,9 +88,12 @@ class AbsCodec(torch.nn.Module, ABC):
     """Whether the quantizer looks for the nearest entry in a space of its own, between two projections: the chosen vector
     need then not be the nearest in the space of the latents."""
     batched: bool = False
-    """Whether the rows of a batch are computed together, where the family can (:meth:`_encode_rows`). It pays on a GPU
-    and not on a CPU. Kernels round differently for other shapes, so that a row's latents then agree with those of the
-    row alone in all but the last digits, and a code can differ where two entries are all but equally near."""
+    """Whether the rows of a batch are computed together, where the family can. It pays on a GPU and not on a CPU. Kernels
+    round differently for other shapes, so that a row's latents then agree with those of the row alone in all but the last
+    digits, and a code can differ where two entries are all but equally near."""
+    padded_from: ClassVar[int | None] = None
+    """Frames from which a row may be padded to the length of others in its batch, which changes nothing within its frames
+    (a causal codec); ``None``: never."""
     delay: int = 0
     """Samples by which the decoder's raw output lags the input; compensated in :meth:`decode`."""
 
@@ -152,15 +157,13 @@ class AbsCodec(torch.nn.Module, ABC):
         if wav.dim() != 2 or wav.shape[0] < 1 or wav.shape[1] < 1:
             raise UserError(f"codec '{self.name}': expected waveforms [B, L] with L >= 1, got {tuple(wav.shape)}")
         sizes = self._sizes(lengths, wav.shape, "samples")
-        frames = [self.num_frames(size) for size in sizes]
-        codes = torch.zeros(
-            len(sizes), self.num_levels, self.num_frames(wav.shape[1]), dtype=torch.int64, device=self.device
-        )
-        latents = torch.zeros(len(sizes), self.latent_dim, codes.shape[2], device=self.device)
         rows = self.encode_rows([wav[row, :size] for row, size in enumerate(sizes)])
+        frames, device = self.num_frames(wav.shape[1]), self.device
+        codes = torch.zeros(len(rows), self.num_levels, frames, dtype=torch.int64, device=device)
+        latents = torch.zeros(len(rows), self.latent_dim, frames, device=device)
         for row, (row_codes, row_latents) in enumerate(rows):
-            codes[row, :, : frames[row]], latents[row, :, : frames[row]] = row_codes, row_latents
-        return Encoded(codes, latents, torch.tensor(frames, dtype=torch.int64, device=self.device))
+            codes[row, :, : row_codes.shape[1]], latents[row, :, : row_codes.shape[1]] = row_codes, row_latents
+        return Encoded(codes, latents, torch.tensor([self.num_frames(size) for size in sizes], device=device))
 
     def encode_rows(self, rows: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Turn waveforms of different lengths into codes, without padding where every row is computed alone.
@@ -174,7 +177,7 @@ class AbsCodec(torch.nn.Module, ABC):
         Raises:
             UserError: If a row is not of one dimension, is empty, or holds NaN or Inf.
         """
-        made = []
+        padded: list[Tensor] = []
         with self._computing():
             for number, row in enumerate(rows):
                 if row.dim() != 1 or row.shape[0] < 1:
@@ -182,8 +185,24 @@ class AbsCodec(torch.nn.Module, ABC):
                 samples = row.to(self.device, torch.float32)
                 if not bool(torch.isfinite(samples).all()):
                     raise UserError(f"codec '{self.name}': row {number} of the waveforms holds NaN or infinite samples")
-                made.append(samples)
-            return self._encode_rows(made) if self.batched else [self._encode_row(samples) for samples in made]
+                padded.append(functional.pad(samples, (0, self.num_frames(row.shape[0]) * self.hop - row.shape[0])))
+            if not self.batched:
+                return [self._encode_row(row) for row in padded]
+            return self._encode_together(padded)
+
+    def _encode_together(self, rows: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Encode those rows as one batch that have as many frames, or that the family lets be padded."""
+        frames = [row.shape[0] // self.hop for row in rows]
+        groups: dict[int, list[int]] = {}
+        for place, count in enumerate(frames):
+            padding = self.padded_from is not None and count >= self.padded_from
+            groups.setdefault(0 if padding else count, []).append(place)
+        made: dict[int, tuple[Tensor, Tensor]] = {}
+        for places in groups.values():
+            codes, latents = self._encode_batch(pad_sequence([rows[place] for place in places], batch_first=True))
+            for number, place in enumerate(places):
+                made[place] = codes[number, :, : frames[place]], latents[number, :, : frames[place]]
+        return [made[place] for place in range(len(rows))]
 
     def decode(
         self,
@@ -226,16 +245,14 @@ class AbsCodec(torch.nn.Module, ABC):
         with self._computing():
             for row, size in enumerate(sizes):
                 samples = size * self.hop
-                guide = None
-                if mixture is not None:
-                    guide = wav.new_zeros(samples)
-                    part = mixture[row, :samples].to(self.device, torch.float32)
-                    guide[: part.shape[0]] = part
+                guide = None if mixture is None else _fitted(mixture[row].to(self.device, torch.float32), samples)
                 # A copy has strides of its own, not those of the padded batch, for which kernels round differently.
                 valid = latents[row, :, :size].to(self.device, torch.float32)
                 valid = valid.clone(memory_format=torch.contiguous_format)
                 raw = self._decode_row(valid, guide, quantized)
-                wav[row, :samples] = _shifted(raw, self.delay, samples)
+                wav[row, :samples] = _fitted(
+                    functional.pad(raw, (max(0, -self.delay), 0))[max(0, self.delay) :], samples
+                )
         return wav
 
     def latents_of(self, codes: Tensor, num_levels: int | None = None) -> Tensor:
@@ -279,34 +296,15 @@ class AbsCodec(torch.nn.Module, ABC):
 
     @abstractmethod
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode one waveform ``[L]``: codes ``[K, T]`` and latents ``[D, T]``, ``T = num_frames(L)``."""
+        """Encode one waveform ``[T * hop]``: codes ``[K, T]`` and latents ``[D, T]``."""
 
-    def _encode_rows(self, rows: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Encode waveforms ``[L_i]`` together: for each, what :meth:`_encode_row` makes of it, but for rounding.
+    def _encode_batch(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode waveforms ``[B, T * hop]``: codes ``[B, K, T]`` and latents ``[B, D, T]``, but for rounding as alone.
 
-        A family overrides it where padding changes nothing within a row's frames (a causal codec), or with
-        :meth:`_encode_alike` for rows of the same length. Only called while ``batched`` is on.
+        Only called while ``batched`` is on; a family overrides it where computing together pays.
         """
-        return [self._encode_row(row) for row in rows]
-
-    def _encode_alike(
-        self, rows: list[Tensor], encode: Callable[[Tensor], tuple[Tensor, Tensor]]
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Encode together the rows that have the same number of frames.
-
-        Args:
-            rows: Waveforms ``[L_i]``.
-            encode: What makes codes ``[B, K, T]`` and latents ``[B, D, T]`` of waveforms ``[B, T * hop]``.
-        """
-        frames = [self.num_frames(row.shape[0]) for row in rows]
-        made: dict[int, tuple[Tensor, Tensor]] = {}
-        for count in set(frames):
-            places = [place for place, found in enumerate(frames) if found == count]
-            wav = rows[0].new_zeros(len(places), count * self.hop)
-            for number, place in enumerate(places):
-                wav[number, : rows[place].shape[0]] = rows[place]
-            made |= dict(zip(places, zip(*encode(wav), strict=True), strict=True))
-        return [made[place] for place in range(len(rows))]
+        codes, latents = zip(*map(self._encode_row, wav), strict=True)
+        return torch.stack(codes), torch.stack(latents)
 
     @abstractmethod
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
@@ -335,6 +333,12 @@ class AbsCodec(torch.nn.Module, ABC):
     def pretrained_source(self) -> str:
         """Return what a person needs to fetch the weights by hand: file, SHA-256 and address, as far as known."""
         return str(self.pretrained_file)
+
+    def _levels(self, wanted: int | None, available: int) -> int:
+        """Return ``wanted``, the first so many levels of a model that has ``available``; ``None`` means all."""
+        if wanted is not None and not 1 <= wanted <= available:
+            raise UserError(f"codec '{self.name}': num_levels must be 1..{available} for this model, got {wanted!r}")
+        return available if wanted is None else int(wanted)
 
     def _sizes(self, lengths: Tensor | None, shape: torch.Size, unit: str) -> list[int]:
         """Return the valid samples or frames of each row, checked against the tensor's ``[B, ..., size]``."""
@@ -373,11 +377,15 @@ class AbsCodec(torch.nn.Module, ABC):
                 backend.allow_tf32 = value
 
 
-def _shifted(raw: Tensor, delay: int, samples: int) -> Tensor:
-    """Return ``samples`` samples of ``raw`` from ``delay`` on, with zeros where there are none."""
-    out = raw.new_zeros(samples)
-    source = raw[max(0, delay) :]
-    start = max(0, -delay)
-    source = source[: max(0, samples - start)]
-    out[start : start + source.shape[0]] = source
-    return out
+def plain(value: Any) -> Any:
+    """Return a value as it comes back from yaml: tuples as lists, numpy's integers as Python's."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return int(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
+
+
+def _fitted(wav: Tensor, samples: int) -> Tensor:
+    """Return ``wav`` ``[L]`` cropped or followed by silence to ``[samples]``."""
+    return functional.pad(wav[:samples], (0, max(0, samples - wav.shape[0])))

@@ -72,11 +72,8 @@ class MelCodec(AbsCodec):
         super().__init__()
         if split not in SPLITS:
             raise unknown_name("split of codec 'mel'", str(split), SPLITS)
-        for option, value in (
-            ("sample_rate", sample_rate), ("hop", hop), ("num_levels", num_levels), ("codebook_size", codebook_size),
-        ):  # fmt: skip
-            if value < 1:
-                raise UserError(f"codec 'mel': {option} must be at least 1, got {value}")
+        if min(sample_rate, hop, num_levels, codebook_size) < 1:
+            raise UserError("codec 'mel': sample_rate, hop, num_levels and codebook_size must be at least 1")
         if n_fft < hop or (n_fft - hop) % 2:
             raise UserError(f"codec 'mel': n_fft - hop must be even and not negative, got n_fft {n_fft}, hop {hop}")
         if num_mels < num_levels:
@@ -132,13 +129,13 @@ class MelCodec(AbsCodec):
 
     def quantize(self, latents: Tensor) -> Tensor:
         """Return the codes, int64 ``[T, K]``, of latents ``[T, D]``: the nearest entry, level by level."""
-        if self.split == "bands":
-            codes = [nearest(latents[:, g], book[:, g]) for g, book in zip(self.groups, self.codebooks, strict=True)]
-            return torch.stack(codes, dim=1)
         codes, rest = [], latents
-        for book in self.codebooks:
-            codes.append(nearest(rest, book))
-            rest = rest - book[codes[-1]]
+        for group, book in zip(self.groups, self.codebooks, strict=True):
+            if self.split == "bands":
+                codes.append(nearest(latents[:, group], book[:, group]))
+            else:
+                codes.append(nearest(rest, book))
+                rest = rest - book[codes[-1]]
         return torch.stack(codes, dim=1)
 
     def fit(  # type: ignore[override]
@@ -190,13 +187,6 @@ class MelCodec(AbsCodec):
             self.codebooks.copy_(books)
             self.fitted.fill_(True)
 
-    def dequantize(self, codes: Tensor) -> Tensor:
-        """Return the latents, float ``[T, D]``, of codes ``[T, K]``; added up in the order of :meth:`latents_of`."""
-        latents = torch.zeros(codes.shape[0], self.latent_dim, device=codes.device)
-        for level, book in enumerate(self.codebooks):
-            latents += book[codes[:, level]]
-        return latents
-
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
         if mixture is None:
             return self._griffin_lim(latents.T * self.scale + self.mean)
@@ -221,7 +211,7 @@ class MelCodec(AbsCodec):
         mixture = (self._log_mel_of(magnitude) - self.mean) / self.scale
         difference = target - mixture
         if quantized:
-            between_codes = target - self.dequantize(self.quantize(mixture))
+            between_codes = target - self.latents_of(self.quantize(mixture).T.unsqueeze(0))[0].T
             difference = torch.where(between_codes.abs() < 1e-5, 0.0, (difference + between_codes) / 2)
         ratio = (MASK_SLOPE * self.scale * difference + MASK_OFFSET).clamp(max=0.0).exp()
         return ratio @ self.spread

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from espnet_tse_gen.codec.probe import CONDITIONS, ProbeResult
-from espnet_tse_gen.scoring.codec_quality import METRICS, MIN_CORRELATION, ORIGINAL, Speed, system_name
+from codec_study.probe import CONDITIONS, ProbeResult
+from codec_study.quality import METRICS, MIN_CORRELATION, ORIGINAL, Speed, system_name
 from espnet_tse_gen.scoring.metrics import Metric
 from espnet_tse_gen.scoring.results import (
     NO_VALUE,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import codec_table
 import numpy as np
 import pytest
+from codec_study import measuring
 from tiny_codecs import ConstantCodec, LoudnessCodec, PcmCodec, write_speech
 
-from espnet_tse_gen.bin import codec_table
 from espnet_tse_gen.codec.registry import CODECS, save_codec
-from espnet_tse_gen.scoring import codec_measuring
 from espnet_tse_gen.scoring.table import read_scores
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import write_scp
@@ -32,7 +32,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _families(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, cls in (("pcm", "PcmCodec"), ("loudness", "LoudnessCodec"), ("constant", "ConstantCodec")):
         monkeypatch.setitem(CODECS, name, f"tiny_codecs:{cls}")
-    monkeypatch.setattr("espnet_tse_gen.codec.probe.BATCH", 2)
+    monkeypatch.setattr("codec_study.probe.BATCH", 2)
 
 
 def make(world: Path, output: Path, *codecs: str, **options: str) -> dict:
@@ -58,7 +58,7 @@ def test_fidelity_of_two_codecs(
     assert f"| pcm | 2 | 256.00 | {mean:.2f}" in text and "| loudness | 1 |" in text
     assert text in capsys.readouterr().out
 
-    monkeypatch.setattr(codec_measuring, "evaluate_codec", None)
+    monkeypatch.setattr(measuring, "evaluate_codec", None)
     assert make(world, tmp_path, "pcm", "loudness")["codecs"] == values["codecs"]
     # Another codec under the same name is not taken for the one that was measured.
     save_codec(ConstantCodec(), tmp_path / "codec_pcm")
@@ -80,9 +80,9 @@ def test_probe_is_in_the_same_table_and_found_again(
     assert "| CE clean (bits) ↓ | gain clean (bits) ↑ | accuracy clean (%) ↑ | CE mixture" in text
     assert "| constant | clean | 1 of 8 |" in text and "n/a" in text
 
-    monkeypatch.setattr(codec_measuring, "evaluate_codec", None)
+    monkeypatch.setattr(measuring, "evaluate_codec", None)
     with monkeypatch.context() as patch:
-        patch.setattr(codec_measuring, "run_probe", None)
+        patch.setattr(measuring, "run_probe", None)
         assert make(world, tmp_path, "constant", "loudness", **options)["codecs"] == values["codecs"]
     longer = make(world, tmp_path, "loudness", **{**options, "probe_steps": "3"})["codecs"]["loudness"]
     assert longer["probe"]["clean"]["steps"] == 3
@@ -102,8 +102,8 @@ def test_fewer_recordings_are_spread_over_the_table(world: Path, tmp_path: Path)
         (["loudness"], {"levels": "2"}, "has 1 level"),
         (["pcm", "pcm"], {}, "its name in the table would be 'pcm'"),
         (["pcm", "none"], {}, "is not a codec directory"),
-        (["pcm"], {"nj": "0"}, "--nj 0: expected 1 or more"),
-        (["pcm"], {"probe_seconds": "0"}, "--probe_seconds 0.0: expected more than 0"),
+        (["pcm"], {"nj": "0"}, "--nj: expected at least 1"),
+        (["pcm"], {"probe_seconds": "0"}, "--probe_seconds: expected more than 0"),
         (["pcm"], {"wav_scp": "none.scp"}, "none.scp: no such file"),
         (["pcm"], {"probe_train_scp": "SAME"}, "speaker 's03' is in --wav_scp too"),
         (["pcm"], {"probe_train_scp": "BARE"}, "no speaker for recording 's00-0'"),

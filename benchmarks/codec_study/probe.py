@@ -28,9 +28,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from codec_study.segments import CROP_SECONDS, RATE, SIR_DB, Segment, mix
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.mel import MelCodec
-from espnet_tse_gen.codec.probe_segments import CROP_SECONDS, RATE, SIR_DB, Segment, mix
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 
 CONDITIONS: tuple[str, ...] = ("clean", "mixture")

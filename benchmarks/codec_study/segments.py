@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.audio.recordings import Recordings
+from espnet_tse_gen.audio.recordings import Recordings, duration
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.utils.errors import UserError
 
@@ -73,9 +73,9 @@ def collect_segments(
     segments: list[Segment] = []
     seconds = 0.0
     for key in order:
-        duration = recordings.duration(key)
+        seconds_there = duration(recordings[key])
         # A tenth of a second is a whole number of samples at every usual rate.
-        start = random.Random(f"{seed} {key}").randint(0, max(0, int(10 * (duration - SEGMENT_SECONDS)))) / 10
+        start = random.Random(f"{seed} {key}").randint(0, max(0, int(10 * (seconds_there - SEGMENT_SECONDS)))) / 10
         wave = _cut(recordings, key, RATE, start)
         if wave.shape[0] < min_seconds * RATE:
             continue

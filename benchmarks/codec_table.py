@@ -1,6 +1,6 @@
 """Compare codecs: what each keeps of speech, how fast it is, and how well its tokens can be predicted.
 
-    python -m espnet_tse_gen.bin.codec_table --codec_dir exp/codec_mel_16k --codec_dir exp/codec_mini_16k \\
+    python benchmarks/codec_table.py --codec_dir exp/codec_mel_16k --codec_dir exp/codec_mini_16k \\
         --wav_scp data/test/wav.scp --probe_train_scp data/train/wav.scp --output_dir exp/codec_table
 
 writes ``codec_table.md`` for people, ``codec_table.json`` with the same figures, and ``scores.csv`` with a row per
@@ -19,13 +19,13 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_tse_gen.utils.arguments import boolean
-from espnet_tse_gen.utils.errors import UserError, run_main
+from espnet_tse_gen.utils.arguments import OneLineParser, at_least, boolean, positive
+from espnet_tse_gen.utils.errors import run_main
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command's options."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="codec_table",
         description="Compare codecs: fidelity at several numbers of levels, speed, and predictability of tokens.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -40,15 +40,17 @@ def get_parser() -> argparse.ArgumentParser:
         "--levels", default="1,2,4,8,all", help="levels to decode from; those a codec lacks are skipped"
     )
     parser.add_argument("--measures", default="pesq,stoi,si_sdr,dnsmos,similarity", help="measures to compute")
-    parser.add_argument("--max_recordings", type=int, help="use so many recordings only, spread over the table")
-    parser.add_argument("--nj", type=int, default=1, help="processes that compute the measures")
-    parser.add_argument("--speed_threads", type=int, default=2, help="threads that the codec is timed with")
+    parser.add_argument("--max_recordings", type=at_least(1), help="use so many recordings only, spread over the table")
+    parser.add_argument("--nj", type=at_least(1), default=1, help="processes that compute the measures")
+    parser.add_argument("--speed_threads", type=at_least(1), default=2, help="threads that the codec is timed with")
     parser.add_argument("--device", default="cpu", help="cpu or cuda, for the codecs and the probe")
     parser.add_argument("--probe_train_scp", type=Path, help="clean speech to train the probe on (other speakers)")
-    parser.add_argument("--probe_seconds", type=float, default=1800.0, help="audio that the probe is trained on")
-    parser.add_argument("--probe_steps", type=int, default=500, help="training steps of the probe, for every codec")
+    parser.add_argument("--probe_seconds", type=positive, default=1800.0, help="audio that the probe is trained on")
+    parser.add_argument(
+        "--probe_steps", type=at_least(1), default=500, help="training steps of the probe, for every codec"
+    )
     parser.add_argument("--probe_seed", type=int, default=0, help="seed of the probe's weights and batches")
-    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples")
+    parser.add_argument("--resamples", type=at_least(1), default=1000, help="bootstrap resamples")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
     parser.add_argument("--command", help="command to print in the head; default: this one")
     parser.add_argument("--force", type=boolean, default=False, metavar="BOOL", help="measure again what is there")
@@ -63,18 +65,9 @@ def main(cmd: Sequence[str] | None = None) -> None:
         UserError: For options or files that cannot be used.
     """
     args = get_parser().parse_args(cmd)
-    for option in ("nj", "speed_threads", "resamples", "probe_steps", "max_recordings"):
-        value = getattr(args, option)
-        if value is not None and value < 1:
-            raise UserError(f"--{option} {value}: expected 1 or more")
-    if args.probe_seconds <= 0:
-        raise UserError(f"--probe_seconds {args.probe_seconds}: expected more than 0")
     logging.basicConfig(level=args.log_level, format="%(asctime)s %(levelname)s: %(message)s")
 
-    from espnet_tse_gen.audio.recordings import Recordings
-    from espnet_tse_gen.codec.registry import load_codec
-    from espnet_tse_gen.report.environment import describe_environment
-    from espnet_tse_gen.scoring.codec_measuring import (
+    from codec_study.measuring import (
         MeasuringOptions,
         ProbeOptions,
         check_probe,
@@ -82,8 +75,12 @@ def main(cmd: Sequence[str] | None = None) -> None:
         subset,
         tags_of,
     )
-    from espnet_tse_gen.scoring.codec_quality import check_measures, choose_levels
-    from espnet_tse_gen.scoring.codec_table import CodecEntry, render_codec_table, table_values
+    from codec_study.quality import check_measures, choose_levels
+    from codec_study.tables import CodecEntry, render_codec_table, table_values
+
+    from espnet_tse_gen.audio.recordings import Recordings
+    from espnet_tse_gen.codec.registry import load_codec
+    from espnet_tse_gen.report.environment import describe_environment
     from espnet_tse_gen.scoring.results import Bootstrap
     from espnet_tse_gen.utils.files import atomic_write
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from codec_study.probe import ProbeResult, _Task, run_probe
+from codec_study.segments import SIR_DB, Segment, collect_segments, mix
 from tiny_codecs import RATE, ConstantCodec, LoudnessCodec, NoiseCodec, PcmCodec, write_speech
 
 from espnet_tse_gen.audio.recordings import Recordings
 from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.codec.probe import ProbeResult, _Task, run_probe
-from espnet_tse_gen.codec.probe_segments import SIR_DB, Segment, collect_segments, mix
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp
 
@@ -20,7 +20,7 @@ from espnet_tse_gen.utils.files import read_scp
 @pytest.fixture(autouse=True)
 def _few_crops(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step costs a quarter of what it does in earnest."""
-    monkeypatch.setattr("espnet_tse_gen.codec.probe.BATCH", 2)
+    monkeypatch.setattr("codec_study.probe.BATCH", 2)
 
 
 @pytest.fixture(scope="module")

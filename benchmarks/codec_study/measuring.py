@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import espnet_tse_gen
-from espnet_tse_gen.audio.recordings import Recordings
-from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.codec.probe import CONDITIONS, ItemFigures, LevelFigures, ProbeResult, run_probe
-from espnet_tse_gen.codec.probe_segments import collect_segments
-from espnet_tse_gen.scoring.codec_quality import (
+from codec_study.probe import CONDITIONS, ItemFigures, LevelFigures, ProbeResult, run_probe
+from codec_study.quality import (
     ORIGINAL,
     Speed,
     bit_rate,
@@ -27,7 +24,10 @@ from espnet_tse_gen.scoring.codec_quality import (
     measure_speed,
     system_name,
 )
-from espnet_tse_gen.scoring.codec_table import CodecEntry
+from codec_study.segments import collect_segments
+from codec_study.tables import CodecEntry
+from espnet_tse_gen.audio.recordings import Recordings
+from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.scoring.table import Row, read_scores, replace_rows
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write, read_scp
@@ -36,7 +36,7 @@ from espnet_tse_gen.utils.jobs import files_digest
 
 @dataclass(frozen=True)
 class ProbeOptions:
-    """How the probe is trained; see :mod:`espnet_tse_gen.codec.probe`.
+    """How the probe is trained; see :mod:`codec_study.probe`.
 
     Attributes:
         train: Clean speech to train on.
@@ -60,7 +60,7 @@ class MeasuringOptions:
         set_name: Name of the set.
         output_dir: Where the score table and ``parts`` are.
         levels: Numbers of levels, or ``all``.
-        measures: See :data:`espnet_tse_gen.scoring.codec_quality.MEASURES`.
+        measures: See :data:`codec_study.quality.MEASURES`.
         num_jobs: Processes that compute the measures.
         speed_threads: Threads that the codec is timed with.
         probe: ``None`` for no probe.

@@ -253,10 +253,8 @@ def _round_trips(
             raise UserError(f"{recordings[key]} (key '{key}'): is silent; remove it from the set")
         recording = recordings.load(key, codec.sample_rate)
         codes = codec.encode(torch.from_numpy(recording.samples)[None]).codes
-        outputs = [
-            recording.restore(codec.decode(codes, num_levels=count)[0].cpu().numpy(), codec.sample_rate)
-            for count in levels
-        ]
+        decoded = (codec.decode(codes, num_levels=count)[0].cpu().numpy() for count in levels)
+        outputs = [recording.restore(wav, codec.sample_rate) for wav in decoded]
         yield _Job(key, rate, original, outputs, originals.get(key))
 
 

@@ -10,14 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_codecs import RATE, PcmCodec, speech, write_speech
-from torch import Tensor
-
-from espnet_tse_gen.audio.files import write_audio
-from espnet_tse_gen.audio.recordings import Recordings
-from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.codec.mel import MelCodec
-from espnet_tse_gen.scoring.codec_quality import (
+from codec_study.quality import (
     MEASURES,
     _Job,
     _score,
@@ -28,6 +21,13 @@ from espnet_tse_gen.scoring.codec_quality import (
     mean_figures,
     measure_speed,
 )
+from tiny_codecs import RATE, PcmCodec, speech, write_speech
+from torch import Tensor
+
+from espnet_tse_gen.audio.files import write_audio
+from espnet_tse_gen.audio.recordings import Recordings
+from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.codec.mel import MelCodec
 from espnet_tse_gen.scoring.table import Row
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import write_scp
