@@ -60,42 +60,35 @@ class AbsCodec(torch.nn.Module, ABC):
     :meth:`codebook`.
     """
 
-    name: ClassVar[str]
-    """The name in the registry."""
+    name: ClassVar[str]  # in the registry
+    # Whether the family has `fit(waveforms, seed, **fit_conf)`: its weights come from recordings, in minutes.
     trainable: ClassVar[bool] = False
-    """Whether the family has ``fit(waveforms, seed, **fit_conf)``: its weights come from recordings, in minutes."""
+    # Name of the file of released weights, for a family that has `load_pretrained(path)`.
     pretrained_file: ClassVar[str | None] = None
-    """Name of the file of released weights, for a family that has ``load_pretrained(path)``."""
+    # The constructor's option that names the weights, for a family whose other options are read from beside them.
     weights_option: ClassVar[str | None] = None
-    """The constructor's option that names the weights, for a family whose other options are read from beside them."""
+    # Whether decoding can use the mixture's waveform (its phase) beside the codes.
     supports_mixture: ClassVar[bool] = False
-    """Whether decoding can use the mixture's waveform (its phase) beside the codes."""
-
-    sample_rate: int
-    """Hz."""
-    hop: int
-    """Samples per frame."""
-    num_levels: int
-    """K, the number of codes per frame."""
-    codebook_sizes: tuple[int, ...]
-    """Entries of each level's codebook."""
-    latent_dim: int
-    """D, the width of the latents."""
-    whole_recording: bool = False
-    """Whether every frame's codes depend on all of the recording, as in an encoder that normalises over time. A row of a
-    batch is still encoded as if alone, but silence added to a recording changes all of its codes."""
-    projected: bool = False
-    """Whether the quantizer looks for the nearest entry in a space of its own, between two projections: the chosen vector
-    need then not be the nearest in the space of the latents."""
-    batched: bool = False
-    """Whether the rows of a batch are computed together, where the family can. It pays on a GPU and not on a CPU. Kernels
-    round differently for other shapes, so that a row's latents then agree with those of the row alone in all but the last
-    digits, and a code can differ where two entries are all but equally near."""
+    # Frames from which a row may be padded to the length of others in its batch, which changes nothing within its frames
+    # (a causal codec); None: never.
     padded_from: ClassVar[int | None] = None
-    """Frames from which a row may be padded to the length of others in its batch, which changes nothing within its frames
-    (a causal codec); ``None``: never."""
-    delay: int = 0
-    """Samples by which the decoder's raw output lags the input; compensated in :meth:`decode`."""
+
+    sample_rate: int  # Hz
+    hop: int  # samples per frame
+    num_levels: int  # K, the codes per frame
+    codebook_sizes: tuple[int, ...]  # entries of each level's codebook
+    latent_dim: int  # D, the width of the latents
+    # Whether every frame's codes depend on all of the recording, as in an encoder that normalises over time: silence added
+    # to a recording then changes all of its codes.
+    whole_recording: bool = False
+    # Whether the quantizer looks for the nearest entry in a space of its own, between two projections: the chosen vector
+    # need then not be the nearest in the space of the latents.
+    projected: bool = False
+    # Whether the rows of a batch are computed together, where the family can. It pays on a GPU and not on a CPU. Kernels
+    # round differently for other shapes: latents then agree with those of the row alone in all but the last digits, and a
+    # code can differ where two entries are all but equally near.
+    batched: bool = False
+    delay: int = 0  # samples by which the decoder's raw output lags the input; compensated in `decode`
 
     @property
     def codebook_size(self) -> int:
@@ -148,9 +141,6 @@ class AbsCodec(torch.nn.Module, ABC):
             wav: float ``[B, L]`` at ``sample_rate``, in -1..1.
             lengths: int ``[B]``, valid samples of each row, 1..L; ``None`` means all ``L``.
 
-        Returns:
-            Codes ``[B, K, T]``, latents ``[B, D, T]`` and valid frames ``[B]``, with ``T = num_frames(L)``.
-
         Raises:
             UserError: If the shapes are wrong or a valid sample is NaN or Inf.
         """
@@ -166,13 +156,7 @@ class AbsCodec(torch.nn.Module, ABC):
         return Encoded(codes, latents, torch.tensor([self.num_frames(size) for size in sizes], device=device))
 
     def encode_rows(self, rows: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Turn waveforms of different lengths into codes, without padding where every row is computed alone.
-
-        Args:
-            rows: float ``[L_i]`` each, ``L_i >= 1``, at ``sample_rate``, in -1..1.
-
-        Returns:
-            For each row int64 codes ``[K, T_i]`` and float32 latents ``[D, T_i]``, ``T_i = num_frames(L_i)``.
+        """Return codes int64 ``[K, T_i]`` and latents float32 ``[D, T_i]`` of each waveform ``[L_i]``.
 
         Raises:
             UserError: If a row is not of one dimension, is empty, or holds NaN or Inf.
@@ -256,11 +240,7 @@ class AbsCodec(torch.nn.Module, ABC):
         return wav
 
     def latents_of(self, codes: Tensor, num_levels: int | None = None) -> Tensor:
-        """Return the dequantized latents, float32 ``[B, D, T]``: the sum over levels of the codebook vectors.
-
-        Args:
-            codes: int ``[B, K, T]``.
-            num_levels: Sum over the first so many levels only, 1..K; ``None`` means all.
+        """Return the sum of the codes' vectors over the first ``num_levels`` levels (all), float32 ``[B, D, T]``.
 
         Raises:
             UserError: If the number of levels is wrong or a code is out of range.

@@ -53,6 +53,15 @@ class MelCodec(AbsCodec):
         griffin_lim_iterations: Iterations of the decoder without a mixture.
     """
 
+    window: Tensor
+    analysis: Tensor
+    spread: Tensor
+    inverse: Tensor
+    codebooks: Tensor
+    mean: Tensor
+    scale: Tensor
+    fitted: Tensor
+
     name: ClassVar[str] = "mel"
     trainable: ClassVar[bool] = True
     supports_mixture: ClassVar[bool] = True
@@ -99,15 +108,6 @@ class MelCodec(AbsCodec):
         self.register_buffer("fitted", torch.zeros(1, dtype=torch.bool))
         self.freeze()
 
-    window: Tensor
-    analysis: Tensor
-    spread: Tensor
-    inverse: Tensor
-    codebooks: Tensor
-    mean: Tensor
-    scale: Tensor
-    fitted: Tensor
-
     def codebook(self, level: int) -> Tensor:
         """Return the vectors of a level, float ``[C, D]``; with ``split: bands`` zero outside the level's own bands."""
         return self.codebooks[level]
@@ -149,8 +149,8 @@ class MelCodec(AbsCodec):
         """Compute the normalisation and the codebooks from recordings.
 
         Args:
-            waveforms: Recordings, float ``[L]`` at ``sample_rate``, at the level at which they will be encoded.
-            seed: Seed of the choice of frames and of k-means.
+            waveforms: float ``[L]`` at ``sample_rate``, at the level at which they will be encoded.
+            seed: Of the choice of frames and of k-means.
             max_frames: Frames used at most; further recordings are not read.
             frames_per_recording: Frames drawn at most from each recording.
             iterations: Lloyd iterations for each level.
@@ -201,12 +201,7 @@ class MelCodec(AbsCodec):
         mistake the quantization error of the one for a difference between the two, which costs 3 dB. Elsewhere the
         mixture is taken half as it is and half as it would be quantized, and the ratio is made a little larger and
         steeper (``MASK_OFFSET``, ``MASK_SLOPE``), all three chosen on real speech. Latents that are not quantized
-        are compared with the mixture as it is.
-
-        Args:
-            target: float ``[T, D]``, latents of the target.
-            magnitude: float ``[T, bins]`` of the mixture.
-            quantized: Whether the latents are sums of codebook vectors.
+        are compared with the mixture as it is. ``target`` are latents ``[T, D]``, ``magnitude`` ``[T, bins]`` the mixture's.
         """
         mixture = (self._log_mel_of(magnitude) - self.mean) / self.scale
         difference = target - mixture
