@@ -3,8 +3,8 @@
 The waveform is judged twice: by SI-SDR (Le Roux et al., ICASSP 2019), and by the ratio of target to error without a free scale,
 which gives the output the target's level. SI-SDR is what makes a network listen to the enrolment: by the other ratio, the wrong
 speaker costs 3 dB where silence costs 0, so that to extract the louder speaker for whatever enrolment looks like a success.
-Ratios are bounded (soft threshold, Wisdom et al. 2020, arXiv 2006.12701): what is 30 dB good is good enough, and what an absent target
-leaves 30 dB below the mixture is quiet enough.
+Ratios are bounded (soft threshold, Wisdom et al. 2020, arXiv 2006.12701): what is 30 dB good is good enough, and what an absent
+target leaves 30 dB below the mixture is quiet enough.
 """
 
 from __future__ import annotations
