@@ -3,10 +3,10 @@
 
     python benchmarks/robustness.py --data_dir data/test_a --model dual_path_16k --noise NOISE_DIR --output robustness.md
 
-Every condition is made from the mixtures of a data directory (``spk1.scp``, ``spk2.scp``, ``enroll_spk1.scp``, ``enroll_spk2.scp``; as
-``local/test_sets.sh`` makes them) and their clean sources: both speakers are targets, and what is drawn follows from the seed.
-SI-SDR is that to the target as it is in the mixture; where the target is absent, the output's energy relative to the mixture stands
-instead.
+Every condition is made from the mixtures of a data directory (``spk1.scp``, ``spk2.scp``, ``enroll_spk1.scp``,
+``enroll_spk2.scp``; as ``local/test_sets.sh`` makes them) and their clean sources: both speakers are targets, and what is drawn
+follows from the seed. SI-SDR is that to the target as it is in the mixture; where the target is absent, the output's energy
+relative to the mixture stands instead.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Time of a training step: ESPnet's trainer on drawn mixtures beside a bare loop over the same items, and two processes beside one.
+"""Time of a training step: ESPnet's trainer on drawn mixtures beside a bare loop over them, and two processes beside one.
 
     python benchmarks/training.py --sources dump/sources/train --config conf/train/dual_path_16k.yaml --steps 30
 
-``--sources`` is a folder that ``prepare_sources`` made. The trainer runs as a recipe runs it, reporter, clipping, scheduler and data loader
-included; its figure is the mean of ``train_time`` in its log, after a warm-up. The bare loop draws, computes, and updates, and does
-nothing else. All run on one thread each.
+``--sources`` is a folder that ``prepare_sources`` made. The trainer runs as a recipe runs it, reporter, clipping, scheduler and
+data loader included; its figure is the mean of ``train_time`` in its log, after a warm-up. The bare loop draws, computes, and
+updates, and does nothing else. All run on one thread each.
 """
 
 from __future__ import annotations
@@ -155,7 +155,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
                 "localhost",
             ]
             both = [run([*words, "--dist_master_port", port, "--dist_rank", str(rank)]) for rank in (0, 1)]
-            double = trainer_seconds([finished(process) for process in both][0])
+            logs = [finished(process) for process in both]
+            double = trainer_seconds(logs[0])
             lines.append(f"| two processes | {double:.3f} | {double / bare:.2f} |")
         print("\n".join(lines))
 
