@@ -25,8 +25,9 @@ from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.audio.recordings import Recordings
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.delay import lag
-from espnet_tse_gen.scoring.espnet_scorer import can_use_pesq
-from espnet_tse_gen.scoring.metrics import BY_COLUMN, Metric
+from espnet_tse_gen.scoring.columns import Column as Metric
+from espnet_tse_gen.scoring.metrics import BY_NAME as BY_COLUMN
+from espnet_tse_gen.scoring.metrics.espnet import can_use_pesq
 from espnet_tse_gen.scoring.signal import faint_noise, is_silent, si_sdr
 from espnet_tse_gen.scoring.table import Row
 from espnet_tse_gen.utils.errors import UserError, unknown_name
@@ -299,7 +300,7 @@ class _Meter:
 
             self.encoder = SpeakerEncoder()
         if "dnsmos" in measures:
-            from espnet_tse_gen.scoring.mos import DNSMOS
+            from espnet_tse_gen.scoring.metrics.dnsmos import DNSMOS
 
             self.dnsmos = DNSMOS()
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from codec_study.probe import CONDITIONS, ProbeResult
 from codec_study.quality import METRICS, MIN_CORRELATION, ORIGINAL, Speed, system_name
-from espnet_tse_gen.scoring.metrics import Metric
+from espnet_tse_gen.scoring.columns import Column as Metric
 from espnet_tse_gen.scoring.results import (
     NO_VALUE,
     Bootstrap,
@@ -19,7 +19,6 @@ from espnet_tse_gen.scoring.results import (
     Table,
     format_interval,
     intervals,
-    number,
     render_markdown,
 )
 from espnet_tse_gen.scoring.stats import Interval, bootstrap_means
@@ -70,7 +69,7 @@ def render_codec_table(
         f"Means over the {len(keys)} recordings of the set, with 95 % bootstrap intervals drawn over recordings "
         f"({bootstrap.resamples} resamples, seed {bootstrap.seed}). A row uses the codes of the first so many levels only."
     ]
-    lines += [f"{metric.label}: {metric.meaning}." for metric in _columns(entries) if metric.column != "lag"]
+    lines += [f"{metric.label}: {metric.meaning}." for metric in _columns(entries) if metric.name != "lag"]
     lines.append(
         "lag: median over recordings of the shift at the highest cross-correlation with the output; outputs are scored "
         f"as they are, unshifted. {NO_VALUE} where no output correlates by {MIN_CORRELATION}: the codec keeps no phase."
@@ -203,27 +202,27 @@ def table_values(
 def _columns(entries: Sequence[CodecEntry]) -> list[Metric]:
     present = {column for entry in entries for row in entry.rows for column in row.metrics}
     # The lag column stays where no recording has one: that is what it says of such a codec.
-    return [metric for metric in METRICS if metric.column in present or metric.column == "lag"]
+    return [metric for metric in METRICS if metric.name in present or metric.name == "lag"]
 
 
 def _cells(rows: Sequence[Row], columns: Sequence[Metric], bootstrap: Bootstrap) -> list[Cell]:
-    names = [metric.column for metric in columns]
+    names = [metric.name for metric in columns]
     cells = []
     for metric, interval in zip(columns, intervals(rows, names, bootstrap), strict=True):
-        if metric.column == "lag":
+        if metric.name == "lag":
             lags = _lags(rows)
-            cells.append(Cell(number(metric, float(np.median(lags))) if lags else NO_VALUE))
+            cells.append(Cell(metric.show(float(np.median(lags))) if lags else NO_VALUE))
         else:
             cells.append(format_interval(metric, interval, len(rows)))
     if rows and rows[0].system == ORIGINAL:
         return [
-            cell if metric.column in rows[0].metrics else Cell("") for cell, metric in zip(cells, columns, strict=True)
+            cell if metric.name in rows[0].metrics else Cell("") for cell, metric in zip(cells, columns, strict=True)
         ]
     return cells
 
 
 def _values(rows: Sequence[Row], bootstrap: Bootstrap) -> dict[str, Any]:
-    present = [metric.column for metric in METRICS if any(metric.column in row.metrics for row in rows)]
+    present = [metric.name for metric in METRICS if any(metric.name in row.metrics for row in rows)]
     found = {name: asdict(value) for name, value in zip(present, intervals(rows, present, bootstrap), strict=True)}
     lags = _lags(rows)
     if lags:
@@ -245,5 +244,5 @@ def _probe_cells(result: ProbeResult | None, levels: int) -> list[Cell]:
     part = result.levels[:levels]
     cross_entropy, gain = (float(np.mean([getattr(level, name) for level in part])) for name in ("ce", "gain"))
     accuracy = float(np.mean([level.accuracy for level in part]))
-    bits = [Cell(number(CROSS_ENTROPY, value)) for value in (cross_entropy, gain)]
-    return [*bits, Cell(number(ACCURACY, accuracy))]
+    bits = [Cell(CROSS_ENTROPY.show(value)) for value in (cross_entropy, gain)]
+    return [*bits, Cell(ACCURACY.show(accuracy))]

