@@ -112,19 +112,16 @@ def fitted(samples: np.ndarray, length: int) -> np.ndarray:
     return np.resize(samples, length)
 
 
-def coded(samples: np.ndarray, kilobits: int) -> np.ndarray:
-    """Return ``samples`` after MP3 at about a constant bit rate, as libsndfile's compression level gives it at 16 kHz."""
+def coded(samples: np.ndarray) -> np.ndarray:
+    """Return ``samples`` after MP3 at about 32 kbit/s; at a variable rate, libsndfile undoes the coder's delay."""
     import soundfile
 
     buffer = io.BytesIO()
-    # Level 0 is 160 kbit/s at this rate, level 1 is 8.
-    level = (160 - kilobits) / (160 - 8)
     soundfile.write(
-        buffer, samples, RATE, "MPEG_LAYER_III", format="MP3", compression_level=level, bitrate_mode="CONSTANT"
+        buffer, samples, RATE, "MPEG_LAYER_III", format="MP3", compression_level=0.9, bitrate_mode="VARIABLE"
     )
     buffer.seek(0)
-    made = soundfile.read(buffer, dtype="float32")[0]
-    return fitted(made, len(samples))
+    return fitted(soundfile.read(buffer, dtype="float32")[0], len(samples))
 
 
 def conditions(items: Sequence[Item], noise: str | None, seed: int) -> dict[str, list[Item]]:
@@ -162,7 +159,7 @@ def conditions(items: Sequence[Item], noise: str | None, seed: int) -> dict[str,
         low = [resample(one, RATE, 8000) for one in (item.mixture, item.target, item.interferer)]
         narrow.append(replace(item, mixture=low[0], target=low[1], interferer=low[2], rate=8000))
     made["8 kHz"] = narrow
-    made["MP3 at 32 kbit/s"] = [replace(item, mixture=coded(item.mixture, 32)) for item in items]
+    made["MP3 at about 32 kbit/s"] = [replace(item, mixture=coded(item.mixture)) for item in items]
     made["enrolment of 1 s"] = [replace(item, enrolls=[item.enrolls[0][:RATE]]) for item in items]
     made["enrolment of 60 s (repeated)"] = [
         replace(item, enrolls=[fitted(item.enrolls[0], 60 * RATE)]) for item in items
