@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from espnet_tse_gen.audio.filterbank import mel_filters
 from espnet_tse_gen.audio.stft import istft, stft
 from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.codec.filterbank import mel_filters
 from espnet_tse_gen.codec.kmeans import kmeans, nearest
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 

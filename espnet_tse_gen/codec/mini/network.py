@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from espnet_tse_gen.audio.filterbank import mel_filters
 from espnet_tse_gen.audio.stft import istft, overlap_add, stft
-from espnet_tse_gen.codec.filterbank import mel_filters
 
 SUBFRAMES = 2
 """Spectra per frame, of the analysis and of the synthesis: each codec frame is two hops of the transform."""
