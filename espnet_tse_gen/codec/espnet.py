@@ -69,8 +69,6 @@ class EspnetCodec(AbsCodec):
         generator_params: Arguments of the generator.
         delay: Samples by which the decoder's output lags; measured by ``codec_prepare``.
 
-    Raises:
-        UserError: If a file is missing or damaged, or the design or its arguments cannot be used.
     """
 
     name: ClassVar[str] = "espnet"
@@ -174,11 +172,7 @@ class EspnetCodec(AbsCodec):
         return int((self.generator_params["domain_conf"] or {}).get(name, SPECTRUM_DEFAULTS[name]))
 
     def load_pretrained(self, path: str | Path) -> None:
-        """Load the generator's weights from a checkpoint of the exp directory, or from the one chosen in ``path``.
-
-        Raises:
-            UserError: If the file is missing, damaged, or of another configuration.
-        """
+        """Load the generator's weights from a checkpoint of the exp directory, or from the one chosen in ``path``."""
         checkpoint = find_checkpoint(path, self.model_file)
         fault = f"{checkpoint}: does not fit the {CONFIG} of its training"
         load_weights(self.model, generator_weights(checkpoint), fault)
