@@ -52,11 +52,7 @@ class CropPreprocessor:
         self.gain_db = (float(gain_db[0]), float(gain_db[1]))
 
     def __call__(self, uid: str, data: Mapping[str, str | np.ndarray]) -> dict[str, np.ndarray]:
-        """Return ``audio``, float32 ``[samples]``. A recording shorter than that is followed by silence.
-
-        Raises:
-            UserError: If the recording is not mono, empty or not finite.
-        """
+        """Return ``audio``, float32 ``[samples]``. A recording shorter than that is followed by silence."""
         recorded = np.asarray(data["audio"], dtype=np.float32)
         if recorded.ndim == 2 and recorded.shape[1] != 1:
             raise UserError(f"audio of '{uid}' has {recorded.shape[1]} channels, expected 1; mix it down first")
