@@ -161,7 +161,7 @@ def test_level_and_number_of_levels(codec_dir: Path, tmp_path: Path) -> None:
     for name, more in (("a", ()), ("quiet", ()), ("a", ("--num_levels", 4)), ("a", ("--num_levels", 1))):
         output = tmp_path / "out.wav"
         resynthesize("--codec_dir", codec_dir, "--input", tmp_path / f"{name}.wav", "--output", output, *more)
-        made[name, *more] = soundfile.read(output)[0]
+        made[(name, *more)] = soundfile.read(output)[0]
     assert np.std(made["a",]) / np.std(made["quiet",]) == pytest.approx(64, rel=0.05)
     np.testing.assert_array_equal(made["a",], made["a", "--num_levels", 4])
     assert np.abs(made["a", "--num_levels", 1] - made["a",]).max() > 0.01
