@@ -214,9 +214,6 @@ class TransformersCodec(AbsCodec):
 
         A file in the cache of the hub is named by its SHA-256 there, which it must have; any other is held to
         ``<file>.sha256`` if that is there.
-
-        Raises:
-            UserError: If a file is missing or damaged, or the weights are not all of those of the model.
         """
         path = Path(path)
         if not _is_whole(path):
@@ -254,14 +251,18 @@ class TransformersCodec(AbsCodec):
 
     def pretrained_source(self) -> str:
         """Return the model's name and address."""
-        if self.model is None or self._is_local():
+        if not self.can_fetch():
             return "a directory with config.json and model.safetensors"
         page = f"https://huggingface.co/{self.model}/tree/{self.revision or 'main'}"
         return f"config.json and model.safetensors of {page}, which shows their SHA-256"
 
+    def can_fetch(self) -> bool:
+        """Return whether the model is one of the hub."""
+        return self.model is not None and not self._is_local()
+
     def download_pretrained(self) -> Path:
         """Fetch the model from the Hugging Face hub into its local cache."""
-        if self.model is None or self._is_local():
+        if not self.can_fetch():
             raise UserError(f"codec 'transformers': {self.model} is not the name of a model of the Hugging Face hub")
         try:
             return self._snapshot(local_files_only=False)

@@ -263,11 +263,7 @@ class Extraction:
         return made
 
     def _merge(self, places: Places, workers: ThreadPoolExecutor, own_failures: bool = False) -> bool:
-        """Write every table and its manifest if ``places`` tells of all recordings; return whether it did.
-
-        Raises:
-            UserError: If more recordings than allowed have no tokens, some of them this job's; if a table would be empty.
-        """
+        """Write every table and its manifest if ``places`` tells of all recordings; return whether it did."""
         distinct = list({item for items in self.items.values() for item in items.values()})
         if len(places) < len(distinct):
             return False  # without a look at all the files

@@ -118,9 +118,6 @@ class MiniCodec(AbsCodec):
         Args:
             path: The weights of a codec directory, in float32 or float16; or the exp directory of a training, or a
                 checkpoint in it.
-
-        Raises:
-            UserError: If the file is missing, damaged, or of a network of another size.
         """
         path = Path(path)
         if path.is_file() and not (path.parent / CONFIG).is_file():
