@@ -72,13 +72,6 @@ class DacCodec(AbsCodec):
     The waveform is padded with zeros to a multiple of the hop, as the package does. The latents are the encoder's
     output (1024 wide in the released models); the vectors of a level are its entries after their projection to that
     space. Where the decoder makes a few samples less than ``T * hop`` (8 at a hop of 320), the rest is silence.
-
-    Args:
-        sample_rate: Hz: 16000, 24000 or 44100 for a released model; of any other the rate it was trained for.
-        num_levels: Levels used, the first so many of the model's; ``None`` means all.
-        model_conf: Architecture of a model that is not a released one, arguments of ``dac.DAC``; what it leaves out is
-            as in the released model. Weights that are loaded from a file bring their own.
-        delay: Samples by which the decoder's output lags; measured by ``codec_prepare``.
     """
 
     name: ClassVar[str] = "dac"
@@ -87,10 +80,12 @@ class DacCodec(AbsCodec):
 
     def __init__(
         self,
-        sample_rate: int = 16000,
-        num_levels: int | None = None,
+        sample_rate: int = 16000,  # Hz: 16000, 24000 or 44100 for a released model; of any other the rate it was trained for
+        num_levels: int | None = None,  # levels used, the first so many of the model's; `None` means all
+        # architecture of a model that is not a released one, arguments of `dac.DAC`; what it leaves out is as in the
+        # released model. Weights that are loaded from a file bring their own
         model_conf: dict[str, Any] | None = None,
-        delay: int = 0,
+        delay: int = 0,  # samples by which the decoder's output lags; measured by `codec_prepare`
     ) -> None:
         super().__init__()
         if model_conf is None and sample_rate not in RELEASES:

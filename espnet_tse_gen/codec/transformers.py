@@ -35,15 +35,6 @@ class TransformersCodec(AbsCodec):
 
     The waveform is padded with zeros to a multiple of the hop. The latents are what the model's quantizer is given; the
     vectors of a level are what that level adds to the quantizer's output.
-
-    Args:
-        model: Directory with ``config.json`` and safetensors, as ``save_pretrained`` writes it, or the name of a model
-            of the Hugging Face hub, which is then looked up in the local cache.
-        revision: Branch, tag or commit of a model of the hub.
-        num_levels: Levels used, the first so many of the model's; ``None`` means all.
-        config: The model's ``config.json``. Loading the weights brings their own; before that, ``model_type`` alone
-            stands for the library's default of that type, and ``None`` for an architecture that is not yet known.
-        delay: Samples by which the decoder's output lags; measured by ``codec_prepare``.
     """
 
     name: ClassVar[str] = "transformers"
@@ -51,11 +42,15 @@ class TransformersCodec(AbsCodec):
 
     def __init__(
         self,
+        # directory with `config.json` and safetensors, as `save_pretrained` writes it, or the name of a model of the
+        # Hugging Face hub, which is then looked up in the local cache
         model: str | None = None,
-        revision: str | None = None,
-        num_levels: int | None = None,
+        revision: str | None = None,  # branch, tag or commit of a model of the hub
+        num_levels: int | None = None,  # levels used, the first so many of the model's; `None` means all
+        # the model's `config.json`. Loading the weights brings their own; before that, `model_type` alone stands for the
+        # library's default of that type, and `None` for an architecture that is not yet known
         config: dict[str, Any] | None = None,
-        delay: int = 0,
+        delay: int = 0,  # samples by which the decoder's output lags; measured by `codec_prepare`
     ) -> None:
         super().__init__()
         if model is None and config is None:

@@ -24,24 +24,17 @@ class CropPreprocessor:
     Training draws from NumPy's global generator, which ESPnet seeds with epoch and worker; validation takes the same crop of
     a recording every time, at the common level.
 
-    Args:
-        train: Whether crops and gains are random (training) or fixed by the recording's name (validation).
-        codec_sample_rate: Hz of what the codec gets.
-        samples: Length of a crop at that rate.
-        sample_rate: Hz of the recordings; 0 means the codec's rate.
-        gain_db: Lowest and highest gain relative to the common level, decibels.
-
     Raises:
         UserError: If a value cannot be used.
     """
 
     def __init__(
         self,
-        train: bool,
-        codec_sample_rate: int,
-        samples: int,
-        sample_rate: int = 0,
-        gain_db: Sequence[float] = (0.0, 0.0),
+        train: bool,  # whether crops and gains are random (training) or fixed by the recording's name (validation)
+        codec_sample_rate: int,  # Hz of what the codec gets
+        samples: int,  # length of a crop at that rate
+        sample_rate: int = 0,  # Hz of the recordings; 0 means the codec's rate
+        gain_db: Sequence[float] = (0.0, 0.0),  # lowest and highest gain relative to the common level, decibels
     ) -> None:
         if samples < 1:
             raise UserError("--segment_seconds: is shorter than a sample; give more")
