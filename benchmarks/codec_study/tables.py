@@ -11,7 +11,7 @@ import numpy as np
 
 from codec_study.probe import CONDITIONS, ProbeResult
 from codec_study.quality import METRICS, MIN_CORRELATION, ORIGINAL, Speed, system_name
-from espnet_tse_gen.scoring.columns import Column as Metric
+from espnet_tse_gen.scoring.metrics.base import Column as Metric
 from espnet_tse_gen.scoring.results import (
     NO_VALUE,
     Bootstrap,

@@ -27,19 +27,12 @@ GROUP_TITLES = {
 
 @dataclass
 class Clip:
-    """A recording on the page.
+    """A recording on the page."""
 
-    Attributes:
-        label: What it is: "mixture", "clean", "enrolment", or the system's name.
-        audio: Path of the wav, relative to the page.
-        image: Path of the spectrogram, relative to the page.
-        seconds: Duration.
-    """
-
-    label: str
-    audio: str
-    image: str
-    seconds: float
+    label: str  # What it is: "mixture", "clean", "enrolment", or the system's name
+    audio: str  # Path of the wav, relative to the page
+    image: str  # Path of the spectrogram, relative to the page
+    seconds: float  # Duration
 
 
 @dataclass

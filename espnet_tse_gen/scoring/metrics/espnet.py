@@ -24,9 +24,8 @@ from unittest import mock
 
 import numpy as np
 
-from espnet_tse_gen.scoring.columns import Column, decibels, opinion
 from espnet_tse_gen.scoring.items import Item
-from espnet_tse_gen.scoring.metrics.base import Metric, Scores
+from espnet_tse_gen.scoring.metrics.base import Column, Metric, Scores, decibels, opinion
 from espnet_tse_gen.utils.files import write_scp
 
 PESQ_RATES = (8000, 16000)
@@ -52,13 +51,14 @@ class ESPnet(Metric):
     packages = ("espnet2", "mir_eval", "pystoi")
 
     def score(self, item: Item) -> dict[str, float]:
-        """See :meth:`Metric.score`."""
-        if "espnet" not in item.shared:
-            references = np.stack([*item.references.values()])
-            outputs = np.stack([item.outputs.get(number, clean) for number, clean in item.references.items()])
+        if "espnet" not in item.whole.shared:
+            references = np.stack([*item.whole.references.values()])
+            outputs = np.stack(
+                [item.whole.outputs.get(number, clean) for number, clean in item.whole.references.items()]
+            )
             found = enh_scoring(references, outputs, item.rate)
-            item.shared["espnet"] = dict(zip(item.references, found, strict=True))
-        values = item.shared["espnet"][item.number]
+            item.whole.shared["espnet"] = dict(zip(item.whole.references, found, strict=True))
+        values = item.whole.shared["espnet"][item.number]
         return {column.name: values[column.name] for column in self.columns if _is_score(column.name, values)}
 
     def finish(self, folder: Path, scores: Scores) -> None:
