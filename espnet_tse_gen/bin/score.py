@@ -92,6 +92,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
 
 def _job(args: argparse.Namespace) -> ScoringJob:
+    from espnet_tse_gen.scoring.items import speaker_tables
     from espnet_tse_gen.scoring.metrics.words import Words
     from espnet_tse_gen.scoring.networks import locate, parse_choice
     from espnet_tse_gen.scoring.recognizers import ESPnetASR, Recognizer, Whisper, WhisperTiny
@@ -114,7 +115,7 @@ def _job(args: argparse.Namespace) -> ScoringJob:
         system=args.system,
         set=args.set or data_dir.resolve().name,
         mixture_scp=args.mixture_scp or data_dir / "wav.scp",
-        ref_scps=args.ref_scp or _references(data_dir),
+        ref_scps=args.ref_scp or speaker_tables(data_dir),
         inf_scps=args.inf_scp,
         output_dir=args.output_dir,
         scores=args.scores or args.output_dir / "scores.csv",
@@ -137,16 +138,6 @@ def _delay(text: str) -> int | None:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected a whole number of samples or auto, not '{text}'") from None
-
-
-def _references(data_dir: Path) -> list[Path]:
-    """The ``spk{n}.scp`` of a data directory, in order."""
-    found: list[Path] = []
-    while (path := data_dir / f"spk{len(found) + 1}.scp").exists():
-        found.append(path)
-    if not found:
-        raise UserError(f"{data_dir / 'spk1.scp'}: no such file; --data_dir must hold spk1.scp, spk2.scp, ...")
-    return found
 
 
 if __name__ == "__main__":

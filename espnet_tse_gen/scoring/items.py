@@ -141,6 +141,20 @@ def gender_pair(genders: Sequence[str]) -> str:
     return "different" if len(set(genders)) > 1 else "+".join(SEXES[gender] for gender in genders)
 
 
+def speaker_tables(data_dir: Path) -> list[Path]:
+    """Return the ``spk{n}.scp`` of a data directory, in order.
+
+    Raises:
+        UserError: If there is none.
+    """
+    found: list[Path] = []
+    while (path := data_dir / f"spk{len(found) + 1}.scp").exists():
+        found.append(path)
+    if not found:
+        raise UserError(f"{path}: no such file; a data directory must hold spk1.scp, spk2.scp, ...")
+    return found
+
+
 def read_side_tables(data_dir: Path, count: int) -> list[tuple[dict[str, str], dict[str, str]]]:
     """Read ``target_spk{n}`` and ``spk2gender`` of a data directory.
 

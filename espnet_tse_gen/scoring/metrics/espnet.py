@@ -16,7 +16,7 @@ import math
 import tempfile
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, KeysView
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,18 +90,10 @@ def can_use_pesq(rate: int) -> bool:
     return False
 
 
-class _Table:
+class _Table(dict[str, tuple[int, np.ndarray]]):
     """One recording in place of a table of recordings."""
 
-    def __init__(self, samples: np.ndarray, rate: int) -> None:
-        self.data = {_KEY: ""}
-        self._content = rate, samples
-
-    def __getitem__(self, key: str) -> tuple[int, np.ndarray]:
-        return self._content
-
-    def keys(self) -> KeysView[str]:
-        return self.data.keys()
+    data = {_KEY: ""}
 
 
 def enh_scoring(references: np.ndarray, outputs: np.ndarray, rate: int) -> list[dict[str, float]]:
@@ -118,7 +110,7 @@ def enh_scoring(references: np.ndarray, outputs: np.ndarray, rate: int) -> list[
     from espnet2.bin import enh_scoring as espnet
 
     written: dict[str, dict[str, str]] = defaultdict(dict)
-    readers = iter([[_Table(samples, rate) for samples in signals] for signals in (references, outputs)])
+    readers = iter([[_Table({_KEY: (rate, samples)}) for samples in signals] for signals in (references, outputs)])
 
     @contextlib.contextmanager
     def writer(_: str) -> Iterator[dict[str, dict[str, str]]]:
