@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from librispeech import enrolled_utterance, make_corpus, tone
+from refused import refused_command
 
 from espnet_tse_gen.bin import check_data, format_wav, prepare_libri2mix, remove_short
 from espnet_tse_gen.data.librimix.drawing import make_metadata, write_metadata
-from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp, write_scp
 
 TABLES = {
@@ -57,12 +56,6 @@ def edit(table: Path, path: str | Path) -> str:
 
 def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def refused(message: str, command: Callable[[list[str]], None], *arguments: str | Path) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        command([str(one) for one in arguments])
-    assert "\n" not in str(caught.value)
 
 
 def test_training_draws_and_evaluation_is_fixed(corpus: Path) -> None:
@@ -191,14 +184,14 @@ def test_formatting_names_the_broken_file(corpus: Path, tmp_path: Path, fault: s
     for table in ("wav.scp", "spk2.scp", "enroll_spk1.scp"):
         data = Path(shutil.copytree(corpus / "data", tmp_path / table))
         key = edit(data / "dev" / table, path)
-        refused(rf"{path} \(key '{key}'\).*{message}", format_wav.main, data / "dev", dump)
+        refused_command(rf"{path} \(key '{key}'\).*{message}", format_wav.main, data / "dev", dump)
         assert contents(dump) == before
 
 
-def test_a_silent_enrolment_is_refused(data: Path, tmp_path: Path) -> None:
+def test_a_silent_enrolment_is_refused_command(data: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
     key = edit(data / "dev" / "enroll_spk2.scp", tmp_path / "silent.wav")
-    refused(rf"silent\.wav \(key '{key}'\): is silent", format_wav.main, data / "dev", tmp_path / "dump")
+    refused_command(rf"silent\.wav \(key '{key}'\): is silent", format_wav.main, data / "dev", tmp_path / "dump")
 
 
 def test_short_mixtures_leave_every_table(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,7 +205,7 @@ def test_short_mixtures_leave_every_table(data: Path, capsys: pytest.CaptureFixt
     assert all(read_scp(train / table).keys() == kept for table in TABLES - {"spk2gender"})
     check_data.main([str(train)])
     before = contents(train)
-    refused(r"all \d+ mixtures are shorter than 60.0 s", remove_short.main, "--min_seconds", "60", train)
+    refused_command(r"all \d+ mixtures are shorter than 60.0 s", remove_short.main, "--min_seconds", "60", train)
     assert contents(train) == before
 
 
@@ -228,11 +221,11 @@ def test_keys_must_agree(data: Path, table: str) -> None:
         (original + first + "\n", rf"{table}:\d+: key '{key}' appears twice"),
     ):
         path.write_text(content)
-        refused(message, check_data.main, data / "dev")
-        refused(message, remove_short.main, data / "dev")
+        refused_command(message, check_data.main, data / "dev")
+        refused_command(message, remove_short.main, data / "dev")
     path.unlink()
     if table not in ("target_spk2", "spk2utt"):
-        refused(rf"{table}: no such file", check_data.main, data / "dev")
+        refused_command(rf"{table}: no such file", check_data.main, data / "dev")
 
 
 def test_lengths_and_rates_must_agree(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,11 +239,11 @@ def test_lengths_and_rates_must_agree(data: Path, tmp_path: Path, capsys: pytest
         (np.zeros((100, 2)), 16000, rf"short\.wav \(key '{key}'\): has 2 channels"),
     ):
         soundfile.write(short, samples, rate)
-        refused(message, check_data.main, data / "dev")
+        refused_command(message, check_data.main, data / "dev")
     train = data / "train"
-    refused("rate is 16000 Hz, expected 8000 Hz; .*run format_wav", check_data.main, "--fs", "8000", train)
-    refused(r"there are 2 speakers, but --ref_num is 1", check_data.main, "--ref_num", "1", train)
-    refused(r"spk3\.scp: no such file", check_data.main, "--ref_num", "3", train)
+    refused_command("rate is 16000 Hz, expected 8000 Hz; .*run format_wav", check_data.main, "--fs", "8000", train)
+    refused_command(r"there are 2 speakers, but --ref_num is 1", check_data.main, "--ref_num", "1", train)
+    refused_command(r"spk3\.scp: no such file", check_data.main, "--ref_num", "3", train)
 
 
 @pytest.mark.parametrize("formatted", [False, True])
@@ -279,7 +272,7 @@ def test_an_enrolment_is_never_the_target(
         if formatted:
             folder = tmp_path / "dump"
             format_wav.main([str(data / "dev"), str(folder)])
-        refused(message, check_data.main, folder)
+        refused_command(message, check_data.main, folder)
 
 
 def test_enrolments_drawn_on_the_fly_must_have_a_choice(data: Path) -> None:
@@ -297,16 +290,18 @@ def test_enrolments_drawn_on_the_fly_must_have_a_choice(data: Path) -> None:
         ({**pool, speaker: [["a", "/nowhere/a.wav"], *pool[speaker]]}, r"/nowhere/a\.wav \(key 'a'\): no such file"),
     ):
         (train / "spk2enroll.json").write_text(json.dumps(content))
-        refused(message, check_data.main, train)
+        refused_command(message, check_data.main, train)
     (train / "spk2enroll.json").unlink()
-    refused(r"spk2enroll\.json: no such file", check_data.main, train)
+    refused_command(r"spk2enroll\.json: no such file", check_data.main, train)
 
 
 def test_missing_folders_are_named(tmp_path: Path, corpus: Path) -> None:
     nowhere = tmp_path / "nowhere"
-    refused("nowhere", check_data.main, nowhere)
-    refused("nowhere", remove_short.main, nowhere)
-    refused(r"nowhere/wav\.scp: no such file", format_wav.main, nowhere, tmp_path / "dump")
-    refused("--fs is 0", format_wav.main, "--fs", "0", corpus / "data" / "dev", tmp_path / "dump")
-    refused("--libri2mix is missing", prepare_libri2mix.main)
-    refused(r"test/mix_clean: no such folder", prepare_libri2mix.main, *options(corpus, "test", output=tmp_path))
+    refused_command("nowhere", check_data.main, nowhere)
+    refused_command("nowhere", remove_short.main, nowhere)
+    refused_command(r"nowhere/wav\.scp: no such file", format_wav.main, nowhere, tmp_path / "dump")
+    refused_command("--fs is 0", format_wav.main, "--fs", "0", corpus / "data" / "dev", tmp_path / "dump")
+    refused_command("--libri2mix is missing", prepare_libri2mix.main)
+    refused_command(
+        r"test/mix_clean: no such folder", prepare_libri2mix.main, *options(corpus, "test", output=tmp_path)
+    )
