@@ -200,11 +200,9 @@ def read_mixtures(
     found: list[Mixture] = []
     for key in sorted(mixtures):
         paths = [table[key] for table in (mixtures, *others)]
-        length, rate, _ = read_header(paths[0], key)
-        wanted = found[0].rate if found else rate
-        for path in dict.fromkeys(paths):
-            if read_header(path, key)[1:] != (wanted, 1):
-                read_audio(path, wanted, key)  # It says what is wrong.
+        length, rate = read_header(paths[0], key, found[0].rate if found else None)
+        for path in dict.fromkeys(paths[1:]):
+            read_header(path, key, rate)
         speakers, genders = (tuple(tables[part].get(key, "") for tables in side) for part in (0, 1))
         references, outputs = tuple(paths[1 : len(ref_scps) + 1]), tuple(paths[len(ref_scps) + 1 :])
         found.append(Mixture(key, paths[0], references, outputs, rate, length, speakers, genders))
