@@ -129,7 +129,7 @@ def as_wav(
 
     Args:
         sources: ``(key, speaker, path)``.
-        folder: Where converted recordings go.
+        folder: Where converted recordings go; a record of them is kept beside it.
         rate: Hz.
         num_jobs: Number of processes.
 
@@ -140,7 +140,8 @@ def as_wav(
         UserError: If a recording cannot be used.
     """
     folder = Path(folder).absolute()
-    done = convert([Group(key, (path,), (f"{folder}/{key}.wav",)) for key, _, path in sources], folder, rate, num_jobs)
+    groups = [Group(key, (path,), (f"{folder}/{key}.wav",)) for key, _, path in sources]
+    done = convert(groups, folder.parent, rate, num_jobs)
     return [(key, speaker, path) for (key, speaker, _), (path,) in zip(sources, done.paths, strict=True)], done
 
 
