@@ -69,9 +69,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     if single:
         _check_output(args.input, args.output)
     from espnet_tse_gen.codec.registry import load_codec, on_device
-    from espnet_tse_gen.utils.memory import keep_freed_memory
 
-    keep_freed_memory()
     codec = load_codec(args.codec_dir) if args.codec_dir else _made_for_this_call(args.codec_config, args.weights)
     codec = on_device(codec, args.device)
     if args.num_levels is not None and not 1 <= args.num_levels <= codec.num_levels:

@@ -84,9 +84,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     from espnet_tse_gen.codec.registry import load_codec, on_device
     from espnet_tse_gen.tokens.job import Extraction, ExtractionOptions, integer_type
     from espnet_tse_gen.tokens.table import TokenTables
-    from espnet_tse_gen.utils.memory import keep_freed_memory
 
-    keep_freed_memory()
     lists = _lists(args)
     if args.num_threads:
         torch.set_num_threads(args.num_threads)

@@ -23,6 +23,7 @@ from espnet_tse_gen.scoring.networks import NetworkChoice, load_measures
 from espnet_tse_gen.scoring.signal import align, energy_ratio_db, is_silent, si_sdr
 from espnet_tse_gen.utils.errors import naming_extra, unknown_name
 from espnet_tse_gen.utils.fileio import read_audio
+from espnet_tse_gen.utils.memory import keep_freed_memory
 
 PRESETS: dict[str, frozenset[str]] = {
     "signal": frozenset({"similarity"}),
@@ -164,7 +165,8 @@ def score_items(
     parts = [[mixtures[index] for index in part] for part in np.array_split(np.arange(len(mixtures)), nj)]
     scores: Scores = {}
     # "spawn": forking a process in which torch has started threads can hang.
-    with ProcessPoolExecutor(nj, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(nj, mp_context=context, initializer=keep_freed_memory) as pool:
         for result in pool.map(_score_part, parts, [preset] * nj, [delay] * nj, [networks] * nj):
             scores.update(result)
     return scores
