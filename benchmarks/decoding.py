@@ -362,7 +362,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         os.environ[variable] = str(args.threads)
     import torch
 
-    from espnet_tse_gen.utils.fileio import atomic_write, read_yaml
+    from espnet_tse_gen.utils.files import atomic_write, read_yaml
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)

@@ -69,8 +69,9 @@ def write_corpus(sources: Sequence[Any], folder: Path, seed: int) -> tuple[list[
     """
     import numpy as np
 
+    from espnet_tse_gen.audio.files import read_audio, write_audio
     from espnet_tse_gen.data.sources import as_wav, group_by_speaker
-    from espnet_tse_gen.utils.fileio import read_audio, write_audio, write_scp
+    from espnet_tse_gen.utils.files import write_scp
 
     rng = np.random.default_rng(seed)
     rows = as_wav([(one.name, one.speaker, one.path) for one in sources], folder / "utterances", RATE)

@@ -124,12 +124,12 @@ def our_system(name: str, config: Mapping[str, Any], peer: str, device: str) -> 
     import torch
 
     from espnet_tse_gen.discriminative.build import build_model
-    from espnet_tse_gen.inference.discriminative import DiscriminativeExtractor
+    from espnet_tse_gen.inference.waveform import WaveformInference
 
     torch.manual_seed(0)
     model = build_model({**config, "sample_rate": SAMPLE_RATE})
     size = sum(value.numel() for value in model.parameters())
-    extractor = DiscriminativeExtractor(model.to(device))
+    extractor = WaveformInference(model.to(device))
 
     def run(mixtures: Sequence[np.ndarray], enrolls: Sequence[np.ndarray]) -> list[np.ndarray]:
         extractor.options = {"batch_size": len(mixtures)}
@@ -260,7 +260,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         os.environ[variable] = str(args.threads)
     import torch
 
-    from espnet_tse_gen.utils.fileio import atomic_write
+    from espnet_tse_gen.utils.files import atomic_write
 
     torch.set_num_threads(args.threads)
     systems = build_systems(args)

@@ -52,7 +52,7 @@ def training(name: str) -> Callable[[], Any]:
     """Return training steps of a configuration of ``conf/train``, after some that are not timed."""
     import torch
 
-    from espnet_tse_gen.utils.fileio import read_yaml
+    from espnet_tse_gen.utils.files import read_yaml
 
     torch.manual_seed(0)
     config = read_yaml(ROOT / "conf" / "train" / f"{name}.yaml")
@@ -203,7 +203,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     """Measure, print the report and write it to ``--output``."""
     args = get_parser().parse_args(cmd)
     from espnet_tse_gen.utils.errors import UserError
-    from espnet_tse_gen.utils.fileio import atomic_write
+    from espnet_tse_gen.utils.files import atomic_write
 
     for option in ("threads", "repeats"):
         if getattr(args, option) < 1:

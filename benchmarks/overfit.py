@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.codec.base import AbsCodec
@@ -27,7 +28,6 @@ from espnet_tse_gen.decoding import DecodingOptions, Sampler
 from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
 from espnet_tse_gen.masked.extractor import MaskedExtractor
 from espnet_tse_gen.utils.errors import UserError, run_main
-from espnet_tse_gen.utils.fileio import read_audio
 
 SIZES = {
     "tiny": {"width": 96, "layers": 2, "heads": 4, "mixture_layers": 1},

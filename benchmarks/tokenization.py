@@ -291,7 +291,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     import soundfile
     import torch
 
-    from espnet_tse_gen.utils.fileio import atomic_write
+    from espnet_tse_gen.utils.files import atomic_write
 
     torch.manual_seed(args.seed)
     makers = {"encodec": encodec_systems, "dac": dac_systems}

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from espnet_tse_gen.inference.masked import TargetSpeakerExtractor, load_extractor
+    from espnet_tse_gen.inference.base import TargetSpeakerExtractor
+
+    load_extractor = TargetSpeakerExtractor.from_pretrained
 
 __all__ = ["TargetSpeakerExtractor", "__version__", "load_extractor"]
 
@@ -25,7 +27,7 @@ __all__ = ["TargetSpeakerExtractor", "__version__", "load_extractor"]
 def __getattr__(name: str) -> Any:
     # Imported on first use: `import espnet_tse_gen` and `tse-gen --help` must not wait for torch.
     if name in ("TargetSpeakerExtractor", "load_extractor"):
-        from espnet_tse_gen.inference import masked
+        from espnet_tse_gen.inference.base import TargetSpeakerExtractor
 
-        return getattr(masked, name)
+        return TargetSpeakerExtractor if name == "TargetSpeakerExtractor" else TargetSpeakerExtractor.from_pretrained
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -81,18 +81,18 @@ def _extract(args: argparse.Namespace) -> None:
         raise UserError(f"--output {output}: is there already; choose another name or add --overwrite")
     if args.num_threads < 0:
         raise UserError(f"--num_threads: expected 0 or more, got {args.num_threads}")
-    from espnet_tse_gen.utils.fileio import read_audio, write_audio
+    from espnet_tse_gen.audio.files import read_audio, write_audio
 
     # The recordings first: a mistake in their names should not wait for torch.
     mixture, rate = read_audio(args.mixture)
     enroll, enroll_rate = read_audio(args.enroll)
     import torch
 
-    from espnet_tse_gen.inference.masked import load_extractor, with_changes
+    from espnet_tse_gen.inference.base import TargetSpeakerExtractor, with_changes
 
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
-    extractor = load_extractor(args.model, args.device, args.model_file, args.decode)
+    extractor = TargetSpeakerExtractor.from_pretrained(args.model, args.device, args.model_file, args.decode)
     if args.seed is not None:
         extractor.options = with_changes(extractor.options, {"seed": args.seed})
     request = extractor.request(
@@ -123,18 +123,13 @@ def _clipping(samples: np.ndarray, subtype: str) -> str:
 
 
 def _info(args: argparse.Namespace) -> None:
-    from espnet_tse_gen.discriminative.registry import is_discriminative
-    from espnet_tse_gen.inference.loading import CARD, CONFIG, DECODE, find_checkpoint, open_model
-    from espnet_tse_gen.utils.fileio import read_yaml
+    from espnet_tse_gen.inference.loading import CARD, DECODE, open_model
 
     with open_model(args.model) as directory:
-        checkpoint = find_checkpoint(directory, args.model_file)
-        if is_discriminative(read_yaml(directory / CONFIG)):
-            parameters, extractor, facts = _discriminative_facts(directory / CONFIG, checkpoint)
-        else:
-            parameters, extractor, facts = _masked_facts(directory / CONFIG, checkpoint)
-        decode = (directory / DECODE).read_text(encoding="utf-8") if (directory / DECODE).is_file() else "default\n"
-        card = (directory / CARD).read_text(encoding="utf-8") if (directory / CARD).is_file() else ""
+        checkpoint = directory.checkpoint(args.model_file)
+        facts_of = _discriminative_facts if directory.is_discriminative else _masked_facts
+        parameters, extractor, facts = facts_of(directory.config_file, checkpoint)
+        decode, card = directory.text(DECODE) or "default\n", directory.text(CARD)
     print(f"model:      {args.model}")
     print(f"checkpoint: {checkpoint.name}, {parameters / 1e6:.2f} M parameters, {extractor}")
     print(facts)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from espnet_tse_gen.utils.fileio import write_yaml
+from espnet_tse_gen.utils.files import write_yaml
 
 CONFIG = {
     "extractor": "masked",

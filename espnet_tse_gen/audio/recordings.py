@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_audio, read_scp
+from espnet_tse_gen.utils.files import read_scp
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.fileio import read_yaml
+from espnet_tse_gen.utils.files import read_yaml
 
 PRESET = "segments"
 """Name of the default options; ``conf/decode/segments.yaml`` holds the same."""
-SCALES = ("mixture", "peak", "none")
+SCALES = ("auto", "mixture", "peak", "none")
 SHORTEST_SEGMENT = 0.1
 """Seconds; what is shorter than a few windows of an encoder is no use."""
 
@@ -39,7 +39,8 @@ class SegmentOptions:
     overlap_seconds: float = 1.0  # in which one segment fades into the next
     # Level of the output, which training by SI-SDR leaves open: `mixture` fits it to the mixture by least squares, `peak`
     # gives it the mixture's peak (what the authors of SpEx+ do when decoding), `none` leaves it as the network gives it.
-    scale: str = "mixture"
+    # `auto` is `none` for the dual-path extractor, which gives the target its own level, and `mixture` for the others.
+    scale: str = "auto"
     batch_size: int = 1  # segments processed together; more pays on a GPU
 
     def __post_init__(self) -> None:

@@ -60,7 +60,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         save_codec,
     )
     from espnet_tse_gen.utils.fetch import file_sha256
-    from espnet_tse_gen.utils.fileio import read_yaml
+    from espnet_tse_gen.utils.files import read_yaml
 
     config = read_codec_config(args.codec_config)
     output = Path(args.output_dir or f"exp/codec_{Path(args.codec_config).stem}")

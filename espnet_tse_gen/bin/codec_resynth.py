@@ -112,16 +112,16 @@ def _made_for_this_call(config: str, weights: str | None) -> AbsCodec:
 
 
 def _resynthesize_file(codec: AbsCodec, source: str, output: str, num_levels: int | None) -> None:
+    from espnet_tse_gen.audio.files import write_audio
     from espnet_tse_gen.audio.recordings import load_recording
-    from espnet_tse_gen.utils.fileio import write_audio
 
     recording = load_recording(source, codec.sample_rate)
     write_audio(output, resynthesize(codec, recording, num_levels), recording.rate)
 
 
 def _resynthesize_table(codec: AbsCodec, args: argparse.Namespace) -> None:
+    from espnet_tse_gen.audio.files import write_audio
     from espnet_tse_gen.audio.recordings import Recordings
-    from espnet_tse_gen.utils.fileio import write_audio
     from espnet_tse_gen.utils.jobs import Part, files_digest, split_keys
 
     with_mixture = args.mixture == "true" or (

@@ -85,7 +85,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     from espnet_tse_gen.scoring.codec_quality import check_measures, choose_levels
     from espnet_tse_gen.scoring.codec_table import CodecEntry, render_codec_table, table_values
     from espnet_tse_gen.scoring.results import Bootstrap
-    from espnet_tse_gen.utils.fileio import atomic_write
+    from espnet_tse_gen.utils.files import atomic_write
 
     tags = tags_of(args.codec_dir)
     levels, measures = args.levels.replace(",", " ").split(), check_measures(args.measures.replace(",", " ").split())

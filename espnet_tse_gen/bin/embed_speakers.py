@@ -34,7 +34,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     from espnet_tse_gen.data.datadir import DYNAMIC_MARK
     from espnet_tse_gen.data.enrolment.embeddings import write_embeddings
     from espnet_tse_gen.data.sources import sources_of_pool
-    from espnet_tse_gen.utils.fileio import read_scp
+    from espnet_tse_gen.utils.files import read_scp
 
     paths = [path for scp in args.scp for path in read_scp(scp).values() if not path.startswith(DYNAMIC_MARK)]
     if args.spk2enroll:

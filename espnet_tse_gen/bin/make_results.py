@@ -61,7 +61,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     from espnet_tse_gen.scoring.results import Bootstrap, order_sets, order_systems, render_results
     from espnet_tse_gen.scoring.table import add_derived, read_scores
     from espnet_tse_gen.utils.errors import unknown_name
-    from espnet_tse_gen.utils.fileio import atomic_write
+    from espnet_tse_gen.utils.files import atomic_write
 
     for name in args.measures:
         if name not in BY_COLUMN:

@@ -66,15 +66,13 @@ def packed_files(args: argparse.Namespace) -> dict[str, bytes]:
     Raises:
         UserError: If the exp directory is incomplete, or what is packed does not fit together.
     """
-    from espnet_tse_gen.discriminative.registry import is_discriminative
-    from espnet_tse_gen.inference.loading import CARD, CONFIG, DECODE, find_checkpoint, open_model
-    from espnet_tse_gen.utils.fileio import read_yaml
+    from espnet_tse_gen.inference.loading import CARD, CONFIG, DECODE, open_model
 
-    with open_model(args.exp_dir) as directory:
-        config = read_yaml(directory / CONFIG)
-        checkpoint = find_checkpoint(directory, args.model_file)
-        decode = args.decode_config or (directory / DECODE if (directory / DECODE).is_file() else None)
-        packed = _discriminative if is_discriminative(config) else _masked
+    with open_model(args.exp_dir) as model:
+        directory, config = model.path, model.config
+        checkpoint = model.checkpoint(args.model_file)
+        decode = model.decode(args.decode_config)
+        packed = _discriminative if model.is_discriminative else _masked
         # Loading checks that configuration, codec and checkpoint belong together.
         description, changed, files = packed(directory, checkpoint, config, decode)
         files[CONFIG] = _yaml({key: _without_paths(config[key]) for key in KEPT if key in config})
@@ -100,7 +98,7 @@ def _masked(directory: Path, checkpoint: Path, config: dict[str, Any], decode: s
     from espnet_tse_gen.decoding.options import DecodingOptions
     from espnet_tse_gen.inference.front_end import FRONT_END, load_model
     from espnet_tse_gen.inference.loading import CONFIG
-    from espnet_tse_gen.utils.fileio import read_yaml
+    from espnet_tse_gen.utils.files import read_yaml
 
     if not (directory / "codec").is_dir():
         raise UserError(f"{directory / 'codec'}: no such directory; copy the codec directory of the training there")
@@ -137,13 +135,16 @@ def _discriminative(directory: Path, checkpoint: Path, config: dict[str, Any], d
 
     options = SegmentOptions.resolve(decode)
     model = load_model(directory / CONFIG, checkpoint)
-    encoder = _settings(config.get("encoder_conf"))
+    line = f"- {model.sample_rate} Hz, waveform to waveform"
+    if model.encoder is not None:
+        encoder = _settings(config.get("encoder_conf"))
+        line = f"- Encoder and decoder: `{config.get('encoder', 'stft')}` ({encoder}), {model.sample_rate} Hz"
     description = [
         "A discriminative target speaker extractor for ESPnet (`espnet_tse_gen`): given a recording of several speakers",
         "and a few seconds of one of them, it estimates the waveform of that speaker alone.",
         "",
         _extractor_line(model, config, ""),
-        f"- Encoder and decoder: `{config.get('encoder', 'stft')}` ({encoder}), {model.sample_rate} Hz",
+        line,
     ]
     return description, _changes(options, SegmentOptions()), {}
 
@@ -206,9 +207,9 @@ def _card(name: str, description: list[str], weights: str, results: str) -> str:
         "```",
         "",
         "```python",
-        "from espnet_tse_gen import load_extractor",
+        "from espnet_tse_gen import TargetSpeakerExtractor",
         "",
-        f'extractor = load_extractor("{name}.zip")',
+        f'extractor = TargetSpeakerExtractor.from_pretrained("{name}.zip")',
         "voice = extractor(mixture, enroll, sample_rate=16000)",
         "```",
     ]
@@ -230,7 +231,7 @@ def _front_end_line(front_end: Any) -> list[str]:
 
 
 def _write_zip(output: Path, files: dict[str, bytes]) -> None:
-    from espnet_tse_gen.utils.fileio import atomic_write
+    from espnet_tse_gen.utils.files import atomic_write
 
     with atomic_write(output, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
         for name in sorted(files):
@@ -242,7 +243,7 @@ def _write_zip(output: Path, files: dict[str, bytes]) -> None:
 
 
 def _write_directory(output: Path, files: dict[str, bytes]) -> None:
-    from espnet_tse_gen.utils.fileio import atomic_write
+    from espnet_tse_gen.utils.files import atomic_write
 
     if output.is_file():
         raise UserError(f"--output {output}: is a file; choose a directory or a name that ends in .zip")

@@ -45,7 +45,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     from espnet_tse_gen.data.librimix.metadata import make_metadata, write_metadata
     from espnet_tse_gen.data.synthetic import build_corpus
     from espnet_tse_gen.utils.errors import UserError
-    from espnet_tse_gen.utils.fileio import atomic_write
+    from espnet_tse_gen.utils.files import atomic_write
 
     counts = {"train": args.train_mixtures, "dev": args.dev_mixtures, "test": args.test_mixtures}
     for name, number in [("nj", args.nj), *((f"{split}_mixtures", count) for split, count in counts.items())]:

@@ -37,7 +37,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = get_parser().parse_args(cmd)
     from espnet_tse_gen.data.sources import COLLECTIONS, as_wav, sources_of_pool, write_sources
-    from espnet_tse_gen.utils.fileio import check_same_keys, read_scp
+    from espnet_tse_gen.utils.files import check_same_keys, read_scp
 
     collections = None
     if args.spk2enroll:

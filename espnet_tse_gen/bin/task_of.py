@@ -27,7 +27,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     args = get_parser().parse_args(cmd)
     from espnet_tse_gen.discriminative.registry import EXTRACTORS, is_discriminative
     from espnet_tse_gen.utils.errors import unknown_name
-    from espnet_tse_gen.utils.fileio import read_yaml
+    from espnet_tse_gen.utils.files import read_yaml
 
     config = read_yaml(args.config)
     discriminative = is_discriminative(config)

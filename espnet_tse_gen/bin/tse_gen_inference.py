@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from espnet_tse_gen.utils.arguments import OneLineParser, boolean
 from espnet_tse_gen.utils.errors import UserError, run_main
-from espnet_tse_gen.utils.fileio import check_same_keys, read_scp
+from espnet_tse_gen.utils.files import check_same_keys, read_scp
 
 if TYPE_CHECKING:
-    from espnet_tse_gen.inference.base import AbsInference
+    from espnet_tse_gen.inference.base import TargetSpeakerExtractor
 
 # The fields of DecodingOptions and SegmentOptions, here by name: importing them would make --help wait for torch.
 DECODING_OPTIONS = (
@@ -99,14 +99,16 @@ def _covering(path: str, keys: Sequence[str], mixture_scp: str) -> dict[str, str
     return table
 
 
-def _load(args: argparse.Namespace) -> AbsInference:
+def _load(args: argparse.Namespace) -> TargetSpeakerExtractor:
     import torch
 
-    from espnet_tse_gen.inference.masked import load_extractor, with_changes
+    from espnet_tse_gen.inference.base import TargetSpeakerExtractor, with_changes
 
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
-    extractor = load_extractor(args.model_dir, args.device, args.model_file, args.decode_config, args.dtype)
+    extractor = TargetSpeakerExtractor.from_pretrained(
+        args.model_dir, args.device, args.model_file, args.decode_config, args.dtype
+    )
     extractor.options = with_changes(extractor.options, given_options(args))
     return extractor
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_yaml
+from espnet_tse_gen.utils.files import read_yaml
 
 CONFIG = "config.yaml"
 GENERATOR = "codec.generator."

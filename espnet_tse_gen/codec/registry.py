@@ -21,7 +21,7 @@ import torch
 
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.utils.errors import UserError, check_options, naming_extra, unknown_name
-from espnet_tse_gen.utils.fileio import atomic_write, read_yaml, write_yaml
+from espnet_tse_gen.utils.files import atomic_write, read_yaml, write_yaml
 
 CODECS: dict[str, str] = {
     "mini": "espnet_tse_gen.codec.mini.codec:MiniCodec",

@@ -14,7 +14,7 @@ from espnet_tse_gen.data.datadir import DYNAMIC_MARK, POOL, enrolled_utterance, 
 from espnet_tse_gen.data.enrolment.protocol import read_protocol
 from espnet_tse_gen.data.formatting import read_pool
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import check_same_keys, read_scp
+from espnet_tse_gen.utils.files import check_same_keys, read_scp
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_scp, write_scp
+from espnet_tse_gen.utils.files import read_scp, write_scp
 
 DYNAMIC_MARK = "*"
 POOL = "spk2enroll.json"

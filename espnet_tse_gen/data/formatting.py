@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from espnet_tse_gen.audio.files import read_audio, write_audio
 from espnet_tse_gen.data.datadir import DYNAMIC_MARK, POOL, mixture_tables, numbered_tables
 from espnet_tse_gen.data.enrolment.protocol import PROTOCOL
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write, check_same_keys, read_audio, read_scp, write_audio, write_scp
+from espnet_tse_gen.utils.files import atomic_write, check_same_keys, read_scp, write_scp
 from espnet_tse_gen.utils.parallel import map_jobs
 
 _RECORD = ".format.json"

@@ -10,7 +10,7 @@ import numpy as np
 
 from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write
+from espnet_tse_gen.utils.files import atomic_write
 
 LABEL = "spk_label_ref1"
 """What an item calls the number of its enrolled speaker."""

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.audio.level import LEVEL_DBFS, mixture_gain
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.data.enrolment.embeddings import SpeakerEmbeddings
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_audio
 
 
 class TSEGenPreprocessor:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_tse_gen.audio.files import read_audio, write_audio
 from espnet_tse_gen.data.librimix.metadata import Utterance, list_utterances
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write, read_audio, write_audio
+from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.parallel import map_jobs
 
 # A cut may move by this much to where the signal is weakest.

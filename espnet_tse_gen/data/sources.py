@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_tse_gen.audio.files import read_audio, write_audio
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.data.datadir import read_header
 from espnet_tse_gen.data.formatting import read_pool
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write, check_same_keys, read_audio, read_scp, write_audio, write_scp
+from espnet_tse_gen.utils.files import atomic_write, check_same_keys, read_scp, write_scp
 from espnet_tse_gen.utils.parallel import map_jobs
 
 DURATIONS, COLLECTIONS = "utt2dur", "utt2collection"

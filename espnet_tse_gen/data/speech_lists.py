@@ -18,7 +18,7 @@ from typing import Any
 from espnet_tse_gen.data.librimix.metadata import Utterance, list_utterances, read_speaker_sexes
 from espnet_tse_gen.data.sources import COLLECTIONS
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.fileio import write_scp
+from espnet_tse_gen.utils.files import write_scp
 
 
 def read_splits(path: str | Path) -> dict[str, dict[str, list[str]]]:

@@ -27,10 +27,11 @@ from typing import Any
 
 import numpy as np
 
+from espnet_tse_gen.audio.files import write_audio
 from espnet_tse_gen.data.espeak import EspeakEngine, variant_sexes
 from espnet_tse_gen.data.grammar import draw_sentences
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write, write_audio
+from espnet_tse_gen.utils.files import atomic_write
 
 SAMPLE_RATE = 16000
 SPLITS = ("train-mini", "dev-mini", "test-mini")

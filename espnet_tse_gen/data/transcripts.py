@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_tse_gen.data.datadir import numbered_tables, read_header
-from espnet_tse_gen.utils.fileio import read_scp, write_scp
+from espnet_tse_gen.utils.files import read_scp, write_scp
 
 # Resampling may round a length up or down.
 TOLERANCE_SECONDS = 0.01

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.fileio import read_yaml
+from espnet_tse_gen.utils.files import read_yaml
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "order": ("confidence", "random", "halton"),

@@ -22,7 +22,7 @@ from espnet_tse_gen.discriminative.registry import (
 )
 from espnet_tse_gen.utils.checkpoints import load_checkpoint
 from espnet_tse_gen.utils.errors import UserError, check_options
-from espnet_tse_gen.utils.fileio import read_yaml
+from espnet_tse_gen.utils.files import read_yaml
 
 if TYPE_CHECKING:
     from espnet2.enh.loss.wrappers.abs_wrapper import AbsLossWrapper

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from espnet_tse_gen.discriminative.halves import halves_of
+from espnet_tse_gen.discriminative.halves import split_extractor
 from espnet_tse_gen.discriminative.network import ExtractionNetwork
 from espnet_tse_gen.discriminative.resampling import resample
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
@@ -47,7 +47,7 @@ class DiscriminativeFrontEnd(AbsFrontEnd):
         self.model = model
         self.config = {key: config[key] for key in KEPT if config.get(key) is not None}
         self.sample_rate = sample_rate
-        self._halves = halves_of(model.extractor)
+        self._halves = split_extractor(model.extractor)
         self.freeze()
 
     def conf(self) -> dict[str, Any]:

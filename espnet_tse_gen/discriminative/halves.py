@@ -1,23 +1,43 @@
-"""Any extractor in two halves for inference: an embedding of the enrolment, which can be kept, and extraction with it.
-
-The extractors of this package are made of these halves; for ESPnet's TD-SpeakerBeam see ``speakerbeam.py``.
-"""
+"""Any extractor in two halves for inference: an enrolment, which is computed once and kept, and extraction with it."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.abs_extractor import AbsEmbeddingExtractor
+from espnet_tse_gen.discriminative.network import ExtractionNetwork
+from espnet_tse_gen.discriminative.speaker import MIN_FRAMES
+from espnet_tse_gen.dual_path.network import DualPathExtractor, Enrolment
+from espnet_tse_gen.utils.errors import UserError
 
 
 class Halves(Protocol):
-    """What extraction needs of an extractor."""
+    """What extraction needs of a model."""
 
     padding_exact: bool
     """Whether a padded batch gives what its items give one by one."""
+    keeps_level: bool
+    """Whether the output is as loud as the target in the mixture; otherwise its level means nothing."""
+    hop: int
+    """Samples between frames."""
+    shortest: tuple[int, int]
+    """Least samples of a mixture and of an enrolment."""
+
+    def enroll(self, recordings: Sequence[Tensor]) -> Any:
+        """Return what :meth:`extract` takes of one target's enrolments ``[Le]``."""
+
+    def extract(self, mixture: Tensor, lengths: Tensor, enrolments: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
+        """Return voices ``[B, L]`` of mixtures ``[B, L]`` of ``lengths [B]``; and logits ``[B, T]`` of activity, or None."""
+
+
+class SplitExtractor(Protocol):
+    """An extractor of features whose enrolment is one embedding."""
+
+    padding_exact: bool
 
     def embed(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Return embeddings ``[B, D]`` of encoded enrolments ``[B, Te, F]`` with ``lengths [B]`` valid frames."""
@@ -26,22 +46,99 @@ class Halves(Protocol):
         """Return the target's features, as the decoder's ``forward`` takes them, of encoded mixtures ``[B, T, F]``."""
 
 
-def halves_of(extractor: torch.nn.Module) -> Halves:
-    """Return the halves of an extractor in evaluation mode; TD-SpeakerBeam's norms are replaced by equal, faster ones.
+def halves_of(model: ExtractionNetwork) -> Halves:
+    """Return the halves of a model in evaluation mode; TD-SpeakerBeam's norms are replaced by equal, faster ones.
 
     Raises:
         UserError: If it is another extractor, or one that takes embeddings in the place of recordings.
     """
+    if isinstance(model.extractor, DualPathExtractor):
+        return DualPathHalves(model.extractor)
+    return EncoderDecoderHalves(model)
+
+
+class DualPathHalves:
+    """The halves of the dual-path extractor, on whose attention padding would act."""
+
+    padding_exact = False
+    keeps_level = True
+
+    def __init__(self, extractor: DualPathExtractor) -> None:
+        self.extractor = extractor
+        self.hop = extractor.spectrum.hop
+        self.shortest = (1, extractor.enroll_pool * self.hop)
+
+    def enroll(self, recordings: Sequence[Tensor]) -> Enrolment:
+        """See :class:`Halves`."""
+        return self.extractor.enroll(recordings)
+
+    def extract(self, mixture: Tensor, lengths: Tensor, enrolments: Sequence[Enrolment]) -> tuple[Tensor, Tensor]:
+        """See :class:`Halves`."""
+        # Rows of one target, as the segments of a recording are, go together; enrolments of different length cannot.
+        voices: dict[int, Tensor] = {}
+        logits: dict[int, Tensor] = {}
+        for enrolment in {id(each): each for each in enrolments}.values():
+            rows = [row for row, each in enumerate(enrolments) if each is enrolment]
+            made = self.extractor.extract(self.extractor.encode(mixture[rows]), enrolment.repeat(len(rows)))
+            voices.update(zip(rows, made[0], strict=True))
+            logits.update(zip(rows, made[1], strict=True))
+        order = range(len(enrolments))
+        return torch.stack([voices[row] for row in order]), torch.stack([logits[row] for row in order])
+
+
+class EncoderDecoderHalves:
+    """The halves of a model of encoder, extractor and decoder.
+
+    Raises:
+        UserError: If the model takes something else than an enrolment's recording.
+    """
+
+    keeps_level = False
+
+    def __init__(self, model: ExtractionNetwork) -> None:
+        if not model.share_encoder:
+            raise UserError(
+                "model_conf 'share_encoder': extraction encodes the enrolment with the mixture's encoder; use a model "
+                "trained with share_encoder: true"
+            )
+        self.model, self.split = model, split_extractor(model.extractor)
+        self.padding_exact = self.split.padding_exact
+        window, self.hop = shortest_samples(model.encoder)
+        frames = MIN_FRAMES if self.padding_exact else 1
+        self.shortest = (window, window + (frames - 1) * self.hop)
+
+    def enroll(self, recordings: Sequence[Tensor]) -> Tensor:
+        """Return an embedding ``[D]``: of the only recording, or the mean of several weighed by their lengths."""
+        rows, total = [], sum(len(recording) for recording in recordings)
+        for recording in recordings:
+            lengths = torch.tensor([len(recording)])
+            row = self.split.embed(*self.model.encoder(recording.unsqueeze(0), lengths))[0]
+            rows.append(row if len(recordings) == 1 else row * (len(recording) / total))
+        return torch.stack(rows).sum(dim=0)
+
+    def extract(self, mixture: Tensor, lengths: Tensor, enrolments: Sequence[Tensor]) -> tuple[Tensor, None]:
+        """See :class:`Halves`."""
+        features, frames = self.model.encoder(mixture, lengths)
+        masked = self.split.extract(features, frames, torch.stack(list(enrolments)))
+        return self.model.decoder(masked, lengths)[0], None
+
+
+def split_extractor(extractor: nn.Module) -> SplitExtractor:
+    """Return an extractor of features as embedding and extraction with it.
+
+    Raises:
+        UserError: If it is none that can be split.
+    """
     if isinstance(extractor, AbsEmbeddingExtractor):
-        return OwnHalves(extractor)
+        return ShortScale(extractor)
     # What is not this package's own is ESPnet's, which only then has to be installed.
     from espnet_tse_gen.discriminative.speakerbeam import speakerbeam_halves
 
     return speakerbeam_halves(extractor)
 
 
-class OwnHalves:
-    """The halves of SpEx+ and MC-SpEx; only the short scale's features are computed."""
+class ShortScale:
+    """SpEx+ and MC-SpEx, of which only the short scale's features are computed."""
 
     padding_exact = True
 
@@ -49,15 +146,15 @@ class OwnHalves:
         self.extractor = extractor
 
     def embed(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Return embeddings ``[B, D]``; see :class:`Halves`."""
+        """Return embeddings ``[B, D]``; see :class:`SplitExtractor`."""
         return self.extractor.embed(features, lengths)
 
     def extract(self, features: Tensor, lengths: Tensor, embedding: Tensor) -> Tensor:
-        """Return the target's features ``[B, T, N]`` of the short scale; see :class:`Halves`."""
+        """Return the target's features ``[B, T, N]`` of the short scale; see :class:`SplitExtractor`."""
         return self.extractor.extract(features, lengths, embedding, num_scales=1)
 
 
-def shortest_samples(encoder: torch.nn.Module) -> tuple[int, int]:
+def shortest_samples(encoder: nn.Module) -> tuple[int, int]:
     """Return an encoder's shortest window and its hop in samples; 1 and 1 for an encoder that has neither."""
     kernels = getattr(encoder, "kernel_sizes", None)
     window = kernels[0] if kernels else getattr(encoder, "kernel_size", getattr(encoder, "n_fft", 1))

@@ -1,7 +1,8 @@
 """A block of the dual path: convolution and attention over time within a band, attention over bands within a frame.
 
-Each part normalises what it gets and adds to it. Attention is two products and a softmax: on a CPU, in bfloat16, PyTorch's fused
-attention takes several times as long for sequences this short.
+Each part normalises what it gets and adds to it. In training, attention is two products and a softmax: on a CPU, in bfloat16, the
+backward pass of PyTorch's fused attention takes several times as long for sequences this short. Without gradients the fused one
+is taken, whose memory does not grow with the square of the length.
 """
 
 from __future__ import annotations
@@ -90,8 +91,11 @@ class Attention(nn.Module):
         if prefix is not None:
             keys = torch.cat([prefix[0].to(keys.dtype), keys], dim=-2)
             values = torch.cat([prefix[1].to(values.dtype), values], dim=-2)
-        scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
-        attended = scores.softmax(dim=-1).to(values.dtype) @ values
+        if torch.is_grad_enabled():
+            scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
+            attended = scores.softmax(dim=-1).to(values.dtype) @ values
+        else:
+            attended = F.scaled_dot_product_attention(queries.to(values.dtype), keys.to(values.dtype), values)
         back = (0, 1, 3, 2, 4) if self.over_time else (0, 3, 1, 2, 4)
         return x + self.out(attended.permute(back).flatten(-2))
 

@@ -1,7 +1,10 @@
-"""What every extractor does alike, whatever model is behind it: checking recordings, their rate and level, and batches.
+"""Extract a voice from arrays: what every extractor does alike, whatever model is behind it.
 
-:class:`AbsInference` is the interface that the recipe, the command line and Python callers use. A subclass says what its
-model needs (rate, shortest recording) and extracts checked requests.
+    extractor = TargetSpeakerExtractor.from_pretrained("exp/my_model")
+    voice = extractor(mixture, enroll, sample_rate=16000)        # float32, as long and as loud as in the mixture
+
+:class:`TargetSpeakerExtractor` is the interface that the recipe, the command line and Python callers use: it checks recordings
+and brings them to the model's rate and level. A subclass says what its model needs and extracts checked requests.
 """
 
 from __future__ import annotations
@@ -9,20 +12,19 @@ from __future__ import annotations
 import abc
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from typing_extensions import Self
 
 from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.inference.checks import check_device, checked_rate, checked_signal, rms
-from espnet_tse_gen.inference.loading import DEFAULT_MODEL, open_model
-from espnet_tse_gen.utils.errors import UserError, naming_extra
+from espnet_tse_gen.inference.loading import DEFAULT_MODEL, ModelDir, open_model
+from espnet_tse_gen.utils.errors import UserError, naming_extra, unknown_name
 
 SILENT_ENROLL_DBFS = -70.0
 SILENCE_RMS = 1e-8
@@ -32,12 +34,12 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """One checked pair of recordings, ready for extraction; made by :meth:`AbsInference.request`."""
+    """One checked pair of recordings, ready for extraction; made by :meth:`TargetSpeakerExtractor.request`."""
 
     mixture: np.ndarray
     """float32 ``[L]`` at the model's rate, multiplied by ``gain``."""
-    enroll: np.ndarray
-    """float32 ``[Le]`` at the model's rate and the common level."""
+    enrolls: list[np.ndarray]
+    """One or more, float32 ``[Le]`` at the model's rate, each at the common level."""
     gain: float
     """Factor of the level convention; 0 for a mixture of digital silence, from which silence is extracted."""
     sample_rate: int
@@ -46,6 +48,11 @@ class Request:
     """Samples of the input."""
     row_id: int | str
     """Where the noise of stochastic decoding starts from."""
+
+    @property
+    def enroll(self) -> np.ndarray:
+        """All enrolments after each other, ``[Le]``, for a model that takes one."""
+        return self.enrolls[0] if len(self.enrolls) == 1 else np.concatenate(self.enrolls)
 
     def to_input(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
         """Bring an output at the model's rate (float ``[>= L]``) to the input's rate, level and length, float32."""
@@ -62,9 +69,21 @@ class Extraction:
     """float32 ``[size]`` at the input's rate and level."""
     codes: np.ndarray | None = None
     """int64 ``[K, T]``, the predicted tokens; None where the mixture is silent or the model has no codec."""
+    activity: np.ndarray | None = None
+    """float32 ``[frames]``: how likely the target speaks, frame by frame; None of a model that does not say."""
+    activity_rate: float = 0.0
+    """Frames of ``activity`` per second."""
+
+    @property
+    def confidence(self) -> float | None:
+        """How likely the target speaks in the second in which that is likeliest, 0..1; None of a model that does not say."""
+        if self.activity is None:
+            return None
+        window = max(1, min(len(self.activity), round(self.activity_rate)))
+        return float(np.convolve(self.activity, np.full(window, 1.0 / window), "valid").max())
 
 
-class AbsInference(abc.ABC):
+class TargetSpeakerExtractor(abc.ABC):
     """A trained model behind the interface of all doors: :meth:`from_pretrained`, calls, batches and requests."""
 
     model: torch.nn.Module
@@ -74,36 +93,42 @@ class AbsInference(abc.ABC):
     options: Any
     """A frozen dataclass with ``batch_size`` among its fields; whatever ``decode`` takes can be assigned."""
 
-    @classmethod
+    @staticmethod
     def from_pretrained(
-        cls,
         where: str | Path = DEFAULT_MODEL,
         device: str = "cpu",
         model_file: str | Path | None = None,
         decode: Any = None,
         dtype: str = "float32",
-    ) -> Self:
-        """Load a model.
+    ) -> TargetSpeakerExtractor:
+        """Load a model of either kind, masked generative or discriminative.
 
         Args:
             where: An exp directory, a zip file made by ``pack``, or the name of a model that ships with the package.
             device: ``cpu``, ``cuda`` or ``cuda:N``.
             model_file: Checkpoint in the directory; by default the best average that is there.
-            decode: Decoding options: a preset's name, a yaml file, a mapping, or None for the model's own default.
+            decode: Options of the model's kind: a preset's name, a yaml file, a mapping, or None for the model's own default.
             dtype: ``float32``, ``float64`` or ``bfloat16``.
 
         Raises:
             UserError: If the model, the checkpoint, the device or the options cannot be used.
         """
         check_device(device)
+        if dtype not in DTYPES:
+            raise unknown_name("dtype", str(dtype), DTYPES)
         with naming_extra(f"model {where}"), open_model(where) as directory:
-            return cls.from_directory(directory, device, model_file, decode, dtype)
+            # Each kind is imported when it is wanted: a model of waveforms needs no codec, and the other way round.
+            if directory.is_discriminative:
+                from espnet_tse_gen.inference.waveform import WaveformInference as Inference
+            else:
+                from espnet_tse_gen.inference.masked import MaskedInference as Inference  # type: ignore[assignment]
+            return Inference.from_directory(directory, device, model_file, decode, dtype)
 
     @classmethod
     @abc.abstractmethod
     def from_directory(
-        cls, directory: Path, device: str, model_file: str | Path | None, decode: Any, dtype: str
-    ) -> Self:
+        cls, directory: ModelDir, device: str, model_file: str | Path | None, decode: Any, dtype: str
+    ) -> TargetSpeakerExtractor:
         """Load the model in an open directory; arguments and errors as for :meth:`from_pretrained`."""
 
     @property
@@ -145,7 +170,7 @@ class AbsInference(abc.ABC):
 
         Args:
             mixture: ``[L]`` floats in -1..1, or 16- or 32-bit integers.
-            enroll: ``[Le]``, likewise: the target speaker alone.
+            enroll: ``[Le]``, likewise: the target speaker alone; or a list of several such recordings.
             sample_rate: Hz of both; None means the model's rate.
 
         Returns:
@@ -223,24 +248,50 @@ class AbsInference(abc.ABC):
         shortest, shortest_enroll = self.shortest_seconds
         what, what_enroll = self.shortest_names
         mixed = checked_signal(mixture, rate, shortest, mixture_name, what)
-        voice = checked_signal(enroll, enroll_rate, shortest_enroll, enroll_name, what_enroll)
-        voice = voice[: math.ceil(self.max_enroll_seconds * enroll_rate)]
-        loudness = rms(voice)
-        if loudness < 10.0 ** (SILENT_ENROLL_DBFS / 20.0):
-            raise UserError(
-                f"{enroll_name}: is silent (below {SILENT_ENROLL_DBFS:g} dBFS in its first "
-                f"{len(voice) / enroll_rate:.1f} s); give a recording in which the target speaker talks"
-            )
+        several = isinstance(enroll, list | tuple) and len(enroll) > 0 and np.ndim(enroll[0]) > 0
+        voices = []
+        for number, each in enumerate(enroll if several else [enroll], 1):
+            name = f"{enroll_name} {number}" if several else enroll_name
+            voice = checked_signal(each, enroll_rate, shortest_enroll, name, what_enroll)
+            voice = _without_mean(voice[: math.ceil(self.max_enroll_seconds * enroll_rate)])
+            if rms(voice) < 10.0 ** (SILENT_ENROLL_DBFS / 20.0):
+                raise UserError(
+                    f"{name}: is silent (below {SILENT_ENROLL_DBFS:g} dBFS in its first "
+                    f"{len(voice) / enroll_rate:.1f} s); give a recording in which the target speaker talks"
+                )
+            voices.append(voice)
         if row_id is None:
             digest = hashlib.blake2b(mixed.tobytes(), digest_size=16)
-            digest.update(voice.tobytes())
+            for voice in voices:
+                digest.update(voice.tobytes())
             row_id = digest.hexdigest()
+        mixed = _without_mean(mixed)
         gain = mixture_gain(mixed) if rms(mixed) > SILENCE_RMS else 0.0
         return Request(
             mixture=resample(mixed * np.float32(gain), rate, self.sample_rate),
-            enroll=resample(voice * np.float32(mixture_gain(voice)), enroll_rate, self.sample_rate),
+            enrolls=[
+                resample(voice * np.float32(mixture_gain(voice)), enroll_rate, self.sample_rate) for voice in voices
+            ],
             gain=gain,
             sample_rate=rate,
             size=len(mixed),
             row_id=row_id,
         )
+
+
+def _without_mean(samples: np.ndarray) -> np.ndarray:
+    """Return float32 ``[L]`` without a constant offset, which is no sound and would decide the level.
+
+    An offset that rounding leaves of a recording without one is none, so that such a recording stays as it is.
+    """
+    mean = float(np.mean(samples, dtype=np.float64))
+    return samples - np.float32(mean) if abs(mean) > 1e-3 * rms(samples) else samples
+
+
+def with_changes(options: Any, changes: Mapping[str, Any]) -> Any:
+    """Return decoding options of either kind with the given fields replaced, checked.
+
+    Raises:
+        UserError: For an unknown option or value.
+    """
+    return type(options).from_dict({**vars(options), **changes})

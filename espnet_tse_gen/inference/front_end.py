@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from espnet_tse_gen.inference.loading import CONFIG, find_checkpoint, open_model
+from espnet_tse_gen.inference.loading import CONFIG, open_model
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write, read_yaml, write_yaml
+from espnet_tse_gen.utils.files import atomic_write, read_yaml, write_yaml
 
 if TYPE_CHECKING:
     from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
@@ -43,8 +43,8 @@ def load_front_end(where: str | Path, sample_rate: int) -> AbsFrontEnd:
     from espnet_tse_gen.discriminative.front_end import DiscriminativeFrontEnd
 
     with open_model(where) as directory:
-        model = load_discriminative(directory / CONFIG, find_checkpoint(directory))
-        return DiscriminativeFrontEnd(model, read_yaml(directory / CONFIG), sample_rate)
+        model = load_discriminative(directory.config_file, directory.checkpoint())
+        return DiscriminativeFrontEnd(model, directory.config, sample_rate)
 
 
 def save_front_end(front_end: AbsFrontEnd, directory: str | Path) -> None:

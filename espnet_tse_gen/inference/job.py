@@ -19,9 +19,10 @@ import numpy as np
 import soundfile
 import torch
 
-from espnet_tse_gen.inference.base import AbsInference, Extraction, Request
+from espnet_tse_gen.audio.files import read_audio, write_audio
+from espnet_tse_gen.inference.base import Extraction, Request, TargetSpeakerExtractor
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write, read_audio, write_audio
+from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.jobs import Part, files_digest
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class InferenceJob:
 
     def __init__(
         self,
-        extractor: AbsInference,
+        extractor: TargetSpeakerExtractor,
         tables: Mapping[str, Mapping[str, str]],
         output_dir: str | Path,
         name: str,
@@ -246,7 +247,7 @@ class InferenceJob:
             json.dump(content, stream, indent=1)
 
 
-def _weights_digest(extractor: AbsInference) -> str:
+def _weights_digest(extractor: TargetSpeakerExtractor) -> str:
     """Return the SHA-256 of all weights, a codec's fingerprint among them."""
     digest = hashlib.sha256()
     for name, value in sorted(extractor.model.state_dict().items()):

@@ -12,9 +12,13 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from espnet_tse_gen.discriminative.registry import is_discriminative
 from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.files import read_yaml
 
 SHIPPED = Path(__file__).resolve().parents[1] / "pretrained"
 DEFAULT_MODEL = "mini_librimix"
@@ -23,6 +27,8 @@ DECODE = "decode.yaml"
 CARD = "README.md"
 PREFERRED = (
     "model.pth",
+    "valid.si_sdr.ave.pth",
+    "valid.si_sdr.best.pth",
     "valid.si_snr_loss_s0.ave.pth",
     "valid.si_snr_loss_s0.best.pth",
     "valid.loss.ave.pth",
@@ -35,14 +41,46 @@ PREFERRED = (
 """Checkpoints in the order in which they are taken when none is named."""
 
 
+@dataclass(frozen=True)
+class ModelDir:
+    """An open model: its directory, and its configuration, read once."""
+
+    path: Path
+    config: dict[str, Any]
+
+    @property
+    def config_file(self) -> Path:
+        """Where the configuration is."""
+        return self.path / CONFIG
+
+    @property
+    def is_discriminative(self) -> bool:
+        """Whether the model turns waveforms into waveforms; otherwise it is a masked generative one."""
+        return is_discriminative(self.config)
+
+    def checkpoint(self, model_file: str | Path | None = None) -> Path:
+        """Return the checkpoint, see :func:`find_checkpoint`."""
+        return find_checkpoint(self.path, model_file)
+
+    def decode(self, given: Any = None) -> Any:
+        """Return the decoding options ``given``, or else the model's own: a file, or None."""
+        own = self.path / DECODE
+        return own if given is None and own.is_file() else given
+
+    def text(self, name: str) -> str:
+        """Return a text file of the directory, or nothing where it is not there."""
+        path = self.path / name
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
 def shipped_models() -> dict[str, Path]:
     """Return the models inside the package, by name."""
     return {path.parent.name: path.parent for path in sorted(SHIPPED.glob(f"*/{CONFIG}"))}
 
 
 @contextlib.contextmanager
-def open_model(where: str | Path) -> Iterator[Path]:
-    """Give the directory of a model; one that had to be unpacked is removed when the block ends.
+def open_model(where: str | Path) -> Iterator[ModelDir]:
+    """Give a model's directory; one that had to be unpacked is removed when the block ends.
 
     Args:
         where: An exp directory, a zip file made by ``pack``, or the name of a shipped model.
@@ -59,7 +97,7 @@ def open_model(where: str | Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="tse_gen_") as temporary:
             yield _checked(_unpack(path, Path(temporary)))
     elif str(where) in shipped_models():
-        yield shipped_models()[str(where)]
+        yield _checked(shipped_models()[str(where)])
     elif os.sep in str(where) or path.suffix:
         raise UserError(f"{where}: no such exp directory or zip file; train a model first or correct the path")
     else:
@@ -90,10 +128,10 @@ def find_checkpoint(directory: Path, model_file: str | Path | None = None) -> Pa
     raise UserError(f"{directory}: holds no checkpoint (*.pth); train first")
 
 
-def _checked(directory: Path) -> Path:
+def _checked(directory: Path) -> ModelDir:
     if not (directory / CONFIG).is_file():
         raise UserError(f"{directory}: is not an exp directory (no {CONFIG}); give the directory that training made")
-    return directory
+    return ModelDir(directory, read_yaml(directory / CONFIG))
 
 
 def _unpack(archive: Path, directory: Path) -> Path:

@@ -1,16 +1,12 @@
-"""Extract a voice from arrays: the one decoding path behind the recipe's stage, the command line and Python.
+"""Extraction with a masked generative model.
 
-    extractor = TargetSpeakerExtractor.from_pretrained("exp/my_model", decode="greedy_16")
-    voice = extractor(mixture, enroll, sample_rate=16000)        # float32, as long and as loud as in the mixture
-
-A recording goes in at any rate and level. It is brought to the codec's rate and to the common level, decoded from all
-masked to all predicted, and its tokens are turned into a waveform once, whose rate, length and level are the input's.
+A recording is brought to the codec's rate and to the common level and decoded from all masked to all predicted, and its tokens
+are turned into a waveform once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.audio.segments import SegmentOptions
 from espnet_tse_gen.decoding import DecodingOptions, Predictor, Sampler, decode_chunks
-from espnet_tse_gen.discriminative.registry import is_discriminative
-from espnet_tse_gen.inference.base import DTYPES, AbsInference, Extraction, Request
-from espnet_tse_gen.inference.checks import check_device
-from espnet_tse_gen.inference.loading import CONFIG, DECODE, DEFAULT_MODEL, find_checkpoint, open_model
-from espnet_tse_gen.utils.errors import UserError, naming_extra, unknown_name
-from espnet_tse_gen.utils.fileio import read_yaml
+from espnet_tse_gen.inference.base import DTYPES, Extraction, Request, TargetSpeakerExtractor
+from espnet_tse_gen.inference.loading import ModelDir
+from espnet_tse_gen.utils.errors import UserError
 
 if TYPE_CHECKING:
     from espnet_tse_gen.codec.base import AbsCodec
@@ -37,10 +29,10 @@ CONTEXT_SECONDS = 1.0
 DecodeChoice = DecodingOptions | Mapping[str, Any] | str | Path | None
 
 
-class TargetSpeakerExtractor(AbsInference):
+class MaskedInference(TargetSpeakerExtractor):
     """A trained masked generative model with its codec and decoding options.
 
-    Use :meth:`from_pretrained`; the constructor takes a model that is built already.
+    Use ``TargetSpeakerExtractor.from_pretrained``; the constructor takes a model that is built already.
 
     Args:
         model: In evaluation mode, on its device.
@@ -55,8 +47,6 @@ class TargetSpeakerExtractor(AbsInference):
     model: ESPnetMaskedTSEModel
 
     def __init__(self, model: ESPnetMaskedTSEModel, decode: DecodeChoice = None, dtype: str = "float32") -> None:
-        if dtype not in DTYPES:
-            raise unknown_name("dtype", str(dtype), DTYPES)
         self.model = model.eval()
         self.dtype = dtype
         self.model.extractor.to(DTYPES[dtype])
@@ -67,21 +57,13 @@ class TargetSpeakerExtractor(AbsInference):
 
     @classmethod
     def from_directory(
-        cls, directory: Path, device: str, model_file: str | Path | None, decode: DecodeChoice, dtype: str
-    ) -> TargetSpeakerExtractor:
-        """Load the model in an open directory; arguments and errors as for :meth:`from_pretrained`."""
-        config = read_yaml(directory / CONFIG)
-        if is_discriminative(config):
-            raise UserError(
-                f"{directory / CONFIG}: is of a discriminative model ('{config['extractor']}'); open it with "
-                "espnet_tse_gen.load_extractor, which takes models of all kinds"
-            )
+        cls, directory: ModelDir, device: str, model_file: str | Path | None, decode: DecodeChoice, dtype: str
+    ) -> MaskedInference:
+        """Load the model in an open directory; arguments and errors as for ``from_pretrained``."""
         from espnet_tse_gen.inference.front_end import load_model
 
-        if decode is None and (directory / DECODE).is_file():
-            decode = directory / DECODE
-        options = DecodingOptions.resolve(decode)
-        model = load_model(directory / CONFIG, find_checkpoint(directory, model_file), device)
+        options = DecodingOptions.resolve(directory.decode(decode))
+        model = load_model(directory.config_file, directory.checkpoint(model_file), device)
         return cls(model, options, dtype)
 
     @property
@@ -226,47 +208,3 @@ class TargetSpeakerExtractor(AbsInference):
         for row, signal in zip(padded, signals, strict=True):
             row[: len(signal)] = torch.from_numpy(signal)
         return padded.to(self.device), lengths.to(self.device)
-
-
-def load_extractor(
-    where: str | Path = DEFAULT_MODEL,
-    device: str = "cpu",
-    model_file: str | Path | None = None,
-    decode: Any = None,
-    dtype: str = "float32",
-) -> AbsInference:
-    """Load a model of any kind: a :class:`TargetSpeakerExtractor` or a ``DiscriminativeExtractor``, as its config says.
-
-    Args:
-        where: An exp directory, a zip file made by ``pack``, or the name of a model that ships with the package.
-        device: ``cpu``, ``cuda`` or ``cuda:N``.
-        model_file: Checkpoint in the directory; by default the best average that is there.
-        decode: Options of the model's kind: a preset's name, a yaml file, a mapping, or None for the model's own default.
-        dtype: ``float32``, ``float64`` or ``bfloat16``.
-
-    Raises:
-        UserError: If the model, the checkpoint, the device or the options cannot be used.
-    """
-    check_device(device)
-    with naming_extra(f"model {where}"), open_model(where) as directory:
-        kind: type[AbsInference] = TargetSpeakerExtractor
-        if is_discriminative(read_yaml(directory / CONFIG)):
-            from espnet_tse_gen.inference.discriminative import DiscriminativeExtractor
-
-            kind = DiscriminativeExtractor
-        return kind.from_directory(directory, device, model_file, decode, dtype)
-
-
-def with_changes(options: DecodingOptions | SegmentOptions, changes: Mapping[str, Any]) -> Any:
-    """Return ``options`` with the given fields replaced, checked.
-
-    Raises:
-        UserError: For an unknown option or value.
-    """
-    if isinstance(options, SegmentOptions):
-        return SegmentOptions.from_dict({**vars(options), **changes})
-    known = options.__dataclass_fields__
-    for name in changes:
-        if name not in known:
-            raise unknown_name("decoding option", name, known)
-    return replace(options, **changes)

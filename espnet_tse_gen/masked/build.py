@@ -19,7 +19,7 @@ from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
 from espnet_tse_gen.utils.checkpoints import load_checkpoint
 from espnet_tse_gen.utils.errors import UserError, check_options, unknown_name
-from espnet_tse_gen.utils.fileio import read_yaml
+from espnet_tse_gen.utils.files import read_yaml
 
 EXTRACTORS: dict[str, str] = {"masked": "espnet_tse_gen.masked.extractor:MaskedExtractor"}
 """Registry: name to ``module:Class``."""

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_tse_gen.audio.files import read_audio, write_audio
 from espnet_tse_gen.report.spectrogram import peak_magnitude, write_spectrogram
 from espnet_tse_gen.scoring.items import gender_pair, read_side_tables
 from espnet_tse_gen.scoring.results import GENDER_PAIRS
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_audio, read_scp, write_audio
+from espnet_tse_gen.utils.files import read_scp
 
 
 @dataclass

@@ -15,7 +15,7 @@ from espnet_tse_gen.inference.loading import find_checkpoint
 from espnet_tse_gen.report.curves import Chart, Line, read_curves, write_chart
 from espnet_tse_gen.utils.checkpoints import read_checkpoint
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.fileio import atomic_write, read_yaml
+from espnet_tse_gen.utils.files import atomic_write, read_yaml
 
 _UNITS = {"day": 86400.0, "hour": 3600.0, "minute": 60.0, "second": 1.0}
 

@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write
+from espnet_tse_gen.utils.files import atomic_write
 
 WIDTH, HEIGHT = 480, 280
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 62

@@ -17,7 +17,7 @@ from espnet_tse_gen.scoring.metrics import BY_COLUMN
 from espnet_tse_gen.scoring.results import NO_VALUE, Bootstrap, Cell, Table, intervals, number
 from espnet_tse_gen.scoring.table import Row
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.fileio import read_yaml
+from espnet_tse_gen.utils.files import read_yaml
 
 GRADES = {
     "P": "read in the authors' or the official repository",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.utils.fileio import atomic_write
+from espnet_tse_gen.utils.files import atomic_write
 
 WIDTH, HEIGHT = 320, 128
 RANGE_DB = 70.0

@@ -30,7 +30,7 @@ from espnet_tse_gen.scoring.codec_quality import (
 from espnet_tse_gen.scoring.codec_table import CodecEntry
 from espnet_tse_gen.scoring.table import Row, read_scores, replace_rows
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write, read_scp
+from espnet_tse_gen.utils.files import atomic_write, read_scp
 from espnet_tse_gen.utils.jobs import files_digest
 
 

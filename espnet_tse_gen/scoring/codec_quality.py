@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.audio.recordings import Recordings
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.delay import lag
@@ -29,7 +30,6 @@ from espnet_tse_gen.scoring.metrics import BY_COLUMN, Metric
 from espnet_tse_gen.scoring.signal import faint_noise, is_silent, si_sdr
 from espnet_tse_gen.scoring.table import Row
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.fileio import read_audio
 from espnet_tse_gen.utils.parallel import map_jobs
 
 MEASURES: tuple[str, ...] = ("pesq", "stoi", "si_sdr", "dnsmos", "similarity")

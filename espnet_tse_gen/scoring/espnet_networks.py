@@ -21,7 +21,7 @@ import numpy as np
 
 from espnet_tse_gen.scoring.networks import sha256, to_rate
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.fileio import read_yaml, write_yaml
+from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
 CONFIG = "config.yaml"
 CHECKPOINTS = ("valid.acc.ave.pth", "valid.acc.ave_*best.pth", "valid.*.ave.pth", "valid.*.best.pth", "*epoch.pth")

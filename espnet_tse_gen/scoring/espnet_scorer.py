@@ -25,7 +25,7 @@ import numpy as np
 from espnet_tse_gen.scoring.items import Mixture
 from espnet_tse_gen.scoring.metrics import ESPNET_COLUMNS, ESPNET_DNSMOS
 from espnet_tse_gen.utils.errors import UserError, naming_extra
-from espnet_tse_gen.utils.fileio import read_scp, write_scp
+from espnet_tse_gen.utils.files import read_scp, write_scp
 
 PESQ_RATES = (8000, 16000)
 NO_STOI = 1e-5

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.scoring.signal import energy_ratio_db, is_silent
 from espnet_tse_gen.scoring.table import SILENT_OUTPUT
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import check_same_keys, read_audio, read_scp
+from espnet_tse_gen.utils.files import check_same_keys, read_scp
 
 SILENT_REFERENCE = "silent reference"
 LENGTH_OF_REFERENCE = "reference of another length"

@@ -17,12 +17,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.scoring.espnet_scorer import Scores
 from espnet_tse_gen.scoring.items import Mixture
 from espnet_tse_gen.scoring.networks import NetworkChoice, load_measures
 from espnet_tse_gen.scoring.signal import align, energy_ratio_db, is_silent, si_sdr
 from espnet_tse_gen.utils.errors import naming_extra, unknown_name
-from espnet_tse_gen.utils.fileio import read_audio
 from espnet_tse_gen.utils.memory import keep_freed_memory
 
 PRESETS: dict[str, frozenset[str]] = {

@@ -23,12 +23,13 @@ from typing import Protocol
 
 import numpy as np
 
+from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.scoring.espnet_networks import ESPnetRecognizer, ExpDir, describe_decoding, read_decoding
 from espnet_tse_gen.scoring.items import Mixture
 from espnet_tse_gen.scoring.networks import NetworkChoice, describe
 from espnet_tse_gen.scoring.words import WordErrors, count_errors, normalisation
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write, read_audio, read_scp
+from espnet_tse_gen.utils.files import atomic_write, read_scp
 from espnet_tse_gen.utils.parallel import map_jobs
 
 SAVE_EVERY = 50

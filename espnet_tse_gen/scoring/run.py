@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import espnet_tse_gen
+from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.scoring.decode_facts import accuracy_files, read_rtf, read_token_accuracy, rtf_files
 from espnet_tse_gen.scoring.espnet_scorer import Scores, run_enh_scoring
 from espnet_tse_gen.scoring.items import Mixture, read_mixtures
@@ -26,7 +27,7 @@ from espnet_tse_gen.scoring.recognition import RecognizerChoice, read_transcript
 from espnet_tse_gen.scoring.signal import constant_delay
 from espnet_tse_gen.scoring.table import Row, read_scores, replace_rows
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write, read_audio, read_scp
+from espnet_tse_gen.utils.files import atomic_write, read_scp
 
 DONE = "score.json"
 DELAY_RECORDINGS = 50

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from espnet_tse_gen.scoring.metrics import BY_COLUMN, METRICS
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write
+from espnet_tse_gen.utils.files import atomic_write
 
 ID_COLUMNS = ("system", "set", "key", "speaker_index", "target", "gender_pair", "input_sir")
 NOTE_COLUMN = "RTF_condition"

@@ -19,7 +19,7 @@ from typing import Any
 from espnet_tse_gen.audio.recordings import Recordings
 from espnet_tse_gen.tokens.store import OLD
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write, read_scp, write_scp
+from espnet_tse_gen.utils.files import atomic_write, read_scp, write_scp
 from espnet_tse_gen.utils.jobs import split_keys
 
 LATENTS = "_latents"

@@ -23,7 +23,7 @@ from espnet_tse_gen.training.choices import check_conf
 from espnet_tse_gen.training.trainer import CHECKPOINT
 from espnet_tse_gen.utils.checkpoints import check_finite, load_checkpoint, read_checkpoint
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.fileio import check_same_keys, read_scp
+from espnet_tse_gen.utils.files import check_same_keys, read_scp
 
 TABLE_TYPES = ("sound", "text", "kaldi_ark", "npy")
 """Data types whose file is a table with one line per key."""

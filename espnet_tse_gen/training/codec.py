@@ -26,7 +26,7 @@ from espnet_tse_gen.training.crops import CropPreprocessor, CropSampler
 from espnet_tse_gen.training.shared import CheckedTask
 from espnet_tse_gen.training.trainer import CodecTrainer, forget_previous, recover_checkpoint
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.fileio import read_scp
+from espnet_tse_gen.utils.files import read_scp
 
 DESIGNS: dict[str, str] = {
     "soundstream": "espnet2.gan_codec.soundstream.soundstream:SoundStream",

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from espnet_tse_gen.training import mixing
 from espnet_tse_gen.training.choices import one_line_errors
 from espnet_tse_gen.training.dataset import TSEGenDataset
-from espnet_tse_gen.utils.fileio import read_scp
+from espnet_tse_gen.utils.files import read_scp
 from espnet_tse_gen.utils.memory import keep_freed_memory
 from espnet_tse_gen.utils.quiet import no_log
 

@@ -28,7 +28,7 @@ from espnet_tse_gen.training.choices import LazyClassChoices, check_conf
 from espnet_tse_gen.training.shared import MixtureTask
 from espnet_tse_gen.training.trainer import TSEGenTrainer, forget_previous, is_first_process, recover_checkpoint
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.fileio import read_scp, read_yaml
+from espnet_tse_gen.utils.files import read_scp, read_yaml
 
 PREPROCESSORS: dict[str, str] = {
     "tse": "espnet2.train.preprocessor:TSEPreprocessor",

@@ -19,11 +19,11 @@ from espnet2.utils.get_default_kwargs import get_default_kwargs
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str_or_none
 
-from espnet_tse_gen import front_end as front_ends
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.registry import CODECS, build_codec, load_codec, save_codec
 from espnet_tse_gen.data.enrolment.embeddings import SpeakerEmbeddings
 from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
+from espnet_tse_gen.inference import front_end as front_ends
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.masked.build import EXTRACTORS, build_model
 from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
@@ -33,7 +33,7 @@ from espnet_tse_gen.training.shared import MixtureTask
 from espnet_tse_gen.training.trainer import TSEGenTrainer, forget_previous, is_first_process, recover_checkpoint
 from espnet_tse_gen.utils.checkpoints import load_checkpoint
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_yaml
+from espnet_tse_gen.utils.files import read_yaml
 
 PREPROCESSORS: dict[str, str] = {"tse_gen": "espnet_tse_gen.data.preprocessor:TSEGenPreprocessor"}
 """Registry: name to ``module:Class``."""

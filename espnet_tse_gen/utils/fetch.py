@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write
+from espnet_tse_gen.utils.files import atomic_write
 
 BLOCK = 1 << 20
 TIMEOUT = 60.0

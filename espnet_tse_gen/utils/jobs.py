@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write, read_scp, write_scp
+from espnet_tse_gen.utils.files import atomic_write, read_scp, write_scp
 
 
 def split_keys(keys: Iterable[str], job: int, num_jobs: int) -> list[str]:

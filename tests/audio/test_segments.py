@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espnet_tse_gen.audio.segments import Joiner, SegmentOptions, plan_segments
-from espnet_tse_gen.utils.fileio import read_yaml
+from espnet_tse_gen.utils.files import read_yaml
 
 
 @st.composite

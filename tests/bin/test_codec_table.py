@@ -14,7 +14,7 @@ from espnet_tse_gen.codec.registry import CODECS, save_codec
 from espnet_tse_gen.scoring import codec_measuring
 from espnet_tse_gen.scoring.table import read_scores
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import write_scp
+from espnet_tse_gen.utils.files import write_scp
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from espnet_tse_gen.cli import main as tse_gen
 from espnet_tse_gen.inference import loading
 from espnet_tse_gen.inference.loading import find_checkpoint
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_scp, read_yaml, write_scp
+from espnet_tse_gen.utils.files import read_scp, read_yaml, write_scp
 
 SECONDS = {"utt_a": 0.6, "utt_b": 1.1, "utt_c": 0.35}
 
@@ -95,7 +95,7 @@ def test_bad_option_ends_in_one_line(data, monkeypatch, more, message):
 
 
 def test_options_of_segments_are_not_for_masked_models(data):
-    with pytest.raises(UserError, match="unknown decoding option 'scale'"):
+    with pytest.raises(UserError, match="unknown option in decoding options 'scale'"):
         main([*command(data, "--scale", "peak"), "--model_dir", str(tiny_exp_dir())])
 
 
@@ -122,7 +122,7 @@ def test_packed_model_extracts_like_the_exp_directory(model, tmp_path):
     assert torch.float16 in kinds and torch.float32 not in kinds
     assert all(value.dtype == torch.float32 for key, value in stored.items() if key.endswith("running_var"))
     card = (half / "README.md").read_text()
-    assert f"`{model}`" in card and "8000 Hz" in card and "codec" not in card and "load_extractor" in card
+    assert f"`{model}`" in card and "8000 Hz" in card and "codec" not in card and "from_pretrained" in card
     assert "/somewhere" not in (half / "config.yaml").read_text()
 
 

@@ -8,8 +8,9 @@ from tiny_model import mixture, tiny_exp_dir, voice
 
 from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.bin.pack import main
+from espnet_tse_gen.inference.masked import MaskedInference
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_yaml
+from espnet_tse_gen.utils.files import read_yaml
 
 
 @pytest.fixture
@@ -129,4 +130,4 @@ def test_half_precision_loads_through_the_task(exp_dir, tmp_path):
     directory = pack(exp_dir, tmp_path / "tiny", "--half", "true")
     model, _ = TSEGenTask.build_model_from_file(directory / "config.yaml", directory / "model.pth")
     mixed, enroll = mixture(0.8), voice(1.0, 110.0, seed=5)
-    np.testing.assert_array_equal(TargetSpeakerExtractor(model)(mixed, enroll), extracted(directory))
+    np.testing.assert_array_equal(MaskedInference(model)(mixed, enroll), extracted(directory))

@@ -16,9 +16,10 @@ from tiny_model import RATE, mixture, tiny_exp_dir, voice
 from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.bin.tse_gen_inference import DECODING_OPTIONS, get_parser, main
 from espnet_tse_gen.decoding import DecodingOptions
+from espnet_tse_gen.inference.masked import MaskedInference
 from espnet_tse_gen.scoring.decode_facts import read_rtf, rtf_files
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_scp, write_scp
+from espnet_tse_gen.utils.files import read_scp, write_scp
 
 SECONDS = {"utt_a": 0.6, "utt_b": 1.1, "utt_c": 0.35, "utt_d": 0.9}
 
@@ -162,7 +163,7 @@ def test_jobs_split_the_set_and_the_last_one_joins_it(data):
 
 
 def test_an_interrupted_job_goes_on(data, monkeypatch):
-    extract, calls = TargetSpeakerExtractor.extract, []
+    extract, calls = MaskedInference.extract, []
 
     def interrupted(self, requests):
         calls.append(len(requests))
@@ -170,12 +171,12 @@ def test_an_interrupted_job_goes_on(data, monkeypatch):
             raise KeyboardInterrupt
         return extract(self, requests)
 
-    monkeypatch.setattr(TargetSpeakerExtractor, "extract", interrupted)
+    monkeypatch.setattr(MaskedInference, "extract", interrupted)
     with pytest.raises(KeyboardInterrupt):
         main(command(data, "--batch_size", "1"))
     assert not (data / "out" / "spk1.scp").exists()
     before = written(data)
-    monkeypatch.setattr(TargetSpeakerExtractor, "extract", extract)
+    monkeypatch.setattr(MaskedInference, "extract", extract)
     main(command(data))
     made = {path.stem for path in written(data) if path.suffix == ".wav"}
     assert made == set(SECONDS) and not changed_wavs(before, written(data))

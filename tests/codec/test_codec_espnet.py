@@ -20,7 +20,7 @@ from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.espnet_exp import find_checkpoint
 from espnet_tse_gen.codec.registry import build_codec, load_codec
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import write_yaml
+from espnet_tse_gen.utils.files import write_yaml
 
 FEW = settings(max_examples=6, deadline=None, derandomize=True)
 

@@ -14,7 +14,7 @@ from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.probe import ProbeResult, _Task, run_probe
 from espnet_tse_gen.codec.probe_segments import SIR_DB, Segment, collect_segments, mix
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_scp
+from espnet_tse_gen.utils.files import read_scp
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from test_codec_bins import SIZES, write_corpus
 from espnet_tse_gen.bin import codec_resynth
 from espnet_tse_gen.codec.registry import load_codec, save_codec
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_scp
+from espnet_tse_gen.utils.files import read_scp
 
 
 @pytest.fixture(scope="module")

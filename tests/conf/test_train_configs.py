@@ -7,7 +7,7 @@ from tiny_discriminative import discriminative_exp_dir
 
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.discriminative.registry import is_discriminative
-from espnet_tse_gen.utils.fileio import read_yaml
+from espnet_tse_gen.utils.files import read_yaml
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FILES = sorted((CONF / "train").glob("*.yaml"))
@@ -70,6 +70,12 @@ def test_discriminative_configuration_builds(path):
         # The peer that the others are compared with is about as large.
         peer = _build(path.with_name(path.name.replace("td_speakerbeam", "spex_plus")))[1]
         assert parameters == pytest.approx(sum(p.numel() for p in peer.parameters()), rel=0.1)
+    if path.stem.startswith("dual_path"):
+        assert args.best_model_criterion == [["valid", "si_sdr", "max"]]
+        MixingOptions(**args.dynamic_mixing_conf)
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        assert trained == {"dual_path_16k": 1_543_921, "dual_path_16k_large": 16_905_385}.get(path.stem, trained)
+        return
     rate = 16000 if "16k" in path.stem or path.stem.endswith("_test") else 8000
     assert args.sample_rate == rate == model.sample_rate
     kernels = args.encoder_conf.get("kernel_sizes") or [args.encoder_conf["kernel_size"]]

@@ -16,7 +16,7 @@ from espnet_tse_gen.bin import check_data, format_wav, prepare_libri2mix, remove
 from espnet_tse_gen.data.datadir import enrolled_utterance
 from espnet_tse_gen.data.librimix.metadata import make_metadata, write_metadata
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_scp, write_scp
+from espnet_tse_gen.utils.files import read_scp, write_scp
 
 TABLES = {
     "wav.scp", "spk1.scp", "spk2.scp", "enroll_spk1.scp", "enroll_spk2.scp", "target_spk1", "target_spk2", "utt2spk",

@@ -355,3 +355,55 @@ def test_options_are_a_yamls(corpus):
     assert dataclasses.asdict(MixingOptions())["absent_share"] == 0.0
     assert MixingOptions(speeds=[1, 1.1]).speeds == (1.0, 1.1) and MixingOptions(speeds=0.9).speeds == (0.9,)
     assert isinstance(read_sources(corpus / "wav.scp", corpus / "utt2spk")[0], Source)
+
+
+def test_two_targets_are_the_talkers_with_enrolments_of_their_own(corpus):
+    drawing = mixer(corpus, targets=2, absent_share=0.3, alone_share=0.2, crowd_share=0.2)
+    kinds = Counter()
+    for number in range(150):
+        drawn = drawing.draw(1, number)
+        present = [target for target in drawn.targets if target.present]
+        kinds[len(drawn.parts), len(present)] += 1
+        assert len(drawn.targets) == 2
+        spoken = [piece.source.speaker for piece in drawn.pieces]
+        enrolled = [target.enroll_piece.source.speaker for target in drawn.targets]
+        assert len(set(spoken)) == len(spoken) and len(set(enrolled)) == 2
+        for target, speaker in zip(drawn.targets, enrolled, strict=True):
+            assert target.present == (speaker in spoken)
+            wanted = drawn.parts[spoken.index(speaker)] if target.present else np.zeros_like(drawn.mixture)
+            np.testing.assert_array_equal(target.speech, wanted)
+            piece = drawn.pieces[spoken.index(speaker)] if target.present else None
+            if piece is not None and piece.source is target.enroll_piece.source:
+                # Cut from one recording, apart from each other.
+                first, second = sorted([piece, target.enroll_piece], key=lambda each: each.start)
+                assert first.start + first.samples <= second.start
+    # Alone or not, in a crowd or not, with an absent target or not.
+    assert {(1, 1), (1, 0), (2, 2), (2, 1), (3, 2), (3, 1)} >= kinds.keys() and len(kinds) >= 5
+
+
+def test_bands_and_coding_change_what_is_heard_and_not_who_speaks(corpus):
+    plain = mixer(corpus)
+    for options in ({"band_share": 1.0}, {"coding_share": 1.0}):
+        other = mixer(corpus, **options)
+        for number in range(4):
+            one, two = plain.draw(1, number), other.draw(1, number)
+            assert one.pieces == two.pieces and one.sir_db == two.sir_db
+            assert not np.array_equal(one.mixture, two.mixture)
+            assert len(one.mixture) == len(two.mixture) and np.isfinite(two.mixture).all()
+
+
+def test_collections_are_drawn_by_their_shares_and_mixed_within_them(corpus):
+    given = read_sources(corpus / "wav.scp", corpus / "utt2spk")
+    speakers = sorted({source.speaker for source in given})
+    half = set(speakers[: len(speakers) // 2])
+    sources = [dataclasses.replace(source, collection="a" if source.speaker in half else "b") for source in given]
+    options = MixingOptions(
+        collections={"a": 3.0, "b": 1.0}, collection_share=1.0, single_utterance="cut", min_seconds=0.3
+    )
+    drawing = DynamicMixer(sources, options, RATE, 800, (0.1, 0.2))
+    drawn = [drawing.draw(1, number) for number in range(200)]
+    first = [item.pieces[0].source.collection for item in drawn]
+    assert stats.binomtest(first.count("a"), 200, 0.75).pvalue > 0.01
+    assert all(len({piece.source.collection for piece in item.pieces}) == 1 for item in drawn)
+    with pytest.raises(UserError, match="unknown collection .*'c'"):
+        DynamicMixer(sources, dataclasses.replace(options, collections={"c": 1.0}), RATE, 800, (0.1, 0.2))

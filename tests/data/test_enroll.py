@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from librispeech import make_corpus
 
+from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.bin import check_data, format_wav, prepare_libri2mix
 from espnet_tse_gen.data.datadir import enrolled_utterance
 from espnet_tse_gen.data.enrolment.choice import EnrolmentChooser, Mixture
@@ -21,7 +22,7 @@ from espnet_tse_gen.data.enrolment.protocol import Protocol, read_protocol, writ
 from espnet_tse_gen.data.librimix.layout import MixtureTree
 from espnet_tse_gen.data.librimix.metadata import make_metadata, write_metadata
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_audio, read_scp
+from espnet_tse_gen.utils.files import read_scp
 
 
 @pytest.fixture(scope="module")

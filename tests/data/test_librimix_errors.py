@@ -20,7 +20,7 @@ from espnet_tse_gen.data.librimix.generation import plan_generation, report_disk
 from espnet_tse_gen.data.librimix.layout import MixtureTree
 from espnet_tse_gen.data.librimix.metadata import make_metadata, write_metadata
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_scp
+from espnet_tse_gen.utils.files import read_scp
 
 KINDS = ("s1", "s2", "mix_clean")
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from librispeech import make_corpus, tone
 
+from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.bin.prepare_libri2mix import main
 from espnet_tse_gen.data.librimix.layout import read_metadata
 from espnet_tse_gen.data.librimix.metadata import active_level, list_utterances, make_metadata, read_speaker_sexes
 from espnet_tse_gen.data.segment import cut_points, segment_corpus
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_audio
 
 
 @pytest.fixture(scope="module")

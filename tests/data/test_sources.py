@@ -12,7 +12,7 @@ import soundfile
 from espnet_tse_gen.bin import prepare_sources
 from espnet_tse_gen.data.sources import Source, read_audio_list, read_piece, read_sources
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_scp, write_scp
+from espnet_tse_gen.utils.files import read_scp, write_scp
 
 
 @pytest.fixture

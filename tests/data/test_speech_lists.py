@@ -11,7 +11,7 @@ from librispeech import make_corpus
 
 from espnet_tse_gen.bin import prepare_speech_lists
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_scp
+from espnet_tse_gen.utils.files import read_scp
 
 SPLITS: dict[str, Any] = {
     "train": {"train-clean-100": ["11", "12"], "dev-clean": ["21"]},

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from librispeech import make_corpus, tone
 
+from espnet_tse_gen.audio.files import write_audio
 from espnet_tse_gen.data.transcripts import describe_transcripts, write_transcripts
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_scp, write_audio, write_scp
+from espnet_tse_gen.utils.files import read_scp, write_scp
 
 KEY = "11-7-0001_12-7-0000"
 

@@ -15,7 +15,7 @@ from espnet_tse_gen.discriminative.losses import MultiScaleSolver, SpeakerCrossE
 from espnet_tse_gen.discriminative.network import ExtractionNetwork
 from espnet_tse_gen.discriminative.registry import is_discriminative
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_yaml, write_yaml
+from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
 CONF = Path(__file__).parents[2] / "conf" / "train"
 KINDS = ("td_speakerbeam", "spex_plus", "mc_spex")

@@ -17,11 +17,11 @@ from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.bin import pack
 from espnet_tse_gen.cli import main as tse_gen
 from espnet_tse_gen.codec.registry import save_codec
-from espnet_tse_gen.inference.discriminative import DiscriminativeExtractor
 from espnet_tse_gen.inference.front_end import load_front_end, save_front_end
+from espnet_tse_gen.inference.waveform import WaveformInference
 from espnet_tse_gen.masked.build import build_model
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_yaml, write_yaml
+from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
 KINDS = ["td_speakerbeam", "spex_plus", "mc_spex"]
 RATES = [8000, 16000, 11025]
@@ -82,7 +82,7 @@ def test_a_row_in_a_batch_equals_the_row_alone_at_any_rate(kind, rate):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_estimate_is_what_the_model_extracts(kind):
-    model = DiscriminativeExtractor.from_pretrained(discriminative_exp_dir(kind), decode={"scale": "mixture"})
+    model = WaveformInference.from_pretrained(discriminative_exp_dir(kind), decode={"scale": "mixture"})
     request = model.request(mixture(0.8), voice(0.6, 110.0), RATE)
     front_end = load_front_end(discriminative_exp_dir(kind), RATE)
     (mixed, lengths), (enroll, sizes) = padded([request.mixture]), padded([request.enroll])

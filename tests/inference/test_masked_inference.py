@@ -10,8 +10,9 @@ from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.codec.registry import save_codec
 from espnet_tse_gen.decoding import DecodingOptions
 from espnet_tse_gen.inference.loading import find_checkpoint
+from espnet_tse_gen.inference.masked import MaskedInference
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_yaml, write_yaml
+from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
 LENGTHS = (1.0, 0.37, 2.115, 0.02, 1.6)
 
@@ -338,7 +339,7 @@ def test_the_tasks_own_door_builds_the_same_model(tmp_path):
     write_yaml(exp_dir / "config.yaml", config)
     model, args = TSEGenTask.build_model_from_file(exp_dir / "config.yaml", exp_dir / "valid.loss.ave.pth")
     assert args.extractor_conf == ours["extractor_conf"]
-    built = TargetSpeakerExtractor(model, "greedy_16")
+    built = MaskedInference(model, "greedy_16")
     loaded = TargetSpeakerExtractor.from_pretrained(exp_dir, decode="greedy_16")
     mixed, enroll = mixture(0.8), voice(1.0, 110.0)
     np.testing.assert_array_equal(built(mixed, enroll), loaded(mixed, enroll))

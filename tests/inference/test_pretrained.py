@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.data.grammar import draw_sentences
 from espnet_tse_gen.data.synthetic import draw_voices, split_voices, synthesize
 from espnet_tse_gen.scoring.signal import si_sdr
 from espnet_tse_gen.scoring.speaker import SpeakerEncoder
-from espnet_tse_gen.utils.fileio import read_audio
 
 RATE = 16000
 

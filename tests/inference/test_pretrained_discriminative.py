@@ -12,9 +12,9 @@ import torch
 from tiny_model import voice
 
 from espnet_tse_gen import cli, load_extractor
-from espnet_tse_gen.inference.discriminative import DiscriminativeExtractor
 from espnet_tse_gen.inference.front_end import load_front_end
 from espnet_tse_gen.inference.loading import shipped_models
+from espnet_tse_gen.inference.waveform import WaveformInference
 
 NAME, RATE = "mc_spex_16k", 16000
 
@@ -38,7 +38,7 @@ def test_the_card_is_that_of_the_weights_and_they_are_small(folder: Path) -> Non
 
 def test_extraction_depends_on_the_enrolment_and_keeps_rate_and_length() -> None:
     extractor = load_extractor(NAME)
-    assert isinstance(extractor, DiscriminativeExtractor) and extractor.sample_rate == RATE
+    assert isinstance(extractor, WaveformInference) and extractor.sample_rate == RATE
     first, second = voice(2.0, 110.0, 1, RATE), voice(2.0, 210.0, 2, RATE)
     outputs = [extractor(first + second, voice(2.0, pitch, 3, RATE), sample_rate=RATE) for pitch in (110.0, 210.0)]
     assert all(len(output) == len(first) and np.isfinite(output).all() for output in outputs)

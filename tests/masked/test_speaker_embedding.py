@@ -14,7 +14,7 @@ from tiny_model import CONFIG, RATE, fitted_codec, mixture, voice
 from espnet_tse_gen.bin import embed_speakers
 from espnet_tse_gen.data.enrolment.embeddings import SpeakerEmbeddings, embed
 from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
-from espnet_tse_gen.inference.masked import TargetSpeakerExtractor
+from espnet_tse_gen.inference.masked import MaskedInference
 from espnet_tse_gen.masked.build import build_model
 from espnet_tse_gen.utils.errors import UserError
 
@@ -148,7 +148,7 @@ def test_decoding_embeds_the_enrolment_itself():
     }
     model = build_model(fitted_codec(), config).eval()
     torch.nn.init.normal_(model.extractor.heads, std=0.5)
-    extractor = TargetSpeakerExtractor(model, {"steps": 1, "guidance": 1.5, "chunk_seconds": 1.0, "carry_seconds": 0.2})
+    extractor = MaskedInference(model, {"steps": 1, "guidance": 1.5, "chunk_seconds": 1.0, "carry_seconds": 0.2})
     short, long = mixture(0.8), mixture(1.7)
     voices = [voice(1.0, 110.0, 1), voice(1.0, 197.0, 2)]
     together = extractor.extract_batch([short, short, long], [*voices, voices[0]])

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from espnet_tse_gen.utils.fileio import read_scp, write_audio
+from espnet_tse_gen.audio.files import write_audio
+from espnet_tse_gen.utils.files import read_scp
 
 RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "libri2mix" / "tse_gen1"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from slurm_cluster import Unavailable, cluster
 
-from espnet_tse_gen.utils.fileio import read_scp
+from espnet_tse_gen.utils.files import read_scp
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "egs2" / "mini_librimix" / "tse_gen1"

@@ -10,7 +10,7 @@ from pathlib import Path
 from librispeech import make_corpus
 
 from espnet_tse_gen.bin import check_data
-from espnet_tse_gen.utils.fileio import read_scp
+from espnet_tse_gen.utils.files import read_scp
 
 RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "librispeech" / "tse_gen1"
 SPLITS = {

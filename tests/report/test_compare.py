@@ -10,7 +10,7 @@ import torch
 from espnet_tse_gen.bin import compare_trainings
 from espnet_tse_gen.report.compare import read_training
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import write_yaml
+from espnet_tse_gen.utils.files import write_yaml
 
 HEAD = "[host] 2026-01-01 00:00:00,000 (trainer:394) INFO: "
 

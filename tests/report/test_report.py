@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.bin import make_results, report
 from espnet_tse_gen.data.enrolment.protocol import Protocol, write_protocol
 from espnet_tse_gen.report.clips import choose
@@ -17,7 +18,6 @@ from espnet_tse_gen.scoring.items import read_mixtures
 from espnet_tse_gen.scoring.own_metrics import score_items
 from espnet_tse_gen.scoring.table import Row, replace_rows
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_audio
 
 
 class Elements(HTMLParser):

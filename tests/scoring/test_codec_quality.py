@@ -13,6 +13,7 @@ import torch
 from tiny_codecs import RATE, PcmCodec, speech, write_speech
 from torch import Tensor
 
+from espnet_tse_gen.audio.files import write_audio
 from espnet_tse_gen.audio.recordings import Recordings
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.mel import MelCodec
@@ -29,7 +30,7 @@ from espnet_tse_gen.scoring.codec_quality import (
 )
 from espnet_tse_gen.scoring.table import Row
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import write_audio, write_scp
+from espnet_tse_gen.utils.files import write_scp
 
 
 @pytest.fixture(scope="module")

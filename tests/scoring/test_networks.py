@@ -15,7 +15,7 @@ from espnet_tse_gen.bin import make_results, score
 from espnet_tse_gen.scoring.networks import NETWORKS, describe, load_measures, locate, parse_choice
 from espnet_tse_gen.scoring.table import read_scores
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_scp, write_scp
+from espnet_tse_gen.utils.files import read_scp, write_scp
 
 RATE = 16000
 

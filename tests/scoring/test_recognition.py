@@ -13,13 +13,14 @@ import torch
 import yaml
 from tiny_asr import RATE, Spoken, real_sentences, synthetic_sentences, train_asr
 
+from espnet_tse_gen.audio.files import write_audio
 from espnet_tse_gen.bin import make_results, score
 from espnet_tse_gen.scoring.espnet_networks import ESPnetRecognizer, ExpDir, read_decoding
 from espnet_tse_gen.scoring.items import read_mixtures
 from espnet_tse_gen.scoring.recognition import RecognizerChoice, read_transcripts, recognise, score_words
 from espnet_tse_gen.scoring.table import read_scores
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_scp, write_audio, write_scp
+from espnet_tse_gen.utils.files import read_scp, write_scp
 
 # The training takes about 25 s of computing.
 pytestmark = pytest.mark.slow

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from espnet_tse_gen.audio.files import read_audio, write_audio
 from espnet_tse_gen.bin import make_results, score
 from espnet_tse_gen.data.enrolment.protocol import Protocol, write_protocol
 from espnet_tse_gen.scoring.decode_facts import read_rtf, rtf_files
@@ -19,7 +20,7 @@ from espnet_tse_gen.scoring.own_metrics import Scorer, score_items
 from espnet_tse_gen.scoring.run import ScoringJob, choose_delay
 from espnet_tse_gen.scoring.table import Row, read_scores
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_audio, read_scp, write_audio, write_scp
+from espnet_tse_gen.utils.files import read_scp, write_scp
 
 RATE = 8000
 

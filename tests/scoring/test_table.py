@@ -17,7 +17,7 @@ from espnet_tse_gen.scoring.results import (
 )
 from espnet_tse_gen.scoring.table import Row, add_derived, read_scores, replace_rows
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_yaml, write_yaml
+from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
 
 def rows(system: str, value: float, set_name: str = "test") -> list[Row]:

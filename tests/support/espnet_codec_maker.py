@@ -14,7 +14,7 @@ import torch
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.espnet import DESIGNS
 from espnet_tse_gen.codec.registry import build_codec
-from espnet_tse_gen.utils.fileio import write_yaml
+from espnet_tse_gen.utils.files import write_yaml
 
 RATE = 16000
 MEL = {"range_start": 8, "range_end": 9, "n_mels": 10, "window": "hann", "log_base": None}

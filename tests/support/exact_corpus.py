@@ -14,7 +14,7 @@ from training_runs import CONFIG, write_wav
 
 from espnet_tse_gen.codec.mel import MelCodec
 from espnet_tse_gen.codec.registry import save_codec
-from espnet_tse_gen.utils.fileio import write_scp, write_yaml
+from espnet_tse_gen.utils.files import write_scp, write_yaml
 
 COUNTS = {"train": 12, "valid": 4, "odd": 3}
 

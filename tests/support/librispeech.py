@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.utils.fileio import write_audio
+from espnet_tse_gen.audio.files import write_audio
 
 RATE = 16000
 

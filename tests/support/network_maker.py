@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from espnet_tse_gen.utils.fileio import write_yaml
+from espnet_tse_gen.utils.files import write_yaml
 
 WAV2VEC = {
     "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32, "conv_dim": [8, 8],

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from espnet_tse_gen.utils.fileio import write_audio, write_scp
+from espnet_tse_gen.audio.files import write_audio
+from espnet_tse_gen.utils.files import write_scp
 
 RATE = 8000
 SPEAKERS = {"anna": "f", "berta": "f", "carl": "m", "dirk": "m"}

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.utils.fileio import read_audio, write_audio, write_scp, write_yaml
+from espnet_tse_gen.audio.files import read_audio, write_audio
+from espnet_tse_gen.utils.files import write_scp, write_yaml
 
 RATE = 16000
 SENTENCES = 6

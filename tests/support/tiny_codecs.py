@@ -9,8 +9,9 @@ import torch
 from tiny_model import voice
 from torch import Tensor
 
+from espnet_tse_gen.audio.files import write_audio
 from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.utils.fileio import write_audio, write_scp
+from espnet_tse_gen.utils.files import write_scp
 
 RATE = 16000
 

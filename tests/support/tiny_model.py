@@ -10,7 +10,7 @@ import torch
 from espnet_tse_gen.codec.mel import MelCodec
 from espnet_tse_gen.codec.registry import save_codec
 from espnet_tse_gen.masked.build import build_model
-from espnet_tse_gen.utils.fileio import write_yaml
+from espnet_tse_gen.utils.files import write_yaml
 
 RATE = 8000
 HOP = 160

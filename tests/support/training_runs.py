@@ -23,7 +23,7 @@ import soundfile
 from tiny_model import RATE, fitted_codec, voice
 
 from espnet_tse_gen.codec.registry import save_codec
-from espnet_tse_gen.utils.fileio import write_scp, write_yaml
+from espnet_tse_gen.utils.files import write_scp, write_yaml
 
 PITCHES = {"ann": 200.0, "bob": 95.0, "cleo": 260.0, "dan": 140.0}
 PRELOAD = [

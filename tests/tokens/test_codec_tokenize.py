@@ -18,7 +18,7 @@ from test_codec_bins import RATE, SIZES, write_corpus
 from espnet_tse_gen.bin import codec_tokenize
 from espnet_tse_gen.codec.registry import load_codec, save_codec
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import check_same_keys, read_scp, write_scp
+from espnet_tse_gen.utils.files import check_same_keys, read_scp, write_scp
 
 
 @pytest.fixture(scope="module")

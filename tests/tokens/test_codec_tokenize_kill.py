@@ -21,7 +21,7 @@ from codec_families import make_mel
 
 from espnet_tse_gen.bin import codec_tokenize
 from espnet_tse_gen.codec.registry import save_codec
-from espnet_tse_gen.utils.fileio import read_scp
+from espnet_tse_gen.utils.files import read_scp
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNTING = Path(__file__).with_name("counting_tokenize.py")

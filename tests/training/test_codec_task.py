@@ -15,7 +15,7 @@ from training_runs import PRELOAD, Result, kill_when, results, run, start
 
 from espnet_tse_gen.bin.codec_prepare import main as codec_prepare
 from espnet_tse_gen.codec.registry import build_codec, load_codec
-from espnet_tse_gen.utils.fileio import write_scp, write_yaml
+from espnet_tse_gen.utils.files import write_scp, write_yaml
 
 CONF = Path(__file__).parents[2] / "conf"
 RATE = 16000

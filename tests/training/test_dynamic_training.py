@@ -13,7 +13,7 @@ from training_runs import Result, finish, kill_when, results, run, start, traini
 
 from espnet_tse_gen.bin import prepare_sources
 from espnet_tse_gen.utils.checkpoints import read_checkpoint
-from espnet_tse_gen.utils.fileio import read_scp, write_scp
+from espnet_tse_gen.utils.files import read_scp, write_scp
 
 pytestmark = pytest.mark.slow
 

@@ -12,9 +12,10 @@ from tiny_model import RATE
 from training_runs import run, state, training
 
 from espnet_tse_gen import TargetSpeakerExtractor
+from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.inference.front_end import load_front_end
 from espnet_tse_gen.utils.checkpoints import read_checkpoint
-from espnet_tse_gen.utils.fileio import read_audio, read_scp, read_yaml
+from espnet_tse_gen.utils.files import read_scp, read_yaml
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from espnet_tse_gen.bin import codec_tokenize
 from espnet_tse_gen.masked.build import load_model
 from espnet_tse_gen.training.trainer import PREVIOUS
 from espnet_tse_gen.utils.checkpoints import read_checkpoint
-from espnet_tse_gen.utils.fileio import read_scp, read_yaml
+from espnet_tse_gen.utils.files import read_scp, read_yaml
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from training_runs import Result, run, state, training, write_wav
 
 from espnet_tse_gen.bin import codec_tokenize
 from espnet_tse_gen.codec.registry import save_codec
-from espnet_tse_gen.utils.fileio import read_scp, write_scp
+from espnet_tse_gen.utils.files import read_scp, write_scp
 
 pytestmark = pytest.mark.slow
 

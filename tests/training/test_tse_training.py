@@ -14,7 +14,7 @@ from espnet_tse_gen.data.labels import LabelledPreprocessor, SpeakerTable
 from espnet_tse_gen.discriminative.build import load_model
 from espnet_tse_gen.discriminative.registry import DECODERS, ENCODERS, EXTRACTORS, part_class
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_yaml, write_yaml
+from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
 CONF = Path(__file__).parents[2] / "conf" / "train"
 FILES = ["spex_plus_8k.yaml", "mc_spex_16k.yaml", "td_speakerbeam_8k.yaml"]
@@ -46,18 +46,19 @@ def test_t01_every_configuration_parses_and_prints(name: str, tmp_path: Path) ->
     assert given["extractor_conf"].items() <= config["extractor_conf"].items()
 
 
-@pytest.mark.parametrize("kind", ["spex_plus", "mc_spex", "td_speakerbeam"])
+@pytest.mark.parametrize("kind", ["spex_plus", "mc_spex", "td_speakerbeam", "dual_path"])
 def test_t02_a_training_on_mixtures(corpus: Path, tmp_path: Path, kind: str) -> None:
     result = trained(corpus, tmp_path / "exp", kind)
     assert result.status == 0, result.log
     figures = results(result.log)[1]
-    assert np.isfinite(float(figures["train/loss"])) and np.isfinite(float(figures["valid/si_snr_loss_s0"]))
-    if kind != "td_speakerbeam":
+    measure = "si_sdr" if kind == "dual_path" else "si_snr_loss_s0"
+    assert np.isfinite(float(figures["train/loss"])) and np.isfinite(float(figures[f"valid/{measure}"]))
+    if kind in ("spex_plus", "mc_spex"):
         # Enrolments of validation name no speaker.
         assert float(figures["valid/spk_ce"]) == 0.0 and float(figures["train/spk_ce"]) > 0.1
         assert read_yaml(tmp_path / "exp" / "config.yaml")["extractor_conf"]["num_train_spk"] == 4
         assert (tmp_path / "exp" / "speakers.txt").read_text().split() == ["ann", "bob", "cleo", "dan"]
-    load_model(tmp_path / "exp" / "config.yaml", tmp_path / "exp" / "valid.si_snr_loss_s0.ave.pth")
+    load_model(tmp_path / "exp" / "config.yaml", tmp_path / "exp" / f"valid.{measure}.ave.pth")
 
 
 @pytest.mark.slow

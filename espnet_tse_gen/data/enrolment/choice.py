@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_tse_gen.audio.files import read_audio, write_audio
 from espnet_tse_gen.data.datadir import enrolled_utterance
 from espnet_tse_gen.data.enrolment.lists import EnrolmentList, EnrolmentOptions, list_file, read_list
 from espnet_tse_gen.data.enrolment.protocol import Protocol
 from espnet_tse_gen.data.librimix.layout import MixtureTree
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import read_audio, write_audio
 from espnet_tse_gen.utils.parallel import map_jobs
 
 # speaker -> [(utterance, path)]

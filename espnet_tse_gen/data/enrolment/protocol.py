@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write, read_scp
+from espnet_tse_gen.utils.files import atomic_write, read_scp
 
 PROTOCOL = "protocol"
 TARGETS = ("all", "first")

@@ -26,7 +26,7 @@ from espnet_tse_gen.data.librimix.layout import MixtureTree, read_info_sexes, re
 from espnet_tse_gen.data.librimix.metadata import list_utterances, read_speaker_sexes
 from espnet_tse_gen.data.transcripts import describe_transcripts, write_transcripts
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write, write_scp
+from espnet_tse_gen.utils.files import atomic_write, write_scp
 
 # Of the official sets, with two and with three speakers; a smaller number is worth a remark.
 _OFFICIAL_SIZES = {

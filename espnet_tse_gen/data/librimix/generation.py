@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_tse_gen.audio.files import read_audio, write_audio
 from espnet_tse_gen.data.librimix.layout import (
     MIX_TYPES,
     SOURCE_RATE,
@@ -36,7 +37,7 @@ from espnet_tse_gen.data.librimix.layout import (
     set_name,
 )
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.fileio import atomic_write, read_audio, write_audio
+from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.parallel import map_jobs
 
 # Sets of more rows are measured on so many of them, evenly spread.

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.data.librimix.layout import read_metadata
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fileio import atomic_write, read_audio
+from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.parallel import map_jobs
 
 COLUMNS = (

@@ -1,10 +1,6 @@
-"""Extract a voice with a discriminative model: TD-SpeakerBeam, SpEx+ or MC-SpEx, from waveform to waveform.
+"""Extraction with a model that turns waveforms into waveforms: the dual-path extractor, TD-SpeakerBeam, SpEx+ or MC-SpEx.
 
-    extractor = DiscriminativeExtractor.from_pretrained("exp/my_spex_plus")
-    voice = extractor(mixture, enroll, sample_rate=16000)        # float32, as long and as loud as in the mixture
-
-A recording of any length, rate and level goes in. An enrolment is embedded once and the embedding kept, across the segments
-of a long recording and across recordings. What training by SI-SDR leaves open, the level of the output, is chosen here.
+An enrolment is embedded once and what was made of it kept, across the segments of a long recording and across recordings.
 """
 
 from __future__ import annotations
@@ -13,32 +9,28 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.audio.segments import Joiner, SegmentOptions, plan_segments
-from espnet_tse_gen.discriminative.halves import halves_of, shortest_samples
-from espnet_tse_gen.discriminative.speaker import MIN_FRAMES
-from espnet_tse_gen.inference.base import DTYPES, AbsInference, Extraction, Request
-from espnet_tse_gen.inference.loading import CONFIG, DECODE, find_checkpoint
-from espnet_tse_gen.utils.errors import UserError, unknown_name
-
-if TYPE_CHECKING:
-    from espnet_tse_gen.discriminative.network import ExtractionNetwork
+from espnet_tse_gen.audio.segments import Joiner, Segment, SegmentOptions, plan_segments
+from espnet_tse_gen.discriminative.halves import Halves, halves_of
+from espnet_tse_gen.discriminative.network import ExtractionNetwork
+from espnet_tse_gen.inference.base import DTYPES, Extraction, Request, TargetSpeakerExtractor
+from espnet_tse_gen.inference.loading import ModelDir
 
 MAX_ENROLL_SECONDS = 60.0
-CACHED_EMBEDDINGS = 256
+KEPT_ENROLMENTS = 256
 
 SegmentChoice = SegmentOptions | Mapping[str, Any] | str | Path | None
 
 
-class DiscriminativeExtractor(AbsInference):
+class WaveformInference(TargetSpeakerExtractor):
     """A trained discriminative model with its options.
 
-    Use :meth:`from_pretrained`; the constructor takes a model that is built already.
+    Use ``TargetSpeakerExtractor.from_pretrained``; the constructor takes a model that is built already.
 
     Args:
         model: In evaluation mode, on its device, with ``sample_rate`` set.
@@ -53,32 +45,21 @@ class DiscriminativeExtractor(AbsInference):
     model: ExtractionNetwork
 
     def __init__(self, model: ExtractionNetwork, decode: SegmentChoice = None, dtype: str = "float32") -> None:
-        if dtype not in DTYPES:
-            raise unknown_name("dtype", str(dtype), DTYPES)
         self.options = decode
         self.model = model.eval().to(DTYPES[dtype])
         self.dtype = dtype
-        self._halves = halves_of(model.extractor)
-        if not model.share_encoder:
-            raise UserError(
-                "model_conf 'share_encoder': extraction encodes the enrolment with the mixture's encoder; use a model "
-                "trained with share_encoder: true"
-            )
-        self._embeddings: OrderedDict[bytes, Tensor] = OrderedDict()
-        self._window, self._hop = shortest_samples(model.encoder)
+        self._halves: Halves = halves_of(model)
+        self._enrolments: OrderedDict[bytes, Any] = OrderedDict()
 
     @classmethod
     def from_directory(
-        cls, directory: Path, device: str, model_file: str | Path | None, decode: SegmentChoice, dtype: str
-    ) -> DiscriminativeExtractor:
-        """Load the model in an open directory; arguments and errors as for :meth:`from_pretrained`."""
+        cls, directory: ModelDir, device: str, model_file: str | Path | None, decode: SegmentChoice, dtype: str
+    ) -> WaveformInference:
+        """Load the model in an open directory; arguments and errors as for ``from_pretrained``."""
         from espnet_tse_gen.discriminative.build import load_model
 
-        if decode is None and (directory / DECODE).is_file():
-            decode = directory / DECODE
-        options = SegmentOptions.resolve(decode)
-        model = load_model(directory / CONFIG, find_checkpoint(directory, model_file), device)
-        return cls(model, options, dtype)
+        options = SegmentOptions.resolve(directory.decode(decode))
+        return cls(load_model(directory.config_file, directory.checkpoint(model_file), device), options, dtype)
 
     @property
     def options(self) -> SegmentOptions:
@@ -106,9 +87,9 @@ class DiscriminativeExtractor(AbsInference):
 
     @property
     def shortest_seconds(self) -> tuple[float, float]:
-        """Least duration of a mixture and of an enrolment: one window of the encoder, and what the speaker encoder pools."""
-        frames = MIN_FRAMES if self._halves.padding_exact else 1
-        return self._window / self.sample_rate, (self._window + (frames - 1) * self._hop) / self.sample_rate
+        """Least duration of a mixture and of an enrolment: one window, and what is pooled of an enrolment."""
+        mixture, enroll = self._halves.shortest
+        return mixture / self.sample_rate, enroll / self.sample_rate
 
     @property
     def shortest_names(self) -> tuple[str, str]:
@@ -124,53 +105,62 @@ class DiscriminativeExtractor(AbsInference):
     def extract(self, requests: Sequence[Request]) -> list[Extraction]:
         """Extract from checked requests, ``options.batch_size`` segments at a time.
 
-        Segments and recordings of one length are processed together; those of different lengths too, where the network's
-        norms leave padding out. Memory beside the recordings themselves is that of ``batch_size`` segments.
+        Segments and recordings of one length are processed together; those of different lengths too, where padding changes
+        nothing. Memory beside the recordings themselves is that of ``batch_size`` segments.
         """
         results = [Extraction(np.zeros(request.size, np.float32)) for request in requests]
         voiced = [n for n, request in enumerate(requests) if request.gain > 0]
-        embeddings = dict(zip(voiced, self._embed([requests[n].enroll for n in voiced]), strict=True))
-        segment, overlap = self.options.lengths(self.sample_rate, self._hop)
-        plans = {n: plan_segments(len(requests[n].mixture), segment, overlap, self._hop) for n in voiced}
+        enrolments = {n: self._enrolment(requests[n].enrolls) for n in voiced}
+        hop = self._halves.hop
+        segment, overlap = self.options.lengths(self.sample_rate, hop)
+        plans = {n: plan_segments(len(requests[n].mixture), segment, overlap, hop) for n in voiced}
         joiners = {n: Joiner(len(requests[n].mixture), plan, overlap) for n, plan in plans.items()}
+        activities: dict[int, list[tuple[Segment, np.ndarray]]] = {n: [] for n in voiced}
         parts = [(n, number) for n, plan in plans.items() for number in range(len(plan))]
         for batch in self._batches([plans[n][number].end - plans[n][number].start for n, number in parts]):
             chosen = [parts[place] for place in batch]
             signals = [requests[n].mixture[plans[n][k].start : plans[n][k].end] for n, k in chosen]
-            outputs = self._run(signals, torch.stack([embeddings[n] for n, _ in chosen]))
-            for (n, number), output in zip(chosen, outputs, strict=True):
+            outputs, activity = self._run(signals, [enrolments[n] for n, _ in chosen])
+            for row, ((n, number), output) in enumerate(zip(chosen, outputs, strict=True)):
                 joiners[n].add(number, output)
+                if activity is not None:
+                    activities[n].append((plans[n][number], activity[row, : len(signals[row]) // hop + 1]))
         for n, joiner in joiners.items():
-            samples = joiner.samples * scale_factor(joiner.samples, requests[n].mixture, self.options.scale)
-            results[n] = Extraction(requests[n].to_input(samples, self.sample_rate))
+            scale = self.options.scale
+            if scale == "auto":
+                scale = "none" if self._halves.keeps_level else "mixture"
+            samples = joiner.samples * scale_factor(joiner.samples, requests[n].mixture, scale)
+            activity = _joined(activities[n], hop) if activities[n] else None
+            output = requests[n].to_input(samples, self.sample_rate)
+            results[n] = Extraction(output, activity=activity, activity_rate=self.sample_rate / hop)
         return results
 
-    def _run(self, signals: Sequence[np.ndarray], embedding: Tensor) -> list[np.ndarray]:
-        """Return what the network makes of signals, each of its signal's length, from embeddings ``[B, D]``."""
+    def _run(
+        self, signals: Sequence[np.ndarray], enrolments: Sequence[Any]
+    ) -> tuple[list[np.ndarray], np.ndarray | None]:
+        """Return what the network makes of signals, each of its signal's length, and the activity ``[B, T]``."""
         padded, lengths = self._padded(signals)
         with self._precision():
-            features, frames = self.model.encoder(padded, lengths)
-            masked = self._halves.extract(features, frames, embedding)
-            outputs = self.model.decoder(masked, lengths)[0].float().cpu().numpy()
-        return [output[: len(signal)] for output, signal in zip(outputs, signals, strict=True)]
+            made, logits = self._halves.extract(padded, lengths, enrolments)
+        outputs = made.float().cpu().numpy()
+        activity = None if logits is None else logits.float().sigmoid().cpu().numpy()
+        return [output[: len(signal)] for output, signal in zip(outputs, signals, strict=True)], activity
 
-    def _embed(self, enrolls: Sequence[np.ndarray]) -> list[Tensor]:
-        """Return the embeddings ``[D]`` of enrolments; those that are not kept from earlier are computed, once each."""
-        keys = [hashlib.blake2b(enroll.tobytes(), digest_size=16).digest() for enroll in enrolls]
-        known = {key: self._embeddings[key] for key in keys if key in self._embeddings}
-        missing = {key: enroll for key, enroll in zip(keys, enrolls, strict=True) if key not in known}
-        signals = [*missing.items()]
-        for batch in self._batches([len(enroll) for _, enroll in signals]):
-            padded, lengths = self._padded([signals[place][1] for place in batch])
+    def _enrolment(self, enrolls: Sequence[np.ndarray]) -> Any:
+        """Return what the network keeps of a target's enrolments, made once for the same ones."""
+        digest = hashlib.blake2b(digest_size=16)
+        for enroll in enrolls:
+            digest.update(len(enroll).to_bytes(8, "little") + enroll.tobytes())
+        key = digest.digest()
+        if key not in self._enrolments:
             with self._precision():
-                embeddings = self._halves.embed(*self.model.encoder(padded, lengths))
-            known.update({signals[place][0]: row for place, row in zip(batch, embeddings, strict=True)})
-        for key in keys:
-            self._embeddings[key] = known[key]
-            self._embeddings.move_to_end(key)
-        while len(self._embeddings) > CACHED_EMBEDDINGS:
-            self._embeddings.popitem(last=False)
-        return [known[key] for key in keys]
+                tensors = [torch.from_numpy(enroll).to(self.device, DTYPES[self.dtype]) for enroll in enrolls]
+                self._enrolments[key] = self._halves.enroll(tensors)
+        self._enrolments.move_to_end(key)
+        found = self._enrolments[key]
+        while len(self._enrolments) > KEPT_ENROLMENTS:
+            self._enrolments.popitem(last=False)
+        return found
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """Yield the places of signals that are processed together: of one length, or of similar length where that is exact."""
@@ -198,6 +188,18 @@ class DiscriminativeExtractor(AbsInference):
     def _precision(self) -> torch.autocast:
         # Entered in every case, so that an autocast of the caller changes nothing.
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == "bfloat16")
+
+
+def _joined(parts: Sequence[tuple[Segment, np.ndarray]], hop: int) -> np.ndarray:
+    """Return the activity of a recording from that of its segments, each from where it fades in."""
+    parts = sorted(parts, key=lambda part: part[0].start)
+    last, activity = parts[-1]
+    joined = np.zeros(last.start // hop + len(activity), np.float32)
+    for segment, frames in parts:
+        first = (segment.fade - segment.start) // hop
+        begin = segment.start // hop + first
+        joined[begin : begin + len(frames) - first] = frames[first:]
+    return joined
 
 
 def scale_factor(output: np.ndarray, mixture: np.ndarray, scale: str) -> float:

@@ -1,0 +1,137 @@
+"""The dual-path extractor: what it may and may not depend on."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_discriminative import DUAL_PATH, tiny_dual_path
+
+from espnet_tse_gen.dual_path.network import DualPathExtractor
+from espnet_tse_gen.dual_path.voice_encoder import VoiceEncoder, mel_filters
+from espnet_tse_gen.utils.errors import UserError
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def network() -> DualPathExtractor:
+    return tiny_dual_path().eval()
+
+
+def extracted(network: DualPathExtractor, mixture: torch.Tensor, *enrolls: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return network.extract(network.encode(mixture), network.enroll(enrolls))[0]
+
+
+@given(samples=st.integers(1, 9000), enroll=st.integers(1, 6000))
+@settings(max_examples=20, deadline=None)
+def test_outputs_are_as_long_as_the_mixture_and_activity_has_its_frames(samples: int, enroll: int) -> None:
+    network = tiny_dual_path().eval()
+    voice, activity = network(noise(2, samples), [[noise(enroll), noise(enroll + 7)]])
+    assert voice.shape == (2, samples) and activity.shape == (2, network.spectrum.frames(samples))
+    assert torch.isfinite(voice).all() and torch.isfinite(activity).all()
+
+
+def test_all_targets_of_a_mixture_are_what_each_alone_is(network: DualPathExtractor) -> None:
+    mixture, enrolls = noise(2, 8000), [[noise(6000, seed=n), noise(6000, seed=n + 9)] for n in range(3)]
+    together, _ = network(mixture, enrolls)
+    for n, enroll in enumerate(enrolls):
+        torch.testing.assert_close(together[2 * n : 2 * n + 2], network(mixture, [enroll])[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 30.0])
+def test_levels_only_scale_the_output(network: DualPathExtractor, factor: float) -> None:
+    mixture, enroll = noise(1, 8000), noise(6000, seed=1)
+    wanted = extracted(network, mixture, enroll)
+    torch.testing.assert_close(extracted(network, factor * mixture, enroll) / factor, wanted, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(extracted(network, mixture, factor * enroll), wanted, atol=1e-4, rtol=1e-3)
+
+
+def test_constant_offsets_change_nothing(network: DualPathExtractor) -> None:
+    mixture, enroll = noise(1, 8000), noise(6000, seed=1)
+    wanted = extracted(network, mixture, enroll)
+    torch.testing.assert_close(extracted(network, mixture + 0.2, enroll + 0.2), wanted, atol=1e-4, rtol=1e-3)
+
+
+def test_a_kept_enrolment_serves_many_segments(network: DualPathExtractor) -> None:
+    segments, enroll = noise(3, 8000), noise(6000, seed=1)
+    with torch.no_grad():
+        kept = network.enroll([enroll])
+        together, _ = network.extract(network.encode(segments), kept.repeat(3))
+    for segment, row in zip(segments, together, strict=True):
+        torch.testing.assert_close(extracted(network, segment.unsqueeze(0), enroll)[0], row, atol=1e-5, rtol=1e-4)
+
+
+def test_several_enrolments_all_count_and_their_order_does_not(network: DualPathExtractor) -> None:
+    mixture, first, second = noise(1, 8000), noise(6400, seed=1), noise(9600, seed=2)
+    both = extracted(network, mixture, first, second)
+    torch.testing.assert_close(extracted(network, mixture, second, first), both, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(extracted(network, mixture, first), both, atol=1e-4)
+
+
+def test_attention_without_gradients_is_that_of_training(network: DualPathExtractor) -> None:
+    mixture, enroll = noise(1, 8000), noise(6000, seed=1)
+    with torch.enable_grad():
+        trained = network.extract(network.encode(mixture), network.enroll([enroll]))[0]
+    torch.testing.assert_close(extracted(network, mixture, enroll), trained, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("off", ["enroll_frames", "speaker_embedding", "band_attention"])
+def test_parts_can_be_left_out(off: str) -> None:
+    network = tiny_dual_path(**{off: False}).eval()
+    if network.voice is not None:
+        # With random weights, it hears no differences.
+        pytest.importorskip("resemblyzer", reason="needs resemblyzer's weights")
+        network.voice.load_pretrained()
+    enrolls = noise(6000, seed=1), noise(6000, seed=2).cumsum(0)
+    first, second = (extracted(network, noise(1, 8000), enroll) for enroll in enrolls)
+    assert not torch.allclose(first, second, atol=1e-6)
+
+
+def test_every_weight_but_the_voice_encoders_learns() -> None:
+    network = tiny_dual_path().train()
+    voice, activity = network(noise(2, 8000), [[noise(6000), noise(6000)], [noise(5000), noise(4000)]])
+    (voice.square().mean() + activity.square().mean()).backward()
+    for name, parameter in network.named_parameters():
+        if name.startswith("voice."):
+            assert not parameter.requires_grad
+        else:
+            assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize(
+    ("conf", "message"),
+    [
+        ({"width": 20}, "width 20 is not a multiple of head_width 8"),
+        ({"kernel": 4}, "kernel is 4, expected an odd number"),
+        ({"enroll_frames": False, "speaker_embedding": False}, "no target is known"),
+        ({"sample_rate": 8000}, "speaker_embedding is made at 16000 Hz, the model's rate is 8000 Hz"),
+        ({"extractor_blocks": 0}, "must be 1 or more"),
+    ],
+)
+def test_options_that_do_not_fit(conf: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        DualPathExtractor(**{**DUAL_PATH, **conf})
+
+
+def test_the_voice_encoder_is_resemblyzers() -> None:
+    resemblyzer = pytest.importorskip("resemblyzer", reason="needs resemblyzer")
+    encoder = VoiceEncoder()
+    encoder.load_pretrained()
+    recordings = [noise(samples, seed=samples).cumsum(0) for samples in (9000, 25600, 70001)]
+    recordings = [recording - recording.mean() for recording in recordings]
+    theirs = resemblyzer.VoiceEncoder("cpu", verbose=False)
+    for recording, embedding in zip(recordings, encoder(recordings), strict=True):
+        level = 10 ** (-30 / 20) / recording.square().mean().sqrt()
+        expected = theirs.embed_utterance((recording * level).numpy())
+        np.testing.assert_allclose(embedding.numpy(), expected, atol=1e-5)
+
+
+def test_mel_filters_are_librosas() -> None:
+    librosa = pytest.importorskip("librosa", reason="needs librosa")
+    np.testing.assert_allclose(
+        mel_filters(16000, 400, 40), librosa.filters.mel(sr=16000, n_fft=400, n_mels=40), atol=1e-8
+    )
