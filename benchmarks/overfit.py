@@ -25,8 +25,8 @@ from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.mel import MelCodec
 from espnet_tse_gen.decoding import DecodingOptions, Sampler
-from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
 from espnet_tse_gen.masked.extractor import MaskedExtractor
+from espnet_tse_gen.masked.model import MaskedTSEModel
 from espnet_tse_gen.utils.errors import UserError, run_main
 
 SIZES = {
@@ -45,7 +45,7 @@ class Outcome(NamedTuple):
     """Mean over 20 draws of masks, in nats."""
     accuracy: float
     """Share of the target's tokens that decoding gives."""
-    model: ESPnetMaskedTSEModel
+    model: MaskedTSEModel
 
 
 def make_batch(targets: Sequence[Tensor], others: Sequence[Tensor], enrolments: Sequence[Tensor]) -> Batch:
@@ -104,7 +104,7 @@ def overfit(codec: AbsCodec, batch: Batch, masking: str, size: str, steps: int, 
         verbose: Print the loss now and then.
     """
     torch.manual_seed(0)
-    model = ESPnetMaskedTSEModel(
+    model = MaskedTSEModel(
         codec, MaskedExtractor(codec, dropout=0.0, **SIZES[size]), masking=masking, level_distribution="uniform",
         drop_enroll=0.0, drop_both=0.0,
     )  # fmt: skip
@@ -130,7 +130,7 @@ def overfit(codec: AbsCodec, batch: Batch, masking: str, size: str, steps: int, 
     return Outcome(cross_entropy, accuracy, model)
 
 
-def decode(model: ESPnetMaskedTSEModel, batch: Batch, joint: bool) -> Tensor:
+def decode(model: MaskedTSEModel, batch: Batch, joint: bool) -> Tensor:
     """Return the tokens ``[B, K, T]`` that one pass gives, or one pass per level."""
     conditions = model.prepare(
         batch["speech_mix"], batch["speech_mix_lengths"], batch["enroll_ref1"], batch["enroll_ref1_lengths"]

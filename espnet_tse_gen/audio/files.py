@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write
+
+_FULL_SCALE = 0.999
 
 
 def read_audio(path: str | Path, sample_rate: int | None = None, key: str | None = None) -> tuple[np.ndarray, int]:
@@ -27,13 +30,11 @@ def read_audio(path: str | Path, sample_rate: int | None = None, key: str | None
     """
     import soundfile
 
-    name = f"{path} (key '{key}')" if key else f"{path}"
+    name = _name(path, key)
     try:
         samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-        if not Path(path).exists():
-            raise UserError(f"{name}: no such file") from None
-        raise UserError(f"{name}: is not a readable audio file ({error}); replace or remove it") from None
+        raise unreadable(path, key, error) from None
     if samples.shape[0] == 0:
         raise UserError(f"{name}: has no samples; replace or remove it")
     if samples.shape[1] != 1:
@@ -43,6 +44,46 @@ def read_audio(path: str | Path, sample_rate: int | None = None, key: str | None
     if not np.isfinite(samples).all():
         raise UserError(f"{name}: holds NaN or infinite samples; replace or remove it")
     return np.ascontiguousarray(samples[:, 0]), int(rate)
+
+
+def read_header(path: str | Path, key: str | None = None) -> tuple[int, int, int]:
+    """Return ``(samples, rate in Hz, channels)`` of an audio file.
+
+    Raises:
+        UserError: If it is missing, not audio, or empty.
+    """
+    import soundfile
+
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
+        raise unreadable(path, key, error) from None
+    if info.frames == 0:
+        raise UserError(f"{_name(path, key)}: has no samples; replace or remove it")
+    return int(info.frames), int(info.samplerate), int(info.channels)
+
+
+def unreadable(path: str | Path, key: str | None, error: Exception) -> UserError:
+    """Return the error for a file that soundfile could not open."""
+    name = _name(path, key)
+    if str(path).rstrip().endswith("|"):
+        return UserError(f"{name}: commands in tables are not run; write what it gives into a file, and name that")
+    if not Path(path).exists():
+        return UserError(f"{name}: no such file")
+    return UserError(f"{name}: is not a readable audio file ({error}); replace or remove it")
+
+
+def _name(path: str | Path, key: str | None) -> str:
+    return f"{path} (key '{key}')" if key else f"{path}"
+
+
+def full_scale_factor(signals: Sequence[np.ndarray]) -> float:
+    """Return the one factor with which none of ``signals`` (float ``[L]``) is clipped in a file of whole numbers.
+
+    It is 1 where none exceeds full scale.
+    """
+    peak = max(float(np.abs(samples).max()) for samples in signals)
+    return 1.0 if peak <= 1.0 else _FULL_SCALE / peak
 
 
 def write_audio(path: str | Path, samples: np.ndarray, sample_rate: int, subtype: str = "PCM_16") -> None:

@@ -1,12 +1,12 @@
 """Recordings as a codec meets them: at the codec's rate and at the level convention, with the way back remembered.
 
 Token extraction, fitting and resynthesis must scale a recording alike, or the tokens on disk are not those that the
-model meets; they all read through :class:`Recordings`.
+model meets; they all read through :func:`load_recording`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,9 @@ from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp
+
+OWN_LEVEL = "own"
+"""What ``--level_scp`` is given where recordings set their own level beside tables that have mixtures."""
 
 
 @dataclass(frozen=True)
@@ -46,22 +49,21 @@ class Recordings(Mapping[str, str]):
     Args:
         wav_scp: Table of the recordings.
         level_scp: Table of the mixtures, with (at least) the same keys: a recording is scaled by the factor of its
-            mixture. ``None``: by its own.
+            mixture. ``None`` or ``own``: by its own.
 
     Raises:
         UserError: If a table cannot be read or ``level_scp`` lacks a key.
     """
 
     def __init__(self, wav_scp: str | Path, level_scp: str | Path | None = None) -> None:
-        self.wav_scp, self.level_scp = wav_scp, level_scp
+        self.wav_scp, self.level_scp = wav_scp, None if level_scp == OWN_LEVEL else level_scp
         self.paths = read_scp(wav_scp)
-        self.level_paths = read_scp(level_scp) if level_scp is not None else None
-        if self.level_paths is not None:
-            missing = [key for key in self.paths if key not in self.level_paths]
-            if missing:
-                raise UserError(
-                    f"{level_scp}: {len(missing)} key(s) of {wav_scp} are missing, first '{missing[0]}'; add them"
-                )
+        self._levels = None if self.level_scp is None else read_scp(self.level_scp)
+        missing = [] if self._levels is None else [key for key in self.paths if key not in self._levels]
+        if missing:
+            raise UserError(
+                f"{level_scp}: {len(missing)} key(s) of {wav_scp} are missing, first '{missing[0]}'; add them"
+            )
 
     def __getitem__(self, key: str) -> str:
         return self.paths[key]
@@ -72,32 +74,27 @@ class Recordings(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def load(self, key: str, sample_rate: int, with_mixture: bool = False) -> Recording:
-        """Read one recording at ``sample_rate``.
-
-        Args:
-            key: A key of the table.
-            sample_rate: The codec's rate, Hz.
-            with_mixture: Also return the mixture (needs ``level_scp``).
-
-        Raises:
-            UserError: Naming file and key, if it is missing, corrupt, empty, not mono, or holds NaN; if the mixture's
-                rate differs from the recording's.
-        """
-        return load_recording(self.paths[key], sample_rate, self.level_path(key), with_mixture, key)
-
     def level_path(self, key: str) -> str | None:
         """Return the mixture that sets the level of ``key``, or ``None`` if the recording sets its own."""
-        return None if self.level_paths is None else self.level_paths[key]
+        return None if self._levels is None else self._levels[key]
 
-    def duration(self, key: str) -> float:
-        """Return the seconds that the file's header says, 0 if it cannot be read (loading it then says why)."""
-        import soundfile
+    def load(self, key: str, sample_rate: int, with_mixture: bool = False) -> Recording:
+        """Read one recording; see :func:`load_recording`."""
+        return load_recording(self.paths[key], sample_rate, self.level_path(key), with_mixture, key)
 
-        try:
-            return float(soundfile.info(self.paths[key]).duration)
-        except (soundfile.SoundFileError, OSError, RuntimeError):
-            return 0.0
+
+def read_tables(wav_scps: Sequence[str], level_scps: Sequence[str]) -> list[Recordings]:
+    """Read the tables of repeated options ``--wav_scp`` and ``--level_scp``.
+
+    Raises:
+        UserError: If a table cannot be read, or there are neither none nor as many of the second.
+    """
+    if len(level_scps) not in (0, len(wav_scps)):
+        raise UserError(
+            f"--level_scp: expected none or one for each --wav_scp ({len(wav_scps)}; '{OWN_LEVEL}' for a table without), "
+            f"got {len(level_scps)}"
+        )
+    return [Recordings(*pair) for pair in zip(wav_scps, level_scps or [OWN_LEVEL] * len(wav_scps), strict=True)]
 
 
 def load_recording(
@@ -117,7 +114,8 @@ def load_recording(
         key: The key in the table, for the error message.
 
     Raises:
-        UserError: See :meth:`Recordings.load`.
+        UserError: Naming file and key, if it is missing, corrupt, empty, not mono, or holds NaN; if the mixture's rate
+            differs from the recording's.
     """
     samples, rate = read_audio(path, key=key)
     mixture = samples
@@ -137,3 +135,13 @@ def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
 
     made = soxr.resample(samples.astype(np.float32), rate, wanted, quality="HQ")
     return made if made.shape[0] else np.zeros(1, dtype=np.float32)
+
+
+def duration(path: str | Path) -> float:
+    """Return the seconds that a file's header says, 0 if it cannot be read (loading it then says why)."""
+    import soundfile
+
+    try:
+        return float(soundfile.info(str(path)).duration)
+    except (soundfile.SoundFileError, OSError, RuntimeError):
+        return 0.0

@@ -15,46 +15,48 @@ CHUNK = 4096
 """Frames transformed at a time; bounds memory at ``CHUNK * n_fft`` floats for a recording of any length."""
 
 
+def spectra(wav: Tensor, window: Tensor, hop: int) -> Tensor:
+    """Return the spectra, complex ``[..., T, n_fft // 2 + 1]``, of the whole windows in ``wav`` ``[..., L]``, from 0 on."""
+    frames = wav.unfold(-1, window.shape[0], hop)
+    return torch.cat([torch.fft.rfft(part * window) for part in frames.split(CHUNK, dim=-2)], dim=-2)
+
+
 def stft(wav: Tensor, window: Tensor, hop: int) -> Tensor:
-    """Return the spectrum of one waveform.
+    """Return the spectra of waveforms.
 
     Args:
-        wav: float ``[L]``.
-        window: float ``[n_fft]``, ``n_fft - hop`` even and not negative.
+        wav: float ``[..., L]``.
+        window: float ``[n_fft]``, ``n_fft - hop`` not negative.
         hop: Samples per frame.
 
     Returns:
-        complex ``[T, n_fft // 2 + 1]``, ``T = ceil(L / hop)``.
+        complex ``[..., T, n_fft // 2 + 1]``, ``T = ceil(L / hop)``.
     """
-    n_fft = window.shape[0]
-    frames = -(-wav.shape[0] // hop)
-    left = (n_fft - hop) // 2
-    padded = functional.pad(wav, (left, frames * hop + n_fft - hop - left - wav.shape[0]))
-    return torch.cat([torch.fft.rfft(part * window) for part in padded.unfold(0, n_fft, hop).split(CHUNK)])
+    beyond = window.shape[0] - hop
+    return spectra(functional.pad(wav, (beyond // 2, -wav.shape[-1] % hop + beyond - beyond // 2)), window, hop)
 
 
-def istft(spectrum: Tensor, window: Tensor, hop: int) -> Tensor:
-    """Return the waveform ``[T * hop]`` whose spectrum is nearest to ``spectrum`` (weighted overlap-add).
+def istft(spectrum: Tensor, window: Tensor, hop: int, floor: float = 1e-8) -> Tensor:
+    """Return the waveforms ``[..., T * hop]`` whose spectra are nearest to ``spectrum`` (weighted overlap-add).
 
-    Inverts :func:`stft` exactly where ``spectrum`` is one: Griffin and Lim, "Signal estimation from modified short-time
-    Fourier transform", 1984, equation 6.
+    Inverts :func:`stft` exactly where ``spectrum`` is one and the squared windows add up to ``floor`` or more: Griffin and
+    Lim, "Signal estimation from modified short-time Fourier transform", 1984, equation 6.
     """
-    n_fft, frames = window.shape[0], spectrum.shape[0]
+    n_fft, frames = window.shape[0], spectrum.shape[-2]
     left = (n_fft - hop) // 2
-    pieces = [torch.fft.irfft(part, n=n_fft) * window for part in spectrum.split(CHUNK)]
-    wav = _overlap_add(torch.cat(pieces), hop)
-    weight = _overlap_add(window.square().expand(frames, -1), hop)
-    return (wav / weight.clamp(min=1e-8))[left : left + frames * hop]
+    pieces = [torch.fft.irfft(part, n=n_fft) * window for part in spectrum.split(CHUNK, dim=-2)]
+    wav = overlap_add(torch.cat(pieces, dim=-2), hop)
+    weight = overlap_add(window.square().expand(frames, -1), hop)
+    return (wav / weight.clamp(min=floor))[..., left : left + frames * hop]
 
 
-def _overlap_add(pieces: Tensor, hop: int) -> Tensor:
-    """Sum pieces ``[T, n]`` at distances of ``hop``; float ``[(T - 1) * hop + n]``."""
-    frames, size = pieces.shape
-    length = (frames - 1) * hop + size
+def overlap_add(pieces: Tensor, hop: int) -> Tensor:
+    """Sum pieces ``[..., T, n]`` at distances of ``hop``; float ``[..., (T - 1) * hop + n]``."""
+    *rows, frames, size = pieces.shape
     blocks = -(-size // hop)
     pieces = functional.pad(pieces, (0, blocks * hop - size))
-    out = pieces.new_zeros(frames + blocks - 1, hop)
+    out = pieces.new_zeros(*rows, frames + blocks - 1, hop)
     # One addition per part of the window instead of one per frame; no atomics, so the same sum on every device and run.
     for block in range(blocks):
-        out[block : block + frames] += pieces[:, block * hop : (block + 1) * hop]
-    return out.flatten()[:length]
+        out[..., block : block + frames, :] += pieces[..., block * hop : (block + 1) * hop]
+    return out.flatten(-2)[..., : (frames - 1) * hop + size]

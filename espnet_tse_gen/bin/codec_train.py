@@ -18,14 +18,14 @@ from espnet_tse_gen.utils.errors import run_main
 
 def get_parser() -> argparse.ArgumentParser:
     """Return ESPnet's parser with the options of this task."""
-    from espnet_tse_gen.training.codec import CodecTask
+    from espnet_tse_gen.training.codec_task import CodecTask
 
     return CodecTask.get_parser()
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the training; see :class:`espnet_tse_gen.training.codec.CodecTask`."""
-    from espnet_tse_gen.training.codec import CodecTask
+    """Run the training; see :class:`espnet_tse_gen.training.codec_task.CodecTask`."""
+    from espnet_tse_gen.training.codec_task import CodecTask
 
     CodecTask.main(cmd=cmd)
 

@@ -31,14 +31,13 @@ def main(cmd: Sequence[str] | None = None) -> None:
     args = get_parser().parse_args(cmd)
     if not args.scp and not args.spk2enroll:
         raise UserError("--scp, --spk2enroll: none given; name recordings")
-    from espnet_tse_gen.data.datadir import DYNAMIC_MARK
+    from espnet_tse_gen.data.datadir import DYNAMIC_MARK, read_pool
     from espnet_tse_gen.data.enrolment.embeddings import write_embeddings
-    from espnet_tse_gen.data.sources import sources_of_pool
     from espnet_tse_gen.utils.files import read_scp
 
     paths = [path for scp in args.scp for path in read_scp(scp).values() if not path.startswith(DYNAMIC_MARK)]
     if args.spk2enroll:
-        paths += [path for _, _, path in sources_of_pool(args.spk2enroll)]
+        paths += [path for own in read_pool(args.spk2enroll).values() for _, path in own]
     made = write_embeddings(args.output, paths, args.nj, args.overwrite)
     print(f"{args.output}: {len(set(paths))} recordings, {made} embedded now")
 

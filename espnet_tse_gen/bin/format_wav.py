@@ -29,11 +29,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     args = get_parser().parse_args(cmd)
     from espnet_tse_gen.data.formatting import format_directory
 
-    done = format_directory(args.data_dir, args.out_dir, args.fs, args.nj)
-    if done is None:
-        print(f"{args.out_dir}: recordings kept, made from the same files before")
-    else:
-        print(f"{args.out_dir}: {done[0]} files listed as they are, {done[1]} converted to {args.fs} Hz 16-bit wav")
+    print(f"{args.out_dir}: {format_directory(args.data_dir, args.out_dir, args.fs, args.nj).describe(args.fs)}")
 
 
 if __name__ == "__main__":

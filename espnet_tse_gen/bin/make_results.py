@@ -11,32 +11,30 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_tse_gen.utils.arguments import OneLineParser
 from espnet_tse_gen.utils.errors import UserError, run_main
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command's options."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="make_results",
         description="Write RESULTS.md from a score table: means with intervals, by gender pair and input SIR.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--exp_dir", type=Path, required=True, help="exp directory of the model; its name is the title")
-    parser.add_argument("--scores", type=Path, help="score table; default: EXP_DIR/scores.csv")
-    parser.add_argument("--output", type=Path, help="file to write; default: EXP_DIR/RESULTS.md")
-    parser.add_argument("--systems", nargs="+", default=[], help="order of the rows; systems not named follow")
-    parser.add_argument("--sets", nargs="+", default=[], help="sets to report; default: all")
-    parser.add_argument("--measures", nargs="+", default=[], help="columns of the main table, in order; default: all")
-    parser.add_argument("--published", type=Path, help="yaml of published figures, needed for --check")
-    parser.add_argument(
-        "--check", nargs="+", default=[], metavar="SET=ENTRY", help="compare a set to a published entry"
-    )
-    parser.add_argument(
-        "--data_dirs", nargs="+", default=[], metavar="SET=DIR", help="data directories, whose protocols are printed"
-    )
-    parser.add_argument("--command", help="command to print in the head; default: this one")
-    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    add = parser.add_argument
+    add("--exp_dir", type=Path, required=True, help="exp directory of the model; its name is the title")
+    add("--scores", type=Path, help="score table; default: EXP_DIR/scores.csv")
+    add("--output", type=Path, help="file to write; default: EXP_DIR/RESULTS.md")
+    add("--systems", nargs="+", default=[], help="order of the rows; systems not named follow")
+    add("--sets", nargs="+", default=[], help="sets to report; default: all")
+    add("--measures", nargs="+", default=[], help="columns of the main table, in order; default: all")
+    add("--published", type=Path, help="yaml of published figures, needed for --check")
+    add("--check", nargs="+", default=[], metavar="SET=ENTRY", help="compare a set to a published entry")
+    add("--data_dirs", nargs="+", default=[], metavar="SET=DIR", help="data directories, whose protocols are printed")
+    add("--command", help="command to print in the head; default: this one")
+    add("--resamples", type=int, default=1000, help="bootstrap resamples")
+    add("--seed", type=int, default=0, help="seed of the bootstrap")
     return parser
 
 
@@ -57,15 +55,15 @@ def main(cmd: Sequence[str] | None = None) -> None:
     from espnet_tse_gen.data.enrolment.protocol import read_protocol
     from espnet_tse_gen.report.environment import describe_environment
     from espnet_tse_gen.report.published import published_tables
-    from espnet_tse_gen.scoring.metrics import BY_COLUMN, MAIN_COLUMNS
+    from espnet_tse_gen.scoring.metrics import BY_NAME, MAIN_COLUMNS
     from espnet_tse_gen.scoring.results import Bootstrap, order_sets, order_systems, render_results
     from espnet_tse_gen.scoring.table import add_derived, read_scores
     from espnet_tse_gen.utils.errors import unknown_name
     from espnet_tse_gen.utils.files import atomic_write
 
     for name in args.measures:
-        if name not in BY_COLUMN:
-            raise unknown_name("measure in --measures", name, BY_COLUMN)
+        if name not in BY_NAME:
+            raise unknown_name("measure in --measures", name, BY_NAME)
     rows = read_scores(args.scores or args.exp_dir / "scores.csv")
     if not rows:
         raise UserError(f"{args.scores or args.exp_dir / 'scores.csv'}: has no rows; run scoring first")

@@ -92,28 +92,25 @@ def _need(args: argparse.Namespace, *names: str) -> None:
 
 
 def _make_metadata(args: argparse.Namespace) -> None:
-    from espnet_tse_gen.data.librimix.metadata import make_metadata, rows_without, write_metadata
+    from espnet_tse_gen.data.corpus import wanted_speakers
+    from espnet_tse_gen.data.librimix.drawing import make_metadata, rows_without, write_metadata
     from espnet_tse_gen.data.segment import segment_corpus
-    from espnet_tse_gen.data.speech_lists import wanted_speakers
 
-    _need(args, "metadata")
-    named = args.subsets.replace(",", " ").split() or None
-    path = Path(args.metadata) / f"libri2mix_{args.set_name or args.split + '-own'}.csv"
+    _need(args, "metadata", "speakers_json" if args.rows_of else "librispeech")
+    subsets = wanted_speakers(args.speakers_json, args.split, args.subsets.replace(",", " ").split() or None)
+    root = args.librispeech
     if args.rows_of:
-        _need(args, "speakers_json")
-        heard = wanted_speakers(args.speakers_json, args.split, named).values()
-        rows = rows_without(args.rows_of, {speaker for speakers in heard for speaker in speakers or ()})
-        write_metadata(path, rows)
-        print(f"{path}: {len(rows)} mixtures of {args.rows_of}")
-        return
-    _need(args, "librispeech")
-    subsets, root = wanted_speakers(args.speakers_json, args.split, named), args.librispeech
-    if args.segment_seconds:
-        _need(args, "segment_dir")
-        count = segment_corpus(root, subsets, args.segment_dir, args.segment_seconds, args.nj)
-        root = args.segment_dir
-        print(f"{root}: {count} pieces")
-    rows = make_metadata(root, subsets, args.num_mixtures, args.seed, min_seconds=args.min_seconds, num_jobs=args.nj)
+        rows = rows_without(args.rows_of, {speaker for speakers in subsets.values() for speaker in speakers or ()})
+    else:
+        if args.segment_seconds:
+            _need(args, "segment_dir")
+            count = segment_corpus(root, subsets, args.segment_dir, args.segment_seconds, args.nj)
+            root = args.segment_dir
+            print(f"{root}: {count} pieces")
+        rows = make_metadata(
+            root, subsets, args.num_mixtures, args.seed, min_seconds=args.min_seconds, num_jobs=args.nj
+        )
+    path = Path(args.metadata) / f"libri2mix_{args.set_name or args.split + '-own'}.csv"
     write_metadata(path, rows)
     print(f"{path}: {len(rows)} mixtures")
 
@@ -124,16 +121,12 @@ def main(cmd: Sequence[str] | None = None) -> None:
     if args.make_metadata:
         _make_metadata(args)
         return
-    _prepare(args)
-
-
-def _prepare(args: argparse.Namespace) -> None:
     from espnet_tse_gen.data.enrolment.lists import BUT_URL, EnrolmentOptions, list_file
-    from espnet_tse_gen.data.librimix.datadir import list_mixtures, prepare_directory
     from espnet_tse_gen.data.librimix.generation import plan_generation, report_disk_use, run_plan
     from espnet_tse_gen.data.librimix.layout import MixtureTree, find_metadata
+    from espnet_tse_gen.data.librimix.preparing import list_mixtures, prepare_directory
 
-    _need(args, "libri2mix", "sets")
+    _need(args, "libri2mix", "sets", *(["librispeech"] if args.metadata else []))
     tree = MixtureTree(args.libri2mix, args.sample_rate, args.min_or_max)
     enrolment = EnrolmentOptions(
         name=args.enroll_list,
@@ -147,40 +140,29 @@ def _prepare(args: argparse.Namespace) -> None:
         allow_missing=args.allow_missing,
     )
     sets = args.sets.replace(",", " ").split()
-    groups: dict[str, list[str]] = {}
-    for subset in sets:
-        groups.setdefault(subset.split("-")[0], []).append(subset)
-    metadata: dict[str, Path | None] = dict.fromkeys(sets)
-    plans = []
-    if args.metadata:
-        _need(args, "librispeech")
-        metadata = {subset: find_metadata(args.metadata, subset) for subset in metadata}
-        plans = [
-            plan_generation(
-                tree,
-                str(path),
-                args.librispeech,
-                noise_root=args.wham,
-                types=(args.mix_type,),
-                allow_missing=args.allow_missing,
-                replace=args.replace,
-            )
-            for path in metadata.values()
-        ]
+    metadata = {subset: find_metadata(args.metadata, subset) if args.metadata else None for subset in sets}
+    options = {
+        "noise_root": args.wham,
+        "types": (args.mix_type,),
+        "allow_missing": args.allow_missing,
+        "replace": args.replace,
+    }
+    plans = [plan_generation(tree, path, args.librispeech, **options) for path in metadata.values() if path is not None]
     # Before hours of generation: is every list at hand?
     speakers = {plan.subset: len(plan.rows[0].sources) for plan in plans}
     for subset in sets:
         if subset.split("-")[0] != "train":
-            known = speakers.get(subset) or len(list_mixtures(tree, subset, args.mix_type)[0].speakers)
-            list_file(enrolment, subset, known)
+            if subset not in speakers:
+                speakers[subset] = len(list_mixtures(tree, subset, args.mix_type, None, args.librispeech)[0][0].talkers)
+            list_file(enrolment, subset, speakers[subset])
     if plans:
         print(report_disk_use(plans), flush=True)
     for plan in plans:
         made, missing = run_plan(plan, args.nj)
         left_out = f", {missing} left out for missing recordings" if missing else ""
         print(f"{tree.folder / plan.subset}: {made} mixtures{left_out}", flush=True)
-    for name, subsets in groups.items():
-        output = Path(args.data_dir) / name
+    for name in dict.fromkeys(subset.split("-")[0] for subset in sets):
+        output, subsets = Path(args.data_dir) / name, [subset for subset in sets if subset.split("-")[0] == name]
         found = prepare_directory(
             output,
             tree,
@@ -194,10 +176,9 @@ def _prepare(args: argparse.Namespace) -> None:
         )
         left_out = f", {found.left_out} left out because a speaker has no second recording to enrol with"
         print(f"{output}: {found.mixtures} mixtures{left_out if found.left_out else ''}")
-        if found.protocol is not None:
-            print(f"{output}: {found.protocol.describe()}")
-        for remark in found.remarks:
-            print(f"{output}: {remark}")
+        for remark in [found.protocol.describe() if found.protocol else "", *found.remarks]:
+            if remark:
+                print(f"{output}: {remark}")
 
 
 if __name__ == "__main__":

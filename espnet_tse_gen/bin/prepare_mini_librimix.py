@@ -42,7 +42,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     import json
     import time
 
-    from espnet_tse_gen.data.librimix.metadata import make_metadata, write_metadata
+    from espnet_tse_gen.data.librimix.drawing import make_metadata, write_metadata
     from espnet_tse_gen.data.synthetic import build_corpus
     from espnet_tse_gen.utils.errors import UserError
     from espnet_tse_gen.utils.files import atomic_write

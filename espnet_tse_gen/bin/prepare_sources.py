@@ -36,22 +36,22 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = get_parser().parse_args(cmd)
-    from espnet_tse_gen.data.sources import COLLECTIONS, as_wav, sources_of_pool, write_sources
-    from espnet_tse_gen.utils.files import check_same_keys, read_scp
+    from espnet_tse_gen.data.datadir import read_pool
+    from espnet_tse_gen.data.sources import as_wav, read_collections, write_sources
+    from espnet_tse_gen.utils.files import check_same_keys
 
     collections = None
     if args.spk2enroll:
-        sources = sources_of_pool(args.spk2enroll)
+        pool = read_pool(args.spk2enroll)
+        sources = [(utterance, speaker, path) for speaker, own in pool.items() for utterance, path in own]
     else:
         folder = Path(args.speech_dir)
-        check_same_keys(folder / "wav.scp", folder / "utt2spk")
-        speakers = read_scp(folder / "utt2spk")
-        sources = [(key, speakers[key], path) for key, path in read_scp(folder / "wav.scp").items()]
-        if (folder / COLLECTIONS).is_file():
-            check_same_keys(folder / "wav.scp", folder / COLLECTIONS)
-            collections = read_scp(folder / COLLECTIONS)
+        paths, speakers = check_same_keys(folder / "wav.scp", folder / "utt2spk")
+        sources = [(key, speakers[key], path) for key, path in paths.items()]
+        collections = read_collections(folder)
     if args.fs:
-        sources = as_wav(sources, Path(args.output_dir) / "data", args.fs, args.nj)
+        sources, done = as_wav(sources, Path(args.output_dir) / "data", args.fs, args.nj)
+        print(f"{args.output_dir}: {done.describe(args.fs)}")
     count = write_sources(args.output_dir, sources, collections)
     print(f"{args.output_dir}: {count} utterances of {len({speaker for _, speaker, _ in sources})} speakers")
 

@@ -31,12 +31,15 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = get_parser().parse_args(cmd)
-    from espnet_tse_gen.data.speech_lists import prepare_speech_lists
+    from espnet_tse_gen.data.corpus import list_utterances, read_speaker_sexes, wanted_speakers
+    from espnet_tse_gen.data.sources import write_sources
 
-    subsets = [name for text in args.subsets for name in text.split()] if args.subsets else None
-    utterances = prepare_speech_lists(args.librispeech, args.speakers_json, args.split, args.output_dir, subsets)
-    speakers = len({utterance.speaker for utterance in utterances})
-    print(f"{args.output_dir}: {len(utterances)} recordings of {speakers} speakers")
+    named = [name for text in args.subsets or () for name in text.split()] or None
+    utterances = list_utterances(args.librispeech, wanted_speakers(args.speakers_json, args.split, named))
+    rows = [(one.name, one.speaker, str(one.path.absolute())) for one in utterances]
+    collections = {one.name: one.subset for one in utterances}
+    write_sources(args.output_dir, rows, collections, read_speaker_sexes(args.librispeech), durations=False)
+    print(f"{args.output_dir}: {len(rows)} recordings of {len({speaker for _, speaker, _ in rows})} speakers")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_tse_gen.utils.arguments import OneLineParser
 from espnet_tse_gen.utils.errors import UserError, run_main
 
 RESERVED = ("clean", "enrolment")
@@ -21,30 +22,23 @@ RESERVED = ("clean", "enrolment")
 
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of this command's options."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="report",
         description="Make a self-contained report page with players and spectrograms.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--exp_dir", type=Path, required=True, help="exp directory of the model")
-    parser.add_argument(
-        "--sets", nargs="+", required=True, metavar="SET=DATA_DIR", help="sets and their data directories"
-    )
-    parser.add_argument(
-        "--systems",
-        nargs="+",
-        required=True,
-        metavar="NAME[=DIR]",
-        help="systems in order; without DIR: table row only",
-    )
-    parser.add_argument("--scores", type=Path, help="score table; default: EXP_DIR/scores.csv if it exists")
-    parser.add_argument("--output", type=Path, help="folder to make; default: EXP_DIR/report")
-    parser.add_argument("--title", help="heading; default: name of EXP_DIR")
-    parser.add_argument("--num_mixtures", type=int, default=12, help="mixtures with recordings, per set")
-    parser.add_argument("--max_items", type=int, default=500, help="rows of the table of single items, per set")
-    parser.add_argument("--command", help="command to print in the head; default: this one")
-    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    add = parser.add_argument
+    add("--exp_dir", type=Path, required=True, help="exp directory of the model")
+    add("--sets", nargs="+", required=True, metavar="SET=DATA_DIR", help="sets and their data directories")
+    add("--systems", nargs="+", required=True, metavar="NAME[=DIR]", help="in order; without DIR: table row only")
+    add("--scores", type=Path, help="score table; default: EXP_DIR/scores.csv if it exists")
+    add("--output", type=Path, help="folder to make; default: EXP_DIR/report")
+    add("--title", help="heading; default: name of EXP_DIR")
+    add("--num_mixtures", type=int, default=12, help="mixtures with recordings, per set")
+    add("--max_items", type=int, default=500, help="rows of the table of single items, per set")
+    add("--command", help="command to print in the head; default: this one")
+    add("--resamples", type=int, default=1000, help="bootstrap resamples")
+    add("--seed", type=int, default=0, help="seed of the bootstrap")
     return parser
 
 
@@ -55,20 +49,19 @@ def main(cmd: Sequence[str] | None = None) -> None:
         UserError: For options or files that cannot be used.
     """
     args = get_parser().parse_args(cmd)
-    for option, value in (("--num_mixtures", args.num_mixtures), ("--max_items", args.max_items)):
-        if value < 0:
-            raise UserError(f"{option} {value}: expected 0 or more")
-    if args.resamples < 1:
-        raise UserError(f"--resamples {args.resamples}: expected 1 or more")
-    outputs: dict[str, Path] = {}
-    names = []
+    for option, value, least in (
+        ("num_mixtures", args.num_mixtures, 0),
+        ("max_items", args.max_items, 0),
+        ("resamples", args.resamples, 1),
+    ):
+        if value < least:
+            raise UserError(f"--{option} {value}: expected {least} or more")
+    names: dict[str, str] = {}
     for text in args.systems:
         name, separator, directory = text.partition("=")
         if not name or (separator and not directory) or name in names or name in RESERVED:
             raise UserError(f"--systems {text}: expected NAME or NAME=DIR, each name once, not {' or '.join(RESERVED)}")
-        names.append(name)
-        if separator:
-            outputs[name] = Path(directory)
+        names[name] = directory
 
     from espnet_tse_gen.report.clips import DemoSet
     from espnet_tse_gen.report.make import ReportOptions, make_report
@@ -79,7 +72,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
         name, _, directory = text.partition("=")
         if not name or not directory:
             raise UserError(f"--sets {text}: expected SET=DATA_DIR")
-        sets.append(DemoSet(name, Path(directory), {system: path / name for system, path in outputs.items()}))
+        outputs = {system: Path(path) / name for system, path in names.items() if path}
+        sets.append(DemoSet(name, Path(directory), outputs))
     default = args.exp_dir / "scores.csv"
     options = ReportOptions(
         exp_dir=args.exp_dir,
@@ -88,7 +82,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         title=args.title or args.exp_dir.resolve().name,
         count=args.num_mixtures,
         max_items=args.max_items,
-        systems=names,
+        systems=list(names),
         command=args.command,
         bootstrap=Bootstrap(args.resamples, args.seed),
     )

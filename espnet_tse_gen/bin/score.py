@@ -19,8 +19,7 @@ from espnet_tse_gen.utils.arguments import OneLineParser, boolean
 from espnet_tse_gen.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
-    from espnet_tse_gen.scoring.networks import NetworkChoice
-    from espnet_tse_gen.scoring.recognition import RecognizerChoice
+    from espnet_tse_gen.scoring.run import ScoringJob
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -31,58 +30,36 @@ def get_parser() -> argparse.ArgumentParser:
         "word error rates.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument(
-        "--data_dir", type=Path, help="data directory with wav.scp, spk{n}.scp, target_spk{n}, spk2gender, text_spk{n}"
-    )
-    parser.add_argument(
-        "--ref_scp", type=Path, action="append", help="clean speech; once per speaker; default: data_dir"
-    )
-    parser.add_argument("--inf_scp", type=Path, action="append", required=True, help="outputs; once per target speaker")
-    parser.add_argument("--mixture_scp", type=Path, help="mixtures; default: wav.scp of data_dir")
-    parser.add_argument("--output_dir", type=Path, required=True, help="for ESPnet's tables, and log/")
-    parser.add_argument("--scores", type=Path, help="score table to add to; default: OUTPUT_DIR/scores.csv")
-    parser.add_argument("--system", required=True, help="name of the system, a row of the result table")
-    parser.add_argument("--set", help="name of the test set; default: name of the data directory")
-    parser.add_argument("--preset", default="signal", help="signal, generative (adds DNSMOS) or full (adds CI-SDR)")
-    parser.add_argument(
-        "--delay",
-        type=_delay,
-        default=0,
-        help="samples by which outputs lag the references (codec delay); auto: measured on --ceiling_scp",
-    )
-    parser.add_argument(
-        "--ceiling_scp", type=Path, action="append", help="clean speech through the codec; once per speaker"
-    )
-    parser.add_argument("--rtf_json", type=Path, help="real-time factor; default: what decoding left beside --inf_scp")
-    parser.add_argument("--nj", type=int, default=1, help="number of processes")
-    parser.add_argument(
-        "--force", type=boolean, default=False, metavar="BOOL", help="score again even if nothing changed"
-    )
-    parser.add_argument("--log_level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
-    group = parser.add_argument_group("word error rates")
-    group.add_argument("--score_with_asr", type=boolean, default=False, metavar="BOOL", help="compute WER and dWER")
-    group.add_argument("--asr_exp", type=Path, help="exp directory of an ESPnet ASR model, or an unpacked one")
-    group.add_argument("--asr_model_file", help="checkpoint in it; default: valid.acc.ave.pth or the like")
-    group.add_argument("--asr_decode_config", type=Path, help="yaml of beam_size, ctc_weight, ...; see docs/scoring.md")
-    group.add_argument("--asr_text", default="basic", help="text normalisation: basic, none or whisper_en")
-    group.add_argument(
-        "--text", type=Path, action="append", help="transcripts; once per speaker; default: text_spk{n} of data_dir"
-    )
-    group.add_argument(
-        "--clean_dir", type=Path, help="where recognised clean speech is kept for all systems; default: OUTPUT_DIR"
-    )
-    group = parser.add_argument_group("networks whose weights are not installed with this package, off by default")
-    group.add_argument(
-        "--networks",
-        nargs="+",
-        default=[],
-        metavar="NAME[=WHERE]",
-        help="wavlm, espnet_spk, speechbertscore, whisper; WHERE is a folder or a repository of the hub[@REVISION]",
-    )
-    group.add_argument(
-        "--download_networks", type=boolean, default=False, metavar="BOOL", help="fetch what is missing of --networks"
-    )
-    group.add_argument("--device", default="cpu", help="where ASR and --networks run: cpu, cuda or cuda:N")
+    add = parser.add_argument
+    add("--data_dir", type=Path, help="data directory with wav.scp, spk{n}.scp, target_spk{n}, spk2gender, text_spk{n}")
+    add("--ref_scp", type=Path, action="append", help="clean speech; once per speaker; default: data_dir")
+    add("--inf_scp", type=Path, action="append", required=True, help="outputs; once per target speaker")
+    add("--mixture_scp", type=Path, help="mixtures; default: wav.scp of data_dir")
+    add("--output_dir", type=Path, required=True, help="for ESPnet's tables, and what is kept to go on after a stop")
+    add("--scores", type=Path, help="score table to add to; default: OUTPUT_DIR/scores.csv")
+    add("--system", required=True, help="name of the system, a row of the result table")
+    add("--set", help="name of the test set; default: name of the data directory")
+    add("--preset", default="signal", help="signal, generative (adds DNSMOS) or full (adds CI-SDR)")
+    add("--delay", type=_delay, default=0, metavar="SAMPLES", help="by which outputs lag the references (codec delay); auto: "
+        "measured on --ceiling_scp")  # fmt: skip
+    add("--ceiling_scp", type=Path, action="append", help="clean speech through the codec; once per speaker")
+    add("--rtf_json", type=Path, help="real-time factor; default: what decoding left beside --inf_scp")
+    add("--nj", type=int, default=1, help="number of processes")
+    add("--force", type=boolean, default=False, metavar="BOOL", help="score again even if nothing changed")
+    add("--log_level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    add = parser.add_argument_group("word error rates").add_argument
+    add("--score_with_asr", type=boolean, default=False, metavar="BOOL", help="compute WER and dWER")
+    add("--asr_exp", type=Path, help="exp directory of an ESPnet ASR model, or an unpacked one")
+    add("--asr_model_file", help="checkpoint in it; default: valid.acc.ave.pth or the like")
+    add("--asr_decode_config", type=Path, help="yaml of beam_size, ctc_weight, ...; see docs/scoring.md")
+    add("--asr_text", default="basic", help="text normalisation: basic, none or whisper_en")
+    add("--text", type=Path, action="append", help="transcripts; once per speaker; default: text_spk{n} of data_dir")
+    add("--clean_dir", type=Path, help="where recognised clean speech is kept for all systems; default: OUTPUT_DIR")
+    add = parser.add_argument_group("networks that are scored with only when they are named").add_argument
+    add("--networks", nargs="+", default=[], metavar="NAME[=WHERE]", help="distill_mos, whisper_tiny; wavlm, espnet_spk, "
+        "speechbertscore, whisper, of which WHERE is a folder or a repository of the hub[@REVISION]")  # fmt: skip
+    add("--download_networks", type=boolean, default=False, metavar="BOOL", help="fetch what is missing of --networks")
+    add("--device", default="cpu", help="where ASR and --networks run: cpu, cuda or cuda:N")
     return parser
 
 
@@ -96,8 +73,6 @@ def main(cmd: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=args.log_level, format="%(asctime)s %(levelname)s: %(message)s")
     if args.data_dir is None and (args.ref_scp is None or args.mixture_scp is None):
         raise UserError("--data_dir: is required unless both --ref_scp and --mixture_scp are given")
-    data_dir: Path = args.data_dir or args.mixture_scp.parent
-    ref_scps = args.ref_scp or _references(data_dir)
     if args.nj < 1:
         raise UserError(f"--nj {args.nj}: expected 1 or more")
     for option, value in (("--system", args.system), ("--set", args.set)):
@@ -108,14 +83,40 @@ def main(cmd: Sequence[str] | None = None) -> None:
     if args.score_with_asr and args.asr_exp is None:
         raise UserError("--score_with_asr: needs --asr_exp, the exp directory of an ESPnet ASR model")
 
-    from espnet_tse_gen.scoring.run import ScoringJob, run_scoring
+    from espnet_tse_gen.scoring.run import run_scoring
 
-    networks, recognizers = _networks(args)
-    job = ScoringJob(
+    job = _job(args)
+    rows = run_scoring(job, force=args.force)
+    scored = [row.metrics["SI_SDR_aligned"] for row in rows if "SI_SDR_aligned" in row.metrics]
+    mean = f"aligned SI-SDR {sum(scored) / len(scored):.2f} dB" if scored else "none of them with scores"
+    without = f", {len(rows) - len(scored)} without scores" if scored and len(scored) < len(rows) else ""
+    print(f"{job.system} on {job.set}: {len(rows)} items{without}, {mean} -> {job.scores}")
+
+
+def _job(args: argparse.Namespace) -> ScoringJob:
+    from espnet_tse_gen.scoring.metrics.words import Words
+    from espnet_tse_gen.scoring.networks import locate, parse_choice
+    from espnet_tse_gen.scoring.recognizers import ESPnetASR, Recognizer, Whisper, WhisperTiny
+    from espnet_tse_gen.scoring.run import ScoringJob
+
+    data_dir: Path = args.data_dir or args.mixture_scp.parent
+    networks = [parse_choice(text, args.device) for text in args.networks]
+    for choice in networks:
+        if choice.where:
+            locate(choice, args.download_networks)
+    recognizers: list[tuple[Recognizer, str]] = []
+    if args.score_with_asr:
+        decode = str(args.asr_decode_config) if args.asr_decode_config else None
+        recognizers.append((ESPnetASR(str(args.asr_exp), args.asr_model_file, decode, args.device), args.asr_text))
+    recognizers += [(Whisper(choice), "whisper_en") for choice in networks if choice.name == "whisper"]
+    recognizers += [(WhisperTiny(choice), "whisper_en") for choice in networks if choice.name == "whisper_tiny"]
+    texts = args.text or [data_dir / f"text_spk{number}" for number in range(1, len(args.inf_scp) + 1)]
+    folders = str(args.output_dir), str(args.clean_dir or args.output_dir)
+    return ScoringJob(
         system=args.system,
         set=args.set or data_dir.resolve().name,
         mixture_scp=args.mixture_scp or data_dir / "wav.scp",
-        ref_scps=ref_scps,
+        ref_scps=args.ref_scp or _references(data_dir),
         inf_scps=args.inf_scp,
         output_dir=args.output_dir,
         scores=args.scores or args.output_dir / "scores.csv",
@@ -125,40 +126,9 @@ def main(cmd: Sequence[str] | None = None) -> None:
         ceiling_scps=args.ceiling_scp or (),
         nj=args.nj,
         rtf_json=args.rtf_json,
-        networks=networks,
-        recognizers=recognizers,
-        text_scps=args.text or [data_dir / f"text_spk{number}" for number in range(1, len(args.inf_scp) + 1)],
-        clean_dir=args.clean_dir,
+        networks=[choice for choice in networks if not choice.name.startswith("whisper")],
+        further=[Words(recognizer, text, tuple(map(str, texts)), *folders) for recognizer, text in recognizers],
     )
-    rows = run_scoring(job, force=args.force)
-    scored = [row.metrics["SI_SDR_aligned"] for row in rows if "SI_SDR_aligned" in row.metrics]
-    mean = f"aligned SI-SDR {sum(scored) / len(scored):.2f} dB" if scored else "none of them with scores"
-    without = f", {len(rows) - len(scored)} without scores" if scored and len(scored) < len(rows) else ""
-    print(f"{job.system} on {job.set}: {len(rows)} items{without}, {mean} -> {job.scores}")
-
-
-def _networks(args: argparse.Namespace) -> tuple[list[NetworkChoice], list[RecognizerChoice]]:
-    """What ``--networks`` and ``--asr_exp`` ask for; recognizers apart, as they are scored in another way."""
-    from espnet_tse_gen.scoring.networks import locate, parse_choice
-    from espnet_tse_gen.scoring.recognition import RecognizerChoice
-    from espnet_tse_gen.scoring.words import normalisation
-
-    normalisation(args.asr_text)
-    chosen = [parse_choice(text, args.device) for text in args.networks]
-    for choice in chosen:
-        locate(choice, args.download_networks)
-    recognizers = []
-    if args.score_with_asr:
-        decode = str(args.asr_decode_config) if args.asr_decode_config else None
-        recognizers.append(
-            RecognizerChoice(str(args.asr_exp), args.asr_model_file, decode, None, args.asr_text, args.device)
-        )
-    recognizers += [
-        RecognizerChoice(whisper=choice, text="whisper_en", device=args.device)
-        for choice in chosen
-        if choice.name == "whisper"
-    ]
-    return [choice for choice in chosen if choice.name != "whisper"], recognizers
 
 
 def _delay(text: str) -> int | None:

@@ -15,14 +15,14 @@ from espnet_tse_gen.utils.errors import run_main
 
 def get_parser() -> argparse.ArgumentParser:
     """Return ESPnet's parser with the options of this task."""
-    from espnet_tse_gen.training.tse_gen import TSEGenTask
+    from espnet_tse_gen.training.tse_gen_task import TSEGenTask
 
     return TSEGenTask.get_parser()
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the training; see :class:`espnet_tse_gen.training.tse_gen.TSEGenTask`."""
-    from espnet_tse_gen.training.tse_gen import TSEGenTask
+    """Run the training; see :class:`espnet_tse_gen.training.tse_gen_task.TSEGenTask`."""
+    from espnet_tse_gen.training.tse_gen_task import TSEGenTask
 
     TSEGenTask.main(cmd=cmd)
 

@@ -15,14 +15,14 @@ from espnet_tse_gen.utils.errors import run_main
 
 def get_parser() -> argparse.ArgumentParser:
     """Return ESPnet's parser with the options of this task."""
-    from espnet_tse_gen.training.tse import TSETask
+    from espnet_tse_gen.training.tse_task import TSETask
 
     return TSETask.get_parser()
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the training; see :class:`espnet_tse_gen.training.tse.TSETask`."""
-    from espnet_tse_gen.training.tse import TSETask
+    """Run the training; see :class:`espnet_tse_gen.training.tse_task.TSETask`."""
+    from espnet_tse_gen.training.tse_task import TSETask
 
     TSETask.main(cmd=cmd)
 

@@ -16,12 +16,14 @@ import hashlib
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from espnet_tse_gen.utils.errors import UserError
 
@@ -58,39 +60,35 @@ class AbsCodec(torch.nn.Module, ABC):
     :meth:`codebook`.
     """
 
-    name: ClassVar[str]
-    """The name in the registry."""
+    name: ClassVar[str]  # in the registry
+    # Whether the family has `fit(waveforms, seed, **fit_conf)`: its weights come from recordings, in minutes.
     trainable: ClassVar[bool] = False
-    """Whether the family has ``fit(waveforms, seed, **fit_conf)``: its weights come from recordings, in minutes."""
+    # Name of the file of released weights, for a family that has `load_pretrained(path)`.
     pretrained_file: ClassVar[str | None] = None
-    """Name of the file of released weights, for a family that has ``load_pretrained(path)``."""
+    # The constructor's option that names the weights, for a family whose other options are read from beside them.
     weights_option: ClassVar[str | None] = None
-    """The constructor's option that names the weights, for a family whose other options are read from beside them."""
+    # Whether decoding can use the mixture's waveform (its phase) beside the codes.
     supports_mixture: ClassVar[bool] = False
-    """Whether decoding can use the mixture's waveform (its phase) beside the codes."""
+    # Frames from which a row may be padded to the length of others in its batch, which changes nothing within its frames
+    # (a causal codec); None: never.
+    padded_from: ClassVar[int | None] = None
 
-    sample_rate: int
-    """Hz."""
-    hop: int
-    """Samples per frame."""
-    num_levels: int
-    """K, the number of codes per frame."""
-    codebook_sizes: tuple[int, ...]
-    """Entries of each level's codebook."""
-    latent_dim: int
-    """D, the width of the latents."""
+    sample_rate: int  # Hz
+    hop: int  # samples per frame
+    num_levels: int  # K, the codes per frame
+    codebook_sizes: tuple[int, ...]  # entries of each level's codebook
+    latent_dim: int  # D, the width of the latents
+    # Whether every frame's codes depend on all of the recording, as in an encoder that normalises over time: silence added
+    # to a recording then changes all of its codes.
     whole_recording: bool = False
-    """Whether every frame's codes depend on all of the recording, as in an encoder that normalises over time. A row of a
-    batch is still encoded as if alone, but silence added to a recording changes all of its codes."""
+    # Whether the quantizer looks for the nearest entry in a space of its own, between two projections: the chosen vector
+    # need then not be the nearest in the space of the latents.
     projected: bool = False
-    """Whether the quantizer looks for the nearest entry in a space of its own, between two projections: the chosen vector
-    need then not be the nearest in the space of the latents."""
+    # Whether the rows of a batch are computed together, where the family can. It pays on a GPU and not on a CPU. Kernels
+    # round differently for other shapes: latents then agree with those of the row alone in all but the last digits, and a
+    # code can differ where two entries are all but equally near.
     batched: bool = False
-    """Whether the rows of a batch are computed together, where the family can (:meth:`_encode_rows`). It pays on a GPU
-    and not on a CPU. Kernels round differently for other shapes, so that a row's latents then agree with those of the
-    row alone in all but the last digits, and a code can differ where two entries are all but equally near."""
-    delay: int = 0
-    """Samples by which the decoder's raw output lags the input; compensated in :meth:`decode`."""
+    delay: int = 0  # samples by which the decoder's raw output lags the input; compensated in `decode`
 
     @property
     def codebook_size(self) -> int:
@@ -143,38 +141,27 @@ class AbsCodec(torch.nn.Module, ABC):
             wav: float ``[B, L]`` at ``sample_rate``, in -1..1.
             lengths: int ``[B]``, valid samples of each row, 1..L; ``None`` means all ``L``.
 
-        Returns:
-            Codes ``[B, K, T]``, latents ``[B, D, T]`` and valid frames ``[B]``, with ``T = num_frames(L)``.
-
         Raises:
             UserError: If the shapes are wrong or a valid sample is NaN or Inf.
         """
         if wav.dim() != 2 or wav.shape[0] < 1 or wav.shape[1] < 1:
             raise UserError(f"codec '{self.name}': expected waveforms [B, L] with L >= 1, got {tuple(wav.shape)}")
         sizes = self._sizes(lengths, wav.shape, "samples")
-        frames = [self.num_frames(size) for size in sizes]
-        codes = torch.zeros(
-            len(sizes), self.num_levels, self.num_frames(wav.shape[1]), dtype=torch.int64, device=self.device
-        )
-        latents = torch.zeros(len(sizes), self.latent_dim, codes.shape[2], device=self.device)
         rows = self.encode_rows([wav[row, :size] for row, size in enumerate(sizes)])
+        frames, device = self.num_frames(wav.shape[1]), self.device
+        codes = torch.zeros(len(rows), self.num_levels, frames, dtype=torch.int64, device=device)
+        latents = torch.zeros(len(rows), self.latent_dim, frames, device=device)
         for row, (row_codes, row_latents) in enumerate(rows):
-            codes[row, :, : frames[row]], latents[row, :, : frames[row]] = row_codes, row_latents
-        return Encoded(codes, latents, torch.tensor(frames, dtype=torch.int64, device=self.device))
+            codes[row, :, : row_codes.shape[1]], latents[row, :, : row_codes.shape[1]] = row_codes, row_latents
+        return Encoded(codes, latents, torch.tensor([self.num_frames(size) for size in sizes], device=device))
 
     def encode_rows(self, rows: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Turn waveforms of different lengths into codes, without padding where every row is computed alone.
-
-        Args:
-            rows: float ``[L_i]`` each, ``L_i >= 1``, at ``sample_rate``, in -1..1.
-
-        Returns:
-            For each row int64 codes ``[K, T_i]`` and float32 latents ``[D, T_i]``, ``T_i = num_frames(L_i)``.
+        """Return codes int64 ``[K, T_i]`` and latents float32 ``[D, T_i]`` of each waveform ``[L_i]``.
 
         Raises:
             UserError: If a row is not of one dimension, is empty, or holds NaN or Inf.
         """
-        made = []
+        padded: list[Tensor] = []
         with self._computing():
             for number, row in enumerate(rows):
                 if row.dim() != 1 or row.shape[0] < 1:
@@ -182,8 +169,24 @@ class AbsCodec(torch.nn.Module, ABC):
                 samples = row.to(self.device, torch.float32)
                 if not bool(torch.isfinite(samples).all()):
                     raise UserError(f"codec '{self.name}': row {number} of the waveforms holds NaN or infinite samples")
-                made.append(samples)
-            return self._encode_rows(made) if self.batched else [self._encode_row(samples) for samples in made]
+                padded.append(functional.pad(samples, (0, self.num_frames(row.shape[0]) * self.hop - row.shape[0])))
+            if not self.batched:
+                return [self._encode_row(row) for row in padded]
+            return self._encode_together(padded)
+
+    def _encode_together(self, rows: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Encode those rows as one batch that have as many frames, or that the family lets be padded."""
+        frames = [row.shape[0] // self.hop for row in rows]
+        groups: dict[int, list[int]] = {}
+        for place, count in enumerate(frames):
+            padding = self.padded_from is not None and count >= self.padded_from
+            groups.setdefault(0 if padding else count, []).append(place)
+        made: dict[int, tuple[Tensor, Tensor]] = {}
+        for places in groups.values():
+            codes, latents = self._encode_batch(pad_sequence([rows[place] for place in places], batch_first=True))
+            for number, place in enumerate(places):
+                made[place] = codes[number, :, : frames[place]], latents[number, :, : frames[place]]
+        return [made[place] for place in range(len(rows))]
 
     def decode(
         self,
@@ -226,24 +229,18 @@ class AbsCodec(torch.nn.Module, ABC):
         with self._computing():
             for row, size in enumerate(sizes):
                 samples = size * self.hop
-                guide = None
-                if mixture is not None:
-                    guide = wav.new_zeros(samples)
-                    part = mixture[row, :samples].to(self.device, torch.float32)
-                    guide[: part.shape[0]] = part
+                guide = None if mixture is None else _fitted(mixture[row].to(self.device, torch.float32), samples)
                 # A copy has strides of its own, not those of the padded batch, for which kernels round differently.
                 valid = latents[row, :, :size].to(self.device, torch.float32)
                 valid = valid.clone(memory_format=torch.contiguous_format)
                 raw = self._decode_row(valid, guide, quantized)
-                wav[row, :samples] = _shifted(raw, self.delay, samples)
+                wav[row, :samples] = _fitted(
+                    functional.pad(raw, (max(0, -self.delay), 0))[max(0, self.delay) :], samples
+                )
         return wav
 
     def latents_of(self, codes: Tensor, num_levels: int | None = None) -> Tensor:
-        """Return the dequantized latents, float32 ``[B, D, T]``: the sum over levels of the codebook vectors.
-
-        Args:
-            codes: int ``[B, K, T]``.
-            num_levels: Sum over the first so many levels only, 1..K; ``None`` means all.
+        """Return the sum of the codes' vectors over the first ``num_levels`` levels (all), float32 ``[B, D, T]``.
 
         Raises:
             UserError: If the number of levels is wrong or a code is out of range.
@@ -279,34 +276,15 @@ class AbsCodec(torch.nn.Module, ABC):
 
     @abstractmethod
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode one waveform ``[L]``: codes ``[K, T]`` and latents ``[D, T]``, ``T = num_frames(L)``."""
+        """Encode one waveform ``[T * hop]``: codes ``[K, T]`` and latents ``[D, T]``."""
 
-    def _encode_rows(self, rows: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Encode waveforms ``[L_i]`` together: for each, what :meth:`_encode_row` makes of it, but for rounding.
+    def _encode_batch(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode waveforms ``[B, T * hop]``: codes ``[B, K, T]`` and latents ``[B, D, T]``, but for rounding as alone.
 
-        A family overrides it where padding changes nothing within a row's frames (a causal codec), or with
-        :meth:`_encode_alike` for rows of the same length. Only called while ``batched`` is on.
+        Only called while ``batched`` is on; a family overrides it where computing together pays.
         """
-        return [self._encode_row(row) for row in rows]
-
-    def _encode_alike(
-        self, rows: list[Tensor], encode: Callable[[Tensor], tuple[Tensor, Tensor]]
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Encode together the rows that have the same number of frames.
-
-        Args:
-            rows: Waveforms ``[L_i]``.
-            encode: What makes codes ``[B, K, T]`` and latents ``[B, D, T]`` of waveforms ``[B, T * hop]``.
-        """
-        frames = [self.num_frames(row.shape[0]) for row in rows]
-        made: dict[int, tuple[Tensor, Tensor]] = {}
-        for count in set(frames):
-            places = [place for place, found in enumerate(frames) if found == count]
-            wav = rows[0].new_zeros(len(places), count * self.hop)
-            for number, place in enumerate(places):
-                wav[number, : rows[place].shape[0]] = rows[place]
-            made |= dict(zip(places, zip(*encode(wav), strict=True), strict=True))
-        return [made[place] for place in range(len(rows))]
+        codes, latents = zip(*map(self._encode_row, wav), strict=True)
+        return torch.stack(codes), torch.stack(latents)
 
     @abstractmethod
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
@@ -335,6 +313,12 @@ class AbsCodec(torch.nn.Module, ABC):
     def pretrained_source(self) -> str:
         """Return what a person needs to fetch the weights by hand: file, SHA-256 and address, as far as known."""
         return str(self.pretrained_file)
+
+    def _levels(self, wanted: int | None, available: int) -> int:
+        """Return ``wanted``, the first so many levels of a model that has ``available``; ``None`` means all."""
+        if wanted is not None and not 1 <= wanted <= available:
+            raise UserError(f"codec '{self.name}': num_levels must be 1..{available} for this model, got {wanted!r}")
+        return available if wanted is None else int(wanted)
 
     def _sizes(self, lengths: Tensor | None, shape: torch.Size, unit: str) -> list[int]:
         """Return the valid samples or frames of each row, checked against the tensor's ``[B, ..., size]``."""
@@ -373,11 +357,15 @@ class AbsCodec(torch.nn.Module, ABC):
                 backend.allow_tf32 = value
 
 
-def _shifted(raw: Tensor, delay: int, samples: int) -> Tensor:
-    """Return ``samples`` samples of ``raw`` from ``delay`` on, with zeros where there are none."""
-    out = raw.new_zeros(samples)
-    source = raw[max(0, delay) :]
-    start = max(0, -delay)
-    source = source[: max(0, samples - start)]
-    out[start : start + source.shape[0]] = source
-    return out
+def plain(value: Any) -> Any:
+    """Return a value as it comes back from yaml: tuples as lists, numpy's integers as Python's."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return int(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
+
+
+def _fitted(wav: Tensor, samples: int) -> Tensor:
+    """Return ``wav`` ``[L]`` cropped or followed by silence to ``[samples]``."""
+    return functional.pad(wav[:samples], (0, max(0, samples - wav.shape[0])))

@@ -1,8 +1,7 @@
-"""Which codec ``--codec_config auto`` of a recipe stands for.
+"""Which codec ``--codec_config auto`` of a recipe stands for: DAC at 16 kHz where it can be had, else the one that ships.
 
-DAC at 16 kHz where it can be had, else the codec that ships with the package. What a recipe has prepared before stays
-chosen unless weights are asked for: a codec that becomes available between two runs must not turn the second into
-another experiment.
+What a recipe has prepared before stays chosen unless weights are asked for: a codec that becomes available between two runs
+must not turn the second into another experiment.
 """
 
 from __future__ import annotations
@@ -15,11 +14,7 @@ PREFERRED, SHIPPED, NARROW = "dac_16k", "mini_16k", "mel_8k"
 
 
 def choose_codec(
-    conf_dir: str | Path,
-    sample_rate: int,
-    expdir: str | Path | None = None,
-    weights: str | None = None,
-    download: bool = False,
+    conf_dir: str, sample_rate: int, expdir: str | None = None, weights: str | None = None, download: bool = False
 ) -> tuple[Path, str]:
     """Return a file of ``conf_dir`` and, for the reader, why it is that one.
 
@@ -40,13 +35,13 @@ def choose_codec(
     return path, reason
 
 
-def _choose(sample_rate: int, expdir: str | Path | None, weights: str | None, download: bool) -> tuple[str, str]:
+def _choose(sample_rate: int, expdir: str | None, weights: str | None, download: bool) -> tuple[str, str]:
     if sample_rate < 16000:
         return NARROW, f"the recordings are at {sample_rate} Hz"
-    made = {name: Path(expdir) / f"codec_{name}" / "codec.yaml" for name in (PREFERRED, SHIPPED)} if expdir else {}
-    there = [name for name, path in made.items() if path.is_file()]
-    if PREFERRED in there or (there and not (weights or download)):
-        return there[0], f"{made[there[0]]} is there"
+    for name in (PREFERRED, SHIPPED) if expdir else ():
+        made = Path(str(expdir)) / f"codec_{name}" / "codec.yaml"
+        if made.is_file() and (name == PREFERRED or not (weights or download)):
+            return name, f"{made} is there"
     from espnet_tse_gen.codec.dac import DacCodec, dac_class
 
     try:
@@ -62,7 +57,5 @@ def _choose(sample_rate: int, expdir: str | Path | None, weights: str | None, do
         return PREFERRED, f"its weights are in {cache}"
     if download:
         return PREFERRED, "its weights are to be fetched (--download true)"
-    return SHIPPED, (
-        f"it ships with the package; the weights of {PREFERRED} are not in {cache}: fetch them with "
-        "--codec_args '--download true'"
-    )
+    missing = f"the weights of {PREFERRED} are not in {cache}: fetch them with --codec_args '--download true'"
+    return SHIPPED, f"it ships with the package; {missing}"

@@ -8,18 +8,16 @@ too, with the architecture that is written in it.
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 
-from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.codec.base import AbsCodec, plain
+from espnet_tse_gen.utils.checkpoints import load_weights, read_tensors
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.fetch import fetch, verify
 
@@ -118,10 +116,7 @@ class DacCodec(AbsCodec):
             # The package uses the older form of weight normalisation, which its released weights are stored in.
             warnings.simplefilter("ignore", FutureWarning)
             self.network = network(**{**released, **(self.model_conf or {})}, sample_rate=self.sample_rate)
-        available, num_levels = int(self.network.n_codebooks), self._wanted_levels
-        if num_levels is not None and not 1 <= num_levels <= available:
-            raise UserError(f"codec 'dac': num_levels must be 1..{available} for this model, got {num_levels!r}")
-        self.num_levels = available if num_levels is None else int(num_levels)
+        self.num_levels = self._levels(self._wanted_levels, int(self.network.n_codebooks))
         self.hop, self.latent_dim = int(self.network.hop_length), int(self.network.latent_dim)
         self.codebook_sizes = (int(self.network.codebook_size),) * self.num_levels
         self.freeze()
@@ -132,19 +127,12 @@ class DacCodec(AbsCodec):
         return quantizer.out_proj(quantizer.codebook.weight.T.unsqueeze(0))[0].T
 
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        samples = self.num_frames(wav.shape[0]) * self.hop
-        latents = self.network.encoder(functional.pad(wav, (0, samples - wav.shape[0])).view(1, 1, -1))
-        codes = self.network.quantizer(latents, self.num_levels)[1]
+        codes, latents = self._encode_batch(wav.unsqueeze(0))
         return codes[0], latents[0]
 
-    def _encode_rows(self, rows: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Encode together the rows of the same number of frames; among others padding would reach a row's last frames."""
-
-        def encode(wav: Tensor) -> tuple[Tensor, Tensor]:
-            latents = self.network.encoder(wav.unsqueeze(1))
-            return self.network.quantizer(latents, self.num_levels)[1], latents
-
-        return self._encode_alike(rows, encode)
+    def _encode_batch(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+        latents = self.network.encoder(wav.unsqueeze(1))
+        return self.network.quantizer(latents, self.num_levels)[1], latents
 
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
         return self.network.decoder(latents.unsqueeze(0))[0, 0]
@@ -158,29 +146,26 @@ class DacCodec(AbsCodec):
         Raises:
             UserError: If the file is missing, damaged, or of a model at another sampling rate.
         """
-        release = RELEASES.get(self.sample_rate)
-        cached = release is not None and Path(path) == self.pretrained_cache()
-        verify(path, release.sha256 if release is not None and cached else None, remember=cached)
+        cached = Path(path) == self.pretrained_cache()
+        verify(path, self._release.sha256 if self._release and cached else None, remember=cached)
+        fault = f"{path}: does not hold weights that the dac package saved"
+        content = read_tensors(path)
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
             state, conf = content["state_dict"], dict(content["metadata"]["kwargs"])
-            rate = int(conf.get("sample_rate", 44100))
-            if rate != self.sample_rate:
-                raise UserError(f"{path}: holds a model for {rate} Hz, but codec_conf says {self.sample_rate} Hz")
-            self._adopt({key: _plain(conf[key]) for key in MODEL_OPTIONS if conf.get(key) is not None})
-            self.network.load_state_dict(state, strict=True)
-        except UserError:
-            raise
-        except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, pickle.UnpicklingError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{path}: does not hold weights that the dac package saved ({reason})") from None
-
-    def _adopt(self, conf: dict[str, Any]) -> None:
-        """Build the network again if a file describes another architecture than the present one."""
-        present = {key: _plain(getattr(self.network, key)) for key in conf}
-        if conf != present:
+        except (LookupError, TypeError, ValueError):
+            raise UserError(f"{fault} (no 'state_dict' and 'metadata')") from None
+        rate = int(conf.get("sample_rate", 44100))
+        if rate != self.sample_rate:
+            raise UserError(f"{path}: holds a model for {rate} Hz, but codec_conf says {self.sample_rate} Hz")
+        conf = {key: plain(conf[key]) for key in MODEL_OPTIONS if conf.get(key) is not None}
+        if conf != {key: plain(getattr(self.network, key)) for key in conf}:
             self.model_conf = conf
             self._build()
+        load_weights(self.network, state, fault)
+
+    @property
+    def _release(self) -> Release | None:
+        return RELEASES.get(self.sample_rate)
 
     @staticmethod
     def cache_of(sample_rate: int) -> Path | None:
@@ -194,10 +179,9 @@ class DacCodec(AbsCodec):
 
     def pretrained_source(self) -> str:
         """Return the released file's name, address and SHA-256."""
-        release = RELEASES.get(self.sample_rate)
-        if release is None:
+        if self._release is None:
             return f"a file saved by the dac package, model at {self.sample_rate} Hz"
-        return f"{release.url.rpartition('/')[2]}, SHA-256 {release.sha256}, from {release.url}"
+        return f"{self._release.url.rpartition('/')[2]}, SHA-256 {self._release.sha256}, from {self._release.url}"
 
     def download_pretrained(self) -> Path:
         """Fetch the released weights into the package's cache, checked by hash.
@@ -205,7 +189,7 @@ class DacCodec(AbsCodec):
         Raises:
             UserError: If there are none for this sampling rate, or the network does not give them.
         """
-        release, path = RELEASES.get(self.sample_rate), self.pretrained_cache()
+        release, path = self._release, self.pretrained_cache()
         if release is None or path is None:
             raise UserError(
                 f"codec 'dac': there are no released weights for {self.sample_rate} Hz; give --weights FILE"
@@ -222,14 +206,6 @@ def dac_class() -> Any:
     try:
         from dac.model.dac import DAC
     except ImportError as error:
-        raise UserError(
-            f"codec 'dac' needs the package descript-audio-codec ({error}); install it with: {INSTALL}"
-        ) from None
+        reason = f"codec 'dac' needs the package descript-audio-codec ({error})"
+        raise UserError(f"{reason}; install it with: {INSTALL}") from None
     return DAC
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as yaml can hold it: tuples as lists, numpy's integers as Python's."""
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return int(value) if hasattr(value, "__index__") else value

@@ -16,26 +16,16 @@ from espnet_tse_gen.codec.base import AbsCodec
 
 
 def lag(reference: np.ndarray, delayed: np.ndarray, max_lag: int) -> tuple[int, float]:
-    """Return the shift in samples at which ``delayed`` correlates best with ``reference``, and the correlation there.
+    """Return by how many samples ``delayed`` lags ``reference`` (both float ``[L]``), and their correlation there.
 
-    Args:
-        reference: float ``[L]``.
-        delayed: float ``[>= L]``; a positive result means that it lags ``reference``.
-        max_lag: Largest shift tried in either direction, samples.
-
-    Returns:
-        ``(shift, correlation)``; the correlation is normalised, -1..1, and its sign is ignored in choosing the shift.
+    It is the shift of up to ``max_lag`` in either direction at which the correlation, -1..1, is furthest from 0.
     """
-    size = reference.shape[0]
-    length = 1 << int(np.ceil(np.log2(2 * size + 2 * max_lag)))
-    a = np.fft.rfft(reference.astype(np.float64), length)
-    b = np.fft.rfft(delayed[:size].astype(np.float64), length)
-    correlation = np.fft.irfft(np.conj(a) * b, length)
-    shifts = np.arange(-max_lag, max_lag + 1)
-    values = correlation[shifts]
-    best = int(np.argmax(np.abs(values)))
-    norm = float(np.linalg.norm(reference.astype(np.float64)) * np.linalg.norm(delayed[:size].astype(np.float64)))
-    return int(shifts[best]), float(values[best]) / max(norm, 1e-12)
+    from scipy.signal import correlate
+
+    a, b = reference.astype(np.float64), delayed[: reference.shape[0]].astype(np.float64)
+    found = correlate(np.pad(b, max_lag), a, mode="valid", method="fft")
+    best = int(np.argmax(np.abs(found)))
+    return best - max_lag, float(found[best]) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12)
 
 
 def measure_delay(codec: AbsCodec, signals: Sequence[Tensor] | None = None, max_lag: int | None = None) -> int:
@@ -46,9 +36,8 @@ def measure_delay(codec: AbsCodec, signals: Sequence[Tensor] | None = None, max_
 
     Args:
         codec: A codec with weights.
-        signals: Waveforms ``[L]`` at the codec's rate, about a second each, best of speech; ``None`` makes three
-            of noise shaped like speech.
-        max_lag: Largest delay looked for, samples; ``None`` means ``2 * codec.hop``.
+        signals: Waveforms ``[L]`` at the codec's rate, best of speech; ``None``: noise shaped like it.
+        max_lag: Samples; ``None`` means ``2 * codec.hop``.
     """
     weights: dict[int, float] = {}
     for signal in signals if signals is not None else probe_signals(codec.sample_rate):

@@ -13,10 +13,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.codec.registry import load_weights
+from espnet_tse_gen.utils.checkpoints import load_weights, read_checkpoint
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.fetch import fetch, verify
 
@@ -24,10 +23,6 @@ URL = "https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th"
 SHA256 = "d7cc33bcf1aad7f2dad9836f36431530744abeace3ca033005e3290ed4fa47bf"
 LEVELS = {1.5: 2, 3.0: 4, 6.0: 8, 12.0: 16, 24.0: 32}
 """Bandwidth in kbit/s to levels: each level costs 75 frames/s x 10 bit."""
-
-SHORTEST_IN_BATCH = 7
-"""Frames from which a row may be padded: the last convolution reflects 6 frames to its left, and a shorter row
-would reflect its padding."""
 
 
 class EncodecCodec(AbsCodec):
@@ -41,6 +36,8 @@ class EncodecCodec(AbsCodec):
     """
 
     name: ClassVar[str] = "encodec"
+    # The last convolution reflects 6 frames to its left: a shorter row would reflect its padding.
+    padded_from: ClassVar[int | None] = 7
     pretrained_file: ClassVar[str | None] = "encodec_24khz-d7cc33bc.th"
 
     def __init__(self, bandwidth: float = 6.0, delay: int = 0) -> None:
@@ -64,28 +61,12 @@ class EncodecCodec(AbsCodec):
         return self.model.quantizer.vq.layers[level].codebook
 
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        samples = self.num_frames(wav.shape[0]) * self.hop
-        latents = self.model.encoder(functional.pad(wav, (0, samples - wav.shape[0])).view(1, 1, -1))
-        codes = self.model.quantizer.vq.encode(latents, n_q=self.num_levels)
-        return codes[:, 0], latents[0]
+        codes, latents = self._encode_batch(wav.unsqueeze(0))
+        return codes[0], latents[0]
 
-    def _encode_rows(self, rows: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Encode waveforms together, padded to the longest: the model is causal, so what follows a row changes nothing.
-
-        A row shorter than the reach of a convolution's reflected padding is the exception and is encoded alone.
-        """
-        frames = [self.num_frames(row.shape[0]) for row in rows]
-        made: dict[int, tuple[Tensor, Tensor]] = {}
-        together = [index for index, count in enumerate(frames) if count >= SHORTEST_IN_BATCH]
-        if len(together) > 1:
-            padded = rows[0].new_zeros(len(together), 1, max(frames[index] for index in together) * self.hop)
-            for place, index in enumerate(together):
-                padded[place, 0, : rows[index].shape[0]] = rows[index]
-            latents = self.model.encoder(padded)
-            codes = self.model.quantizer.vq.encode(latents, n_q=self.num_levels)
-            for place, index in enumerate(together):
-                made[index] = codes[:, place, : frames[index]], latents[place, :, : frames[index]]
-        return [made[index] if index in made else self._encode_row(row) for index, row in enumerate(rows)]
+    def _encode_batch(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+        latents = self.model.encoder(wav.unsqueeze(1))
+        return self.model.quantizer.vq.encode(latents, n_q=self.num_levels).transpose(0, 1), latents
 
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
         return self.model.decoder(latents.unsqueeze(0))[0, 0]
@@ -101,7 +82,7 @@ class EncodecCodec(AbsCodec):
         named = re.search(r"-([0-9a-f]{8,64})\.[a-z]+$", Path(path).name)
         cached = Path(path) == self.pretrained_cache()
         verify(path, SHA256 if cached else named[1] if named else None, remember=cached)
-        load_weights(self.model, path)
+        load_weights(self.model, read_checkpoint(path), f"{path}: does not hold the weights of this codec")
 
     def pretrained_cache(self) -> Path:
         """Return the place in the cache of ``torch.hub`` where the ``encodec`` package keeps its weights too."""

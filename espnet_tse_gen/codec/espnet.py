@@ -1,6 +1,6 @@
 """Codecs of ESPnet's own codec task: SoundStream, EnCodec, DAC, FunCodec and HiFi-Codec as ``espnet2.gan_codec`` has them.
 
-Any checkpoint of ``espnet2.tasks.gan_codec``, or of this package's :mod:`espnet_tse_gen.training.codec`, is taken by its exp
+Any checkpoint of ``espnet2.tasks.gan_codec``, or of this package's :mod:`espnet_tse_gen.training.codec_task`, is taken by its exp
 directory. Only the generator is built, from ESPnet's own classes, so that codes are those of ESPnet's ``model.encode``;
 ESPnet's tasks, which take ten seconds to import, are not needed.
 """
@@ -8,7 +8,6 @@ ESPnet's tasks, which take ten seconds to import, are not needed.
 from __future__ import annotations
 
 import copy
-import importlib
 import inspect
 import math
 import warnings
@@ -19,9 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.codec.base import AbsCodec, plain
 from espnet_tse_gen.codec.espnet_exp import CONFIG, find_checkpoint, generator_weights, read_exp_config
+from espnet_tse_gen.utils.checkpoints import load_weights
 from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.registry import built, imported
 
 DESIGNS: dict[str, tuple[str, str]] = {
     name: (f"espnet2.gan_codec.{trained}", f"espnet2.gan_codec.{generator}")
@@ -114,7 +115,6 @@ class EspnetCodec(AbsCodec):
             self.generator_params.get("audio_normalize")
         )
         self.projected = any(part.codebook_dim != part.dimension for part in self._parts)
-        self._tables: dict[int, tuple[list[tuple[int, int]], Tensor]] = {}
         self.freeze()
 
     def conf(self) -> dict[str, Any]:
@@ -128,20 +128,15 @@ class EspnetCodec(AbsCodec):
         """Return the vectors of a level, float ``[C, D]``, as they are added up to the latents."""
         number, part = divmod(level, len(self._parts))
         layer = self._parts[part].vq.layers[number]
-        sources = [layer.codebook, *layer.project_out.parameters()]
-        state = [(source.data_ptr(), source._version) for source in sources]
-        if level not in self._tables or self._tables[level][0] != state:
-            with self._computing():
-                vectors = layer.project_out(layer.codebook)
-                before = part * vectors.shape[1]
-                table = functional.pad(vectors, (before, self.latent_dim - before - vectors.shape[1]))
-            self._tables[level] = (state, table)
-        return self._tables[level][1]
+        with self._computing():
+            vectors = layer.project_out(layer.codebook)
+        before = part * vectors.shape[1]
+        return functional.pad(vectors, (before, self.latent_dim - before - vectors.shape[1]))
 
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        frames = self.num_frames(wav.shape[0])
+        frames = wav.shape[0] // self.hop
         # The spectrum mirrors half a window at the signal's ends.
-        samples = max(frames * self.hop, self._domain("n_fft", 0) // 2 + 1)
+        samples = max(wav.shape[0], self._domain("n_fft", 0) // 2 + 1)
         latents = self._latents(functional.pad(wav, (0, samples - wav.shape[0])))
         while latents.shape[1] < frames and samples < (frames + MAX_LOST_FRAMES) * self.hop:
             # Convolutions without enough padding of their own lose frames at the end.
@@ -185,11 +180,8 @@ class EspnetCodec(AbsCodec):
             UserError: If the file is missing, damaged, or of another configuration.
         """
         checkpoint = find_checkpoint(path, self.model_file)
-        try:
-            self.model.load_state_dict(generator_weights(checkpoint), strict=True)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(f"{checkpoint}: does not fit the {CONFIG} of its training ({reason})") from None
+        fault = f"{checkpoint}: does not fit the {CONFIG} of its training"
+        load_weights(self.model, generator_weights(checkpoint), fault)
 
     def pretrained_cache(self) -> Path | None:
         """Return the checkpoint that is taken from ``exp_dir``, or ``None`` where none is given."""
@@ -202,7 +194,7 @@ def _read_design(path: str | Path) -> tuple[str, int, dict[str, Any]]:
     design = config["codec"].lower()
     if design not in DESIGNS:
         raise unknown_name(f"design (key 'codec') in the {CONFIG} of {path}", design, DESIGNS)
-    defaults = inspect.signature(_imported(DESIGNS[design][0])).parameters
+    defaults = inspect.signature(imported(DESIGNS[design][0])).parameters
     conf = config.get("codec_conf") or {}
     rate = conf.get("sampling_rate", defaults["sampling_rate"].default)
     return design, rate, conf.get("generator_params", defaults["generator_params"].default)
@@ -214,37 +206,20 @@ def _build_generator(
     """Return ESPnet's generator with weights as initialised, and its arguments, complete and as plain values."""
     if design not in DESIGNS:
         raise unknown_name("design of codec 'espnet'", str(design), DESIGNS)
-    generator = _imported(DESIGNS[design][1])
-    signature = inspect.signature(generator).parameters
-    for key in generator_params:
-        if key not in signature:
-            raise unknown_name(f"key of generator_params of '{design}'", str(key), signature)
-    complete = {name: parameter.default for name, parameter in signature.items()} | generator_params
+    generator = imported(DESIGNS[design][1], "codec 'espnet'")
+    complete = {name: parameter.default for name, parameter in inspect.signature(generator).parameters.items()}
+    complete |= generator_params
     complete.pop("sample_rate")
     arguments = copy.deepcopy(complete)
     if design == "funcodec":
         _check_domain(complete)
         arguments["encdec_ratios"] = [tuple(ratio) for ratio in arguments["encdec_ratios"]]
-    try:
-        with warnings.catch_warnings():
-            # Some designs use the older form of weight normalisation, which their weights are stored in.
-            warnings.simplefilter("ignore", FutureWarning)
-            return generator(sample_rate=sample_rate, **arguments), _plain(complete)
-    except Exception as error:  # ESPnet's constructors raise whatever a wrong value leads to
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"codec 'espnet': '{design}' cannot be built from its arguments ({reason[:300]})") from error
-
-
-def _imported(location: str) -> Any:
-    module, _, attribute = location.partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
-def _plain(value: Any) -> Any:
-    """Return ``value`` with lists in the place of tuples, as it comes back from yaml."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+    with warnings.catch_warnings():
+        # Some designs use the older form of weight normalisation, which their weights are stored in.
+        warnings.simplefilter("ignore", FutureWarning)
+        # ESPnet's constructors raise whatever a wrong value leads to.
+        made = built(f"generator_params of '{design}'", generator, arguments, Exception, sample_rate=sample_rate)
+    return made, plain(complete)
 
 
 def _check_domain(params: dict[str, Any]) -> None:

@@ -6,15 +6,14 @@ checkpoint holds the whole model; encoding and decoding need the generator alone
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from espnet_tse_gen.utils.checkpoints import check_finite, read_tensors
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml
 
@@ -98,13 +97,7 @@ def generator_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         UserError: If the file is missing, damaged, holds no such weights, or weights that are no numbers.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint; name another") from None
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, AttributeError, pickle.UnpicklingError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"{path}: is not a readable checkpoint of weights ({reason}); copy it again") from None
+    state = read_tensors(path)
     if isinstance(state, dict) and isinstance(state.get("module"), dict):  # as DeepSpeed writes it
         state = state["module"]
     weights = {
@@ -114,7 +107,5 @@ def generator_weights(path: str | Path) -> dict[str, Tensor]:
     }
     if not weights:
         raise UserError(f"{path}: holds no codec ('{GENERATOR}...'); take a checkpoint of ESPnet's codec task")
-    for name, value in weights.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise UserError(f"{path}: weight '{GENERATOR}{name}' holds NaN or infinite values; take another checkpoint")
+    check_finite(weights, path, GENERATOR)
     return weights

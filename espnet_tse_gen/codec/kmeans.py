@@ -23,21 +23,21 @@ def nearest(points: Tensor, codebook: Tensor) -> Tensor:
     return torch.cat([(half_norms - part @ codebook.T).argmin(dim=1) for part in points.split(CHUNK)])
 
 
-def kmeans(points: Tensor, entries: int, generator: torch.Generator, iterations: int = 20) -> Tensor:
+def kmeans(points: Tensor, entries: int, generator: torch.Generator | None = None, iterations: int = 20) -> Tensor:
     """Return ``entries`` cluster centres, float ``[entries, d]``, by Lloyd's algorithm from a random start.
 
     A centre that loses all its points is moved onto a random point. With fewer points than ``entries`` the points are
     repeated with a little noise, so that every entry stays distinct.
 
     Args:
-        points: float ``[N, d]`` on the CPU, N >= 1.
+        points: float ``[N, d]``, N >= 1.
         entries: C, the size of the codebook.
-        generator: Source of the random choices.
+        generator: Source of the random choices, on the CPU; ``None``: torch's own.
         iterations: Lloyd iterations; 20 are within a few per cent of convergence.
     """
     if points.shape[0] < entries:
         copies = points.repeat(-(-entries // points.shape[0]), 1)
-        points = copies + 1e-3 * torch.randn(copies.shape, generator=generator)
+        points = copies + 1e-3 * torch.randn(copies.shape, generator=generator).to(points.device)
     centres = points[torch.randperm(points.shape[0], generator=generator)[:entries]].clone()
     for _ in range(iterations):
         owner = nearest(points, centres)

@@ -53,6 +53,15 @@ class MelCodec(AbsCodec):
         griffin_lim_iterations: Iterations of the decoder without a mixture.
     """
 
+    window: Tensor
+    analysis: Tensor
+    spread: Tensor
+    inverse: Tensor
+    codebooks: Tensor
+    mean: Tensor
+    scale: Tensor
+    fitted: Tensor
+
     name: ClassVar[str] = "mel"
     trainable: ClassVar[bool] = True
     supports_mixture: ClassVar[bool] = True
@@ -72,11 +81,8 @@ class MelCodec(AbsCodec):
         super().__init__()
         if split not in SPLITS:
             raise unknown_name("split of codec 'mel'", str(split), SPLITS)
-        for option, value in (
-            ("sample_rate", sample_rate), ("hop", hop), ("num_levels", num_levels), ("codebook_size", codebook_size),
-        ):  # fmt: skip
-            if value < 1:
-                raise UserError(f"codec 'mel': {option} must be at least 1, got {value}")
+        if min(sample_rate, hop, num_levels, codebook_size) < 1:
+            raise UserError("codec 'mel': sample_rate, hop, num_levels and codebook_size must be at least 1")
         if n_fft < hop or (n_fft - hop) % 2:
             raise UserError(f"codec 'mel': n_fft - hop must be even and not negative, got n_fft {n_fft}, hop {hop}")
         if num_mels < num_levels:
@@ -102,15 +108,6 @@ class MelCodec(AbsCodec):
         self.register_buffer("fitted", torch.zeros(1, dtype=torch.bool))
         self.freeze()
 
-    window: Tensor
-    analysis: Tensor
-    spread: Tensor
-    inverse: Tensor
-    codebooks: Tensor
-    mean: Tensor
-    scale: Tensor
-    fitted: Tensor
-
     def codebook(self, level: int) -> Tensor:
         """Return the vectors of a level, float ``[C, D]``; with ``split: bands`` zero outside the level's own bands."""
         return self.codebooks[level]
@@ -132,13 +129,13 @@ class MelCodec(AbsCodec):
 
     def quantize(self, latents: Tensor) -> Tensor:
         """Return the codes, int64 ``[T, K]``, of latents ``[T, D]``: the nearest entry, level by level."""
-        if self.split == "bands":
-            codes = [nearest(latents[:, g], book[:, g]) for g, book in zip(self.groups, self.codebooks, strict=True)]
-            return torch.stack(codes, dim=1)
         codes, rest = [], latents
-        for book in self.codebooks:
-            codes.append(nearest(rest, book))
-            rest = rest - book[codes[-1]]
+        for group, book in zip(self.groups, self.codebooks, strict=True):
+            if self.split == "bands":
+                codes.append(nearest(latents[:, group], book[:, group]))
+            else:
+                codes.append(nearest(rest, book))
+                rest = rest - book[codes[-1]]
         return torch.stack(codes, dim=1)
 
     def fit(  # type: ignore[override]
@@ -152,8 +149,8 @@ class MelCodec(AbsCodec):
         """Compute the normalisation and the codebooks from recordings.
 
         Args:
-            waveforms: Recordings, float ``[L]`` at ``sample_rate``, at the level at which they will be encoded.
-            seed: Seed of the choice of frames and of k-means.
+            waveforms: float ``[L]`` at ``sample_rate``, at the level at which they will be encoded.
+            seed: Of the choice of frames and of k-means.
             max_frames: Frames used at most; further recordings are not read.
             frames_per_recording: Frames drawn at most from each recording.
             iterations: Lloyd iterations for each level.
@@ -190,13 +187,6 @@ class MelCodec(AbsCodec):
             self.codebooks.copy_(books)
             self.fitted.fill_(True)
 
-    def dequantize(self, codes: Tensor) -> Tensor:
-        """Return the latents, float ``[T, D]``, of codes ``[T, K]``; added up in the order of :meth:`latents_of`."""
-        latents = torch.zeros(codes.shape[0], self.latent_dim, device=codes.device)
-        for level, book in enumerate(self.codebooks):
-            latents += book[codes[:, level]]
-        return latents
-
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
         if mixture is None:
             return self._griffin_lim(latents.T * self.scale + self.mean)
@@ -211,17 +201,12 @@ class MelCodec(AbsCodec):
         mistake the quantization error of the one for a difference between the two, which costs 3 dB. Elsewhere the
         mixture is taken half as it is and half as it would be quantized, and the ratio is made a little larger and
         steeper (``MASK_OFFSET``, ``MASK_SLOPE``), all three chosen on real speech. Latents that are not quantized
-        are compared with the mixture as it is.
-
-        Args:
-            target: float ``[T, D]``, latents of the target.
-            magnitude: float ``[T, bins]`` of the mixture.
-            quantized: Whether the latents are sums of codebook vectors.
+        are compared with the mixture as it is. ``target`` are latents ``[T, D]``, ``magnitude`` ``[T, bins]`` the mixture's.
         """
         mixture = (self._log_mel_of(magnitude) - self.mean) / self.scale
         difference = target - mixture
         if quantized:
-            between_codes = target - self.dequantize(self.quantize(mixture))
+            between_codes = target - self.latents_of(self.quantize(mixture).T.unsqueeze(0))[0].T
             difference = torch.where(between_codes.abs() < 1e-5, 0.0, (difference + between_codes) / 2)
         ratio = (MASK_SLOPE * self.scale * difference + MASK_OFFSET).clamp(max=0.0).exp()
         return ratio @ self.spread

@@ -10,8 +10,6 @@ A codec directory holds ``codec.yaml`` (``codec``, ``codec_conf``, ``fingerprint
 
 from __future__ import annotations
 
-import importlib
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +18,10 @@ from typing import Any
 import torch
 
 from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.utils.errors import UserError, check_options, naming_extra, unknown_name
+from espnet_tse_gen.utils.checkpoints import load_weights, read_checkpoint
+from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.files import atomic_write, read_yaml, write_yaml
+from espnet_tse_gen.utils.registry import built, chosen
 
 CODECS: dict[str, str] = {
     "mini": "espnet_tse_gen.codec.mini.codec:MiniCodec",
@@ -57,11 +57,7 @@ def codec_class(name: str) -> type[AbsCodec]:
     Raises:
         UserError: If the name is unknown, or the library that the codec needs is not installed.
     """
-    if name not in CODECS:
-        raise unknown_name("codec", str(name), CODECS)
-    module, _, cls = CODECS[name].partition(":")
-    with naming_extra(f"codec '{name}'"):
-        return getattr(importlib.import_module(module), cls)
+    return chosen("codec", name, CODECS)
 
 
 def build_codec(name: str, conf: Mapping[str, Any] | None = None) -> AbsCodec:
@@ -70,16 +66,7 @@ def build_codec(name: str, conf: Mapping[str, Any] | None = None) -> AbsCodec:
     Raises:
         UserError: If the name or an option is unknown, or a value cannot be used.
     """
-    cls = codec_class(name)
-    conf = dict(conf or {})
-    check_options(f"option of codec '{name}'", conf, cls)
-    try:
-        with naming_extra(f"codec '{name}'"):
-            return cls(**conf)
-    except UserError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise UserError(f"codec '{name}': its options {conf} cannot be used ({error})") from error
+    return built(f"codec '{name}'", codec_class(name), conf or {})
 
 
 def read_codec_config(path: str | Path) -> CodecConfig:
@@ -116,12 +103,11 @@ def save_codec(
         half: Round the codec's weights to half precision, also in memory, and write them so: half the size.
     """
     directory = Path(directory)
-    if half:
-        codec.load_state_dict({key: _halved(value).to(value.dtype) for key, value in codec.state_dict().items()})
     (directory / CODEC_YAML).unlink(missing_ok=True)
     state = {key: value.detach().cpu().contiguous() for key, value in codec.state_dict().items()}
     if half:
-        state = {key: _halved(value) for key, value in state.items()}
+        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+        codec.load_state_dict(state)
     if state:
         with atomic_write(directory / WEIGHTS, "wb") as stream:
             # The older format spends fewer bytes on each of many small tensors, and reads as well.
@@ -130,10 +116,6 @@ def save_codec(
     if origin:
         content["origin"] = dict(origin)
     write_yaml(directory / CODEC_YAML, content)
-
-
-def _halved(value: torch.Tensor) -> torch.Tensor:
-    return value.half() if value.is_floating_point() else value
 
 
 def load_codec(path: str | Path) -> AbsCodec:
@@ -151,7 +133,10 @@ def load_codec(path: str | Path) -> AbsCodec:
             raise UserError(f"{directory / CODEC_YAML}: key '{key}' is missing; make the directory again")
     codec = build_codec(content["codec"], content["codec_conf"])
     if codec.state_dict():
-        load_weights(codec, directory / WEIGHTS)
+        weights = directory / WEIGHTS
+        if not weights.is_file():
+            raise UserError(f"{weights}: no such file; make the codec directory again")
+        load_weights(codec, read_checkpoint(weights), f"{weights}: does not hold the weights of this codec")
     found = codec.fingerprint()
     if found != content["fingerprint"]:
         raise UserError(
@@ -174,19 +159,3 @@ def on_device(codec: AbsCodec, device: str) -> AbsCodec:
         raise UserError(
             f"--device {device}: cannot be used ({reason}); give cpu, or cuda where there is a GPU"
         ) from None
-
-
-def load_weights(module: torch.nn.Module, path: str | Path) -> None:
-    """Load a state dictionary into ``module``: tensors only, every key and no other.
-
-    Raises:
-        UserError: If the file is missing, is not a state dictionary, or does not fit.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        module.load_state_dict(state, strict=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; make the codec directory again") from None
-    except (RuntimeError, EOFError, OSError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: does not hold the weights of this codec ({reason})") from None

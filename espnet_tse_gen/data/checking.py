@@ -1,28 +1,28 @@
 """Checks of a data directory before anything long is started on it.
 
-Tables must agree in their keys, recordings must exist with one rate and one channel, the sources of a mixture must be
-as long as it is, and an enrolment must be another recording of the target speaker, never the target utterance itself.
+Tables must agree in their keys, recordings must exist with one rate and one channel, the sources of a mixture must be as long
+as it is and of different speakers, and an enrolment must be another recording of the target's speaker than the target utterance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet_tse_gen.data.datadir import DYNAMIC_MARK, POOL, enrolled_utterance, numbered_tables, read_header
-from espnet_tse_gen.data.enrolment.protocol import read_protocol
-from espnet_tse_gen.data.formatting import read_pool
+from espnet_tse_gen.audio.files import read_header
+from espnet_tse_gen.data.datadir import DYNAMIC_MARK, POOL, DataDir, read_pool
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.files import check_same_keys, read_scp
+from espnet_tse_gen.utils.files import read_scp
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a directory holds: number of mixtures, of target speakers (0: not stated), total hours, rate in Hz."""
+    """What a directory holds: mixtures, target speakers (none: not stated), total hours, and rate in Hz."""
 
     mixtures: int
-    speakers: int
+    speakers: frozenset[str]
     hours: float
     sample_rate: int
 
@@ -35,9 +35,6 @@ def check_directory(folder: str | Path, ref_num: int = 2, sample_rate: int | Non
         ref_num: Number of speakers in a mixture.
         sample_rate: The rate that all recordings must have; ``None``: that of the first.
 
-    Returns:
-        A summary.
-
     Raises:
         UserError: For the first fault, naming file and key.
     """
@@ -47,39 +44,52 @@ def check_directory(folder: str | Path, ref_num: int = 2, sample_rate: int | Non
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; run data preparation, or correct the path")
     numbers = range(1, ref_num + 1)
-    sources = [folder / f"spk{number}.scp" for number in numbers]
-    enrolments = [folder / f"enroll_spk{number}.scp" for number in numbers]
-    more = numbered_tables(folder, "spk")[ref_num:]
-    if more and more[0] not in sources:
-        raise UserError(f"{more[0]}: there are {ref_num + len(more)} speakers, but --ref_num is {ref_num}")
-    optional = [folder / f"target_spk{number}" for number in numbers] + [folder / "spk2utt"]
-    check_same_keys(folder / "wav.scp", *sources, *enrolments, folder / "utt2spk", *filter(Path.exists, optional))
-
-    rate = sample_rate
-    total = 0
-    mixtures = read_scp(folder / "wav.scp")
-    references = [read_scp(path) for path in sources]
-    for key, path in mixtures.items():
+    data = DataDir.read(folder)
+    for name in [*(f"{kind}{n}.scp" for n in numbers for kind in ("spk", "enroll_spk")), "utt2spk"]:
+        if name not in data.tables:
+            raise UserError(f"{folder / name}: no such file; run data preparation, or correct --ref_num {ref_num}")
+    if more := data.numbered("spk{}.scp").keys() - set(numbers):
+        raise UserError(
+            f"{folder}/spk{min(more)}.scp: there are {ref_num + len(more)} speakers, but --ref_num is {ref_num}"
+        )
+    rate, total = sample_rate, 0
+    for key, path in data.tables["wav.scp"].items():
         length, rate = _header(path, key, rate)
         total += length
-        for table, reference in zip(sources, references, strict=True):
-            found, _ = _header(reference[key], key, rate)
+        for number in numbers:
+            reference = data.tables[f"spk{number}.scp"][key]
+            found, _ = _header(reference, key, rate)
             if found != length:
                 raise UserError(
-                    f"{table}: key '{key}': {reference[key]} has {found} samples, its mixture {length}; they must be "
-                    "equally long"
+                    f"{folder}/spk{number}.scp: key '{key}': {reference} has {found} samples, its mixture {length}; they "
+                    "must be equally long"
                 )
-    speakers: set[str] = set()
-    targets = [read_scp(path) if path.exists() else {} for path in optional[:ref_num]]
-    for target in targets:
-        speakers |= set(target.values())
-    protocol = read_protocol(folder)
-    raw = protocol is not None and protocol.enroll_list_raw
-    for number, table in enumerate(enrolments, 1):
-        _check_enrolments(
-            table, references[number - 1], targets[number - 1], number=number, speakers=speakers, rate=rate, raw=raw
-        )
-    return Summary(len(mixtures), len(speakers), total / (rate or 1) / 3600, rate or 0)
+    targets = data.numbered("target_spk{}")
+    for key in data.tables["wav.scp"]:
+        told = [table[key] for table in targets.values()]
+        if len(set(told)) < len(told):
+            twice = next(speaker for speaker in told if told.count(speaker) > 1)
+            raise UserError(
+                f"{folder}: mixture '{key}': speaker '{twice}' is in it more than once, after target_spk1 and the other "
+                "tables; expected different speakers, remove it"
+            )
+    speakers = frozenset(speaker for table in targets.values() for speaker in table.values())
+    for number in numbers:
+        _check_enrolments(folder, data, number, speakers, rate)
+    return Summary(len(data.tables["wav.scp"]), speakers, total / (rate or 1) / 3600, rate or 0)
+
+
+def speakers_of(folder: str | Path) -> set[str]:
+    """Return the speakers of training data: those of mixtures, or, in a folder of clean speech, those of ``utt2spk``.
+
+    Raises:
+        UserError: If it is neither.
+    """
+    folder = Path(folder)
+    if (folder / POOL).exists():
+        return set(read_pool(folder / POOL))
+    tables = sorted(folder.glob("target_spk*")) or [folder / "utt2spk"]
+    return {speaker for table in tables for speaker in read_scp(table).values()}
 
 
 def _header(path: str, key: str, rate: int | None) -> tuple[int, int]:
@@ -95,49 +105,72 @@ def _header(path: str, key: str, rate: int | None) -> tuple[int, int]:
     return length, found
 
 
-def _check_enrolments(
-    table: Path,
-    references: dict[str, str],
-    targets: dict[str, str],
-    *,
-    number: int,
-    speakers: set[str],
-    rate: int | None,
-    raw: bool,
-) -> None:
-    rows = read_scp(table)
+def _check_enrolments(folder: Path, data: DataDir, number: int, speakers: Collection[str], rate: int | None) -> None:
+    table = folder / f"enroll_spk{number}.scp"
+    rows = data.tables[table.name]
+    targets = data.tables.get(f"target_spk{number}", {})
     dynamic = [key for key, value in rows.items() if value.startswith(DYNAMIC_MARK)]
     if dynamic and len(dynamic) < len(rows):
-        key = next(key for key, value in rows.items() if not value.startswith(DYNAMIC_MARK))
+        key = min(rows.keys() - set(dynamic))
         raise UserError(f"{table}: key '{key}': a path among rows '*UTTERANCE SPEAKER'; expected one kind in a table")
     if dynamic:
-        _check_drawn(table, rows, targets, rate)
+        _check_drawn(table, data, rows, targets, rate)
         return
+    # With --enroll_list_raw, the user wants a published list as it is.
+    raw = data.tables.get("protocol", {}).get("enroll_list_raw") == "true"
+    told = data.tables.get(f"utterances_spk{number}", {})
     checked: set[str] = set()
     for key, path in rows.items():
         if path not in checked:
             _header(path, key, rate)
             checked.add(path)
-        enrolled = enrolled_utterance(path)
-        # With --enroll_list_raw, the user wants a published list as it is.
-        if not raw and (enrolled == _target_utterance(key, number) or Path(path) == Path(references[key])):
+        own, *enrolled = [_talker(word) for word in told.get(key, "").split()] or [("", "")]
+        if key not in told:
+            parts = key.split("_")
+            own = ("", parts[number - 1] if 1 < len(parts) >= number else "")
+        # Tables can be edited: a file that is called otherwise tells itself whose it is, as well as names can.
+        named = _in_path(path, data, speakers)
+        if named[1] not in [utterance for _, utterance in enrolled] and "+" not in named[1]:
+            enrolled = [named]
+        same = Path(path) == Path(data.tables[f"spk{number}.scp"][key])
+        if not raw and (same or (own[1] and own[1] in [utterance for _, utterance in enrolled])):
             raise UserError(
                 f"{table}: key '{key}': the enrolment {path} is the target utterance itself; choose another recording"
             )
-        speaker = enrolled.split("-")[0]
-        if targets and speaker in speakers and speaker != targets[key]:
-            raise UserError(
-                f"{table}: key '{key}': the enrolment {path} is of speaker {speaker}, the target is {targets[key]}"
-            )
+        for speaker, _ in enrolled:
+            if speaker and targets.get(key, speaker) != speaker:
+                raise UserError(
+                    f"{table}: key '{key}': the enrolment {path} is of speaker {speaker}, the target is {targets[key]}"
+                )
 
 
-def _target_utterance(key: str, number: int) -> str | None:
-    parts = key.split("_")
-    return parts[number - 1] if 1 < len(parts) >= number else None
+def _talker(word: str) -> tuple[str, str]:
+    speaker, _, utterance = word.rpartition("/")
+    return speaker, utterance
 
 
-def _check_drawn(table: Path, rows: dict[str, str], targets: dict[str, str], rate: int | None) -> None:
-    pool = read_pool(table.parent / POOL)
+def _in_path(path: str, data: DataDir, speakers: Collection[str]) -> tuple[str, str]:
+    """Return the speaker, where one of ``speakers``, and the utterance that a recording's name and folders tell.
+
+    It is an utterance, or ``s{n}/UTT1_UTT2.wav``, source n of a mixture. Formatted files keep the name of their source's folder
+    in front of a dash (``s1-0a1b2c3d/UTT1_UTT2.wav``).
+    """
+    file = Path(path)
+    name, parts = file.stem, file.stem.split("_")
+    if source := re.fullmatch(r"s(\d+)(-[0-9a-f]{8})?", file.parent.name):
+        number = int(source[1])
+        if told := data.tables.get(f"utterances_spk{number}", {}).get(name):
+            return _talker(told.split()[0])
+        name = parts[number - 1] if 1 < len(parts) >= number > 0 else name
+    # SPEAKER/CHAPTER/UTTERANCE, or a name that begins with the speaker's, which may be the beginning of another's.
+    begins = [speaker for speaker in speakers if name.startswith(speaker) and not name[len(speaker) :][:1].isalnum()]
+    folders = [folder for folder in file.parts[-3:-2] if folder in speakers]
+    return folders[0] if folders else max(begins, key=len, default=""), name
+
+
+def _check_drawn(table: Path, data: DataDir, rows: dict[str, str], targets: dict[str, str], rate: int | None) -> None:
+    file = table.parent / POOL
+    pool = data.pool if data.pool is not None else read_pool(file)
     for key, value in rows.items():
         fields = value[len(DYNAMIC_MARK) :].split()
         if len(fields) != 2:
@@ -146,17 +179,11 @@ def _check_drawn(table: Path, rows: dict[str, str], targets: dict[str, str], rat
         if targets and targets[key] != speaker:
             raise UserError(f"{table}: key '{key}': enrols speaker {speaker}, the target is {targets[key]}")
         if speaker not in pool:
-            raise UserError(
-                f"{table.parent / POOL}: has no speaker '{speaker}', whom {table} asks for with key '{key}'"
-            )
+            raise UserError(f"{file}: has no speaker '{speaker}', whom {table} asks for with key '{key}'")
         if all(other == utterance for other, _ in pool[speaker]):
             raise UserError(
-                f"{table.parent / POOL}: speaker '{speaker}' has no recording but the target '{utterance}' of key "
-                f"'{key}'; add recordings, or remove such mixtures"
+                f"{file}: speaker '{speaker}' has no recording but the target '{utterance}' of key '{key}'; add "
+                "recordings, or remove such mixtures"
             )
-    for utterance, path in _once(pool.values()):
+    for path, utterance in {path: utterance for own in pool.values() for utterance, path in own}.items():
         _header(path, utterance, rate)
-
-
-def _once(pools: Iterable[list[list[str]]]) -> Iterable[tuple[str, str]]:
-    return {path: (utterance, path) for own in pools for utterance, path in own}.values()

@@ -11,11 +11,10 @@ was made before. So a training that is resumed, or given more workers or GPUs, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from espnet2.samplers.abs_sampler import AbsSampler
 
 from espnet_tse_gen.audio.level import LEVEL_DBFS, mixture_gain
 from espnet_tse_gen.data.degradation import code_lossy, draw_band, limit_band
@@ -414,33 +413,6 @@ class DynamicMixer:
         image = np.zeros(length, dtype=np.float32)
         image[start:end] = samples * np.float32(scale / np.sqrt(_power(samples)))
         return image
-
-
-class DynamicMixingSampler(AbsSampler):
-    """Batches of keys ``EPOCH-NUMBER``, by which a data loader asks for a mixer's items.
-
-    Args:
-        batches: Batches in an epoch.
-        batch_size: Items in a batch, of all processes together.
-        seed: What ESPnet adds to the number of the epoch.
-        rank: Which part of every batch is this process's.
-        processes: How many parts.
-    """
-
-    def __init__(self, batches: int, batch_size: int, seed: int = 0, rank: int = 0, processes: int = 1) -> None:
-        self.batches, self.batch_size, self.seed = batches, batch_size, seed
-        self.part = slice(rank, None, processes)
-
-    def __len__(self) -> int:
-        return self.batches
-
-    def __iter__(self) -> Iterator[list[str]]:
-        return iter(self.generate(self.seed + 1))
-
-    def generate(self, seed: int) -> list[list[str]]:
-        """Return the batches of the epoch ``seed - self.seed``."""
-        numbers = np.arange(self.batches * self.batch_size).reshape(self.batches, self.batch_size)
-        return [[f"{seed - self.seed}-{number}" for number in batch[self.part]] for batch in numbers]
 
 
 def _power(samples: np.ndarray) -> float:

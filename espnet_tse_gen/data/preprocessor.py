@@ -7,16 +7,15 @@ precomputed tokens can be cut alike. In validation the same item always gives th
 
 from __future__ import annotations
 
-import json
 import logging
 import zlib
-from pathlib import Path
 
 import numpy as np
 
 from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.audio.level import LEVEL_DBFS, mixture_gain
 from espnet_tse_gen.audio.recordings import resample
+from espnet_tse_gen.data.datadir import read_pool
 from espnet_tse_gen.data.enrolment.embeddings import SpeakerEmbeddings
 from espnet_tse_gen.utils.errors import UserError
 
@@ -65,7 +64,7 @@ class TSEGenPreprocessor:
         self.crop_frames = round(crop_seconds * codec_sample_rate / hop)
         self.enroll_seconds = (float(enroll_seconds[0]), float(enroll_seconds[1]))
         self.level_dbfs = level_dbfs
-        self.spk2enroll = read_spk2enroll(train_spk2enroll) if train_spk2enroll else None
+        self.spk2enroll = read_pool(train_spk2enroll) if train_spk2enroll else None
         self._warned = False
 
     def __call__(self, uid: str, data: dict[str, str | np.ndarray]) -> dict[str, np.ndarray]:
@@ -181,20 +180,3 @@ def _outside(audio: np.ndarray, rate: int, target_seconds: tuple[float, float], 
     after = audio[round(target_seconds[1] * rate) :]
     longer = after if len(after) >= len(before) else before
     return longer if len(longer) >= min(shortest * rate, len(audio) / 4) and len(longer) else audio
-
-
-def read_spk2enroll(path: str) -> dict[str, list[tuple[str, str]]]:
-    """Read a JSON file ``{speaker: [[utterance, wav], ...]}``.
-
-    Raises:
-        UserError: If it is missing or holds something else.
-    """
-    try:
-        table = json.loads(Path(path).read_text(encoding="utf-8"))
-        return {str(speaker): [(str(u), str(p)) for u, p in listed] for speaker, listed in table.items()}
-    except FileNotFoundError:
-        raise UserError(f"--train_spk2enroll {path}: no such file; data preparation makes it") from None
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(
-            f"--train_spk2enroll {path}: expected JSON {{speaker: [[utterance, wav], ...]}} ({error})"
-        ) from None

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import read_audio, write_audio
-from espnet_tse_gen.data.librimix.metadata import Utterance, list_utterances
+from espnet_tse_gen.audio.files import full_scale_factor, read_audio, write_audio
+from espnet_tse_gen.data.corpus import Utterance, list_utterances
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.parallel import map_jobs
@@ -46,11 +46,12 @@ def cut_points(samples: np.ndarray, rate: int, seconds: float) -> list[int]:
 def _cut(utterance: Utterance, seconds: float, root: Path, output: Path) -> int:
     samples, rate = read_audio(utterance.path, key=utterance.name)
     borders = cut_points(samples, rate, seconds)
+    factor = np.float32(full_scale_factor([samples]))
     folder = output / utterance.path.parent.relative_to(root)
     for index, (start, end) in enumerate(itertools.pairwise(borders)):
         path = folder / f"{utterance.name}{index:02d}.flac"
         if not path.exists():
-            write_audio(path, samples[start:end], rate)
+            write_audio(path, samples[start:end] * factor, rate)
     return len(borders) - 1
 
 
@@ -78,9 +79,8 @@ def segment_corpus(
         )
     with atomic_write(record) as stream:
         json.dump(state, stream)
-    utterances = [one for subset, speakers in subsets.items() for one in list_utterances(root, subset, speakers)]
     cut = functools.partial(_cut, seconds=seconds, root=root, output=output)
-    count = sum(map_jobs(cut, utterances, num_jobs, "cutting"))
+    count = sum(map_jobs(cut, list_utterances(root, subsets), num_jobs, "cutting"))
     if (root / "SPEAKERS.TXT").exists():
         shutil.copyfile(root / "SPEAKERS.TXT", output / "SPEAKERS.TXT")
     return count

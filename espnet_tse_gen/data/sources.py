@@ -6,22 +6,20 @@ Beside them may stand ``utt2collection``: which corpus or subset an utterance co
 
 from __future__ import annotations
 
-import functools
+import itertools
 import sys
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import read_audio, write_audio
+from espnet_tse_gen.audio.files import read_header, unreadable
 from espnet_tse_gen.audio.recordings import resample
-from espnet_tse_gen.data.datadir import read_header
-from espnet_tse_gen.data.formatting import read_pool
+from espnet_tse_gen.data.corpus import is_hidden
+from espnet_tse_gen.data.formatting import Converted, Group, convert
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.files import atomic_write, check_same_keys, read_scp, write_scp
-from espnet_tse_gen.utils.parallel import map_jobs
+from espnet_tse_gen.utils.files import check_same_keys, read_scp, write_scp
 
 DURATIONS, COLLECTIONS = "utt2dur", "utt2collection"
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
@@ -54,33 +52,44 @@ def read_sources(wav_scp: str | Path, utt2spk: str | Path) -> list[Source]:
         UserError: If a table is missing or disagrees with ``wav_scp`` in its keys, a duration is no number, or a header
             cannot be read.
     """
-    check_same_keys(wav_scp, utt2spk)
-    paths, speakers = read_scp(wav_scp), read_scp(utt2spk)
+    paths, speakers = check_same_keys(wav_scp, utt2spk)
     table = Path(wav_scp).with_name(DURATIONS)
     if table.is_file():
-        check_same_keys(wav_scp, table)
-        seconds = {key: _seconds(value, key, table) for key, value in read_scp(table).items()}
+        seconds = {key: _seconds(value, key, table) for key, value in check_same_keys(wav_scp, table)[1].items()}
     else:
-        seconds = _durations(paths.items(), str(wav_scp))
-    collections: dict[str, str] = {}
-    if (listed := Path(wav_scp).with_name(COLLECTIONS)).is_file():
-        check_same_keys(wav_scp, listed)
-        collections = read_scp(listed)
+        seconds = _durations(paths, str(wav_scp))
+    collections = read_collections(Path(wav_scp).parent) or {}
     return [
         Source(key, speakers[key], paths[key], seconds[key], collection=collections.get(key, ""))
         for key in sorted(paths)
     ]
 
 
+def read_collections(folder: str | Path) -> dict[str, str] | None:
+    """Return ``utt2collection`` of ``folder``, or None.
+
+    Raises:
+        UserError: If its keys are not those of ``wav.scp``.
+    """
+    table = Path(folder) / COLLECTIONS
+    return check_same_keys(Path(folder) / "wav.scp", table)[1] if table.is_file() else None
+
+
 def write_sources(
-    output_dir: str | Path, sources: Iterable[tuple[str, str, str]], collections: Mapping[str, str] | None = None
+    output_dir: str | Path,
+    sources: Iterable[tuple[str, str, str]],
+    collections: Mapping[str, str] | None = None,
+    sexes: Mapping[str, str] | None = None,
+    durations: bool = True,
 ) -> int:
-    """Write ``wav.scp``, ``utt2spk``, ``utt2dur`` and, where they are given, ``utt2collection``.
+    """Write ``wav.scp``, ``utt2spk``, and ``utt2dur``, ``utt2collection`` and ``spk2gender`` where they are known.
 
     Args:
         output_dir: Where the tables go.
         sources: ``(key, speaker, path)``.
         collections: Collection by key.
+        sexes: ``m`` or ``f`` by speaker, of some of them or of others.
+        durations: Read every header for ``utt2dur``.
 
     ``wav.scp`` is written last: where it exists, the others do.
 
@@ -91,26 +100,29 @@ def write_sources(
         UserError: If a key occurs twice, or a recording cannot be used.
     """
     output, rows = Path(output_dir), sorted(sources)
-    twice = [key for key, count in Counter(key for key, _, _ in rows).items() if count > 1]
+    twice = [one for (one, *_), (other, *_) in itertools.pairwise(rows) if one == other]
     if twice:
         raise UserError(f"{output}: utterance '{twice[0]}' is listed twice; every recording needs its own name")
-    (output / "wav.scp").unlink(missing_ok=True)
-    seconds = _durations(((key, path) for key, _, path in rows), str(output))
-    with atomic_write(output / DURATIONS) as stream:
+    seconds = _durations({key: path for key, _, path in rows}, str(output)) if durations else {}
+    tables = {
         # Rounded down, so that no piece reaches beyond the end.
-        stream.writelines(f"{key} {int(seconds[key] * 1e6) / 1e6:.6f}\n" for key in seconds)
-    if collections is not None:
-        write_scp(output / COLLECTIONS, {key: collections[key] for key, _, _ in rows})
-    else:
-        (output / COLLECTIONS).unlink(missing_ok=True)
-    write_scp(output / "utt2spk", {key: speaker for key, speaker, _ in rows})
-    write_scp(output / "wav.scp", {key: path for key, _, path in rows})
+        DURATIONS: {key: f"{int(value * 1e6) / 1e6:.6f}" for key, value in seconds.items()},
+        COLLECTIONS: {key: collections[key] for key, _, _ in rows} if collections else {},
+        "spk2gender": {speaker: sexes[speaker] for _, speaker, _ in rows if speaker in sexes} if sexes else {},
+        "utt2spk": {key: speaker for key, speaker, _ in rows},
+        "wav.scp": {key: path for key, _, path in rows},
+    }
+    for name in reversed(tables):
+        (output / name).unlink(missing_ok=True)
+    for name, table in tables.items():
+        if table:
+            write_scp(output / name, table)
     return len(rows)
 
 
 def as_wav(
     sources: Sequence[tuple[str, str, str]], folder: str | Path, rate: int, num_jobs: int = 1
-) -> list[tuple[str, str, str]]:
+) -> tuple[list[tuple[str, str, str]], Converted]:
     """Return ``sources`` as mono 16-bit wav at ``rate``, from which pieces are read several times as fast as from FLAC.
 
     What is so already stays where it is; everything else is converted into ``folder``, where it is not there yet.
@@ -121,41 +133,15 @@ def as_wav(
         rate: Hz.
         num_jobs: Number of processes.
 
+    Returns:
+        The same with other paths, and what was done.
+
     Raises:
         UserError: If a recording cannot be used.
     """
-    convert = functools.partial(_as_wav, folder=Path(folder), rate=rate)
-    paths = map_jobs(convert, [(key, path) for key, _, path in sources], num_jobs, f"converting into {folder}")
-    return [(key, speaker, path) for (key, speaker, _), path in zip(sources, paths, strict=True)]
-
-
-def _as_wav(entry: tuple[str, str], folder: Path, rate: int) -> str:
-    import soundfile
-
-    key, path = entry
-    target = (folder / f"{key}.wav").absolute()
-    try:
-        if target.stat().st_mtime >= Path(path).stat().st_mtime and soundfile.info(target).samplerate == rate:
-            return str(target)
-    except (OSError, soundfile.SoundFileError):
-        # There is none yet, or the recording is missing, which reading it says.
-        pass
-    samples, found = read_audio(path, key=key)
-    info = soundfile.info(path)
-    if found == rate and info.format in ("WAV", "WAVEX") and info.subtype == "PCM_16":
-        return str(Path(path).absolute())
-    write_audio(target, resample(samples, found, rate), rate)
-    return str(target)
-
-
-def sources_of_pool(path: str | Path) -> list[tuple[str, str, str]]:
-    """Return ``(key, speaker, path)`` of what ``spk2enroll.json`` lists.
-
-    Raises:
-        UserError: If it cannot be read.
-    """
-    pool = read_pool(path)
-    return [(utterance, speaker, file) for speaker, listed in pool.items() for utterance, file in listed]
+    folder = Path(folder).absolute()
+    done = convert([Group(key, (path,), (f"{folder}/{key}.wav",)) for key, _, path in sources], folder, rate, num_jobs)
+    return [(key, speaker, path) for (key, speaker, _), (path,) in zip(sources, done.paths, strict=True)], done
 
 
 def read_audio_list(where: str | Path, option: str) -> list[Source]:
@@ -170,7 +156,9 @@ def read_audio_list(where: str | Path, option: str) -> list[Source]:
     """
     where = Path(where)
     if where.is_dir():
-        files = sorted(path for path in where.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+        files = [
+            path for path in where.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and not is_hidden(path, where)
+        ]
         paths = {path.relative_to(where).as_posix(): str(path) for path in files}
         if not paths:
             raise UserError(
@@ -180,7 +168,7 @@ def read_audio_list(where: str | Path, option: str) -> list[Source]:
         paths = read_scp(where)
     else:
         raise UserError(f"{option}: {where}: no such file or folder")
-    seconds = _durations(paths.items(), str(where))
+    seconds = _durations(paths, str(where))
     return [Source(key, "", paths[key], seconds[key]) for key in sorted(paths)]
 
 
@@ -214,9 +202,7 @@ def read_piece(
             file.seek(min(round(start * own), file.frames))
             piece = file.read(wanted, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-        if not Path(source.path).exists():
-            raise UserError(f"{name}: no such file") from None
-        raise UserError(f"{name}: is not a readable audio file ({error}); replace or remove it") from None
+        raise unreadable(source.path, source.name, error) from None
     between = min(band_rate or rate, rate)
     if file.samplerate < between:
         raise UserError(f"{name}: sampling rate is {file.samplerate} Hz, expected at least {between} Hz; remove it")
@@ -262,9 +248,9 @@ def at_speeds(sources: Sequence[Source], speeds: Sequence[float]) -> list[Source
     ]
 
 
-def _durations(paths: Iterable[tuple[str, str]], where: str) -> dict[str, float]:
+def _durations(paths: Mapping[str, str], where: str) -> dict[str, float]:
     seconds = {}
-    for number, (key, path) in enumerate(paths, 1):
+    for number, (key, path) in enumerate(paths.items(), 1):
         samples, rate, _ = read_header(path, key)
         seconds[key] = samples / rate
         if number % 10000 == 0:

@@ -5,9 +5,9 @@ model = load_model("exp/spex_plus/config.yaml", "exp/spex_plus/valid.loss.best.p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -23,13 +23,6 @@ from espnet_tse_gen.discriminative.registry import (
 from espnet_tse_gen.utils.checkpoints import load_checkpoint
 from espnet_tse_gen.utils.errors import UserError, check_options
 from espnet_tse_gen.utils.files import read_yaml
-
-if TYPE_CHECKING:
-    from espnet2.enh.loss.wrappers.abs_wrapper import AbsLossWrapper
-
-    from espnet_tse_gen.discriminative.model import ESPnetTSEModel
-    from espnet_tse_gen.discriminative.waveform_model import ESPnetWaveformModel
-
 
 DEFAULT_RATE = 8000
 """Hz, where a configuration names no rate."""
@@ -70,49 +63,27 @@ def _build_waveform_extractor(config: Mapping[str, Any]) -> nn.Module:
     conf = dict(config.get("extractor_conf") or {})
     check_options("key of extractor_conf", conf, chosen, ("sample_rate",))
     try:
-        return chosen(sample_rate=_rate(config), **conf)
+        return chosen(sample_rate=rate_of(config), **conf)
     except (TypeError, ValueError, RuntimeError) as error:  # whatever a wrong value leads to
         raise UserError(f"extractor_conf: cannot be used ({' '.join(str(error).split())[:300]})") from error
 
 
 def build_network(config: Mapping[str, Any]) -> ExtractionNetwork:
-    """Build an untrained model that only extracts, of a configuration as for :func:`build_model`.
+    """Build an untrained model that only extracts.
+
+    Args:
+        config: ``encoder``, ``extractor``, ``decoder``, each with its ``_conf``, ``model_conf`` and ``sample_rate`` of a training
+            configuration.
 
     Raises:
         UserError: For an unknown name or key, or a value that cannot be used.
     """
     share_encoder = bool((config.get("model_conf") or {}).get("share_encoder", True))
-    return ExtractionNetwork(**build_parts(config), sample_rate=_rate(config), share_encoder=share_encoder)
+    return ExtractionNetwork(**build_parts(config), sample_rate=rate_of(config), share_encoder=share_encoder)
 
 
-def build_model(
-    config: Mapping[str, Any], loss_wrappers: Sequence[AbsLossWrapper] = ()
-) -> ESPnetTSEModel | ESPnetWaveformModel:
-    """Build an untrained model to train with ESPnet.
-
-    Args:
-        config: ``encoder``, ``extractor``, ``decoder``, each with its ``_conf``, ``model_conf`` and ``sample_rate`` of a training
-            configuration.
-        loss_wrappers: The losses; none for a model that only extracts, or has a loss of its own.
-
-    Raises:
-        UserError: For an unknown name or key, or a value that cannot be used.
-    """
-    from espnet_tse_gen.discriminative.model import ESPnetTSEModel
-    from espnet_tse_gen.discriminative.waveform_model import ESPnetWaveformModel
-
-    parts = build_parts(config)
-    model_conf = config.get("model_conf") or {}
-    if config.get("extractor") in WAVEFORM_EXTRACTORS:
-        check_options("key of model_conf", model_conf, ESPnetWaveformModel, ("extractor",))
-        return ESPnetWaveformModel(parts["extractor"], **model_conf)
-    check_options("key of model_conf", model_conf, ESPnetTSEModel, (*parts, "loss_wrappers"))
-    model = ESPnetTSEModel(**parts, loss_wrappers=list(loss_wrappers), **model_conf)
-    model.sample_rate = _rate(config)
-    return model
-
-
-def _rate(config: Mapping[str, Any]) -> int:
+def rate_of(config: Mapping[str, Any]) -> int:
+    """Return the sampling rate of a configuration, Hz."""
     return int(config.get("sample_rate") or DEFAULT_RATE)
 
 
@@ -127,19 +98,13 @@ def load_model(config_file: str | Path, model_file: str | Path | None, device: s
     Raises:
         UserError: If a file is missing, damaged or of another configuration.
     """
-    return _loaded(build_network, Path(config_file), model_file, device)
+    return load_built(build_network, Path(config_file), model_file, device)
 
 
-def load_training_model(
-    config_file: str | Path, model_file: str | Path | None, device: str = "cpu"
-) -> ESPnetTSEModel | ESPnetWaveformModel:
-    """Load a trained model as ESPnet's, without losses; as :func:`load_model` in all else."""
-    return _loaded(build_model, Path(config_file), model_file, device)
-
-
-def _loaded(
+def load_built(
     build: Callable[[Mapping[str, Any]], Model], config_path: Path, model_file: str | Path | None, device: str
 ) -> Model:
+    """Load a trained model that ``build`` builds from its configuration; arguments and errors as for :func:`load_model`."""
     config = read_yaml(config_path)
     if not is_discriminative(config):
         raise UserError(

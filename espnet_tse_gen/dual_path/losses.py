@@ -1,8 +1,10 @@
 """The loss of the dual-path extractor: waveform, spectrum, silence of absent targets, and activity; all ratios in dB.
 
-The waveform's ratio is that of target to error, without a free scale, so that the output has the target's level. It is bounded
-(soft threshold, Wisdom et al. 2020, arXiv 2006.12701): what is 30 dB good is good enough, and what an absent target leaves 30 dB
-below the mixture is quiet enough.
+The waveform is judged twice: by SI-SDR (Le Roux et al., ICASSP 2019), and by the ratio of target to error without a free scale,
+which gives the output the target's level. SI-SDR is what makes a network listen to the enrolment: by the other ratio, the wrong
+speaker costs 3 dB where silence costs 0, so that to extract the louder speaker for whatever enrolment looks like a success.
+Ratios are bounded (soft threshold, Wisdom et al. 2020, arXiv 2006.12701): what is 30 dB good is good enough, and what an absent
+target leaves 30 dB below the mixture is quiet enough.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from torch import Tensor
 
 BOUND = 1e-3
 """Of ratios of energies: 30 dB."""
+WORST = 1e-2
+"""An estimate counts as if this share of its energy, -20 dB, were target: SI-SDR of anything else has no bound."""
 _COMPRESSION = 0.3
 _EPSILON = 1e-8
 # A frame this far below the target's loudest one is a pause: 40 dB.
@@ -23,8 +27,10 @@ _PAUSE = 1e-4
 class ExtractionLoss(NamedTuple):
     """Parts of the loss, each a scalar with its gradient, in dB but for the last; zero where no row has a part."""
 
+    si_sdr: Tensor
+    """Of the waveform, negative, where the target speaks: the lower the better."""
     waveform: Tensor
-    """Error to target, where the target speaks: the lower the better."""
+    """Error to target, likewise."""
     spectrum: Tensor
     """The same of compressed magnitudes."""
     silence: Tensor
@@ -50,7 +56,7 @@ def extraction_loss(
     estimate, target = estimate.float() * valid, target.float() * valid
     present = target.square().sum(dim=1) > 0
     zero = estimate.sum() * 0.0
-    waveform = spectrum = silence = zero
+    scaled = waveform = spectrum = silence = zero
     hann = torch.hann_window(window, device=target.device)
 
     def magnitudes(x: Tensor) -> Tensor:
@@ -60,6 +66,9 @@ def extraction_loss(
     power = magnitudes(target)
     if present.any():
         heard, made = target[present], estimate[present]
+        along = (made * heard).sum(dim=1, keepdim=True) / (heard.square().sum(dim=1, keepdim=True) + _EPSILON) * heard
+        energy = along.square().sum(dim=1) + WORST * made.square().sum(dim=1)
+        scaled = _ratio((made - along).square().sum(dim=1), energy)
         waveform = _ratio((heard - made).square().sum(dim=1), heard.square().sum(dim=1))
         wanted = (power[present] + _EPSILON) ** (_COMPRESSION / 2)
         found = (magnitudes(made) + _EPSILON) ** (_COMPRESSION / 2)
@@ -75,7 +84,7 @@ def extraction_loss(
         logits[:, :size].float(), speaks[:, :size].float(), reduction="none"
     )
     activity = entropy[inside[:, :size]].mean()
-    return ExtractionLoss(waveform, spectrum, silence, activity)
+    return ExtractionLoss(scaled, waveform, spectrum, silence, activity)
 
 
 def _ratio(error: Tensor, energy: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write, read_yaml, write_yaml
 
 if TYPE_CHECKING:
-    from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
+    from espnet_tse_gen.masked.model import MaskedTSEModel
 
 FRONT_END = "front_end"
 """The directory beside a model's ``config.yaml``, and the key that says what it was made from."""
@@ -106,7 +106,7 @@ def takes_front_end(config: Mapping[str, Any]) -> bool:
     return ((config.get("extractor_conf") or {}).get(FEATURES) or "none") != "none"
 
 
-def load_model(config_file: str | Path, model_file: str | Path | None, device: str = "cpu") -> ESPnetMaskedTSEModel:
+def load_model(config_file: str | Path, model_file: str | Path | None, device: str = "cpu") -> MaskedTSEModel:
     """Load a masked model for evaluation, with its front end if it has one.
 
     Args:

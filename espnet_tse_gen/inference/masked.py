@@ -21,7 +21,7 @@ from espnet_tse_gen.utils.errors import UserError
 
 if TYPE_CHECKING:
     from espnet_tse_gen.codec.base import AbsCodec
-    from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
+    from espnet_tse_gen.masked.model import MaskedTSEModel
 
 CONTEXT_SECONDS = 1.0
 """What the mixture encoder sees of a long recording before and after the chunk that is decoded."""
@@ -44,9 +44,9 @@ class MaskedInference(TargetSpeakerExtractor):
         UserError: If the options do not fit the model.
     """
 
-    model: ESPnetMaskedTSEModel
+    model: MaskedTSEModel
 
-    def __init__(self, model: ESPnetMaskedTSEModel, decode: DecodeChoice = None, dtype: str = "float32") -> None:
+    def __init__(self, model: MaskedTSEModel, decode: DecodeChoice = None, dtype: str = "float32") -> None:
         self.model = model.eval()
         self.dtype = dtype
         self.model.extractor.to(DTYPES[dtype])

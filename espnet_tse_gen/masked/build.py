@@ -16,7 +16,7 @@ from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.registry import build_codec, load_codec
 from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
-from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
+from espnet_tse_gen.masked.model import MaskedTSEModel
 from espnet_tse_gen.utils.checkpoints import load_checkpoint
 from espnet_tse_gen.utils.errors import UserError, check_options, unknown_name
 from espnet_tse_gen.utils.files import read_yaml
@@ -37,9 +37,7 @@ def extractor_class(name: str) -> type[AbsMaskedExtractor]:
     return getattr(importlib.import_module(module), attribute)
 
 
-def build_model(
-    codec: AbsCodec, config: Mapping[str, Any], front_end: AbsFrontEnd | None = None
-) -> ESPnetMaskedTSEModel:
+def build_model(codec: AbsCodec, config: Mapping[str, Any], front_end: AbsFrontEnd | None = None) -> MaskedTSEModel:
     """Build an untrained model around ``codec``.
 
     Args:
@@ -53,8 +51,8 @@ def build_model(
     chosen = extractor_class(config.get("extractor", "masked"))
     extractor_conf, model_conf = config.get("extractor_conf") or {}, config.get("model_conf") or {}
     check_options("key of extractor_conf", extractor_conf, chosen, ("codec",))
-    check_options("key of model_conf", model_conf, ESPnetMaskedTSEModel, ("codec", "extractor", "front_end"))
-    return ESPnetMaskedTSEModel(codec, chosen(codec, **extractor_conf), **model_conf, front_end=front_end)
+    check_options("key of model_conf", model_conf, MaskedTSEModel, ("codec", "extractor", "front_end"))
+    return MaskedTSEModel(codec, chosen(codec, **extractor_conf), **model_conf, front_end=front_end)
 
 
 def load_model(
@@ -62,7 +60,7 @@ def load_model(
     model_file: str | Path | None,
     device: str = "cpu",
     make_front_end: Callable[[int], AbsFrontEnd] | None = None,
-) -> ESPnetMaskedTSEModel:
+) -> MaskedTSEModel:
     """Load a trained model for evaluation; :func:`espnet_tse_gen.inference.front_end.load_model` also finds its front end.
 
     Args:

@@ -10,14 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from espnet_tse_gen.audio.files import read_audio, write_audio
-from espnet_tse_gen.report.spectrogram import peak_magnitude, write_spectrogram
-from espnet_tse_gen.scoring.items import gender_pair, read_side_tables
+from espnet_tse_gen.report.pictures import peak_magnitude, write_spectrogram
+from espnet_tse_gen.scoring.items import SEXES, gender_pair, read_side_tables
 from espnet_tse_gen.scoring.results import GENDER_PAIRS
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp
+
+GROUP_TITLES = {
+    "different": "Different gender",
+    "female+female": "Female with female",
+    "male+male": "Male with male",
+    "": "Gender not known",
+}
 
 
 @dataclass
@@ -29,30 +34,28 @@ class Clip:
         audio: Path of the wav, relative to the page.
         image: Path of the spectrogram, relative to the page.
         seconds: Duration.
-        system: Name of the system in the score table; "" for what is no system's output.
     """
 
     label: str
     audio: str
     image: str
     seconds: float
-    system: str = ""
 
 
 @dataclass
 class Target:
-    """One target speaker of a mixture: clean speech, enrolment and every system's output."""
+    """One target speaker of a mixture: clean speech, enrolment and every system's output, by their labels."""
 
     number: int
-    speaker: str
-    gender: str
-    clips: list[Clip] = field(default_factory=list)
+    name: str
+    clips: dict[str, Clip] = field(default_factory=dict)
 
 
 @dataclass
 class Case:
-    """One mixture on the page."""
+    """One mixture on the page; ``id`` is its anchor."""
 
+    id: str
     key: str
     group: str
     mixture: Clip
@@ -80,22 +83,19 @@ def choose(groups: Mapping[str, str], count: int) -> list[str]:
         Keys, those of one gender pair together and sorted.
     """
     by_group: dict[str, list[str]] = {}
-    for key in sorted(groups):
+    for key in sorted(groups, key=lambda key: ([*GENDER_PAIRS, groups[key]].index(groups[key]), groups[key], key)):
         by_group.setdefault(groups[key], []).append(key)
     quota = dict.fromkeys(by_group, 0)
-    order = [name for name in GENDER_PAIRS if name in by_group] + sorted(set(by_group) - set(GENDER_PAIRS))
     left = min(count, len(groups))
     while left > 0:
-        for name in order:
-            if left > 0 and quota[name] < len(by_group[name]):
+        for name, keys in by_group.items():
+            if left > 0 and quota[name] < len(keys):
                 quota[name] += 1
                 left -= 1
-    chosen: list[str] = []
-    for name in order:
-        keys = by_group[name]
-        # The middles of equal stretches of the list.
-        chosen += [keys[int((index + 0.5) * len(keys) / quota[name])] for index in range(quota[name])]
-    return chosen
+    # The middles of equal stretches of the list.
+    return [
+        keys[int((n + 0.5) * len(keys) / quota[name])] for name, keys in by_group.items() for n in range(quota[name])
+    ]
 
 
 def collect_cases(demo: DemoSet, folder: Path, count: int, position: int = 1) -> list[Case]:
@@ -114,71 +114,57 @@ def collect_cases(demo: DemoSet, folder: Path, count: int, position: int = 1) ->
         UserError: For missing tables, keys or files.
     """
     mixtures = read_scp(demo.data_dir / "wav.scp")
-    numbers: list[int] = []
-    while (demo.data_dir / f"spk{len(numbers) + 1}.scp").exists():
-        numbers.append(len(numbers) + 1)
-    if not numbers:
+    speakers = 0
+    while (demo.data_dir / f"spk{speakers + 1}.scp").exists():
+        speakers += 1
+    if not speakers:
         raise UserError(
             f"{demo.data_dir / 'spk1.scp'}: no such file; a data directory must hold spk1.scp, spk2.scp, ..."
         )
-    side = read_side_tables(demo.data_dir, len(numbers))
+    side = read_side_tables(demo.data_dir, speakers)
     groups = {key: gender_pair([genders.get(key, "") for _, genders in side]) for key in mixtures}
     tables: dict[tuple[str, int], dict[str, str]] = {}
-    for number in numbers:
+    for number in range(1, speakers + 1):
         tables["clean", number] = read_scp(demo.data_dir / f"spk{number}.scp")
-        path = demo.data_dir / f"enroll_spk{number}.scp"
-        if path.exists():
-            tables["enrolment", number] = read_scp(path)
-        for system, directory in demo.outputs.items():
-            path = directory / f"spk{number}.scp"
-            # Some protocols have the first speaker as the only target.
-            if path.exists() or number == 1:
-                tables[system, number] = read_scp(path)
+        optional = {"enrolment": demo.data_dir / f"enroll_spk{number}.scp"}
+        optional |= {system: directory / f"spk{number}.scp" for system, directory in demo.outputs.items()}
+        # Some protocols have the first speaker as the only target.
+        tables |= {(label, number): read_scp(path) for label, path in optional.items() if path.exists()}
     cases: list[Case] = []
-    for key in choose(groups, count):
-        writer = _Writer(folder, f"{position}_{demo.name}", len(cases) + 1)
-        samples, rate = read_audio(mixtures[key], key=key)
-        scale = peak_magnitude(samples, rate)
-        mixture = writer.add("mixture", "mixture", samples, rate, scale)
+    # Names that need no escaping, whatever the keys are.
+    safe = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in demo.name)
+    for index, key in enumerate(choose(groups, count), 1):
+
+        def add(label: str, path: str, name: str, full_scale: float | None = None) -> tuple[Clip, float, int]:
+            samples, rate = read_audio(path, key=key)  # noqa: B023  (is called in this turn only)
+            stem = f"{position}_{safe}_{index:03d}_{name}"  # noqa: B023
+            clip = Clip(label, f"audio/{stem}.wav", f"images/{stem}.jpg", len(samples) / rate)
+            scale = peak_magnitude(samples, rate) if full_scale is None else full_scale
+            write_audio(folder / clip.audio, samples, rate)
+            write_spectrogram(folder / clip.image, samples, rate, scale)
+            return clip, scale, rate
+
+        mixture, scale, rate = add("mixture", mixtures[key], "mixture")
         targets = []
-        for number, (speakers, genders) in zip(numbers, side, strict=True):
-            target = Target(number, speakers.get(key, ""), genders.get(key, ""))
+        for number, (names, genders) in enumerate(side, 1):
+            about = ", ".join(filter(None, (names.get(key, ""), SEXES.get(genders.get(key, ""), ""))))
+            target = Target(number, f"speaker {number}" + (f" ({about})" if about else ""))
             for label in ("clean", "enrolment", *demo.outputs):
-                table = tables.get((label, number))
-                if table is None:
-                    continue
-                if key not in table:
-                    raise UserError(
-                        f"set '{demo.name}': '{label}' of speaker {number} has no key '{key}'; make it again"
-                    )
-                samples, rate = read_audio(_first_path(table[key]), key=key)
-                full_scale = peak_magnitude(samples, rate) if label == "enrolment" else scale
-                clip = writer.add(label, f"spk{number}_{len(target.clips)}", samples, rate, full_scale)
-                clip.system = label if label in demo.outputs else ""
-                target.clips.append(clip)
+                if (label, number) in tables:
+                    path = tables[label, number].get(key)
+                    if path is None:
+                        raise UserError(
+                            f"set '{demo.name}': '{label}' of speaker {number} has no key '{key}'; make it again"
+                        )
+                    # An enrolment table may name several recordings, of which the page plays the first.
+                    path = path if Path(path).exists() else path.split(maxsplit=1)[0]
+                    own = None if label == "enrolment" else scale
+                    target.clips[label] = add(label, path, f"spk{number}_{len(target.clips)}", own)[0]
             targets.append(target)
-        cases.append(Case(key, groups[key], mixture, targets, rate))
+        cases.append(
+            Case(f"case-{position}-{index}", key, GROUP_TITLES.get(groups[key], groups[key]), mixture, targets, rate)
+        )
     return cases
-
-
-def _first_path(value: str) -> str:
-    """The recording of a table's line; an enrolment table may name several, of which the page plays the first."""
-    return value if Path(value).exists() else value.split(maxsplit=1)[0]
-
-
-class _Writer:
-    """Writes wav and png of one mixture under names that need no escaping, whatever the keys are."""
-
-    def __init__(self, folder: Path, set_name: str, number: int) -> None:
-        safe = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in set_name)
-        self.folder = folder
-        self.prefix = f"{safe}_{number:03d}"
-
-    def add(self, label: str, name: str, samples: np.ndarray, rate: int, full_scale: float) -> Clip:
-        audio, image = f"audio/{self.prefix}_{name}.wav", f"images/{self.prefix}_{name}.png"
-        write_audio(self.folder / audio, samples, rate)
-        write_spectrogram(self.folder / image, samples, rate, full_scale)
-        return Clip(label, audio, image, len(samples) / rate)
 
 
 def check_outputs(sets: Sequence[DemoSet]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_tse_gen.inference.loading import find_checkpoint
-from espnet_tse_gen.report.curves import Chart, Line, read_curves, write_chart
+from espnet_tse_gen.report.pictures import Chart, read_curves, read_epochs, write_chart
 from espnet_tse_gen.utils.checkpoints import read_checkpoint
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.files import atomic_write, read_yaml
@@ -31,7 +31,7 @@ class Training:
     updates: int
     """Steps of the optimiser; 0 where the configuration does not say how many an epoch has."""
     minutes: float
-    """Wall time of the training part of all epochs, as logged."""
+    """Wall time of the training part of all epochs, as logged; of one that was repeated, the last counts."""
     points: tuple[tuple[int, float], ...]
     """(epoch, value) of the measure in validation."""
 
@@ -59,18 +59,23 @@ def read_training(exp_dir: str | Path, measure: str, name: str = "") -> Training
         raise UserError(f"{folder}: holds no train.log with a finished epoch; train first")
     if measure not in charts:
         raise unknown_name(f"measure of {folder}/train.log", measure, charts)
-    points = [line.points for line in charts[measure].lines if line.name == "valid"]
-    if not points or not points[0]:
+    points = charts[measure].lines.get("valid")
+    if not points:
         raise UserError(f"{folder}/train.log: validation logs no '{measure}'; name another measure")
-    epochs = points[0][-1][0]
     weights = read_checkpoint(find_checkpoint(folder))
+    seconds: dict[int, float] = {}
+    for epoch, results in read_epochs(folder):
+        match = re.match(r"\[train\] [^\[]*?[ ,]time=([^=\[]*?), total_count", results)
+        if match:
+            parts = re.findall(r"([\d.]+) (day|hour|minute|second)", match[1])
+            seconds[epoch] = sum(float(number) * _UNITS[unit] for number, unit in parts)
     return Training(
         name=name or folder.name,
         parameters=sum(value.numel() for key, value in weights.items() if not key.endswith("num_batches_tracked")),
-        epochs=epochs,
-        updates=epochs * int(config.get("num_iters_per_epoch") or 0),
-        minutes=_minutes(folder),
-        points=tuple(points[0]),
+        epochs=points[-1][0],
+        updates=points[-1][0] * int(config.get("num_iters_per_epoch") or 0),
+        minutes=sum(seconds.values()) / 60.0,
+        points=tuple(points),
     )
 
 
@@ -97,13 +102,11 @@ def write_comparison(output_dir: str | Path, trainings: Sequence[Training], meas
             f" {sign * value:.2f} | {epoch} | {sign * one.points[-1][1]:.2f} |"
         )
     table = "\n".join(rows) + "\n"
-    output = Path(output_dir)
-    lines = [
-        Line(one.name, [(epoch, sign * value) for epoch, value in one.points if math.isfinite(value)])
-        for one in trainings
-    ]
-    write_chart(output / "comparison.svg", Chart(f"validation {label}", lines))
-    with atomic_write(output / "comparison.md") as stream:
+    lines = {
+        one.name: [(epoch, sign * value) for epoch, value in one.points if math.isfinite(value)] for one in trainings
+    }
+    write_chart(Path(output_dir) / "comparison.svg", Chart(f"validation {label}", lines))
+    with atomic_write(Path(output_dir) / "comparison.md") as stream:
         stream.write(f"# Validation of {len(trainings)} trainings\n\n{table}\n![validation by epoch](comparison.svg)\n")
         stream.write(
             "\nMinutes are wall time of the training part of epochs, on a machine that may do other work besides.\n"
@@ -111,18 +114,3 @@ def write_comparison(output_dir: str | Path, trainings: Sequence[Training], meas
         if command:
             stream.write(f"\nMade by `{command}`.\n")
     return table
-
-
-def _minutes(folder: Path) -> float:
-    """Sum the times that ESPnet's logs give for the training part of epochs; of one that was repeated, the last counts."""
-    found: dict[int, float] = {}
-    numbered = [path for path in folder.glob("train.*.log") if path.name.split(".")[1].isdigit()]
-    for path in [*sorted(numbered, key=lambda path: int(path.name.split(".")[1])), folder / "train.log"]:
-        if not path.is_file():
-            continue
-        for match in re.finditer(
-            r"(\d+)epoch results: \[train\] [^\[]*?[ ,]time=([^=\[]*?), total_count", path.read_text()
-        ):
-            parts = re.findall(r"([\d.]+) (day|hour|minute|second)", match[2])
-            found[int(match[1])] = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    return sum(found.values()) / 60.0

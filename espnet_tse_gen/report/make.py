@@ -1,6 +1,7 @@
-"""Making the report folder: gather tables, recordings and curves, write the page, and put the folder in place whole.
+"""Making the report folder: gather tables, recordings and curves, fill the page's template, and put the folder in place whole.
 
 The folder is built beside its final place and swapped in at the end; an interrupted run leaves the old one as it was.
+Everything is in the folder and works from a file system: no request leaves it. The template escapes all text.
 """
 
 from __future__ import annotations
@@ -8,32 +9,21 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from espnet_tse_gen.data.enrolment.protocol import read_protocol
 from espnet_tse_gen.report.clips import DemoSet, check_outputs, collect_cases
-from espnet_tse_gen.report.curves import HEIGHT, NOT_THE_MODEL, WIDTH, read_curves, summary, write_chart
 from espnet_tse_gen.report.environment import describe_environment
-from espnet_tse_gen.report.page import Curve, Page, SetPage, render_page
-from espnet_tse_gen.scoring.metrics import BY_COLUMN, FURTHER_COLUMNS, MAIN_COLUMNS
-from espnet_tse_gen.scoring.results import (
-    NO_VALUE,
-    Bootstrap,
-    Cell,
-    Table,
-    breakdown_tables,
-    convention,
-    further_tables,
-    legend,
-    main_table,
-    number,
-)
-from espnet_tse_gen.scoring.results import order_systems as order
+from espnet_tse_gen.report.pictures import CHART_HEIGHT, CHART_WIDTH, HEIGHT, WIDTH, read_curves, write_chart
+from espnet_tse_gen.scoring.metrics import BY_NAME, legend
+from espnet_tse_gen.scoring.results import NO_VALUE, Bootstrap, Cell, Table, convention, order_systems, set_tables
 from espnet_tse_gen.scoring.table import Row, add_derived, columns_present, read_scores
-from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.errors import UserError, naming_extra
 
 MARK = "index.html"
+TEMPLATE = Path(__file__).with_name("page.html.j2")
 ITEM_COLUMNS = ("SI_SDR_aligned", "ESTOI", "similarity")
 
 
@@ -61,7 +51,7 @@ class ReportOptions:
     max_items: int = 500
     systems: Sequence[str] = ()
     command: str | None = None
-    bootstrap: Bootstrap | None = None
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
 
 
 def make_report(options: ReportOptions, sets: Sequence[DemoSet]) -> Path:
@@ -73,6 +63,9 @@ def make_report(options: ReportOptions, sets: Sequence[DemoSet]) -> Path:
     Raises:
         UserError: For missing or unreadable input, or where ``output`` is a folder that is no report.
     """
+    with naming_extra("the report"):
+        import jinja2
+        import markupsafe
     output = options.output.resolve()
     if output.exists() and not (output / MARK).exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{options.output}: exists and is not a report; choose another --output or remove it")
@@ -81,10 +74,16 @@ def make_report(options: ReportOptions, sets: Sequence[DemoSet]) -> Path:
     add_derived(rows)
     partial = output.with_name(f".{output.name}.{os.getpid()}.part")
     shutil.rmtree(partial, ignore_errors=True)
+    # Long keys may break after an underscore.
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["breakable"] = lambda text: markupsafe.escape(text).replace("_", markupsafe.Markup("_<wbr>"))
     try:
         partial.mkdir(parents=True)
         page = _gather(options, sets, rows, partial)
-        (partial / MARK).write_text(render_page(page), encoding="utf-8")
+        text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page)
+        (partial / MARK).write_text(text, encoding="utf-8")
         if options.scores is not None:
             shutil.copyfile(options.scores, partial / "scores.csv")
         _swap(partial, output)
@@ -95,35 +94,52 @@ def make_report(options: ReportOptions, sets: Sequence[DemoSet]) -> Path:
     return output / MARK
 
 
-def _gather(options: ReportOptions, sets: Sequence[DemoSet], rows: list[Row], folder: Path) -> Page:
-    bootstrap = options.bootstrap or Bootstrap()
+def _gather(options: ReportOptions, sets: Sequence[DemoSet], rows: list[Row], folder: Path) -> dict[str, Any]:
+    """All that the template shows, the recordings and pictures written to ``folder``."""
     known = {row.system for row in rows}
-    systems = order(rows, [name for name in options.systems if name in known])
-    parts, mentioned = [], []
+    systems = order_systems(rows, [name for name in options.systems if name in known])
+    parts: list[dict[str, Any]] = []
+    mentioned: dict[str, None] = {}
     for position, demo in enumerate(sets, 1):
         part = [row for row in rows if row.set == demo.name]
-        tables: list[Table] = []
-        items = None
         protocol = read_protocol(demo.data_dir)
-        about = [convention(part)] if part else []
-        if protocol is not None:
-            about.append(protocol.describe())
-        if part:
-            tables = [main_table(part, systems, bootstrap), *further_tables(part, systems, bootstrap)]
-            tables += breakdown_tables(part, systems, bootstrap)
-            items = item_table(part, systems, options.max_items)
-            shown = columns_present(part, [*MAIN_COLUMNS, *FURTHER_COLUMNS])
-            mentioned += [column for column in shown if column not in mentioned]
+        about = [convention(part)] * bool(part) + ([protocol.describe()] if protocol else [])
+        tables, columns = set_tables(part, systems, options.bootstrap) if part else ([], [])
+        mentioned |= dict.fromkeys(columns)
         cases = collect_cases(demo, folder, options.count, position)
-        parts.append(SetPage(demo.name, tables, cases, items, " ".join(about)))
-    return Page(
-        title=options.title,
-        environment=describe_environment(options.command),
-        sets=parts,
-        curves=make_curves(options.exp_dir, folder),
-        legend=legend(mentioned),
-        scores={(row.system, row.set, row.key, row.speaker_index): row for row in rows},
-    )
+        labels = dict.fromkeys(label for case in cases for target in case.targets for label in target.clips)
+        parts.append(
+            {
+                "name": demo.name,
+                "about": " ".join(about),
+                "tables": tables,
+                "item_table": item_table(part, systems, options.max_items) if part else None,
+                "cases": cases,
+                "labels": [*labels],
+                "outputs": [name for name in labels if name in demo.outputs],
+            }
+        )
+    scores = {(row.system, row.set, row.key, row.speaker_index): row for row in rows}
+    charts = read_curves(options.exp_dir)
+    for number, chart in enumerate(charts, 1):
+        write_chart(folder / f"curves/{number:02d}.svg", chart)
+    return {
+        "title": options.title,
+        "environment": describe_environment(options.command),
+        "sets": parts,
+        "charts": charts,
+        "chart_size": (CHART_WIDTH, CHART_HEIGHT),
+        "image_size": (WIDTH, HEIGHT),
+        "legend": legend(list(mentioned)),
+        "figures": lambda *item: short_scores(scores.get(item)),
+    }
+
+
+def short_scores(row: Row | None) -> list[str]:
+    """The few figures that stand beside a recording, each with its name and unit; none without scores."""
+    metrics = row.metrics if row is not None else {}
+    shown = [(_short(name), BY_NAME[name], metrics[name]) for name in ITEM_COLUMNS if name in metrics]
+    return [f"{label} {column.show(value)} {column.unit}".strip() for label, column, value in shown]
 
 
 def item_table(rows: Sequence[Row], systems: Sequence[str], limit: int) -> Table:
@@ -133,7 +149,9 @@ def item_table(rows: Sequence[Row], systems: Sequence[str], limit: int) -> Table
         by_item.setdefault((row.key, row.speaker_index), {})[row.system] = row
     present = [name for name in systems if any(name in found for found in by_item.values())]
     columns = columns_present(rows, ITEM_COLUMNS)
-    headings = [f"{name}: {_short(column)}" for name in present for column in columns]
+    headings = [
+        f"{name}: {_short(column)}" + " (dB)" * (column == ITEM_COLUMNS[0]) for name in present for column in columns
+    ]
     table = Table("Scores per item", ["mixture", "speaker", "pair", "input SIR (dB)", *headings], labels=3)
     for (key, speaker), found in sorted(by_item.items())[:limit]:
         first = next(iter(found.values()))
@@ -141,46 +159,15 @@ def item_table(rows: Sequence[Row], systems: Sequence[str], limit: int) -> Table
         cells = [Cell(key), Cell(str(speaker)), Cell(first.gender_pair or NO_VALUE), Cell(sir)]
         for name in present:
             metrics = found[name].metrics if name in found else {}
-            for column in columns:
-                cells.append(Cell(number(BY_COLUMN[column], metrics[column]) if column in metrics else NO_VALUE))
+            cells += [Cell(BY_NAME[one].show(metrics[one]) if one in metrics else NO_VALUE) for one in columns]
         table.rows.append(cells)
     if len(by_item) > limit:
         table.notes.append(f"The first {limit} of {len(by_item)} items; scores.csv has all.")
     return table
 
 
-def make_curves(exp_dir: Path, folder: Path) -> list[Curve]:
-    """Draw the training curves from the logs of ``exp_dir``, or copy ESPnet's plots where there are no logs."""
-    curves = []
-    for number_, chart in enumerate(read_curves(exp_dir), 1):
-        path = f"curves/{number_:02d}.svg"
-        write_chart(folder / path, chart)
-        curves.append(Curve(path, chart.name, summary(chart), WIDTH, HEIGHT))
-    return curves or copy_curves(exp_dir / "images", folder)
-
-
-def copy_curves(images: Path, folder: Path) -> list[Curve]:
-    """Copy ESPnet's training plots into the page's folder, the loss first; plots about the machine are left out."""
-    from PIL import Image
-
-    paths = [path for path in sorted(images.glob("*.png")) if not any(word in path.stem for word in NOT_THE_MODEL)]
-    paths.sort(key=lambda path: (path.stem != "loss", path.stem))
-    curves = []
-    for number_, path in enumerate(paths, 1):
-        try:
-            with Image.open(path) as image:
-                width, height = image.size
-        except OSError as error:
-            raise UserError(f"{path}: is not a readable image ({error}); remove it or plot again") from None
-        target = f"curves/{number_:02d}.png"
-        (folder / "curves").mkdir(exist_ok=True)
-        shutil.copyfile(path, folder / target)
-        curves.append(Curve(target, path.stem, f"{path.stem} by epoch", width, height))
-    return curves
-
-
 def _short(column: str) -> str:
-    return "SI-SDR (dB)" if column == "SI_SDR_aligned" else BY_COLUMN[column].label
+    return "SI-SDR" if column == "SI_SDR_aligned" else BY_NAME[column].label
 
 
 def _swap(partial: Path, output: Path) -> None:

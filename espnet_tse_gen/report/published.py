@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from espnet_tse_gen.scoring.metrics import BY_COLUMN
-from espnet_tse_gen.scoring.results import NO_VALUE, Bootstrap, Cell, Table, intervals, number
+from espnet_tse_gen.scoring.metrics import BY_NAME
+from espnet_tse_gen.scoring.results import NO_VALUE, Bootstrap, Cell, Table, intervals
 from espnet_tse_gen.scoring.table import Row
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.files import read_yaml
@@ -67,20 +67,17 @@ def published_tables(
 
 
 def _checked(path: str | Path, name: str, entry: Any) -> dict[str, Any]:
-    if not isinstance(entry, dict):
-        raise UserError(f"{path}: entry '{name}' must be a mapping with {', '.join(NEEDED)}")
-    systems = entry.get("systems", [])
-    if not isinstance(systems, list):
-        raise UserError(f"{path}: entry '{name}': 'systems' must be a list")
-    for part, needed in ((entry, NEEDED), *((system, NEEDED_OF_SYSTEM) for system in systems)):
+    if not isinstance(entry, dict) or not isinstance(entry.get("systems", []), list):
+        raise UserError(f"{path}: entry '{name}' must be a mapping with {', '.join(NEEDED)}, and 'systems' a list")
+    for part, needed in ((entry, NEEDED), *((system, NEEDED_OF_SYSTEM) for system in entry.get("systems", []))):
         lacking = [key for key in needed if not isinstance(part, dict) or key not in part]
         if lacking or not isinstance(part["values"], dict):
             raise UserError(f"{path}: entry '{name}' lacks '{(lacking or ['values'])[0]}'; see the others in the file")
         if part["grade"] not in GRADES:
             raise unknown_name(f"grade in entry '{name}' of {path}", str(part["grade"]), GRADES)
         for column, text in part["values"].items():
-            if column not in BY_COLUMN:
-                raise unknown_name(f"measure in entry '{name}' of {path}", str(column), BY_COLUMN)
+            if column not in BY_NAME:
+                raise unknown_name(f"measure in entry '{name}' of {path}", str(column), BY_NAME)
             try:
                 float(text)
             except (TypeError, ValueError):
@@ -96,17 +93,16 @@ def _compare(set_name: str, entry: Mapping[str, Any], rows: Sequence[Row], boots
     columns = list(entry["values"])
     title = f"{entry['system']} on {set_name}: {entry['condition']}"
     table = Table(title, ["measure", "published", "here", "95 % interval", "verdict"])
-    for column, interval in zip(columns, intervals(rows, columns, bootstrap), strict=True):
-        metric, text = BY_COLUMN[column], str(entry["values"][column])
-        label = f"{metric.label} ({metric.unit})" if metric.unit else metric.label
-        if not interval.count:
-            table.rows.append([Cell(label), Cell(text), Cell(NO_VALUE), Cell(NO_VALUE), Cell("not scored")])
-            continue
-        digits = len(text.partition(".")[2])
-        agrees = interval.agrees_with(float(text) / metric.scale, rounding=0.5 * 10.0**-digits / metric.scale)
-        span = f"[{number(metric, interval.low)}, {number(metric, interval.high)}]"
-        verdict = "agrees" if agrees else "differs"
-        table.rows.append([Cell(label), Cell(text), Cell(number(metric, interval.mean)), Cell(span), Cell(verdict)])
+    for name, interval in zip(columns, intervals(rows, columns, bootstrap), strict=True):
+        column, text = BY_NAME[name], str(entry["values"][name])
+        here, span, verdict = NO_VALUE, NO_VALUE, "not scored"
+        if interval.count:
+            rounding = 0.5 * 10.0 ** -len(text.partition(".")[2])
+            agrees = interval.agrees_with(float(text) / column.scale, rounding / column.scale)
+            here, span = column.show(interval.mean), f"[{column.show(interval.low)}, {column.show(interval.high)}]"
+            verdict = "agrees" if agrees else "differs"
+        label = f"{column.label} ({column.unit})" if column.unit else column.label
+        table.rows.append([Cell(label), Cell(text), Cell(here), Cell(span), Cell(verdict)])
     speakers = {row.speaker_index for row in rows}
     if speakers != TARGETS[entry["targets"]]:
         table.notes.append(
@@ -119,9 +115,9 @@ def _compare(set_name: str, entry: Mapping[str, Any], rows: Sequence[Row], boots
 
 def _systems(entry: Mapping[str, Any]) -> Table:
     """The published systems of an entry, as they were printed."""
-    columns = [column for column in BY_COLUMN if any(column in system["values"] for system in entry["systems"])]
+    columns = [column for column in BY_NAME if any(column in system["values"] for system in entry["systems"])]
     title = f"Published systems, not measured here: {entry['condition']}"
-    table = Table(title, ["system", "grade", *(BY_COLUMN[column].heading for column in columns)], labels=2)
+    table = Table(title, ["system", "grade", *(BY_NAME[column].heading for column in columns)], labels=2)
     for system in entry["systems"]:
         figures = [Cell(str(system["values"].get(column, ""))) for column in columns]
         table.rows.append([Cell(str(system["name"])), Cell(str(system["grade"])), *figures])

@@ -26,11 +26,6 @@ def rtf_files(scps: Sequence[Path]) -> list[Path]:
     return [path for scp in scps for path in sorted(scp.parent.glob(f"{scp.stem}.*.rtf.json"))]
 
 
-def accuracy_files(scp: Path) -> list[Path]:
-    """Return the files that hold the token accuracy of the outputs in ``scp``."""
-    return sorted(scp.parent.glob(f"{scp.stem}.*.token_accuracy.csv"))
-
-
 def read_rtf(paths: Sequence[Path]) -> tuple[float | None, str]:
     """Combine the timing of several jobs: all computing time over all audio.
 
@@ -44,66 +39,59 @@ def read_rtf(paths: Sequence[Path]) -> tuple[float | None, str]:
         UserError: If a file is missing or is no such table.
     """
     seconds = audio = 0.0
-    conditions: dict[str, list[str]] = {}
+    conditions: dict[str, dict[str, None]] = {}
     for path in paths:
-        spent, heard, facts = _read_timing(path)
-        seconds, audio = seconds + spent, audio + heard
-        for name, value in facts.items():
-            known = conditions.setdefault(name, [])
-            if value not in known:
-                known.append(value)
+        content = _read_timing(path)
+        try:
+            whole = "audio_seconds" in content
+            names = ("wall_seconds", "seconds") if whole else ("rtf",)
+            seconds += float(next(content[name] for name in names if name in content))
+            audio += float(content["audio_seconds"]) if whole else 1.0
+        except (StopIteration, TypeError, ValueError):
+            raise UserError(
+                f"{path}: expected a table with 'wall_seconds' and 'audio_seconds', or with 'rtf'"
+            ) from None
+        for name, value in content.items():
+            if name not in AMOUNTS and isinstance(value, (str, int, float, list)) and value not in ("", []):
+                conditions.setdefault(name, {})[_plain(value)] = None
     if not audio:
         return None, ""
     return seconds / audio, ", ".join(f"{name} {' or '.join(values)}" for name, values in conditions.items())
 
 
-def read_token_accuracy(paths: Sequence[Path]) -> dict[str, dict[str, float]]:
-    """Read the share of right tokens: key -> ``token_accuracy`` (mean over levels) and ``token_accuracy_level1``, ...
+def read_token_accuracy(scp: Path) -> dict[str, dict[str, float]]:
+    """Read the share of right tokens of the outputs in ``scp``, where it was measured.
+
+    Returns:
+        Key -> ``token_accuracy`` (mean over levels) and ``token_accuracy_level1``, ...
 
     Raises:
         UserError: If a file is not such a table.
     """
     result: dict[str, dict[str, float]] = {}
-    for path in paths:
+    for path in sorted(scp.parent.glob(f"{scp.stem}.*.token_accuracy.csv")):
         try:
             with open(path, encoding="utf-8", newline="") as stream:
                 for cells in csv.DictReader(stream):
                     key = cells.pop("key")
-                    levels = {name: float(text) for name, text in cells.items()}
-                    row = {f"token_accuracy_{name}": value for name, value in levels.items()}
-                    result[key] = {"token_accuracy": sum(levels.values()) / len(levels), **row}
+                    levels = {f"token_accuracy_{name}": float(text) for name, text in cells.items()}
+                    result[key] = {"token_accuracy": sum(levels.values()) / len(levels), **levels}
         except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, csv.Error) as error:
             raise UserError(f"{path}: cannot be read as 'key,level1,...' ({error}); decode again") from None
     return result
 
 
-def _read_timing(path: Path) -> tuple[float, float, dict[str, str]]:
+def _read_timing(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run decoding first, or leave out --rtf_json") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from None
-    if isinstance(content, dict):
-        facts = {name: _plain(value) for name, value in content.items() if name not in AMOUNTS and _is_plain(value)}
-        seconds = _number(content.get("wall_seconds", content.get("seconds")))
-        audio, rtf = _number(content.get("audio_seconds")), _number(content.get("rtf"))
-        if seconds is not None and audio:
-            return seconds, audio, facts
-        if rtf is not None:
-            return rtf, 1.0, facts
-    raise UserError(f"{path}: expected a table with 'wall_seconds' and 'audio_seconds', or with 'rtf'")
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, (str, int, float, list)) and value not in ("", [])
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    return content if isinstance(content, dict) else {}
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, list):
-        return "/".join(_plain(part) for part in value)
+        return "/".join(map(_plain, value))
     return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())

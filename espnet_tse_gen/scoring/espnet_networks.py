@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from espnet_tse_gen.scoring.networks import sha256, to_rate
+from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.fetch import file_sha256
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
 CONFIG = "config.yaml"
@@ -118,7 +119,7 @@ class ExpDir:
 
     def describe(self) -> str:
         """Name the network: folder, checkpoint, and the hash of its weights."""
-        return f"{self.config.parent.name}/{self.checkpoint.name} (SHA-256 {sha256(self.checkpoint)[:12]})"
+        return f"{self.config.parent.name}/{self.checkpoint.name} (SHA-256 {file_sha256(self.checkpoint)[:12]})"
 
     def stamp(self) -> str:
         """A digest of configuration and checkpoint, to tell whether results are still those of this network."""
@@ -212,7 +213,7 @@ class ESPnetRecognizer:
 
         try:
             with _quiet():
-                hypotheses = self._model(to_rate(samples, sample_rate, self.rate))
+                hypotheses = self._model(resample(samples, sample_rate, self.rate))
         except TooShortUttError:
             return None
         return str(hypotheses[0][0] or "") if hypotheses else ""
@@ -259,7 +260,7 @@ class ESPnetSpeaker:
         """
         import torch
 
-        wave = torch.from_numpy(to_rate(samples, sample_rate, self.rate))[None].to(self._device)
+        wave = torch.from_numpy(resample(samples, sample_rate, self.rate))[None].to(self._device)
         try:
             with torch.no_grad():
                 voice = self._model(speech=wave, extract_embd=True)[0]
@@ -285,8 +286,3 @@ def _rate(config: Mapping[str, Any]) -> int:
     value = (config.get("frontend_conf") or {}).get("fs", 16000)
     text = str(value).strip().lower()
     return round(float(text[:-1]) * 1000) if text.endswith("k") else int(float(text))
-
-
-def describe_decoding(decoding: Mapping[str, Any]) -> str:
-    """The options of recognition as one phrase."""
-    return ", ".join(f"{name} {decoding[name]}" for name in decoding)

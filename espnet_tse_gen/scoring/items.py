@@ -1,93 +1,174 @@
-"""What is to be scored: the tables of references, mixtures and outputs, checked as a whole before any is scored.
+"""What is to be scored: tables of references, mixtures and outputs, checked as a whole; then the audio, mixture by mixture.
 
-A mixture has a key; each of its speakers in turn is the target. The checks read every file once. What is wrong with the
-tables or with a file (a missing key, another rate, no audio) ends the run at the start, not after an hour of scoring. An
-item on which no measure is defined (silence, lengths that differ) is a fault of that item alone: it keeps its row, has
-no scores, and is counted.
+A mixture has a key; each of its speakers in turn is the target of an item. What is wrong with the tables or the head of a file
+(a missing key, another rate, no audio) ends the run at the start, not after an hour of scoring. An item on which no measure
+is defined (silence, lengths that differ) is a fault of that item alone: it keeps its row, has no scores, and is counted.
 """
 
 from __future__ import annotations
 
-import logging
-import math
-from collections import Counter
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import soundfile
 
 from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.scoring.signal import energy_ratio_db, is_silent
-from espnet_tse_gen.scoring.table import SILENT_OUTPUT
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import check_same_keys, read_scp
 
+SILENT_OUTPUT = "silent output"
 SILENT_REFERENCE = "silent reference"
 LENGTH_OF_REFERENCE = "reference of another length"
 LENGTH_OF_OUTPUT = "output of another length"
 TOO_SHORT = "shorter than 0.1 s"
 # STOI's and PESQ's frames need some.
 MIN_SECONDS = 0.1
+SEXES = {"f": "female", "m": "male"}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Mixture:
-    """One mixture with its references and the outputs of one system.
+    """One mixture in the tables, with the outputs of one system.
 
     Attributes:
         key: Mixture id.
         mixture: Path of the mixture.
         references: Path of each speaker's clean speech.
-        outputs: Path of the output for each speaker that is scored (as many as references, or fewer).
-        sample_rate: Hz, of all files.
-        length: Samples of the mixture, and of every file that can be scored.
-        silent_mixture: Whether the mixture is digital silence, so that there is nothing to improve on.
-        reference_faults: Index (from 0) of each reference that cannot be used -> why.
-        faults: Index of each output that cannot be scored -> why; the fault of its reference comes first.
-        genders: "m" or "f" for each reference, "" where unknown; empty without a data directory.
+        outputs: Path of the output for each speaker that is scored: as many as references, or only those of the first.
+        rate: Hz, of all files.
+        length: Samples of the mixture.
         speakers: Speaker id of each reference, "" where unknown; empty without a data directory.
-        input_sir: For each reference, its energy relative to the other references together, in dB, NaN where one of them
-            cannot be used; empty with one reference.
+        genders: "m" or "f" for each reference, "" where unknown; empty without a data directory.
     """
 
     key: str
     mixture: str
-    references: list[str]
-    outputs: list[str]
-    sample_rate: int = 0
-    length: int = 0
-    silent_mixture: bool = False
-    reference_faults: dict[int, str] = field(default_factory=dict)
+    references: tuple[str, ...]
+    outputs: tuple[str, ...]
+    rate: int
+    length: int
+    speakers: tuple[str, ...] = ()
+    genders: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All files."""
+        return self.mixture, *self.references, *self.outputs
+
+    def load(self) -> LoadedMixture:
+        """Read the audio, each file once.
+
+        Raises:
+            UserError: For a file that is no audio of this rate any more, or holds NaN.
+        """
+        read = functools.cache(lambda path: read_audio(path, self.rate, self.key)[0])
+        loaded = LoadedMixture(self, read(self.mixture))
+        faults: dict[int, str] = {}
+        for number, path in enumerate(self.references, 1):
+            clean = read(path)
+            if len(clean) != len(loaded.mixture):
+                faults[number] = LENGTH_OF_REFERENCE
+            elif is_silent(clean):
+                faults[number] = SILENT_REFERENCE
+            else:
+                loaded.references[number] = clean
+        if len(self.references) > 1 and not faults:
+            total = np.sum([*loaded.references.values()], axis=0)
+            loaded.input_sir = [energy_ratio_db(clean, total - clean) for clean in loaded.references.values()]
+        for number, path in enumerate(self.outputs, 1):
+            output = read(path)
+            if number in faults:
+                loaded.faults[number] = faults[number]
+                if faults[number] == SILENT_REFERENCE and len(output) == len(loaded.mixture):
+                    loaded.false_alarms[number] = energy_ratio_db(output, loaded.mixture)
+            elif len(output) != len(loaded.mixture):
+                loaded.faults[number] = LENGTH_OF_OUTPUT
+            elif is_silent(output):
+                loaded.faults[number] = SILENT_OUTPUT
+            elif len(output) < MIN_SECONDS * self.rate:
+                loaded.faults[number] = TOO_SHORT
+            else:
+                loaded.outputs[number] = output
+        return loaded
+
+
+@dataclass
+class LoadedMixture:
+    """The audio of a mixture, speakers numbered from 1.
+
+    Attributes:
+        source: Where it is from.
+        mixture: float32 ``[L]``.
+        references: Clean speech of each speaker that measures may use.
+        outputs: Each output that can be scored.
+        faults: Why the others cannot; the fault of its reference comes first.
+        false_alarms: Energy of outputs relative to the mixture in dB, where the target does not speak.
+        input_sir: For each reference, its energy relative to the other references together in dB, NaN where one of them
+            cannot be used; empty with one reference.
+    """
+
+    source: Mixture
+    mixture: np.ndarray
+    references: dict[int, np.ndarray] = field(default_factory=dict)
+    outputs: dict[int, np.ndarray] = field(default_factory=dict)
     faults: dict[int, str] = field(default_factory=dict)
-    genders: list[str] = field(default_factory=list)
-    speakers: list[str] = field(default_factory=list)
+    false_alarms: dict[int, float] = field(default_factory=dict)
     input_sir: list[float] = field(default_factory=list)
 
-    @property
-    def gender_pair(self) -> str:
-        """Combination of the speakers' genders, named by :func:`gender_pair`."""
-        return gender_pair(self.genders)
+    def items(self) -> list[Item]:
+        """Return what can be scored."""
+        shared: dict[str, Any] = {}
+        return [
+            Item(self.source, number, self.mixture, self.references, self.outputs, shared) for number in self.outputs
+        ]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One target in one mixture, as measures get it.
+
+    Attributes:
+        source: Where it is from.
+        number: Of the target speaker, from 1.
+        mixture: float32 ``[L]``, as all signals.
+        references: Clean speech by number of the speaker.
+        outputs: Outputs by number of the target.
+        shared: What a measure computes once for all items of the mixture.
+    """
+
+    source: Mixture
+    number: int
+    mixture: np.ndarray
+    references: dict[int, np.ndarray]
+    outputs: dict[int, np.ndarray]
+    shared: dict[str, Any]
 
     @property
-    def usable_references(self) -> list[int]:
-        """Indices of the references that measures may use."""
-        return [index for index in range(len(self.references)) if index not in self.reference_faults]
+    def rate(self) -> int:
+        """Hz."""
+        return self.source.rate
 
     @property
-    def usable_outputs(self) -> list[int]:
-        """Indices of the outputs that can be scored."""
-        return [index for index in range(len(self.outputs)) if index not in self.faults]
+    def target(self) -> np.ndarray:
+        """Clean speech of the target."""
+        return self.references[self.number]
+
+    @property
+    def output(self) -> np.ndarray:
+        """What was extracted for the target."""
+        return self.outputs[self.number]
 
 
 def gender_pair(genders: Sequence[str]) -> str:
     """Name a combination of genders ("m" or "f" each): "different", such as "female+female", or "" if unknown."""
-    names = {"f": "female", "m": "male"}
-    if len(genders) < 2 or any(gender not in names for gender in genders):
+    if len(genders) < 2 or any(gender not in SEXES for gender in genders):
         return ""
-    if len(set(genders)) > 1:
-        return "different"
-    return "+".join(names[gender] for gender in genders)
+    return "different" if len(set(genders)) > 1 else "+".join(SEXES[gender] for gender in genders)
 
 
 def read_side_tables(data_dir: Path, count: int) -> list[tuple[dict[str, str], dict[str, str]]]:
@@ -111,7 +192,7 @@ def read_mixtures(
     inf_scps: Sequence[str | Path],
     data_dir: str | Path | None = None,
 ) -> list[Mixture]:
-    """Read and check everything that one system is to be scored on.
+    """Read the tables of what one system is to be scored on, and check the head of every file.
 
     Args:
         mixture_scp: Table of mixtures.
@@ -132,60 +213,27 @@ def read_mixtures(
         )
     check_same_keys(mixture_scp, *ref_scps, *inf_scps)
     mixtures = read_scp(mixture_scp)
-    references = [read_scp(path) for path in ref_scps]
-    outputs = [read_scp(path) for path in inf_scps]
+    references, outputs = [read_scp(path) for path in ref_scps], [read_scp(path) for path in inf_scps]
     side = read_side_tables(Path(data_dir), len(references)) if data_dir is not None else []
-    items = []
+    found = []
     rate: int | None = None
     for key in sorted(mixtures):
-        item = Mixture(key, mixtures[key], [table[key] for table in references], [table[key] for table in outputs])
-        rate = _check(item, rate)
-        item.speakers = [speakers.get(key, "") for speakers, _ in side]
-        item.genders = [genders.get(key, "") for _, genders in side]
-        items.append(item)
-    _report(items)
-    return items
+        inside = tuple(table[key] for table in references), tuple(table[key] for table in outputs)
+        rate, length = _check(mixtures[key], rate, key)
+        for path in dict.fromkeys((*inside[0], *inside[1])):
+            _check(path, rate, key)
+        speakers, genders = (tuple(tables[part].get(key, "") for tables in side) for part in (0, 1))
+        found.append(Mixture(key, mixtures[key], *inside, rate, length, speakers, genders))
+    return found
 
 
-def _report(items: Sequence[Mixture]) -> None:
-    """Log how many items have no scores, and why."""
-    outputs = sum(len(item.outputs) for item in items)
-    counts = Counter(fault for item in items for fault in item.faults.values())
-    for fault, count in sorted(counts.items()):
-        first = next(item.key for item in items if fault in item.faults.values())
-        logging.warning("%d of %d items have no scores: %s (first '%s')", count, outputs, fault, first)
-    silent = [item.key for item in items if item.silent_mixture]
-    if silent:
-        logging.warning("%d of %d mixtures are silent: no SI-SDRi (first '%s')", len(silent), len(items), silent[0])
-
-
-def _check(item: Mixture, rate: int | None) -> int:
-    """Read every file of ``item``, fill in its facts, and return the rate that all files have."""
-    samples, rate = read_audio(item.mixture, rate, item.key)
-    item.sample_rate, item.length = rate, len(samples)
-    item.silent_mixture = is_silent(samples)
-    clean: dict[int, np.ndarray] = {}
-    for index, path in enumerate(item.references):
-        reference, _ = read_audio(path, rate, item.key)
-        if len(reference) != item.length:
-            item.reference_faults[index] = LENGTH_OF_REFERENCE
-        elif is_silent(reference):
-            item.reference_faults[index] = SILENT_REFERENCE
-        else:
-            clean[index] = reference
-    for index, path in enumerate(item.outputs):
-        output, _ = read_audio(path, rate, item.key)
-        if index in item.reference_faults:
-            item.faults[index] = item.reference_faults[index]
-        elif len(output) != item.length:
-            item.faults[index] = LENGTH_OF_OUTPUT
-        elif is_silent(output):
-            item.faults[index] = SILENT_OUTPUT
-        elif item.length < MIN_SECONDS * rate:
-            item.faults[index] = TOO_SHORT
-    if len(item.references) > 1:
-        item.input_sir = [math.nan] * len(item.references)
-        if not item.reference_faults:
-            total = np.sum(list(clean.values()), axis=0)
-            item.input_sir = [energy_ratio_db(reference, total - reference) for reference in clean.values()]
-    return rate
+def _check(path: str, rate: int | None, key: str) -> tuple[int, int]:
+    """Return rate and length of a file by its head; if something is wrong, reading it says what."""
+    try:
+        head = soundfile.info(path)
+        if head.channels == 1 and head.frames and rate in (None, head.samplerate):
+            return head.samplerate, head.frames
+    except (soundfile.SoundFileError, OSError, RuntimeError):
+        pass
+    samples, rate = read_audio(path, rate, key)
+    return rate, len(samples)

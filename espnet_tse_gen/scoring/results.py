@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from espnet_tse_gen.scoring.columns import Column
 from espnet_tse_gen.scoring.metrics import (
     BREAKDOWN_COLUMNS,
-    BY_COLUMN,
+    BY_NAME,
     FURTHER_COLUMNS,
     MAIN_COLUMNS,
-    Metric,
+    column_of,
+    legend,
     level_columns,
-    level_metric,
 )
 from espnet_tse_gen.scoring.stats import Interval, bootstrap_means
 from espnet_tse_gen.scoring.table import Row, columns_present
@@ -69,11 +70,8 @@ def order_systems(rows: Sequence[Row], wanted: Sequence[str] = ()) -> list[str]:
     Raises:
         UserError: If a wanted system has no rows.
     """
-    found = list(dict.fromkeys(row.system for row in rows))
-    for name in wanted:
-        if name not in found:
-            raise unknown_name("system", name, found)
-    return [*dict.fromkeys(wanted), *(name for name in found if name not in wanted)]
+    found = _checked("system", [row.system for row in rows], wanted)
+    return list(dict.fromkeys([*wanted, *found]))
 
 
 def order_sets(rows: Sequence[Row], wanted: Sequence[str] = ()) -> list[str]:
@@ -82,21 +80,23 @@ def order_sets(rows: Sequence[Row], wanted: Sequence[str] = ()) -> list[str]:
     Raises:
         UserError: If a wanted set has no rows.
     """
-    found = list(dict.fromkeys(row.set for row in rows))
+    return list(dict.fromkeys(wanted or _checked("set", [row.set for row in rows], wanted)))
+
+
+def _checked(kind: str, found: Sequence[str], wanted: Sequence[str]) -> Sequence[str]:
     for name in wanted:
         if name not in found:
-            raise unknown_name("set", name, found)
-    return list(dict.fromkeys(wanted)) or found
+            raise unknown_name(kind, name, {*found})
+    return found
 
 
 def intervals(rows: Sequence[Row], columns: Sequence[str], bootstrap: Bootstrap) -> list[Interval]:
     """Means of ``columns`` over ``rows`` with intervals over mixtures; error rates are weighted by their words."""
-    values = _matrix(rows, columns)
-    weighted = [BY_COLUMN[column].weight if column in BY_COLUMN else "" for column in columns]
+    weighted = [BY_NAME[column].weight if column in BY_NAME else "" for column in columns]
     weights = _matrix(rows, weighted)
     weights[:, [not name for name in weighted]] = 1.0
     keys = [row.key for row in rows]
-    return bootstrap_means(values, keys, bootstrap.resamples, bootstrap.seed, weights=weights)
+    return bootstrap_means(_matrix(rows, columns), keys, bootstrap.resamples, bootstrap.seed, weights=weights)
 
 
 def _matrix(rows: Sequence[Row], columns: Sequence[str]) -> np.ndarray:
@@ -110,14 +110,22 @@ def main_table(
 ) -> Table:
     """Those of ``measures`` that there are, of every system on the rows of one set."""
     table = _table("All items", rows, systems, bootstrap, columns_present(rows, measures))
-    conditions = {}
-    for system in systems:
-        part = [row for row in rows if row.system == system]
-        conditions[system] = next((row.note for row in part if row.note), "")
-        table.notes += _faults(system, part)
-    table.notes += [f"RTF of {system}: {note}." for system, note in conditions.items() if note]
-    table.notes += _tools(rows, systems)
-    table.notes += _uneven(rows, systems)
+    parts = {system: [row for row in rows if row.system == system] for system in systems}
+    for system, part in parts.items():
+        counts = Counter(row.fault for row in part if row.fault)
+        if counts:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+            table.notes.append(f"{system}: {counts.total()} of {len(part)} items have no scores ({reasons}).")
+    for system, part in parts.items():
+        table.notes += [f"RTF of {system}: {note}." for note in list(filter(None, (row.note for row in part)))[:1]]
+    tools = {name: next((row.tools for row in part if row.tools), "") for name, part in parts.items()}
+    if len({*tools.values()}) == 1:
+        table.notes += [f"Scored with: {text}." for text in {*tools.values()} if text]
+    else:
+        table.notes += [f"{name} scored with: {text or 'no such network'}." for name, text in tools.items()]
+    items = {frozenset((row.key, row.speaker_index) for row in part) for part in parts.values() if part}
+    if len(items) > 1:
+        table.notes.append("The systems were scored on different items; compare their rows with care.")
     return table
 
 
@@ -129,11 +137,9 @@ def further_tables(
     levels = level_columns({column for row in rows for column in row.metrics})
     tables = []
     for title, columns in (("Further measures", columns_present(rows, others)), ("Token accuracy by level", levels)):
-        having = [
-            name for name in systems if any(row.system == name and {*columns} & row.metrics.keys() for row in rows)
-        ]
+        having = {row.system for row in rows if {*columns} & row.metrics.keys()}
         if having:
-            tables.append(_table(title, rows, having, bootstrap, columns))
+            tables.append(_table(title, rows, [name for name in systems if name in having], bootstrap, columns))
     return tables
 
 
@@ -141,27 +147,31 @@ def _table(
     title: str, rows: Sequence[Row], systems: Sequence[str], bootstrap: Bootstrap, columns: Sequence[str]
 ) -> Table:
     """One row per system, one column per measure."""
-    headings = [(BY_COLUMN.get(column) or level_metric(column)).heading for column in columns]
-    table = Table(title, ["system", "items", *headings])
+    table = Table(title, ["system", "items", *(column_of(column).heading for column in columns)])
     for system in systems:
         part = [row for row in rows if row.system == system]
         if part:
+            remark = "speaker 1 only" if {row.speaker_index for row in part} == {1} else ""
             cells = figure_cells(part, columns, bootstrap)
-            table.rows.append([Cell(system), Cell(str(len(part)), _mixtures(part)), *cells])
+            table.rows.append([Cell(system), Cell(str(len(part)), remark), *cells])
     return table
 
 
 def breakdown_tables(rows: Sequence[Row], systems: Sequence[str], bootstrap: Bootstrap) -> list[Table]:
-    """The tables by gender pair and by input SIR of one set; a table is left out where its facts are unknown."""
+    """The tables by gender pair and by input SIR of one set; a table is left out where its facts are unknown throughout.
+
+    Mixtures with a speaker of unknown sex are a group of their own.
+    """
     columns = columns_present(rows, ("SI_SDR", *BREAKDOWN_COLUMNS))
     if {"SI_SDR", "SI_SDR_aligned"} <= {*columns}:
         columns.remove("SI_SDR")
-    pairs = [*GENDER_PAIRS, *sorted({row.gender_pair for row in rows} - {*GENDER_PAIRS, ""})]
-    by_gender = {name: [row for row in rows if row.gender_pair == name] for name in pairs}
+    by_gender = {name: [row for row in rows if row.gender_pair == name] for name in _pairs(rows)}
+    if by_gender:
+        by_gender["unknown"] = [row for row in rows if not row.gender_pair]
     by_sir = {name: [row for row in rows if low <= row.input_sir < high] for name, low, high in SIR_BINS}
     tables = []
     for title, heading, groups in (("By gender pair", "pair", by_gender), ("By input SIR", "input SIR", by_sir)):
-        table = Table(title, [heading, "system", "items", *(BY_COLUMN[c].heading for c in columns)], labels=2)
+        table = Table(title, [heading, "system", "items", *(BY_NAME[c].heading for c in columns)], labels=2)
         for name, group in groups.items():
             for system in systems:
                 part = [row for row in group if row.system == system]
@@ -173,35 +183,24 @@ def breakdown_tables(rows: Sequence[Row], systems: Sequence[str], bootstrap: Boo
     return tables
 
 
+def _pairs(rows: Sequence[Row]) -> list[str]:
+    found = {row.gender_pair for row in rows} - {""}
+    return [name for name in GENDER_PAIRS if name in found] + sorted(found - {*GENDER_PAIRS})
+
+
 def figure_cells(rows: Sequence[Row], columns: Sequence[str], bootstrap: Bootstrap) -> list[Cell]:
     """Mean and interval of each column as cells."""
-    cells = []
-    for column, interval in zip(columns, intervals(rows, columns, bootstrap), strict=True):
-        cells.append(format_interval(BY_COLUMN.get(column) or level_metric(column), interval, len(rows)))
-    return cells
+    found = zip(columns, intervals(rows, columns, bootstrap), strict=True)
+    return [format_interval(column_of(column), interval, len(rows)) for column, interval in found]
 
 
-def format_interval(metric: Metric, interval: Interval, items: int) -> Cell:
+def format_interval(column: Column, interval: Interval, items: int) -> Cell:
     """Show a mean with its interval, and the number of values where some of ``items`` have none."""
     if not interval.count:
         return Cell(NO_VALUE)
-    detail = ""
-    low, high = number(metric, interval.low), number(metric, interval.high)
-    if low != high:
-        detail = f"[{low}, {high}]"
-    if interval.count < items:
-        detail = f"{detail} n={interval.count}".strip()
-    return Cell(number(metric, interval.mean), detail)
-
-
-def number(metric: Metric, value: float) -> str:
-    """Show ``value`` in the metric's unit and precision, without a negative zero."""
-    return f"{round(value * metric.scale, metric.decimals) + 0.0:.{metric.decimals}f}"
-
-
-def legend(columns: Sequence[str]) -> list[str]:
-    """One line per measure: what it means."""
-    return [f"{BY_COLUMN[column].label}: {BY_COLUMN[column].meaning}." for column in columns]
+    low, high = column.show(interval.low), column.show(interval.high)
+    detail = [f"[{low}, {high}]"] * (low != high) + [f"n={interval.count}"] * (interval.count < items)
+    return Cell(column.show(interval.mean), " ".join(detail))
 
 
 def render_markdown(table: Table, level: int = 3) -> str:
@@ -211,9 +210,21 @@ def render_markdown(table: Table, level: int = 3) -> str:
     lines.append("|" + "|".join([" --- "] * table.labels + [" ---: "] * (len(table.headings) - table.labels)) + "|")
     for row in table.rows:
         lines.append("| " + " | ".join(_escape(f"{cell.text} {cell.detail}".strip()) for cell in row) + " |")
-    lines.append("")
-    lines += [f"{note}  " for note in table.notes]
+    lines += ["", *(f"{note}  " for note in table.notes)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def set_tables(
+    rows: Sequence[Row], systems: Sequence[str], bootstrap: Bootstrap, measures: Sequence[str] = MAIN_COLUMNS
+) -> tuple[list[Table], list[str]]:
+    """Return all tables of one set, and the columns that are in them."""
+    tables = [main_table(rows, systems, bootstrap, measures), *further_tables(rows, systems, bootstrap, measures)]
+    tables += breakdown_tables(rows, systems, bootstrap)
+    return tables, columns_present(rows, list(dict.fromkeys([*measures, *BY_NAME])))
 
 
 def render_results(
@@ -230,19 +241,16 @@ def render_results(
 ) -> str:
     """Compose the whole of ``RESULTS.md``; ``protocols`` says of sets how they are evaluated."""
     parts = [f"# Results: {title}\n", "\n".join(f"- {name}: {text}" for name, text in environment.items()) + "\n"]
-    mentioned: list[str] = []
+    mentioned: dict[str, None] = {}
     for name in sets:
         part = [row for row in rows if row.set == name]
-        mixtures = len({row.key for row in part})
-        parts.append(f"## Set {name}: {mixtures} mixtures\n")
+        tables, columns = set_tables(part, systems, bootstrap, measures)
+        parts.append(f"## Set {name}: {len({row.key for row in part})} mixtures\n")
         parts.append(f"{convention(part)} {(protocols or {}).get(name, '')}".rstrip() + "\n")
-        tables = [main_table(part, systems, bootstrap, measures), *further_tables(part, systems, bootstrap, measures)]
-        parts += [render_markdown(table) for table in (*tables, *breakdown_tables(part, systems, bootstrap))]
-        shown = columns_present(part, list(dict.fromkeys([*measures, *BY_COLUMN])))
-        mentioned += [column for column in shown if column not in mentioned]
+        parts += map(render_markdown, tables)
+        mentioned |= dict.fromkeys(columns)
     if checks:
-        parts.append("## Against published figures\n")
-        parts += [render_markdown(table) for table in checks]
+        parts += ["## Against published figures\n", *map(render_markdown, checks)]
     parts.append("## How to read the tables\n")
     parts.append(
         f"Each figure is the mean over items (one item: one target in one mixture) with its 95 % bootstrap interval, "
@@ -252,7 +260,7 @@ def render_results(
         "not all. Word error rates are errors over words of all items together. Where there is no aligned SI-SDR, no delay "
         "had to be undone.\n"
     )
-    parts.append("\n".join(f"- {line}" for line in legend(mentioned)) + "\n")
+    parts.append("\n".join(f"- {line}" for line in legend(list(mentioned))) + "\n")
     return "\n".join(parts)
 
 
@@ -264,40 +272,3 @@ def convention(rows: Sequence[Row]) -> str:
     if speakers == [1, 2]:
         return "Targets: both speakers of every mixture (on Libri2Mix test, the convention of 6,000 targets)."
     return f"Targets: speakers {', '.join(map(str, speakers))} of every mixture."
-
-
-def _mixtures(rows: Sequence[Row]) -> str:
-    """Say so where only the first speaker is a target."""
-    return "speaker 1 only" if {row.speaker_index for row in rows} == {1} else ""
-
-
-def _faults(system: str, rows: Sequence[Row]) -> list[str]:
-    """Say how many items of a system have no scores, and why."""
-    counts = Counter(row.fault for row in rows if row.fault)
-    if not counts:
-        return []
-    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
-    return [f"{system}: {counts.total()} of {len(rows)} items have no scores ({reasons})."]
-
-
-def _tools(rows: Sequence[Row], systems: Sequence[str]) -> list[str]:
-    """Name the networks behind the scores: once where all systems have the same ones."""
-    tools = {name: next((row.tools for row in rows if row.system == name and row.tools), "") for name in systems}
-    if not any(tools.values()):
-        return []
-    if len(set(tools.values())) == 1:
-        return [f"Scored with: {next(iter(tools.values()))}."]
-    return [f"{name} scored with: {text or 'no such network'}." for name, text in tools.items()]
-
-
-def _uneven(rows: Sequence[Row], systems: Sequence[str]) -> list[str]:
-    """Warn where systems were scored on different items: their means cannot be compared."""
-    items = {system: {(row.key, row.speaker_index) for row in rows if row.system == system} for system in systems}
-    found = {name: keys for name, keys in items.items() if keys}
-    if len({frozenset(keys) for keys in found.values()}) <= 1:
-        return []
-    return ["The systems were scored on different items; compare their rows with care."]
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

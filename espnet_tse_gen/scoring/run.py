@@ -1,35 +1,37 @@
 """One scoring run: all measures of one system on one set, into the score table; nothing twice.
 
-A run leaves a fingerprint (of options and of every file's path, size and time) in its output directory. The same run
-again finds its rows in the table and does no work. Each part of a run (own measures, ESPnet's scorer, recognition) keeps
-its results in a file as well: a run that is stopped goes on with the next part, and one with a further recognizer or
-another preset does only what is new.
+Each mixture is read once, and given to all measures. What they say is kept in ``items.jsonl`` of the output directory, by the
+mixture's files (path, size and time) and by the measure with its options: the same run again finds everything there, one
+that is stopped goes on where it was, and one with a further measure computes only that.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import espnet_tse_gen
 from espnet_tse_gen.audio.files import read_audio
-from espnet_tse_gen.scoring.decode_facts import accuracy_files, read_rtf, read_token_accuracy, rtf_files
-from espnet_tse_gen.scoring.espnet_scorer import Scores, run_enh_scoring
-from espnet_tse_gen.scoring.items import Mixture, read_mixtures
-from espnet_tse_gen.scoring.networks import NetworkChoice, describe
-from espnet_tse_gen.scoring.own_metrics import check_preset, score_items
-from espnet_tse_gen.scoring.recognition import RecognizerChoice, read_transcripts, score_words
+from espnet_tse_gen.scoring.decode_facts import read_rtf, read_token_accuracy, rtf_files
+from espnet_tse_gen.scoring.items import Mixture, gender_pair, read_mixtures
+from espnet_tse_gen.scoring.metrics import Metric, choose_metrics
+from espnet_tse_gen.scoring.networks import NetworkChoice
 from espnet_tse_gen.scoring.signal import constant_delay
-from espnet_tse_gen.scoring.table import Row, read_scores, replace_rows
+from espnet_tse_gen.scoring.table import Row, replace_rows
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write, read_scp
+from espnet_tse_gen.utils.jobs import files_digest
+from espnet_tse_gen.utils.parallel import map_jobs
 
-DONE = "score.json"
+STORE = "items.jsonl"
 DELAY_RECORDINGS = 50
 """How many clean recordings a codec's delay is measured on."""
 
@@ -44,18 +46,16 @@ class ScoringJob:
         mixture_scp: Table of mixtures.
         ref_scps: Tables of clean speech, one per speaker of the mixture.
         inf_scps: Tables of outputs, in the order of ``ref_scps``.
-        output_dir: For ESPnet's tables, logs and the fingerprint.
+        output_dir: For ESPnet's tables and what is kept.
         scores: The score table.
         data_dir: Where ``target_spk{n}`` and ``spk2gender`` lie, if anywhere.
-        preset: Name in :data:`espnet_tse_gen.scoring.own_metrics.PRESETS`.
+        preset: Name in :data:`espnet_tse_gen.scoring.metrics.PRESETS`.
         delay: Samples by which outputs lag their references; ``None`` measures it on ``ceiling_scps``.
         ceiling_scps: Tables of the clean speech of ``ref_scps`` through the codec, for the delay.
         nj: Number of processes.
         rtf_json: File with the real-time factor; by default what decoding left beside the output tables.
         networks: Further networks to score with.
-        recognizers: For word error rates.
-        text_scps: Tables of the transcripts of each speaker's utterances, for WER.
-        clean_dir: Where recognised clean speech is kept for all systems; by default ``output_dir``.
+        further: Further measures.
     """
 
     system: str
@@ -72,49 +72,26 @@ class ScoringJob:
     nj: int = 1
     rtf_json: Path | None = None
     networks: Sequence[NetworkChoice] = ()
-    recognizers: Sequence[RecognizerChoice] = ()
-    text_scps: Sequence[Path] = ()
-    clean_dir: Path | None = None
+    further: Sequence[Metric] = ()
 
-    def recordings(self) -> str:
-        """Hash of the tables of recordings, and of every recording's path, size and time."""
-        digest = hashlib.sha256()
-        for table in (self.mixture_scp, *self.ref_scps, *self.inf_scps):
-            digest.update(f"{len(self.ref_scps)}\n".encode())
-            for key, name in sorted(read_scp(table).items()):
-                digest.update(f"{key} {name} {_stamp(Path(name))}\n".encode())
-        return digest.hexdigest()
 
-    def fingerprint(self) -> str:
-        """Hash of all that determines the result, without reading the audio."""
-        digest = hashlib.sha256()
-        head = [espnet_tse_gen.__version__, self.system, self.set, self.preset, str(self.delay), self.tools()]
-        head += [f"{choice.suffix} {choice.stamp()}" for choice in self.recognizers]
-        digest.update(json.dumps([*head, self.recordings()]).encode())
-        for table in self.ceiling_scps if self.delay is None else ():
-            for key, name in sorted(read_scp(table).items()):
-                digest.update(f"{key} {name} {_stamp(Path(name))}\n".encode())
-        side = [*self.rtf_paths(), *(path for scp in self.inf_scps for path in accuracy_files(scp))]
-        if self.data_dir is not None:
-            side += [self.data_dir / "spk2gender"]
-            side += [self.data_dir / f"target_spk{number}" for number in range(1, len(self.ref_scps) + 1)]
-        if self.recognizers:
-            side += self.text_scps
-        for path in side:
-            digest.update(f"{path} {_stamp(path)}\n".encode())
-        return digest.hexdigest()
+@dataclass
+class Scored:
+    """What is known of a mixture: its faults, and scores by the state of a measure, and by number of the target."""
 
-    def tools(self) -> str:
-        """Name the networks that are not part of a preset, with their revisions.
+    files: str
+    silent_mixture: bool
+    input_sir: list[float]
+    faults: dict[int, str]
+    false_alarms: dict[int, float]
+    scores: dict[str, dict[int, dict[str, Any]]]
 
-        Raises:
-            UserError: If the files of one are not on this machine.
-        """
-        return "; ".join([*map(describe, self.networks), *(choice.describe() for choice in self.recognizers)])
-
-    def rtf_paths(self) -> list[Path]:
-        """Files with the real-time factor."""
-        return [self.rtf_json] if self.rtf_json is not None else rtf_files(self.inf_scps)
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Scored:
+        """Read what ``vars`` wrote."""
+        scores = {state: _numbered(found) for state, found in values["scores"].items()}
+        numbered = {name: _numbered(values[name]) for name in ("faults", "false_alarms")}
+        return cls(**{**values, **numbered, "scores": scores})
 
 
 def run_scoring(job: ScoringJob, force: bool = False) -> list[Row]:
@@ -122,7 +99,7 @@ def run_scoring(job: ScoringJob, force: bool = False) -> list[Row]:
 
     Args:
         job: What to score.
-        force: Score even if the table holds the same run's rows.
+        force: Score even what is known.
 
     Returns:
         The rows of this system and set.
@@ -130,81 +107,138 @@ def run_scoring(job: ScoringJob, force: bool = False) -> list[Row]:
     Raises:
         UserError: For anything wrong with the input, before the first measure is computed.
     """
-    preset = check_preset(job.preset)
-    fingerprint = job.fingerprint()
-    if not force:
-        rows = _finished(job, fingerprint)
-        if rows:
-            logging.info("%s on %s: unchanged since it was scored; nothing to do", job.system, job.set)
-            return rows
+    choose_metrics(job.preset, 0, job.networks)
     mixtures = read_mixtures(job.mixture_scp, job.ref_scps, job.inf_scps, job.data_dir)
     delay = choose_delay(job, mixtures)
-    rtf, note = read_rtf(job.rtf_paths())
-    accuracies = [read_token_accuracy(accuracy_files(scp)) for scp in job.inf_scps]
-    recordings, use_dnsmos = job.recordings(), "dnsmos_espnet" in preset
-    own = [recordings, job.preset, delay, [describe(choice) for choice in job.networks]]
-    parts = [
-        _kept(
-            job.output_dir / "own.json",
-            own,
-            force,
-            lambda: score_items(mixtures, job.preset, delay, job.nj, job.networks),
-        ),
-        _kept(
-            job.output_dir / "enh_scoring.json",
-            [recordings, use_dnsmos],
-            force,
-            lambda: run_enh_scoring(mixtures, job.output_dir, job.nj, use_dnsmos),
-        ),
-    ]
-    for choice in job.recognizers:
-        transcripts = read_transcripts(job.text_scps)
-        clean_dir = job.clean_dir or job.output_dir
-        parts.append(score_words(mixtures, choice, transcripts, job.output_dir, clean_dir, job.nj))
-    tools = "; ".join(filter(None, [job.tools(), f"delay of {delay} samples undone" if delay else ""]))
+    rtf, note = read_rtf([job.rtf_json] if job.rtf_json is not None else rtf_files(job.inf_scps))
+    accuracies = [read_token_accuracy(scp) for scp in job.inf_scps]
+    metrics = [*choose_metrics(job.preset, delay, job.networks), *job.further]
+    for metric in job.further:
+        metric.check()
+    tools = "; ".join(
+        filter(None, [*(one.describe() for one in metrics), f"delay of {delay} samples undone" * bool(delay)])
+    )
+    scored, states = score_mixtures(mixtures, metrics, job.output_dir / STORE, job.nj, force)
     rows = []
-    for item in mixtures:
-        for index in range(len(item.outputs)):
-            row = _row(job, item, index, parts)
-            row.note, row.tools = note, tools
+    for mixture, known in zip(mixtures, scored, strict=True):
+        for number in range(1, len(mixture.outputs) + 1):
+            row = Row(
+                job.system, job.set, mixture.key, number, note=note, tools=tools, fault=known.faults.get(number, "")
+            )
+            row.gender_pair = gender_pair(mixture.genders)
+            if mixture.speakers:
+                row.target = mixture.speakers[number - 1]
+            if known.input_sir:
+                row.input_sir = known.input_sir[number - 1]
+            for state in states:
+                values = known.scores[state].get(number, {})
+                row.metrics |= {name: value for name, value in values.items() if not isinstance(value, str)}
             if not row.fault:
-                row.metrics.update(accuracies[index].get(item.key, {}))
+                row.metrics |= accuracies[number - 1].get(mixture.key, {})
+            if number in known.false_alarms:
+                row.metrics["silence_db"] = known.false_alarms[number]
             if rtf is not None:
                 row.metrics["RTF"] = rtf
             rows.append(row)
+    _report(rows, scored)
+    for metric, state in zip(metrics, states, strict=True):
+        metric.finish(
+            job.output_dir,
+            {(mixture.key, number): values for mixture, known in zip(mixtures, scored, strict=True)
+             for number, values in known.scores[state].items()},
+        )  # fmt: skip
     replace_rows(job.scores, rows)
-    with atomic_write(job.output_dir / DONE) as stream:
-        json.dump({"fingerprint": fingerprint, "rows": len(rows)}, stream)
     return rows
 
 
-def _kept(path: Path, made_from: Sequence[Any], force: bool, compute: Callable[[], Scores]) -> Scores:
-    """Return the scores in ``path`` if they are of ``made_from`` and not forced, else compute and keep them."""
-    state = json.dumps([espnet_tse_gen.__version__, *made_from])
+def score_mixtures(
+    mixtures: Sequence[Mixture], metrics: Sequence[Metric], store: Path, nj: int = 1, force: bool = False
+) -> tuple[list[Scored], list[str]]:
+    """Compute what ``store`` does not hold yet of all ``metrics`` on all ``mixtures``, in ``nj`` processes.
+
+    Returns:
+        What is known of each mixture (the same for every ``nj``), and under which name of each metric.
+    """
+    version = espnet_tse_gen.__version__
+    states = [hashlib.sha256(f"{version} {metric.state()}".encode()).hexdigest()[:20] for metric in metrics]
+    files = {mixture.key: files_digest([], mixture.paths) for mixture in mixtures}
+    known = {} if force else _read(store)
+    known = {key: one for key, one in known.items() if files.get(key) == one.files}
+    todo = []
+    for mixture in mixtures:
+        there = known[mixture.key].scores if mixture.key in known else {}
+        missing = tuple((state, metric) for state, metric in zip(states, metrics, strict=True) if state not in there)
+        if missing:
+            todo.append((mixture, files[mixture.key], missing))
+    if not todo:
+        logging.info("unchanged since it was scored; nothing to do")
+        return [known[mixture.key] for mixture in mixtures], states
+    store.parent.mkdir(parents=True, exist_ok=True)
+    chunk = max(1, min(8, len(todo) // nj))
+    with open(store, "w" if force else "a", encoding="utf-8") as stream:
+        for (mixture, *_), found in zip(todo, map_jobs(_score, todo, nj, "scoring", chunk), strict=True):
+            print(json.dumps({mixture.key: vars(found)}), file=stream, flush=True)
+            known[mixture.key] = _merged(known.get(mixture.key), found)
+    with atomic_write(store) as stream:
+        stream.writelines(f"{json.dumps({key: vars(one)})}\n" for key, one in sorted(known.items()))
+    return [known[mixture.key] for mixture in mixtures], states
+
+
+def _score(task: tuple[Mixture, str, Sequence[tuple[str, Metric]]]) -> Scored:
+    """Score one mixture with one thread: the processes are the parallelism."""
+    mixture, files, metrics = task
+    loaded = mixture.load()
+    scores: dict[str, dict[int, dict[str, Any]]] = {state: {} for state, _ in metrics}
+    with _one_thread():
+        for item in loaded.items():
+            for state, metric in metrics:
+                scores[state][item.number] = {
+                    name: value for name, value in metric.score(item).items() if isinstance(value, str) or math.isfinite(value)
+                }  # fmt: skip
+    silent = not loaded.mixture.any()
+    return Scored(files, silent, loaded.input_sir, loaded.faults, loaded.false_alarms, scores)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    import threadpoolctl
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not force and content["made_from"] == state:
-            return {(key, speaker): scores for key, speaker, scores in content["scores"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    scores = compute()
-    with atomic_write(path) as stream:
-        json.dump({"made_from": state, "scores": [[*item, row] for item, row in scores.items()]}, stream)
-    return scores
+        with threadpoolctl.threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
-def _row(job: ScoringJob, item: Mixture, index: int, parts: Sequence[Scores]) -> Row:
-    """One item's facts, and its scores from all ``parts``."""
-    metrics: dict[str, float] = {}
-    for scores in reversed(parts):
-        metrics.update(scores.get((item.key, index + 1), {}))
-    row = Row(job.system, job.set, item.key, index + 1, gender_pair=item.gender_pair, metrics=metrics)
-    row.fault = item.faults.get(index, "")
-    if item.speakers:
-        row.target = item.speakers[index]
-    if item.input_sir:
-        row.input_sir = item.input_sir[index]
-    return row
+def _read(store: Path) -> dict[str, Scored]:
+    """What ``store`` holds, without a line that a killed run left unfinished; later lines add to earlier ones."""
+    known: dict[str, Scored] = {}
+    for line in store.read_text(encoding="utf-8").splitlines() if store.exists() else ():
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            for key, values in json.loads(line).items():
+                known[key] = _merged(known.get(key), Scored.from_json(values))
+    return known
+
+
+def _merged(old: Scored | None, new: Scored) -> Scored:
+    return new if old is None or old.files != new.files else replace(new, scores={**old.scores, **new.scores})
+
+
+def _numbered(values: Mapping[str, Any]) -> dict[int, Any]:
+    return {int(number): value for number, value in values.items()}
+
+
+def _report(rows: Sequence[Row], scored: Sequence[Scored]) -> None:
+    """Log how many items have no scores, and why."""
+    for fault, count in sorted(Counter(row.fault for row in rows if row.fault).items()):
+        first = next(row.key for row in rows if row.fault == fault)
+        logging.warning("%d of %d items have no scores: %s (first '%s')", count, len(rows), fault, first)
+    silent = sum(one.silent_mixture for one in scored)
+    if silent:
+        logging.warning("%d of %d mixtures are silent: no SI-SDRi", silent, len(scored))
 
 
 def choose_delay(job: ScoringJob, mixtures: Sequence[Mixture]) -> int:
@@ -219,7 +253,7 @@ def choose_delay(job: ScoringJob, mixtures: Sequence[Mixture]) -> int:
             (item.references[index], ceiling[item.key], item.key)
             for index, ceiling in enumerate(map(read_scp, job.ceiling_scps))
             for item in mixtures
-            if index in item.usable_references and item.key in ceiling
+            if item.key in ceiling
         ]
         # Spread over the set, and over the speakers.
         chosen = pairs[:: -(-len(pairs) // DELAY_RECORDINGS) or 1]
@@ -234,24 +268,3 @@ def choose_delay(job: ScoringJob, mixtures: Sequence[Mixture]) -> int:
     if abs(delay) >= shortest.length:
         raise UserError(f"--delay {delay}: is not shorter than the {shortest.length} samples of '{shortest.key}'")
     return delay
-
-
-def _stamp(path: Path) -> str:
-    try:
-        stat = path.stat()
-    except OSError:
-        return "-"
-    return f"{stat.st_size} {stat.st_mtime_ns}"
-
-
-def _finished(job: ScoringJob, fingerprint: str) -> list[Row]:
-    """The rows that an equal earlier run left, or nothing."""
-    try:
-        done = json.loads((job.output_dir / DONE).read_text(encoding="utf-8"))
-        known = done["fingerprint"] == fingerprint
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    if not known or not job.scores.exists():
-        return []
-    rows = [row for row in read_scores(job.scores) if (row.system, row.set) == (job.system, job.set)]
-    return rows if len(rows) == done.get("rows") else []

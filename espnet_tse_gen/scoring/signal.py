@@ -32,12 +32,10 @@ def si_sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
     """
     if reference.shape != estimate.shape:
         raise ValueError(f"reference has shape {reference.shape}, estimate {estimate.shape}; they must be equal")
-    ref, est = reference.astype(np.float64), estimate.astype(np.float64)
-    # Normalising first keeps the products clear of underflow for very quiet signals.
-    ref_peak, est_peak = float(np.max(np.abs(ref), initial=0.0)), float(np.max(np.abs(est), initial=0.0))
-    if ref_peak == 0.0 or est_peak == 0.0:
+    if is_silent(reference) or is_silent(estimate):
         raise ValueError("SI-SDR of a silent signal is not defined")
-    ref, est = ref / ref_peak, est / est_peak
+    # Normalising first keeps the products clear of underflow for very quiet signals.
+    ref, est = (signal / np.max(np.abs(signal)) for signal in (reference.astype(float), estimate.astype(float)))
     target = ref * (float(ref @ est) / float(ref @ ref))
     distortion = est - target
     return _ratio_db(float(target @ target), float(distortion @ distortion))
@@ -77,10 +75,9 @@ def constant_delay(pairs: Iterable[tuple[np.ndarray, np.ndarray]], max_delay: in
     used = 0
     for clean, coded in pairs:
         length = min(len(clean), len(coded))
-        if length <= max_delay or not np.any(clean) or not np.any(coded):
+        if length <= max_delay or is_silent(clean[:length]) or is_silent(coded[:length]):
             continue
-        first = clean[:length].astype(np.float64) / np.linalg.norm(clean[:length])
-        second = coded[:length].astype(np.float64) / np.linalg.norm(coded[:length])
+        first, second = (signal[:length].astype(float) / np.linalg.norm(signal[:length]) for signal in (clean, coded))
         size = 1 << (2 * length - 1).bit_length()
         correlation = np.fft.irfft(np.conj(np.fft.rfft(first, size)) * np.fft.rfft(second, size), size)
         total += np.concatenate([correlation[-max_delay:], correlation[: max_delay + 1]])
@@ -94,9 +91,8 @@ def constant_delay(pairs: Iterable[tuple[np.ndarray, np.ndarray]], max_delay: in
 
 def energy_ratio_db(numerator: np.ndarray, denominator: np.ndarray) -> float:
     """Energy of ``numerator`` relative to ``denominator`` in dB, limited to +-100 dB."""
-    return _ratio_db(
-        float(np.sum(np.square(numerator, dtype=np.float64))), float(np.sum(np.square(denominator, dtype=np.float64)))
-    )
+    above, below = (float(np.sum(np.square(signal, dtype=np.float64))) for signal in (numerator, denominator))
+    return _ratio_db(above, below)
 
 
 def is_silent(samples: np.ndarray) -> bool:
@@ -115,8 +111,6 @@ def faint_noise(length: int, key: str) -> np.ndarray:
 
 
 def _ratio_db(numerator: float, denominator: float) -> float:
-    if numerator <= 0.0:
-        return -LIMIT_DB
-    if denominator <= 0.0:
-        return LIMIT_DB
+    if numerator <= 0.0 or denominator <= 0.0:
+        return -LIMIT_DB if numerator <= 0.0 else LIMIT_DB
     return float(np.clip(10.0 * np.log10(numerator / denominator), -LIMIT_DB, LIMIT_DB))

@@ -24,10 +24,10 @@ class Interval:
         count: Number of items that have a value.
     """
 
-    mean: float
-    low: float
-    high: float
-    count: int
+    mean: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+    count: int = 0
 
     def agrees_with(self, value: float, rounding: float = 0.0) -> bool:
         """Tell whether ``value``, known up to +-``rounding``, lies within the interval."""
@@ -43,6 +43,8 @@ def bootstrap_means(
     weights: np.ndarray | None = None,
 ) -> list[Interval]:
     """Mean of each column with a percentile bootstrap interval (Efron 1979) over groups.
+
+    ``scipy.stats.bootstrap`` draws items, not groups, and knows no missing values.
 
     Args:
         values: Float ``[N, M]``: N items, M measures; NaN where an item has no value.
@@ -67,27 +69,21 @@ def bootstrap_means(
     if counted.shape != values.shape:
         raise ValueError(f"values have shape {values.shape} and weights {counted.shape}; they must be equal")
     if not len(values):
-        return [Interval(np.nan, np.nan, np.nan, 0)] * values.shape[1]
-    _, index = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+        return [Interval()] * values.shape[1]
+    names, index = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
     known = np.isfinite(values) & np.isfinite(counted) & (counted > 0)
-    size = int(index.max()) + 1
-    sums, totals = np.zeros((size, values.shape[1])), np.zeros((size, values.shape[1]))
-    np.add.at(sums, index, np.where(known, values, 0.0) * np.where(known, counted, 0.0))
+    sums, totals = np.zeros((2, len(names), values.shape[1]))
+    np.add.at(sums, index, np.where(known, values * counted, 0.0))
     np.add.at(totals, index, np.where(known, counted, 0.0))
-    drawings = _drawings(size, resamples, seed)
+    drawings = _drawings(len(names), resamples, seed)
     with np.errstate(invalid="ignore", divide="ignore"):
         means = (drawings @ sums) / (drawings @ totals)
         overall = sums.sum(axis=0) / totals.sum(axis=0)
     tail = 50.0 * (1.0 - confidence)
     intervals = []
-    for column in range(values.shape[1]):
-        drawn = means[np.isfinite(means[:, column]), column]
-        count = int(known[:, column].sum())
-        if not count:
-            intervals.append(Interval(np.nan, np.nan, np.nan, 0))
-            continue
-        low, high = np.percentile(drawn, [tail, 100.0 - tail])
-        intervals.append(Interval(float(overall[column]), float(low), float(high), count))
+    for mean, drawn, count in zip(overall, means.T, known.sum(axis=0), strict=True):
+        ends = np.percentile(drawn[np.isfinite(drawn)], [tail, 100.0 - tail]) if count else (np.nan, np.nan)
+        intervals.append(Interval(float(mean), float(ends[0]), float(ends[1]), int(count)))
     return intervals
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
+import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from espnet_tse_gen.scoring.metrics import BY_COLUMN, METRICS
+from espnet_tse_gen.scoring.items import SILENT_OUTPUT
+from espnet_tse_gen.scoring.metrics import BY_NAME, COLUMNS
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write
 
@@ -21,7 +24,6 @@ ID_COLUMNS = ("system", "set", "key", "speaker_index", "target", "gender_pair", 
 NOTE_COLUMN = "RTF_condition"
 # Further columns of text, written only where a row has some: why an item has no scores, and which networks gave them.
 TEXT_COLUMNS = ("fault", "tools")
-SILENT_OUTPUT = "silent output"
 
 
 @dataclass
@@ -61,8 +63,6 @@ def read_scores(path: str | Path) -> list[Row]:
     Raises:
         UserError: If the file is missing, is no score table, or holds a value that is no number.
     """
-    path = Path(path)
-    rows = []
     try:
         with open(path, encoding="utf-8", newline="") as stream:
             reader = csv.DictReader(stream)
@@ -71,25 +71,23 @@ def read_scores(path: str | Path) -> list[Row]:
                 raise UserError(
                     f"{path}: is not a score table: column '{missing[0]}' is missing; make it with bin/score.py"
                 )
-            for cells in reader:
-                rows.append(_parse(cells))
+            return [_parse(cells) for cells in reader]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run scoring first") from None
+    except UserError:
+        raise
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError) as error:
         raise UserError(f"{path}: cannot be read as a score table ({error})") from None
     except ValueError as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(
             f"{path}: holds a value that is not a number ({error}); remove the file and score again"
         ) from None
-    return rows
 
 
 def replace_rows(path: str | Path, rows: Sequence[Row]) -> None:
     """Put ``rows`` into the score table at ``path``, in place of all rows of the same system and set.
 
-    Systems keep the order in which they were first scored.
+    Systems keep the order in which they were first scored. A file that would not change is left alone.
 
     Raises:
         UserError: If the file cannot be read or written.
@@ -102,27 +100,29 @@ def replace_rows(path: str | Path, rows: Sequence[Row]) -> None:
         for row in [*old, *rows]:
             order.setdefault((row.set, row.system), len(order))
         kept = [row for row in old if (row.system, row.set) not in replaced]
-        merged = sorted([*kept, *rows], key=lambda row: (order[row.set, row.system], row.key, row.speaker_index))
-        _write(path, merged)
+        text = _render(sorted([*kept, *rows], key=lambda row: (order[row.set, row.system], row.key, row.speaker_index)))
+        if not old or path.read_text(encoding="utf-8") != text:
+            with atomic_write(path, newline="") as stream:
+                stream.write(text)
 
 
-def _write(path: Path, rows: Sequence[Row]) -> None:
+def _render(rows: Sequence[Row]) -> str:
     present = {column for row in rows for column in row.metrics}
-    columns = [metric.column for metric in METRICS if metric.column in present]
+    columns = [column.name for column in COLUMNS if column.name in present]
     columns += sorted(present - set(columns))
     texts = [name for name in TEXT_COLUMNS if any(getattr(row, name) for row in rows)]
-    with atomic_write(path, newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*ID_COLUMNS, *columns, NOTE_COLUMN, *texts])
-        for row in rows:
-            ids = [row.system, row.set, row.key, row.speaker_index, row.target, row.gender_pair, _text(row.input_sir)]
-            figures = [_text(row.metrics.get(column, math.nan)) for column in columns]
-            writer.writerow([*ids, *figures, row.note, *(getattr(row, name) for name in texts)])
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*ID_COLUMNS, *columns, NOTE_COLUMN, *texts])
+    for row in rows:
+        ids = [row.system, row.set, row.key, row.speaker_index, row.target, row.gender_pair, _text(row.input_sir)]
+        figures = [_text(row.metrics.get(column, math.nan)) for column in columns]
+        writer.writerow([*ids, *figures, row.note, *(getattr(row, name) for name in texts)])
+    return stream.getvalue()
 
 
 def _parse(cells: dict[str, str]) -> Row:
     words = {*ID_COLUMNS, NOTE_COLUMN, *TEXT_COLUMNS}
-    metrics = {name: float(text) for name, text in cells.items() if name not in words and text}
     return Row(
         cells["system"],
         cells["set"],
@@ -130,10 +130,10 @@ def _parse(cells: dict[str, str]) -> Row:
         int(cells["speaker_index"]),
         cells["target"],
         cells["gender_pair"],
-        float(cells["input_sir"]) if cells["input_sir"] else math.nan,
-        metrics,
+        float(cells["input_sir"] or "nan"),
+        {name: float(text) for name, text in cells.items() if name not in words and text},
         cells.get(NOTE_COLUMN) or "",
-        *(cells.get(name) or "" for name in TEXT_COLUMNS),
+        **{name: cells.get(name) or "" for name in TEXT_COLUMNS},
     )
 
 
@@ -161,19 +161,16 @@ def columns_present(rows: Iterable[Row], wanted: Sequence[str]) -> list[str]:
     """Return those of ``wanted`` that any row has; aligned SI-SDR is left out where it equals SI-SDR everywhere."""
     rows = list(rows)
     found = {column for row in rows for column in row.metrics}
-    columns = [column for column in wanted if column in found and column in BY_COLUMN]
-    if "SI_SDR" in columns and "SI_SDR_aligned" in columns:
-        same = all(row.metrics.get("SI_SDR") == row.metrics.get("SI_SDR_aligned") for row in rows)
-        if same:
-            columns.remove("SI_SDR_aligned")
+    columns = [column for column in wanted if column in found and column in BY_NAME]
+    same = all(row.metrics.get("SI_SDR") == row.metrics.get("SI_SDR_aligned") for row in rows)
+    if {"SI_SDR", "SI_SDR_aligned"} <= {*columns} and same:
+        columns.remove("SI_SDR_aligned")
     return columns
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold an advisory lock beside ``path``; where the file system has none, go on without."""
-    import fcntl
-
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f".{path.name}.lock"), "w", encoding="utf-8") as stream:
         with contextlib.suppress(OSError):

@@ -1,164 +1,245 @@
-"""The work of a token extraction job: read recordings ahead, encode them in batches, append what is made to the arks."""
+"""Token extraction: which recordings a job encodes, in batches read ahead, and how tables over them are put together.
+
+Several tables may be made at once. A recording (a file, together with the mixture that sets its level) that is named more
+than once is encoded once, for the first table that names it. Job ``N`` of ``M`` encodes every ``M``-th recording of each
+table; whichever job finds all recordings of all tables in the arks writes ``NAME.scp`` and the manifest ``NAME.json``.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from espnet_tse_gen.audio.recordings import load_recording
+from espnet_tse_gen.audio.recordings import Recordings, duration, load_recording
 from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.tokens.store import Made, PartWriter, kaldi_bytes
-from espnet_tse_gen.tokens.table import Item, TokenTables
+from espnet_tse_gen.tokens.store import Places, Store, read_places, remove_unused
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.progress import AudioProgress
+from espnet_tse_gen.utils.files import atomic_write
+from espnet_tse_gen.utils.jobs import split_keys
+
+LATENTS = "_latents"
+"""What is appended to a table's name for the table of latents."""
+
+
+class Item(NamedTuple):
+    """A recording to encode."""
+
+    path: str
+    level_path: str | None
+    """The mixture that sets its level; ``None``: it sets its own."""
+
+    def digest(self) -> str:
+        """Return a digest of paths, sizes and modification times, there or not."""
+        digest = hashlib.sha256()
+        for path in self:
+            digest.update(f"{path}\n".encode())
+            with contextlib.suppress(OSError, TypeError):
+                status = os.stat(path)  # type: ignore[arg-type]
+                digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """A table to make of some ``keys`` of ``recordings``."""
+
+    name: str
+    recordings: Recordings
+    keys: Sequence[str]
+
+    def items(self) -> dict[str, Item]:
+        """Return what each key stands for, in the order of the keys' names."""
+        pairs = {key: (self.recordings[key], self.recordings.level_path(key)) for key in sorted(self.keys)}
+        return {key: Item(path, None if level == path else level) for key, (path, level) in pairs.items()}
 
 
 @dataclass(frozen=True)
 class ExtractionOptions:
-    """How a job goes about it; none of these changes what it makes."""
+    """How a job goes about it; but for ``latents``, none of these changes what it makes."""
 
+    latents: bool = False
+    """Also keep the encoder's output, float16 ``[T, D]``."""
     batch_size: int = 16
     """Recordings in a batch at most."""
     batch_seconds: float = 60.0
     """Audio in a batch at most, each recording counted as long as the longest."""
     max_errors: int = 0
-    """Recordings that may be unreadable."""
+    """Recordings, of all jobs, that may have no tokens."""
     num_workers: int = 2
     """Threads that read recordings ahead."""
     log_interval: float = 30.0
     """Seconds between lines of progress in a log."""
 
 
-def integer_type(codec: AbsCodec) -> str:
-    """Return the type of codes on disk: the smallest that ESPnet's reader of arks takes (it refuses unsigned ones)."""
-    return "int16" if codec.codebook_size <= 1 << 15 else "int32"
-
-
 class Extraction:
-    """Makes a job's parts of the tables.
+    """One job of the extraction of some tables.
 
     Args:
         codec: On the device where it computes.
         tables: The tables.
+        directory: Where they go.
+        codec_tag: Name of the codec directory, for the manifests.
         options: How.
+        job: Number of the job, from 1.
+        num_jobs: Number of all jobs.
+
+    Raises:
+        UserError: If two tables have the same name or ``job`` is not within ``1..num_jobs``.
     """
 
-    def __init__(self, codec: AbsCodec, tables: TokenTables, options: ExtractionOptions) -> None:
-        self.codec, self.tables, self.options = codec, tables, options
+    def __init__(
+        self,
+        codec: AbsCodec,
+        tables: Sequence[TokenTable],
+        directory: str | Path,
+        codec_tag: str,
+        options: ExtractionOptions,
+        job: int = 1,
+        num_jobs: int = 1,
+    ) -> None:
+        self.codec, self.directory, self.options = codec, Path(directory), options
+        self.label = f"job {job} of {num_jobs}"
+        self.kinds = ["", LATENTS] if options.latents else [""]
+        # The smallest type that ESPnet's reader of arks takes; it refuses unsigned ones.
+        self.dtype = "int16" if codec.codebook_size <= 1 << 15 else "int32"
+        common = {"codec": codec.name, "fingerprint": codec.fingerprint(), "dtype": self.dtype}
+        self.header = {**common, "kinds": self.kinds}
+        self.manifest = {
+            **common,
+            "codec_tag": codec_tag,
+            "codec_conf": codec.conf(),
+            "sample_rate": codec.sample_rate,
+            "frame_rate": codec.frame_rate,
+            "levels": codec.num_levels,
+            "codebook_sizes": list(codec.codebook_sizes),
+            "latents": options.latents,
+        }
+        self.job = job
+        self.items: dict[str, dict[str, Item]] = {}
+        self.shares: dict[str, list[tuple[str, Item]]] = {}
+        self.owned: dict[str, int] = {}
+        """Recordings that are encoded for each table, by all jobs."""
+        owners: set[Item] = set()
+        for table in tables:
+            if table.name in self.items:
+                raise UserError(f"--name {table.name}: given twice; every table needs a name of its own")
+            items = self.items[table.name] = table.items()
+            mine = {item: key for key, item in reversed(items.items()) if item not in owners}
+            owners |= mine.keys()
+            self.owned[table.name] = len(mine)
+            keys = split_keys(mine.values(), job, num_jobs)
+            self.shares[table.name] = [(key, items[key]) for key in keys]
 
-    def make_part(self, name: str) -> dict[str, str]:
-        """Make this job's part of table ``name`` unless it is there; print a line on it.
-
-        Returns:
-            Why recordings have no tokens, by key. The part is unfinished if these are more than ``max_errors``.
+    def run(self) -> None:
+        """Encode this job's recordings, and write all tables if no other job has any left to encode.
 
         Raises:
-            UserError: If the part cannot be written, or a batch does not fit the memory.
+            UserError: If more recordings than allowed have no tokens, the files cannot be written, or a batch does not fit
+                the memory.
         """
-        tables, share = self.tables, self.tables.share(name)
-        label = f"{tables.directory}/{name}, job {tables.job} of {tables.num_jobs}"
         with ThreadPoolExecutor(self.options.num_workers) as workers:
-            digests = dict(
-                zip((item.key for item in share), workers.map(lambda item: item.digest(), share), strict=True)
-            )
-            files = hashlib.sha256("".join(f"{key} {one}\n" for key, one in digests.items()).encode()).hexdigest()
-            if tables.is_complete(name, files):
-                print(f"{label}: is complete and up to date; kept")
-                return {}
-            tables.begin(name)
-            if not share:
-                tables.finish(name, files, [{} for _ in tables.kinds], {}, 0.0)
-                print(f"{label}: has no recordings of its own")
-                return {}
-            seconds = dict(zip(digests, workers.map(lambda item: _duration(item.path), share), strict=True))
+            known = read_places(self.directory, self.header)
+            if self._merge(
+                {digest: places for digest, places in known.items() if not isinstance(places, str)}, workers
+            ):
+                print(f"{self.directory}, {self.label}: is complete and up to date; kept")
+                return
+            self._remove_tables()
+            failures = {name: self._encode_share(name, workers) for name in self.items}
+            count = sum(map(len, failures.values()))
+            if count > self.options.max_errors:
+                where = " and ".join(str(self._errors(name)) for name, reasons in failures.items() if reasons)
+                raise UserError(
+                    f"{count} of {sum(map(len, self.shares.values()))} recordings cannot be encoded, first: "
+                    f"{next(reason for reasons in failures.values() for reason in reasons)}. All are listed in {where}; "
+                    "correct or remove them and run this again (what is done is kept), or allow them to be missing with "
+                    f"--max_errors {count}"
+                )
+            self._merge(read_places(self.directory, self.header), workers, count > 0)
+
+    def _encode_share(self, name: str, workers: ThreadPoolExecutor) -> list[str]:
+        """Encode what is not in an ark yet of this job's recordings of a table; return why some have no tokens."""
+        share, label = self.shares[name], f"{self.directory}/{name}, {self.label}"
+        digests = dict(zip(share, workers.map(lambda entry: entry[1].digest(), share), strict=True))
+        failures: list[str] = []
+        with Store(self.directory, name, self.job, self.header) as store:
+            known = read_places(self.directory, self.header)
+            left = [entry for entry in share if isinstance(known.get(digests[entry], ""), str)]
+            seconds = dict(zip(left, workers.map(lambda entry: duration(entry[1].path), left), strict=True))
             # The longest first: what does not fit the memory shows at once.
-            order = sorted(share, key=lambda item: (-seconds[item.key], item.key))
-            common = {key: tables.common[key] for key in ("codec", "fingerprint")}
-            header = {**common, "dtype": integer_type(self.codec)}
-            with PartWriter(tables.directory, name, tables.job, tables.kinds, header) as writer:
-                kept = writer.resume([(item.key, digests[item.key]) for item in order])
-                done = sum(seconds[item.key] for item in order[:kept])
-                with AudioProgress(
-                    sum(seconds.values()), len(order), done, kept, label, self.options.log_interval
-                ) as progress:
-                    batches = list(self._batches(order[kept:], seconds))
-                    kept += self._encode(writer, batches, digests, seconds, progress, workers)
-                failures = {item.key: writer.failures[item.key] for item in order if item.key in writer.failures}
-                if failures:
-                    tables.list_failures(name, failures.values())
-                if len(failures) <= self.options.max_errors:
-                    made = sum(seconds[key] for key in seconds if key not in failures)
-                    tables.finish(name, files, writer.finish(), failures, made)
+            batches = list(self._batches(sorted(left, key=lambda entry: (-seconds[entry], entry[0])), seconds))
+            start, total = time.monotonic(), sum(seconds.values())
+            with self._progress(total, label) as bar:
+                for batch, made in zip(batches, self._encoded(batches, workers), strict=True):
+                    store.append([(key, digests[key, item], made[key]) for key, item in batch])
+                    failures += [reason for reason in made.values() if isinstance(reason, str)]
+                    bar.update(sum(seconds[entry] for entry in batch))
+        with contextlib.suppress(FileNotFoundError):
+            self._errors(name).unlink()
+        if failures:
+            with atomic_write(self._errors(name)) as stream:
+                stream.writelines(f"{reason}\n" for reason in failures)
+        rate = total / max(time.monotonic() - start, 1e-6)
         print(
-            f"{label}: {len(order) - kept - len(failures)} recording(s) encoded, {progress.rate:.1f} s of audio/s"
-            + (f"; {kept} were there already" if kept else "")
-            + (f"; {len(failures)} cannot be encoded" if failures else "")
+            f"{label}: {len(left) - len(failures)} recording(s) encoded, {rate:.1f} s of audio/s; "
+            f"{len(share) - len(left)} were there already; {len(failures)} cannot be encoded"
         )
         return failures
 
-    def _batches(self, order: Sequence[Item], seconds: Mapping[str, float]) -> Iterator[list[Item]]:
+    def _batches(
+        self, order: Iterable[tuple[str, Item]], seconds: Mapping[tuple[str, Item], float]
+    ) -> Iterator[list[tuple[str, Item]]]:
         """Yield runs of ``order``, which begins with the longest, within the limits of a batch."""
-        batch: list[Item] = []
-        for item in order:
-            full = len(batch) == self.options.batch_size
-            if batch and (full or (len(batch) + 1) * seconds[batch[0].key] > self.options.batch_seconds):
+        batch: list[tuple[str, Item]] = []
+        for entry in order:
+            size = len(batch)
+            if batch and (
+                size == self.options.batch_size or (size + 1) * seconds[batch[0]] > self.options.batch_seconds
+            ):
                 yield batch
                 batch = []
-            batch.append(item)
+            batch.append(entry)
         if batch:
             yield batch
 
-    def _encode(
-        self,
-        writer: PartWriter,
-        batches: Sequence[Sequence[Item]],
-        digests: Mapping[str, str],
-        seconds: Mapping[str, float],
-        progress: AudioProgress,
-        workers: ThreadPoolExecutor,
-    ) -> int:
-        """Encode and append ``batches``; return how many recordings were copied from other arks instead."""
+    def _encoded(
+        self, batches: Sequence[Sequence[tuple[str, Item]]], workers: ThreadPoolExecutor
+    ) -> Iterator[dict[str, list[np.ndarray] | str]]:
+        """Yield the arrays of each batch's recordings or why there are none; the next batch is read meanwhile."""
 
-        def begin(batch: Sequence[Item]) -> list[tuple[bytes, ...] | Future[Tensor]]:
-            # What another ark holds is taken from there; the rest is read while the batch before is computed.
-            return [writer.reuse(digests[item.key]) or workers.submit(self._samples, item) for item in batch]
+        def read(batch: Sequence[tuple[str, Item]]) -> dict[str, Future[Tensor]]:
+            return {key: workers.submit(self._samples, key, item) for key, item in batch}
 
-        copied = 0
-        ahead = begin(batches[0]) if batches else []
-        for number, batch in enumerate(batches):
-            begun, ahead = ahead, begin(batches[number + 1]) if number + 1 < len(batches) else []
-            made: dict[str, Made] = {}
+        ahead = read(batches[0]) if batches else {}
+        for number in range(len(batches)):
+            begun, ahead = ahead, read(batches[number + 1]) if number + 1 < len(batches) else {}
+            made: dict[str, list[np.ndarray] | str] = {}
             waveforms: dict[str, Tensor] = {}
-            for item, start in zip(batch, begun, strict=True):
-                if isinstance(start, tuple):
-                    made[item.key] = Made(item.key, digests[item.key], start)
-                    copied += 1
-                    continue
+            for key, future in begun.items():
                 try:
-                    waveforms[item.key] = start.result()
+                    waveforms[key] = future.result()
                 except UserError as error:
-                    made[item.key] = Made(item.key, digests[item.key], failure=str(error))
-            for key, arrays in self._arrays(waveforms).items():
-                made[key] = Made(key, digests[key], arrays)
-            writer.append([made[item.key] for item in batch])
-            for new in (False, True):
-                done = [seconds[item.key] for item in batch if (item.key in waveforms) == new]
-                if done:
-                    progress.update(sum(done), len(done), kept=not new)
-        return copied
+                    made[key] = str(error)
+            yield {**made, **self._arrays(waveforms)}
 
-    def _samples(self, item: Item) -> Tensor:
-        """Return a recording as the codec gets it, float32 ``[L]``."""
-        recording = load_recording(item.path, self.codec.sample_rate, item.level_path, key=item.key)
-        return torch.from_numpy(recording.samples)
+    def _samples(self, key: str, item: Item) -> Tensor:
+        return torch.from_numpy(load_recording(item.path, self.codec.sample_rate, item.level_path, key=key).samples)
 
-    def _arrays(self, waveforms: Mapping[str, Tensor]) -> dict[str, tuple[bytes, ...]]:
+    def _arrays(self, waveforms: Mapping[str, Tensor]) -> dict[str, list[np.ndarray]]:
         """Return what the arks get of each waveform: codes ``[T, K]`` and, if wanted, latents float16 ``[T, D]``."""
         try:
             with torch.inference_mode():
@@ -169,25 +250,92 @@ class Extraction:
                 f"--batch_seconds: {len(waveforms)} recordings of up to {longest:.1f} s do not fit the memory of "
                 f"{self.codec.device}; give a smaller number"
             ) from None
-        arrays: dict[str, tuple[bytes, ...]] = {}
+        made: dict[str, list[np.ndarray]] = {}
         for key, (codes, latents) in zip(waveforms, rows, strict=True):
-            made = [kaldi_bytes(codes.T.cpu().numpy().astype(integer_type(self.codec)))]
-            if len(self.tables.kinds) > 1:
+            made[key] = [codes.T.cpu().numpy().astype(self.dtype)]
+            if self.options.latents:
                 half = latents.T.cpu().numpy().astype(np.float16)
                 if not np.isfinite(half).all():
                     raise UserError(
                         f"--latents: those of key '{key}' exceed float16; codec '{self.codec.name}' cannot store them"
                     )
-                made.append(kaldi_bytes(half))
-            arrays[key] = tuple(made)
-        return arrays
+                made[key].append(half)
+        return made
+
+    def _merge(self, places: Places, workers: ThreadPoolExecutor, own_failures: bool = False) -> bool:
+        """Write every table and its manifest if ``places`` tells of all recordings; return whether it did.
+
+        Raises:
+            UserError: If more recordings than allowed have no tokens, some of them this job's; if a table would be empty.
+        """
+        distinct = list({item for items in self.items.values() for item in items.values()})
+        if len(places) < len(distinct):
+            return False  # without a look at all the files
+        digests = dict(zip(distinct, workers.map(Item.digest, distinct), strict=True))
+        if not places.keys() >= set(digests.values()):
+            return False
+        failed = {item: str(places[digest]) for item, digest in digests.items() if isinstance(places[digest], str)}
+        if len(failed) > self.options.max_errors:
+            if not own_failures:
+                return False  # the job whose recordings these are may be about to try them again
+            raise UserError(
+                f"{len(failed)} of {len(distinct)} recordings of all jobs cannot be encoded, first: "
+                f"{next(iter(failed.values()))}. All are listed in {self.directory}/*.errors; correct or remove them and "
+                f"run this again, or allow them to be missing with --max_errors {len(failed)}"
+            )
+        used: list[str] = []
+        for name, items in self.items.items():
+            for number, kind in enumerate(self.kinds):
+                table = {key: places[digests[item]][number] for key, item in items.items() if item not in failed}
+                if not table:
+                    raise UserError(f"{self.directory}/{name}{kind}.scp: none of its recordings could be encoded")
+                used += table.values()
+                _write(
+                    self.directory / f"{name}{kind}.scp", "".join(f"{key} {place}\n" for key, place in table.items())
+                )
+            missing = {key: failed[item] for key, item in items.items() if item in failed}
+            content = {**self.manifest, "recordings": len(items) - len(missing), "missing": missing}
+            content["encoded"] = self.owned[name]
+            _write(self.directory / f"{name}.json", json.dumps(content, indent=1, sort_keys=True))
+        remove_unused(self.directory, list(self.items), used)
+        if failed:
+            print(
+                f"{self.directory}: {len(failed)} recording(s) have no tokens and are missing from the tables, as "
+                f"--max_errors {self.options.max_errors} allows; training and decoding want the same keys everywhere: "
+                "remove them there too"
+            )
+        return True
+
+    def _errors(self, name: str) -> Path:
+        return self.directory / f"{name}.{self.job}.errors"
+
+    def _remove_tables(self) -> None:
+        """Declare all tables unfinished."""
+        for name in self.items:
+            for tail in (".json", ".scp", f"{LATENTS}.scp"):
+                with contextlib.suppress(OSError):  # opening the arks tells what is wrong
+                    (self.directory / f"{name}{tail}").unlink()
+
+    def _progress(self, total: float, label: str) -> Any:
+        """Return a bar over seconds of audio; in a log it is a line now and then."""
+        if sys.stderr.isatty():
+            return tqdm(total=round(total), desc=label, unit=" s of audio", unit_scale=True, disable=not total)
+        line = "{desc}: {n:.0f} of {total:.0f} s of audio, {rate_fmt}, {remaining} left\n"
+        interval = self.options.log_interval
+        return tqdm(
+            total=total,
+            desc=label,
+            unit=" s of audio",
+            bar_format=line,
+            mininterval=interval,
+            maxinterval=interval + 1,
+            delay=interval,
+            disable=not total,
+        )
 
 
-def _duration(path: str) -> float:
-    """Return the seconds that a file's header says, 0 if it cannot be read (loading it then says why)."""
-    import soundfile
-
-    try:
-        return float(soundfile.info(path).duration)
-    except (soundfile.SoundFileError, OSError, RuntimeError):
-        return 0.0
+def _write(path: Path, text: str) -> None:
+    """Write a file, unless it holds that already: what is made of it is then not out of date."""
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        with atomic_write(path) as stream:
+            stream.write(text)

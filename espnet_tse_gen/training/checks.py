@@ -150,7 +150,7 @@ def check_codes(data: Data, codec: AbsCodec) -> None:
         UserError: Naming the table.
     """
     for path, name, _ in data:
-        manifest = Path(path).with_suffix(".1.json")
+        manifest = Path(path).with_suffix(".json")
         if not name.startswith("codes_ref") or not manifest.is_file():
             continue
         try:

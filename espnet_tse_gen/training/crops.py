@@ -58,10 +58,9 @@ class CropPreprocessor:
             UserError: If the recording is not mono, empty or not finite.
         """
         recorded = np.asarray(data["audio"], dtype=np.float32)
-        if recorded.ndim == 2 and recorded.shape[1] == 1:
-            recorded = recorded[:, 0]
-        if recorded.ndim != 1:
-            raise UserError(f"audio of '{uid}' has {recorded.shape[-1]} channels, expected 1; mix it down first")
+        if recorded.ndim == 2 and recorded.shape[1] != 1:
+            raise UserError(f"audio of '{uid}' has {recorded.shape[1]} channels, expected 1; mix it down first")
+        recorded = recorded.reshape(-1)
         if recorded.size == 0 or not np.isfinite(recorded).all():
             raise UserError(f"audio of '{uid}' is empty or holds NaN or infinite samples; remove or replace it")
         gain = mixture_gain(recorded)

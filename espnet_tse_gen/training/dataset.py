@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from espnet2.samplers.abs_sampler import AbsSampler
 from espnet2.train.dataset import AbsDataset, ESPnetDataset
 
 from espnet_tse_gen.data.dynamic_mixing import DynamicMixer
@@ -96,3 +97,30 @@ class DynamicMixingDataset(AbsDataset):
         if self.speakers is not None:
             item[LABEL] = self.speakers.label(drawn.targets[0].enroll_piece.source.speaker)
         return uid, item
+
+
+class DynamicMixingSampler(AbsSampler):
+    """Batches of keys ``EPOCH-NUMBER``, by which a data loader asks for a mixer's items.
+
+    Args:
+        batches: Batches in an epoch.
+        batch_size: Items in a batch, of all processes together.
+        seed: What ESPnet adds to the number of the epoch.
+        rank: Which part of every batch is this process's.
+        processes: How many parts.
+    """
+
+    def __init__(self, batches: int, batch_size: int, seed: int = 0, rank: int = 0, processes: int = 1) -> None:
+        self.batches, self.batch_size, self.seed = batches, batch_size, seed
+        self.part = slice(rank, None, processes)
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[list[str]]:
+        return iter(self.generate(self.seed + 1))
+
+    def generate(self, seed: int) -> list[list[str]]:
+        """Return the batches of the epoch ``seed - self.seed``."""
+        numbers = np.arange(self.batches * self.batch_size).reshape(self.batches, self.batch_size)
+        return [[f"{seed - self.seed}-{number}" for number in batch[self.part]] for batch in numbers]

@@ -17,6 +17,7 @@ from espnet2.gan_codec.abs_gan_codec import AbsGANCodec
 from torch import Tensor, nn
 from torch.nn import functional
 
+from espnet_tse_gen.codec.kmeans import kmeans
 from espnet_tse_gen.codec.mini.codec import MiniCodec
 from espnet_tse_gen.codec.mini.network import Quantizer
 from espnet_tse_gen.training.mini_losses import SpectralDiscriminator, SpectralLoss, signal_to_noise
@@ -29,9 +30,7 @@ class MovingAverages(nn.Module):
     """What moving averages know of a quantizer's codebooks, and their updates.
 
     Args:
-        levels: Number of codebooks.
-        size: Entries of each.
-        width: Dimensions of a vector.
+        quantizer: Whose codebooks they are.
         decay: Of the averages, per step.
         unused: An entry whose average count falls below this is placed on a vector of the batch.
     """
@@ -39,18 +38,18 @@ class MovingAverages(nn.Module):
     counts: Tensor
     sums: Tensor
 
-    def __init__(self, levels: int, size: int, width: int, decay: float = 0.99, unused: float = 0.02) -> None:
+    def __init__(self, quantizer: Quantizer, decay: float = 0.99, unused: float = 0.02) -> None:
         super().__init__()
         self.decay, self.unused = decay, unused
-        self.register_buffer("counts", torch.ones(levels, size))
-        self.register_buffer("sums", torch.zeros(levels, size, width))
+        self.register_buffer("counts", torch.ones(quantizer.codebooks.shape[:2]))
+        self.register_buffer("sums", torch.zeros_like(quantizer.codebooks))
 
     @torch.no_grad()
     def initialise(self, quantizer: Quantizer, latents: Tensor) -> None:
         """Set the codebooks by k-means, level by level, over ``latents`` ``[N, width]``."""
         residual = latents.clone()
         for level in range(quantizer.codebooks.shape[0]):
-            quantizer.codebooks[level] = _kmeans(residual, quantizer.codebooks.shape[1])
+            quantizer.codebooks[level] = kmeans(residual, quantizer.codebooks.shape[1], iterations=KMEANS_ITERATIONS)
             residual = residual - quantizer.codebooks[level][quantizer.nearest(level, residual)]
         _share(quantizer.codebooks)
         self.counts.fill_(2.0)
@@ -154,7 +153,7 @@ class MiniGANCodec(AbsGANCodec):
         if self.generator.envelope_levels:
             self.quantizers = {"envelope": self.generator.envelope_quantizer, **self.quantizers}
         self.averages = nn.ModuleDict(
-            {name: _averages_of(quantizer, codebook_decay) for name, quantizer in self.quantizers.items()}
+            {name: MovingAverages(each, codebook_decay) for name, each in self.quantizers.items()}
         )
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self._seen: dict[str, list[Tensor]] = {name: [] for name in self.quantizers}
@@ -183,7 +182,7 @@ class MiniGANCodec(AbsGANCodec):
     def encode(self, x: Tensor, **kwargs: Any) -> Tensor:
         """Return codes ``[K, B, T]`` of waveforms ``[B, 1, L]``."""
         wav = x[:, 0, : x.shape[-1] // self.conf["hop"] * self.conf["hop"]]
-        return self.generator.encode(wav, self.conf["candidates"]).codes.permute(2, 0, 1)
+        return self.generator.encode(wav, self.conf["candidates"])[0].permute(2, 0, 1)
 
     def decode(self, x: Tensor, **kwargs: Any) -> Tensor:
         """Return waveforms ``[B, 1, L]`` of codes ``[K, B, T]``."""
@@ -226,7 +225,7 @@ class MiniGANCodec(AbsGANCodec):
         envelope, parts = None, []
         commit = envelope_loss = wav.new_zeros(())
         with self._computing(wav.device):
-            spectra = network.transform(wav)
+            spectra = network.spectra(wav)
             if network.envelope_levels:
                 latents = network.encode_envelope(spectra).float()
                 envelope, commit = self._quantize("envelope", latents, levels)
@@ -315,25 +314,6 @@ def _turn(loss: Tensor, stats: dict[str, Tensor], rows: int, optimizer: int) -> 
     values = {name: value.detach() for name, value in stats.items()}
     loss, values, weight = force_gatherable((loss, values, rows), loss.device)
     return {"loss": loss, "stats": values, "weight": weight, "optim_idx": optimizer}
-
-
-def _averages_of(quantizer: Quantizer, decay: float) -> MovingAverages:
-    levels, size, width = quantizer.codebooks.shape
-    return MovingAverages(levels, size, width, decay)
-
-
-def _kmeans(vectors: Tensor, size: int) -> Tensor:
-    """Return ``size`` centres of ``vectors`` ``[N, width]`` after a few rounds of Lloyd's algorithm."""
-    count = vectors.shape[0]
-    order = torch.randperm(count, device=vectors.device).repeat(-(-size // count))[:size]
-    centres = vectors[order].clone()
-    for _ in range(KMEANS_ITERATIONS):
-        nearest = ((vectors @ centres.T).mul_(-2) + centres.square().sum(dim=1)).argmin(dim=1)
-        counts = torch.bincount(nearest, minlength=size).to(vectors.dtype).unsqueeze(1)
-        sums = torch.zeros_like(centres).index_add_(0, nearest, vectors)
-        anew = vectors[torch.randint(count, (size,), device=vectors.device)]
-        centres = torch.where(counts > 0, sums / counts.clamp(min=1.0), anew)
-    return centres
 
 
 def _add_up(*tensors: Tensor) -> None:

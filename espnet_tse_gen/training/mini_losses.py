@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from espnet_tse_gen.audio.stft import spectra
 from espnet_tse_gen.codec.filterbank import mel_filters
 
 RESOLUTIONS = {512: 64, 1024: 80, 2048: 128}
@@ -20,9 +21,8 @@ COMPRESSION = 0.3
 
 def spectra_of(wav: Tensor, window: int) -> Tensor:
     """Return the short-time spectra, complex ``[B, S, bins]``, three quarters overlapping, scaled to the signal's level."""
-    taper = torch.hann_window(window, device=wav.device)
-    padded = functional.pad(wav, (window // 2, window // 2))
-    return torch.fft.rfft(padded.unfold(1, window, window // 4) * (taper * (2.0 / math.sqrt(window))))
+    taper = torch.hann_window(window, device=wav.device) * (2.0 / math.sqrt(window))
+    return spectra(functional.pad(wav, (window // 2, window // 2)), taper, window // 4)
 
 
 def compressed_parts(spectra: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,8 +100,8 @@ class SpectralDiscriminator(nn.Module):
         scores, inside = [], []
         for window, part in zip(self.windows, self.parts, strict=True):
             layers = list(part.children())
-            spectra = spectra_of(wav, window)
-            x = torch.stack(compressed_parts(spectra, spectra.real.square() + spectra.imag.square()), dim=1)
+            found = spectra_of(wav, window)
+            x = torch.stack(compressed_parts(found, found.real.square() + found.imag.square()), dim=1)
             for number, layer in enumerate(layers):
                 x = layer(x)
                 if number < len(layers) - 1:

@@ -15,12 +15,12 @@ from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str2bool
 from torch.utils.data import DataLoader
 
-from espnet_tse_gen.data.dynamic_mixing import DynamicMixer, DynamicMixingSampler
+from espnet_tse_gen.data.dynamic_mixing import DynamicMixer
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
 from espnet_tse_gen.data.sources import read_sources
 from espnet_tse_gen.training.choices import check_conf
-from espnet_tse_gen.training.dataset import DynamicMixingDataset
+from espnet_tse_gen.training.dataset import DynamicMixingDataset, DynamicMixingSampler
 from espnet_tse_gen.utils.errors import UserError
 
 SPEECH, SPEAKER = "speech", "speaker"

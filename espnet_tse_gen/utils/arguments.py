@@ -6,9 +6,10 @@ Imports nothing heavy, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from espnet_tse_gen.utils.errors import UserError, unknown_name
@@ -41,6 +42,25 @@ def boolean(text: str) -> bool:
     if text.lower() in FALSE:
         return False
     raise argparse.ArgumentTypeError(f"expected true or false, found '{text}'")
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return an argparse ``type`` that takes whole numbers from ``least`` on."""
+
+    def read(text: str) -> int:
+        if not text.lstrip("-").isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected at least {least}, got {text}")
+        return int(text)
+
+    return read
+
+
+def positive(text: str) -> float:
+    """Read a number above 0 (an argparse ``type``)."""
+    with contextlib.suppress(ValueError):
+        if float(text) > 0:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"expected more than 0, got {text}")
 
 
 def _with_suggestion(parser: argparse.ArgumentParser, message: str) -> str:

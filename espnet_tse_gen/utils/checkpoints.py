@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,45 +23,65 @@ def load_checkpoint(model: torch.nn.Module, path: Path, config_path: Path) -> No
     """
     state = read_checkpoint(path)
     try:
-        model.load_state_dict(state, strict=True)
+        load_weights(model, state, f"{path}: does not fit the configuration {config_path}")
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path}: does not fit the configuration {config_path} ({reason})") from None
+        raise UserError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
     check_finite(state, path)
 
 
-def check_finite(state: Mapping[str, torch.Tensor], path: Path) -> None:
+def load_weights(module: torch.nn.Module, state: Mapping[str, torch.Tensor], fault: str) -> None:
+    """Load a state dictionary into ``module``: every key and no other.
+
+    Raises:
+        UserError: ``fault`` and the reason, if it does not fit.
+    """
+    try:
+        module.load_state_dict(state, strict=True)
+    except UserError:
+        raise
+    except RuntimeError as error:
+        raise UserError(f"{fault} ({' '.join(str(error).split())[:300]})") from None
+
+
+def check_finite(state: Mapping[str, torch.Tensor], path: str | Path, prefix: str = "") -> None:
     """Require that the weights read from ``path`` are numbers.
 
     Raises:
-        UserError: Naming the first that is not.
+        UserError: Naming the first that is not, with ``prefix`` before its name.
     """
     for name, value in state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise UserError(f"{path}: weight '{name}' holds NaN or infinite values; take another checkpoint")
+            raise UserError(f"{path}: weight '{prefix}{name}' holds NaN or infinite values; take another checkpoint")
 
 
-def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
+def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     """Return the weights in a checkpoint, on the CPU.
 
     Raises:
         UserError: If the file is missing or is not a checkpoint.
+    """
+    state = read_tensors(path)
+    if isinstance(state, dict) and "model" in state and "optimizers" in state:
+        state = state["model"]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise UserError(f"{path}: is not a checkpoint of weights; name a .pth file of the exp directory")
+    return state
+
+
+def read_tensors(path: str | Path) -> Any:
+    """Return what ``torch.save`` put into a file, on the CPU, as long as it is tensors, numbers and names.
+
+    Raises:
+        UserError: If the file is missing, damaged, or holds anything else.
     """
     scalar = np.float64(0.0).__reduce__()[0]
     # What the trainer's reporter keeps beside the weights: figures and times.
     harmless = [scalar, np.dtype, *{type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")}, datetime.timedelta]
     try:
         with torch.serialization.safe_globals(harmless):
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint; train first or name another") from None
     except Exception as error:  # torch.load raises many types for a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{path}: is not a readable checkpoint ({reason}); copy it again") from None
-    if isinstance(state, dict) and "model" in state and "optimizers" in state:
-        state = state["model"]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise UserError(f"{path}: is not a checkpoint of weights; name a .pth file of the exp directory")
-    return state

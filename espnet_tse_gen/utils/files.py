@@ -1,4 +1,4 @@
-"""Tables as Kaldi lays them out, and yaml, read with checks and written atomically.
+"""Tables as Kaldi lays them out, JSON, CSV and yaml: read with checks and written atomically.
 
 Every writer writes to a temporary name beside the target and renames it, so that what exists under its final name is
 whole. Every reader names the file and the key in its error.
@@ -7,6 +7,9 @@ whole. Every reader names the file and the key in its error.
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -40,21 +43,30 @@ def atomic_write(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[I
             partial.unlink()
 
 
+def read_text(path: str | Path) -> str:
+    """Return the text of a UTF-8 file, without the byte order mark that editors on Windows begin it with.
+
+    Raises:
+        UserError: If it is missing or is no such text.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the stage that makes it, or correct the path") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: cannot be read as text ({error.reason}); save it as UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
 def read_scp(path: str | Path) -> dict[str, str]:
     """Read a Kaldi table ``key value...`` into a dictionary, in file order.
 
     Raises:
         UserError: If the file is missing, empty, or has a line without a value or a key twice.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the stage that makes it, or correct the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a text table ({error})") from None
     table: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         fields = line.split(maxsplit=1)
         if not fields:
             continue
@@ -69,28 +81,65 @@ def read_scp(path: str | Path) -> dict[str, str]:
 
 
 def write_scp(path: str | Path, table: Mapping[str, str]) -> None:
-    """Write ``table`` as a Kaldi table, sorted by key, atomically."""
+    """Write ``table`` as a Kaldi table, sorted by key, atomically.
+
+    Raises:
+        UserError: If a key or value cannot stand in such a table, or the file cannot be written.
+    """
+    for key, value in table.items():
+        if len(key.split()) != 1 or key.split()[0] != key:
+            raise UserError(f"{path}: the name '{key}' has a space, which a table's key must not have; rename it")
+        if not value.strip() or "\n" in value:
+            raise UserError(f"{path}: key '{key}': the value '{value!r}' is empty or of several lines")
     with atomic_write(path) as stream:
         for key in sorted(table):
             stream.write(f"{key} {table[key]}\n")
 
 
-def check_same_keys(reference: str | Path, *others: str | Path) -> None:
-    """Require that every table in ``others`` has exactly the keys of ``reference``.
+def check_same_keys(reference: str | Path, *others: str | Path) -> list[dict[str, str]]:
+    """Read tables, all of which must have the keys of ``reference``.
+
+    Returns:
+        The tables, that of ``reference`` first.
 
     Raises:
         UserError: Naming the file and the first missing or extra key.
     """
-    wanted = read_scp(reference).keys()
-    for other in others:
-        found = read_scp(other).keys()
-        missing, extra = wanted - found, found - wanted
+    tables = [read_scp(path) for path in (reference, *others)]
+    for other, table in zip(others, tables[1:], strict=True):
+        missing, extra = tables[0].keys() - table.keys(), table.keys() - tables[0].keys()
         if missing:
             raise UserError(
                 f"{other}: {len(missing)} key(s) of {reference} are missing, first '{min(missing)}'; add them"
             )
         if extra:
             raise UserError(f"{other}: {len(extra)} key(s) are not in {reference}, first '{min(extra)}'; remove them")
+    return tables
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: If the file is missing or not JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error})") from None
+
+
+def read_csv(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Read a CSV file with a header: its columns, and its rows; what a short row lacks is empty.
+
+    Raises:
+        UserError: If the file is missing or cannot be read.
+    """
+    try:
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""), restval="")
+        return list(reader.fieldnames or ()), list(reader)
+    except csv.Error as error:
+        raise UserError(f"{path}: cannot be read as CSV ({error})") from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -102,12 +151,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: cannot be read as yaml ({reason})") from None
+        content = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: cannot be read as yaml ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a yaml mapping 'name: value'")
     return content

@@ -125,7 +125,7 @@ def test_archive_of_a_directory_opens_too(exp_dir, tmp_path):
 
 @pytest.mark.slow
 def test_half_precision_loads_through_the_task(exp_dir, tmp_path):
-    from espnet_tse_gen.training.tse_gen import TSEGenTask
+    from espnet_tse_gen.training.tse_gen_task import TSEGenTask
 
     directory = pack(exp_dir, tmp_path / "tiny", "--half", "true")
     model, _ = TSEGenTask.build_model_from_file(directory / "config.yaml", directory / "model.pth")

@@ -4,37 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import kaldiio
 import numpy as np
 import pytest
 import soundfile
 import torch
+from codec_corpus import RATE, SIZES, write_corpus
 
-from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.audio.recordings import Recordings, load_recording
-from espnet_tse_gen.bin import codec_prepare, codec_resynth, codec_tokenize
+from espnet_tse_gen.bin import codec_prepare, codec_resynth
 from espnet_tse_gen.codec.registry import build_codec, load_codec
 from espnet_tse_gen.utils.errors import UserError
-
-RATE = 16000
-SIZES = {"a": 5000, "b": 321, "c": 1, "d": 8000, "e": 3333}
-
-
-def write_corpus(root: Path, rate: int = RATE) -> Path:
-    """Write spk1.scp and wav.scp of five mixtures, of lengths that do and do not fill their frames."""
-    generator = np.random.default_rng(0)
-    tables: dict[str, list[str]] = {"spk1": [], "wav": []}
-    (root / "wavs").mkdir(parents=True)
-    for key, size in SIZES.items():
-        target = 0.05 * generator.standard_normal(size)
-        mixture = target + 0.05 * generator.standard_normal(size)
-        for table, samples in (("spk1", target), ("wav", mixture)):
-            path = root / "wavs" / f"{key}_{table}.wav"
-            soundfile.write(path, samples, rate, subtype="PCM_16")
-            tables[table].append(f"{key} {path}\n")
-    for table, lines in tables.items():
-        (root / f"{table}.scp").write_text("".join(lines))
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +40,6 @@ def codec_dir(config: Path, corpus: Path, tmp_path_factory: pytest.TempPathFacto
     output = tmp_path_factory.mktemp("exp") / "codec_small"
     prepare(config, corpus, output)
     return output
-
-
-def tokenize(codec_dir: Path, corpus: Path, output: Path, *more: str) -> None:
-    tables = ["--wav_scp", f"{corpus}/spk1.scp", "--level_scp", f"{corpus}/wav.scp"]
-    where = ["--output_dir", str(output), "--name", "codes_spk1"]
-    codec_tokenize.main(["--codec_dir", str(codec_dir), *tables, *where, *more])
 
 
 def test_prepare_keeps_what_is_there(config, corpus, tmp_path, capsys) -> None:
@@ -134,88 +107,6 @@ def test_prepare_encodec_without_weights_says_what_to_put_where(tmp_path, monkey
                 f"{tmp_path}/elsewhere.th",
             ]
         )
-
-
-def test_tokens_are_those_of_the_codec_at_the_mixtures_level(codec_dir, corpus, tmp_path) -> None:
-    tokenize(codec_dir, corpus, tmp_path, "--batch_size", "3")
-    codec = load_codec(codec_dir)
-    codes = kaldiio.load_scp(str(tmp_path / "codes_spk1.scp"))
-    assert sorted(codes) == sorted(SIZES)
-    for key, size in SIZES.items():
-        target, _ = soundfile.read(corpus / f"wavs/{key}_spk1.wav", dtype="float32")
-        mixture, _ = soundfile.read(corpus / f"wavs/{key}_wav.wav", dtype="float32")
-        wav = torch.from_numpy(target.reshape(1, -1) * np.float32(mixture_gain(mixture)))
-        assert codes[key].dtype == np.int16 and codes[key].shape == (codec.num_frames(size), codec.num_levels)
-        np.testing.assert_array_equal(codes[key], codec.encode(wav).codes[0].T.numpy())
-
-
-def test_espnets_data_set_reads_the_tokens(codec_dir, corpus, tmp_path) -> None:
-    from espnet2.train.dataset import ESPnetDataset
-
-    tokenize(codec_dir, corpus, tmp_path)
-    data = ESPnetDataset([(str(tmp_path / "codes_spk1.scp"), "codes_ref1", "kaldi_ark")], int_dtype="int64")
-    _, item = data["d"]
-    np.testing.assert_array_equal(
-        item["codes_ref1"], kaldiio.load_scp(str(tmp_path / "codes_spk1.scp"))["d"].astype(np.int64)
-    )
-
-
-def test_jobs_make_the_same_table_and_are_kept(codec_dir, corpus, tmp_path, capsys) -> None:
-    tokenize(codec_dir, corpus, tmp_path / "one")
-    for job in (3, 1, 7, 2, 6, 5):
-        tokenize(codec_dir, corpus, tmp_path / "many", "--job", str(job), "--num_jobs", "7")
-        assert not (tmp_path / "many/codes_spk1.scp").exists()
-    tokenize(codec_dir, corpus, tmp_path / "many", "--job", "4", "--num_jobs", "7")
-    one = kaldiio.load_scp(str(tmp_path / "one/codes_spk1.scp"))
-    many = kaldiio.load_scp(str(tmp_path / "many/codes_spk1.scp"))
-    assert list(one) == list(many)
-    for key in one:
-        np.testing.assert_array_equal(one[key], many[key])
-    before = (tmp_path / "many/codes_spk1.1.ark").stat().st_mtime_ns
-    capsys.readouterr()
-    tokenize(codec_dir, corpus, tmp_path / "many", "--job", "1", "--num_jobs", "7")
-    assert "kept" in capsys.readouterr().out
-    assert (tmp_path / "many/codes_spk1.1.ark").stat().st_mtime_ns == before
-    with pytest.raises(UserError, match=r"--job: expected 1\.\.7"):
-        tokenize(codec_dir, corpus, tmp_path / "many", "--job", "8", "--num_jobs", "7")
-
-
-def test_key_file_chooses_the_keys(codec_dir, corpus, tmp_path) -> None:
-    (tmp_path / "keys").write_text("a x\nd y\n")
-    tokenize(codec_dir, corpus, tmp_path / "out", "--key_file", str(tmp_path / "keys"))
-    assert sorted(kaldiio.load_scp(str(tmp_path / "out/codes_spk1.scp"))) == ["a", "d"]
-    (tmp_path / "keys").write_text("a\nzzz\n")
-    with pytest.raises(UserError, match="'zzz'"):
-        tokenize(codec_dir, corpus, tmp_path / "out", "--key_file", str(tmp_path / "keys"))
-
-
-def test_tokens_follow_their_source(codec_dir, config, tmp_path, capsys) -> None:
-    corpus = write_corpus(tmp_path / "corpus")
-    tokenize(codec_dir, corpus, tmp_path / "out")
-    soundfile.write(corpus / "wavs/a_spk1.wav", np.zeros(640), RATE)
-    tokenize(codec_dir, corpus, tmp_path / "out")
-    assert kaldiio.load_scp(str(tmp_path / "out/codes_spk1.scp"))["a"].shape[0] == 2
-    prepare(config, corpus, tmp_path / "other", "--seed", "5")
-    capsys.readouterr()
-    tokenize(tmp_path / "other", corpus, tmp_path / "out")
-    assert "kept" not in capsys.readouterr().out
-
-
-def test_unreadable_recordings_are_all_named_and_nothing_is_left_half(codec_dir, tmp_path) -> None:
-    corpus = write_corpus(tmp_path / "corpus")
-    (corpus / "wavs/b_spk1.wav").write_bytes(b"no audio")
-    (corpus / "wavs/d_spk1.wav").unlink()
-    with pytest.raises(UserError, match="2 of 5 recordings cannot be encoded") as caught:
-        tokenize(codec_dir, corpus, tmp_path / "out")
-    listing = (tmp_path / "out/codes_spk1.1.errors").read_text()
-    assert "codes_spk1.1.errors" in str(caught.value)
-    for key in "bd":
-        assert f"{key}_spk1.wav" in listing and f"key '{key}'" in listing
-    left = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert left == ["codes_spk1.1.ark.part", "codes_spk1.1.errors", "codes_spk1.1.journal.part"]
-    with pytest.raises(UserError, match=r"key.*of .*spk1\.scp are missing, first 'e'"):
-        (corpus / "wav.scp").write_text("".join(f"{key} {corpus}/wavs/{key}_wav.wav\n" for key in "abcd"))
-        tokenize(codec_dir, corpus, tmp_path / "out")
 
 
 @pytest.mark.parametrize("mixture", ["true", "false", "auto"])

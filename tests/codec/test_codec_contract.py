@@ -277,7 +277,7 @@ def test_other_weights_are_refused(codec: AbsCodec, tmp_path) -> None:
     with pytest.raises(UserError, match="does not hold the weights"):
         load_codec(tmp_path / "a")
     (tmp_path / "a/weights.pth").write_bytes(b"nonsense")
-    with pytest.raises(UserError, match="does not hold the weights"):
+    with pytest.raises(UserError, match="is not a readable checkpoint"):
         load_codec(tmp_path / "a")
 
 

@@ -168,7 +168,7 @@ def test_projected_vectors_follow_the_weights(exp: Path) -> None:
         (lambda exp: change_weight(exp, "more", torch.zeros(3)), "does not fit.*Unexpected key"),
         (lambda exp: change_weight(exp, "more", torch.tensor([float("nan")])), "holds NaN"),
         (lambda exp: change_conf(exp, hiden_dim=3), "'hiden_dim': did you mean 'hidden_dim'"),
-        (lambda exp: change_conf(exp, encdec_norm="none of them"), "cannot be built from its arguments"),
+        (lambda exp: change_conf(exp, encdec_norm="none of them"), "cannot be built from its options"),
     ],
 )  # fmt: skip
 def test_files_that_are_not_right(exp: Path, tmp_path: Path, change, message: str) -> None:

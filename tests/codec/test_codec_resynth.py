@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from codec_corpus import SIZES, write_corpus
 from codec_families import make_encodec, make_mel
-from test_codec_bins import SIZES, write_corpus
 
 from espnet_tse_gen.bin import codec_resynth
 from espnet_tse_gen.codec.registry import load_codec, save_codec

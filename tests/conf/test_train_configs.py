@@ -20,8 +20,8 @@ PARAMETERS = {"spex_plus_8k": 11_177_284, "mc_spex_8k": 11_507_786}
 def _build(path):
     from espnet2.tasks.abs_task import scheduler_classes
 
-    from espnet_tse_gen.training.tse import TSETask
-    from espnet_tse_gen.training.tse_gen import TSEGenTask
+    from espnet_tse_gen.training.tse_gen_task import TSEGenTask
+    from espnet_tse_gen.training.tse_task import TSETask
 
     if path in DISCRIMINATIVE:
         args = TSETask.get_parser().parse_args(["--config", str(path), "--output_dir", "unused"])

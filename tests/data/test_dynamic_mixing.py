@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from espnet_tse_gen.data.dynamic_mixing import DrawnMixture, DynamicMixer, DynamicMixingSampler
+from espnet_tse_gen.data.dynamic_mixing import DrawnMixture, DynamicMixer
 from espnet_tse_gen.data.equalize import equalize
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.data.rooms import Rooms, reverberate, synthetic_response
 from espnet_tse_gen.data.sources import Source, read_sources, write_sources
+from espnet_tse_gen.training.dataset import DynamicMixingSampler
 from espnet_tse_gen.utils.errors import UserError
 
 RATE = 8000

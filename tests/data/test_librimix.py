@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from librimix_rule import TYPES, as_wav, assert_same, official_files, read_rows
 
-from espnet_tse_gen.data.librimix.datadir import list_mixtures
-from espnet_tse_gen.data.librimix.generation import disk_use, generate, plan_generation
+from espnet_tse_gen.data.librimix.generation import disk_use, plan_generation, run_plan
 from espnet_tse_gen.data.librimix.layout import MixtureTree, extend_noise, find_metadata, read_info_sexes, set_name
+from espnet_tse_gen.data.librimix.preparing import list_mixtures
 from espnet_tse_gen.utils.errors import UserError
 
 
@@ -34,6 +35,10 @@ def overlap_add(noise: np.ndarray, length: int) -> np.ndarray:
         total[start : start + len(noise)] += copy
         start += step
     return total[:length]
+
+
+def generate(tree: MixtureTree, metadata: Path, speech: Path, **options: Any) -> tuple[int, int]:
+    return run_plan(plan_generation(tree, metadata, speech, **options))
 
 
 def check(tree: MixtureTree, subset: str, rows: list[dict[str, str]], speech: Path, noise_root: Path) -> None:
@@ -127,7 +132,7 @@ def test_three_speakers(small: Path, tmp_path: Path, rate: str, mode: str) -> No
     metadata = small / "three" / "libri3mix_dev-clean.csv"
     assert generate(tree, metadata, small / "speech", noise_root=small / "wham", types=TYPES) == (2, 0)
     check(tree, "dev", read_rows(metadata), small / "speech", small / "wham")
-    assert [len(one.speakers) for one in list_mixtures(tree, "dev", "mix_clean")] == [3, 3]
+    assert [len(one.talkers) for one in list_mixtures(tree, "dev", "mix_clean")[0]] == [3, 3]
     assert "source_3_path" in read_rows(tree.csv("dev", "mix_both"))[0]
     assert list(read_rows(tree.csv("dev", "mix_single"))[0]) == [
         "mixture_ID", "mixture_path", "source_1_path", "noise_path", "length",
@@ -143,7 +148,7 @@ def test_disk_use_is_told_exactly_and_counts_only_what_is_missing(small: Path, t
             found = plan_generation(
                 tree, metadata, small / "speech", noise_root=small / "wham", types=["mix_both"], allow_missing=True
             )
-            return [(part.folder.name, part.files, part.size) for part in disk_use(found)]
+            return [(folder.name, files, size) for folder, (files, size) in disk_use(found).items()]
 
         told = plan()
         assert not tree.folder.exists()
@@ -266,8 +271,6 @@ def test_official_rows_of_real_recordings(real_data: Path, tmp_path: Path, rate:
         if len(rows) == 6:
             break
     tree = MixtureTree(tmp_path, rate, mode)
-    made = generate(
-        tree, metadata, tmp_path / "speech", noise_root=tmp_path / "wham", types=TYPES, allow_missing=True, num_jobs=1
-    )
+    made = generate(tree, metadata, tmp_path / "speech", noise_root=tmp_path / "wham", types=TYPES, allow_missing=True)
     assert made[0] == 6
     check(tree, "dev", rows, tmp_path / "speech", tmp_path / "wham")

@@ -16,9 +16,9 @@ import pytest
 from librispeech import make_corpus
 
 from espnet_tse_gen.bin import prepare_libri2mix
+from espnet_tse_gen.data.librimix.drawing import make_metadata, write_metadata
 from espnet_tse_gen.data.librimix.generation import plan_generation, report_disk_use, run_plan
 from espnet_tse_gen.data.librimix.layout import MixtureTree
-from espnet_tse_gen.data.librimix.metadata import make_metadata, write_metadata
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp
 
@@ -237,4 +237,9 @@ def test_a_directory_that_changes_has_no_table_of_before(corpus: Path, tmp_path:
     for kind in ("mix_clean", "mix_single", "mix_clean"):
         prepare_libri2mix.main([*cmd, "--mix_type", kind])
         tables.append({path.name for path in (tmp_path / "data" / "dev").iterdir()})
-    assert tables[0] == tables[2] and tables[0] - tables[1] == {"spk2.scp", "enroll_spk2.scp", "target_spk2"}
+    assert tables[0] == tables[2] and tables[0] - tables[1] == {
+        "spk2.scp",
+        "enroll_spk2.scp",
+        "target_spk2",
+        "utterances_spk2",
+    }

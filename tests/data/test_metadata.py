@@ -11,8 +11,9 @@ from librispeech import make_corpus, tone
 
 from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.bin.prepare_libri2mix import main
+from espnet_tse_gen.data.corpus import list_utterances, read_speaker_sexes
+from espnet_tse_gen.data.librimix.drawing import active_level, make_metadata
 from espnet_tse_gen.data.librimix.layout import read_metadata
-from espnet_tse_gen.data.librimix.metadata import active_level, list_utterances, make_metadata, read_speaker_sexes
 from espnet_tse_gen.data.segment import cut_points, segment_corpus
 from espnet_tse_gen.utils.errors import UserError
 

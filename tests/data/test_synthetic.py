@@ -11,10 +11,11 @@ import pytest
 
 from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.bin.prepare_mini_librimix import main
+from espnet_tse_gen.data.corpus import list_utterances, read_speaker_sexes
 from espnet_tse_gen.data.espeak import variant_sexes
 from espnet_tse_gen.data.grammar import PATTERNS, WORDS, draw_sentences
+from espnet_tse_gen.data.librimix.drawing import active_level
 from espnet_tse_gen.data.librimix.layout import read_metadata
-from espnet_tse_gen.data.librimix.metadata import active_level, list_utterances, read_speaker_sexes
 from espnet_tse_gen.data.synthetic import build_corpus, draw_voices, split_voices, synthesize
 from espnet_tse_gen.utils.errors import UserError
 

@@ -329,7 +329,7 @@ def test_unknown_name_in_the_configuration_is_refused(exp_dir, key, value, messa
 
 @pytest.mark.slow
 def test_the_tasks_own_door_builds_the_same_model(tmp_path):
-    from espnet_tse_gen.training.tse_gen import TSEGenTask
+    from espnet_tse_gen.training.tse_gen_task import TSEGenTask
 
     exp_dir = shutil.copytree(tiny_exp_dir(), tmp_path / "exp")
     config = TSEGenTask.get_default_config()

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from espnet_tse_gen.codec.mel import MelCodec
-from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
 from espnet_tse_gen.masked.extractor import MaskedExtractor
+from espnet_tse_gen.masked.model import MaskedTSEModel
 
 RATE = 16000
 
@@ -37,7 +37,7 @@ def build(codec):
         extractor = MaskedExtractor(codec, **conf)
         # Zero heads make every output equal; tests of the output need some weight in them.
         torch.nn.init.normal_(extractor.heads, std=0.3)
-        return ESPnetMaskedTSEModel(codec, extractor, **(model_conf or {})).eval()
+        return MaskedTSEModel(codec, extractor, **(model_conf or {})).eval()
 
     return make
 

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
 from espnet_tse_gen.masked.extractor import MaskedExtractor
 from espnet_tse_gen.masked.masking import hide, sample_mask
+from espnet_tse_gen.masked.model import MaskedTSEModel
 from espnet_tse_gen.utils.errors import UserError
 
 VARIANTS = [
@@ -168,7 +168,7 @@ def test_codec_weights_are_in_no_checkpoint_and_another_codec_is_refused(build, 
     other = type(codec)(**codec.conf())
     other.load_state_dict(codec.state_dict())
     other.codebooks[0, 0] += 1e-3
-    stranger = ESPnetMaskedTSEModel(other, MaskedExtractor(other, width=32, layers=2, heads=2, mixture_layers=1))
+    stranger = MaskedTSEModel(other, MaskedExtractor(other, width=32, layers=2, heads=2, mixture_layers=1))
     with pytest.raises(UserError, match="another codec"):
         stranger.load_state_dict(state)
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.masked.build import build_model
-from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
 from espnet_tse_gen.masked.extractor import MaskedExtractor
+from espnet_tse_gen.masked.model import MaskedTSEModel
 from espnet_tse_gen.utils.checkpoints import load_checkpoint
 from espnet_tse_gen.utils.errors import UserError
 
@@ -47,12 +47,12 @@ class FilterFrontEnd(AbsFrontEnd):
 def make(codec, build):
     """Models with a front end; those of ``build`` have none."""
 
-    def made(front_end: AbsFrontEnd | None = None, model_conf=None, **extractor_conf) -> ESPnetMaskedTSEModel:
+    def made(front_end: AbsFrontEnd | None = None, model_conf=None, **extractor_conf) -> MaskedTSEModel:
         plain = build(model_conf, **{name: value for name, value in extractor_conf.items() if name != FEATURE})
         torch.manual_seed(0)
         conf = {"width": 32, "layers": 2, "heads": 2, "mixture_layers": 1, "dropout": 0.0, FEATURE: "latent+stft"}
         extractor = MaskedExtractor(codec, **{**conf, **extractor_conf})
-        model = ESPnetMaskedTSEModel(codec, extractor, **(model_conf or {}), front_end=front_end or FilterFrontEnd())
+        model = MaskedTSEModel(codec, extractor, **(model_conf or {}), front_end=front_end or FilterFrontEnd())
         # The same weights but for those that only the front end has.
         model.load_state_dict({**model.state_dict(), **plain.state_dict()})
         return model.eval()
@@ -63,7 +63,7 @@ def make(codec, build):
 FEATURE = "front_end_features"
 
 
-def logits(model: ESPnetMaskedTSEModel, batch, rows: slice = slice(None), drop_enroll: bool = False) -> Tensor:
+def logits(model: MaskedTSEModel, batch, rows: slice = slice(None), drop_enroll: bool = False) -> Tensor:
     lengths, enroll_lengths = batch["speech_mix_lengths"][rows], batch["enroll_ref1_lengths"][rows]
     mixture, enroll = (
         batch["speech_mix"][rows, : lengths.max()],
@@ -74,7 +74,7 @@ def logits(model: ESPnetMaskedTSEModel, batch, rows: slice = slice(None), drop_e
     return model.predictor(conditions)(nothing, None) * conditions.valid[:, None, :, None]
 
 
-def signals(model: ESPnetMaskedTSEModel, batch):
+def signals(model: MaskedTSEModel, batch):
     return (
         model.encode(batch["speech_mix"], batch["speech_mix_lengths"]),
         model.encode(batch["enroll_ref1"], batch["enroll_ref1_lengths"]),

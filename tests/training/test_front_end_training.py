@@ -54,7 +54,7 @@ def test_a_training_leaves_a_model_that_needs_nothing_else(corpus: Path, tmp_pat
     extractor = TargetSpeakerExtractor.from_pretrained(tmp_path / "elsewhere", decode="one_pass")
     voices.append(extractor(read_audio(path)[0], read_audio(enroll)[0], RATE))
     assert (voices[0] == voices[1]).all() and voices[0].any()
-    from espnet_tse_gen.training.tse_gen import TSEGenTask
+    from espnet_tse_gen.training.tse_gen_task import TSEGenTask
 
     model, _ = TSEGenTask.build_model_from_file(
         tmp_path / "elsewhere" / "config.yaml", tmp_path / "elsewhere" / "1epoch.pth"

@@ -112,7 +112,7 @@ def test_what_cannot_be_used_is_one_line(corpus: Path, tmp_path: Path, options: 
 def test_every_part_of_espnet_is_there_and_is_what_espnet_takes() -> None:
     from espnet2.tasks import enh, enh_tse
 
-    import espnet_tse_gen.discriminative.model  # noqa: F401  where ESPnet is told of this package's parts
+    import espnet_tse_gen.training.tse_model  # noqa: F401  where ESPnet is told of this package's parts
 
     registries = (
         (ENCODERS, enh.encoder_choices),

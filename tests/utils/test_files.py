@@ -30,7 +30,7 @@ def test_a_table_comes_back_as_written(tmp_path_factory: pytest.TempPathFactory,
         (b"\n  \n", "is empty"),
         (b"a x\nb\n", "t.scp:2: expected 'key value', found 'b'"),
         (b"a x\na y\n", "t.scp:2: key 'a' appears twice"),
-        (b"a \xff\xfe\n", "cannot be read as a text table"),
+        (b"a \xff\xfe\n", "save it as UTF-8"),
         (None, "no such file"),
     ],
 )

@@ -61,7 +61,7 @@ Options, with their defaults:
   Table
     --compare          further codec directories to put into it (${compare})
     --probe            also measure how well a small network predicts the tokens (${probe})
-    --table_args       further options of bin.codec_table (${table_args})
+    --table_args       further options of benchmarks/codec_table.py (${table_args})
     --help             this text"
 
 # shellcheck source=utils/parse_options.sh
@@ -163,7 +163,8 @@ if running 4 "table: ${table_dir}/codec_table.md"; then
         state+=("${datadir}/${train_set}/wav.scp")
     fi
     if todo "${table_dir}/.done" "${table_dir}/codec_table.md" "${state[@]}"; then
-        ${train_cmd} "${table_dir}/log/table.log" "${python}" -m espnet_tse_gen.bin.codec_table \
+        repository=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../../..
+        ${train_cmd} "${table_dir}/log/table.log" "${python}" "${repository}/benchmarks/codec_table.py" \
             --output_dir "${table_dir}" "${options[@]}" "${table_opts[@]}"
         made
     fi

@@ -174,10 +174,11 @@ embeddings=false
 if grep -Eq '^ +speaker_embedding: *[1-9]' "${tse_config}" || [[ ${tse_args} =~ speaker_embedding=[1-9] ]]; then
     embeddings=true
 fi
+speech_dir=${speech_dir//\{datadir\}/${datadir}}
 [[ -z ${speech_dir} || ${dynamic_mixing} == true ]] || die "--speech_dir is for dynamic mixing; add --dynamic_mixing true"
 
 # Options that hold several words.
-read -r -a data_opts <<< "${local_data_opts}"
+mapfile -d '' -t data_opts < <(xargs -r printf '%s\0' <<< "${local_data_opts}")
 read -r -a codec_opts <<< "${codec_args}"
 read -r -a token_opts <<< "${token_args}"
 read -r -a train_opts <<< "${tse_args}"
@@ -240,7 +241,10 @@ if ! ${skip_data_prep}; then
             org=${dumpdir}/raw/org/${dset}
             raw=${dumpdir}/raw/${dset}
             need "${org}/wav.scp" 2
-            shortest=0
+            shortest=0 heard=()
+            if [[ ${dset} != "${train_set}" ]] && ! ${skip_train}; then
+                heard=(--train_dir "${speech_dir:-${dumpdir}/raw/${train_set}}")
+            fi
             if [[ " ${train_sets[*]} " == *" ${dset} "* ]]; then
                 shortest=${min_wav_duration}
             fi
@@ -251,7 +255,8 @@ if ! ${skip_data_prep}; then
                 ${train_cmd} "${raw}/log/remove_short.log" "${python}" -m espnet_tse_gen.bin.remove_short \
                     --min_seconds "${shortest}" "${raw}"
                 ${train_cmd} "${raw}/log/check_data.log" "${python}" -m espnet_tse_gen.bin.check_data \
-                    --ref_num "${ref_num}" --fs "${fs_hz}" "${raw}"
+                    --ref_num "${ref_num}" --fs "${fs_hz}" "${heard[@]}" "${raw}"
+                grep ' warning: ' "${raw}/log/check_data.log" >&2 || true
                 made
             fi
         done

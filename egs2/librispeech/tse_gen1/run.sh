@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 ./tse_gen.sh \
-    --speech_dir data/train \
+    --speech_dir "{datadir}/train" \
     --train_set train \
     --valid_set dev \
     --test_sets "test" \

@@ -19,7 +19,7 @@ from torch.nn import functional
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.espnet_exp import CONFIG, find_checkpoint, generator_weights
 from espnet_tse_gen.codec.mini.network import MiniNetwork
-from espnet_tse_gen.codec.registry import load_weights
+from espnet_tse_gen.utils.checkpoints import load_weights, read_checkpoint
 from espnet_tse_gen.utils.errors import UserError
 
 SHIPPED = Path(__file__).resolve().parents[2] / "pretrained" / "codec_mini_16k"
@@ -76,6 +76,7 @@ class MiniCodec(AbsCodec):
         expansion: int = 3,
         candidates: int = 8,
     ) -> None:
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         if hop < 2 or hop % 2 or window % 2 or window < hop // 2:
             raise UserError(f"codec 'mini': hop and window must be even, window >= hop / 2; got {hop} and {window}")
@@ -93,23 +94,8 @@ class MiniCodec(AbsCodec):
         self.envelope_channels, self.encoder_width = envelope_channels, encoder_width
         self.encoder_blocks, self.decoder_width = encoder_blocks, decoder_width
         self.decoder_blocks, self.expansion, self.candidates = decoder_blocks, expansion, candidates
-        self.network = MiniNetwork(
-            sample_rate=sample_rate,
-            hop=hop,
-            window=window,
-            num_mels=num_mels,
-            envelope_levels=envelope_levels,
-            waveform_levels=num_levels - envelope_levels,
-            codebook_size=codebook_size,
-            envelope_width=envelope_width,
-            waveform_width=waveform_width,
-            envelope_channels=envelope_channels,
-            encoder_width=encoder_width,
-            encoder_blocks=encoder_blocks,
-            decoder_width=decoder_width,
-            decoder_blocks=decoder_blocks,
-            expansion=expansion,
-        )
+        del given["num_levels"], given["candidates"]
+        self.network = MiniNetwork(waveform_levels=num_levels - envelope_levels, **given)
         self.freeze()
 
     def codebook(self, level: int) -> Tensor:
@@ -120,9 +106,8 @@ class MiniCodec(AbsCodec):
         return functional.pad(vectors, (self.latent_dim - self.waveform_width, 0))
 
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        samples = self.num_frames(wav.shape[0]) * self.hop
-        encoded = self.network.encode(functional.pad(wav, (0, samples - wav.shape[0])).unsqueeze(0), self.candidates)
-        return encoded.codes[0].T, encoded.latents[0].T
+        codes, latents = self.network.encode(wav.unsqueeze(0), self.candidates)
+        return codes[0].T, latents[0].T
 
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
         return self.network.decode(latents.T.unsqueeze(0))[0]
@@ -139,17 +124,11 @@ class MiniCodec(AbsCodec):
         """
         path = Path(path)
         if path.is_file() and not (path.parent / CONFIG).is_file():
-            load_weights(self, path)
+            load_weights(self, read_checkpoint(path), f"{path}: does not hold the weights of this codec")
             return
         checkpoint = find_checkpoint(path)
-        weights = generator_weights(checkpoint)
-        try:
-            self.network.load_state_dict(weights, strict=True)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"{checkpoint}: does not fit codec_conf ({reason}); copy 'network' of the training's config into it"
-            ) from None
+        fault = f"{checkpoint}: does not fit codec_conf; copy 'network' of the training's config into it"
+        load_weights(self.network, generator_weights(checkpoint), fault)
 
     def pretrained_cache(self) -> Path:
         """Return where the package keeps the weights for 16 kHz."""

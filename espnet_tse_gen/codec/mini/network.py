@@ -12,12 +12,12 @@ time, normalisation, a pointwise bottleneck. Tensors inside are ``[B, T, channel
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from espnet_tse_gen.audio.stft import istft, overlap_add, stft
 from espnet_tse_gen.codec.filterbank import mel_filters
 
 SUBFRAMES = 2
@@ -76,44 +76,6 @@ class Stack(nn.Module):
         return self.leave(self.norm(x))
 
 
-class Transform(nn.Module):
-    """Short-time Fourier transform with ``SUBFRAMES`` spectra per codec frame, and its inverse by overlap and add.
-
-    Spectrum ``s`` is centred on sample ``(s + 0.5) * hop / SUBFRAMES``: a frame's spectra lie inside it, so that ``T``
-    frames are exactly ``T * hop`` samples.
-
-    Args:
-        hop: Samples per codec frame.
-        window: Samples of the window.
-    """
-
-    window: Tensor
-
-    def __init__(self, hop: int, window: int) -> None:
-        super().__init__()
-        self.step, self.window_size = hop // SUBFRAMES, window
-        self.bins = window // 2 + 1
-        self.margin = (window - self.step) // 2
-        self.register_buffer("window", torch.hann_window(window), persistent=False)
-
-    def forward(self, wav: Tensor) -> Tensor:
-        """Return the spectra, complex ``[B, S, bins]``, of ``wav`` ``[B, S * step]``."""
-        padded = functional.pad(wav, (self.margin, self.window_size - self.step - self.margin))
-        return torch.fft.rfft(padded.unfold(1, self.window_size, self.step) * self.window)
-
-    def inverse(self, spectra: Tensor) -> Tensor:
-        """Return the waveform ``[B, S * step]`` of spectra ``[B, S, bins]``."""
-        count = spectra.shape[1]
-        frames = torch.fft.irfft(spectra, n=self.window_size) * self.window
-        size = (1, (count - 1) * self.step + self.window_size)
-        fold = {"kernel_size": (1, self.window_size), "stride": (1, self.step)}
-        wav = functional.fold(frames.transpose(1, 2), size, **fold)[:, 0, 0]
-        weight = (self.window**2).view(1, -1, 1).expand(1, -1, count)
-        envelope = functional.fold(weight, size, **fold)[:, 0, 0]
-        inside = slice(self.margin, self.margin + count * self.step)
-        return wav[:, inside] / envelope[:, inside].clamp(min=1e-3)
-
-
 class Lapped(nn.Module):
     """Modified discrete cosine transform: one real, critically sampled spectrum of ``hop`` bins per frame.
 
@@ -141,10 +103,8 @@ class Lapped(nn.Module):
 
     def inverse(self, spectra: Tensor) -> Tensor:
         """Return the waveform ``[B, T * hop]`` of spectra ``[B, T, hop]``."""
-        frames = spectra @ self.basis.T
-        first, second = frames[..., : self.hop], frames[..., self.hop :]
-        wav = functional.pad(first, (0, 0, 0, 1)) + functional.pad(second, (0, 0, 1, 0))
-        return wav.flatten(1)[:, self.margin : self.margin + spectra.shape[1] * self.hop]
+        wav = overlap_add(spectra @ self.basis.T, self.hop)
+        return wav[:, self.margin : self.margin + spectra.shape[1] * self.hop]
 
 
 class Quantizer(nn.Module):
@@ -209,37 +169,16 @@ class Quantizer(nn.Module):
         return codes[:, 0]
 
 
-class MiniEncoded(NamedTuple):
-    """What :meth:`MiniNetwork.encode` returns."""
-
-    codes: Tensor
-    """int64 ``[B, T, K]``."""
-    latents: Tensor
-    """float32 ``[B, T, D]``, before quantization."""
-
-
 class MiniNetwork(nn.Module):
     """Encoder, quantizers and decoder.
 
     Args:
-        sample_rate: Hz.
-        hop: Samples per frame, even.
-        window: Samples of the transform's window.
-        num_mels: Mel bands of the envelope branch, for each of the frame's spectra.
-        envelope_levels: Levels made from magnitudes alone; 0 means none.
-        waveform_levels: The other levels.
-        codebook_size: Entries of every level.
-        envelope_width: Latent dimensions of the envelope levels.
-        waveform_width: Latent dimensions of the waveform levels.
-        envelope_channels: Channels of the blocks of the envelope's encoder and decoder.
-        encoder_width: Channels of the waveform encoder's blocks.
-        encoder_blocks: Number of them, in each of the two branches' encoders.
-        decoder_width: Channels of the decoder's blocks.
-        decoder_blocks: Number of them.
-        expansion: Width of a block's inside, as a multiple.
+        waveform_levels: Levels that carry the waveform.
+        others: See :class:`~espnet_tse_gen.codec.mini.codec.MiniCodec`.
     """
 
     mel: Tensor
+    window: Tensor
 
     def __init__(
         self,
@@ -260,11 +199,10 @@ class MiniNetwork(nn.Module):
         expansion: int,
     ) -> None:
         super().__init__()
-        self.hop, self.num_mels = hop, num_mels
-        self.envelope_levels, self.waveform_levels = envelope_levels, waveform_levels
+        self.step, self.num_mels, self.envelope_levels = hop // SUBFRAMES, num_mels, envelope_levels
         self.envelope_width, self.waveform_width = envelope_width, waveform_width
-        self.transform = Transform(hop, window)
-        bins = self.transform.bins
+        bins = window // 2 + 1
+        self.register_buffer("window", torch.hann_window(window), persistent=False)
         self.register_buffer("mel", mel_filters(sample_rate, window, num_mels).T.float().contiguous(), persistent=False)
         if envelope_levels:
             self.envelope_encoder = Stack(
@@ -282,10 +220,13 @@ class MiniNetwork(nn.Module):
         with torch.no_grad():
             self.analysis.weight.copy_(torch.eye(waveform_width, hop))
             self.synthesis.weight.copy_(torch.eye(hop, waveform_width))
-            for stack in (self.waveform_encoder,):
-                stack.leave.weight.mul_(0.1)
+            self.waveform_encoder.leave.weight.mul_(0.1)
         width = waveform_width + (envelope_width + SUBFRAMES * num_mels if envelope_levels else 0)
         self.decoder = Stack(width, decoder_width, decoder_blocks, SUBFRAMES * 3 * bins, expansion)
+
+    def spectra(self, wav: Tensor) -> Tensor:
+        """Return the spectra, complex ``[B, S, bins]``, ``SUBFRAMES`` in each frame, of ``wav`` ``[B, T * hop]``."""
+        return stft(wav, self.window, self.step)
 
     def log_mel(self, spectra: Tensor) -> Tensor:
         """Return log-mel magnitudes, about -3..3, ``[B, T, SUBFRAMES * num_mels]`` of spectra ``[B, S, bins]``."""
@@ -316,24 +257,21 @@ class MiniNetwork(nn.Module):
         companded = lapped * (lapped.square() + 1e-6).pow((COMPANDING - 1.0) / 2.0)
         return self.analysis(companded) + self.waveform_encoder(x)
 
-    def encode(self, wav: Tensor, candidates: int = 1) -> MiniEncoded:
-        """Encode waveforms ``[B, T * hop]``, without gradients through the quantization.
+    def encode(self, wav: Tensor, candidates: int = 1) -> tuple[Tensor, Tensor]:
+        """Return codes int64 ``[B, T, K]`` and latents ``[B, T, D]`` of waveforms ``[B, T * hop]``.
 
-        Args:
-            wav: The waveforms.
-            candidates: Of the search in the waveform levels, see :meth:`Quantizer.search`.
+        ``candidates`` are those of the search in the waveform levels, see :meth:`Quantizer.search`.
         """
-        spectra = self.transform(wav)
+        spectra = self.spectra(wav)
         codes, latents, envelope = [], [], None
         if self.envelope_levels:
             latents.append(self.encode_envelope(spectra))
-            quantized = self.envelope_quantizer(latents[0].flatten(0, 1))
-            codes.append(quantized[0])
-            envelope = torch.stack(quantized[2]).sum(dim=0).view_as(latents[0])
+            envelope_codes, _, vectors = self.envelope_quantizer(latents[0].flatten(0, 1))
+            codes.append(envelope_codes)
+            envelope = torch.stack(vectors).sum(dim=0).view_as(latents[0])
         latents.append(self.encode_waveform(wav, spectra, envelope))
         codes.append(self.waveform_quantizer(latents[-1].flatten(0, 1), candidates)[0])
-        rows = spectra.shape[0]
-        return MiniEncoded(torch.cat(codes, dim=1).unflatten(0, (rows, -1)), torch.cat(latents, dim=-1))
+        return torch.cat(codes, dim=1).unflatten(0, (len(wav), -1)), torch.cat(latents, dim=-1)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the waveform ``[B, T * hop]`` of latents ``[B, T, D]``."""
@@ -343,7 +281,7 @@ class MiniNetwork(nn.Module):
             envelope = self.envelope_decoder(latents[..., : self.envelope_width])
             latents = torch.cat((latents, envelope), dim=-1)
         out = self.decoder(latents).float()
-        out = out.reshape(out.shape[0], -1, 3, self.transform.bins)
+        out = out.reshape(out.shape[0], -1, 3, len(self.window) // 2 + 1)
         magnitude = out[:, :, 0].clamp(max=6.0).exp()
         spectra = torch.complex(out[:, :, 1] * magnitude, out[:, :, 2] * magnitude)
-        return self.lapped.inverse(lapped) + self.transform.inverse(spectra)
+        return self.lapped.inverse(lapped) + istft(spectra, self.window, self.step, floor=1e-3)

@@ -21,6 +21,7 @@ from pathlib import Path
 from espnet_tse_gen.data.enrolment.protocol import TARGETS
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.fetch import fetch, file_sha256
+from espnet_tse_gen.utils.files import read_text
 
 # Lists with a name. "full" has the rows of "but"; the last two are drawn and have no file.
 PUBLISHED = ("but", "full")
@@ -65,13 +66,10 @@ class EnrolmentOptions:
             raise unknown_name("--targets", self.targets, TARGETS)
         if not 1 <= self.number <= 10:
             raise UserError(f"--num_enrollments is {self.number}; expected 1 to 10")
-        if self.name not in (*PUBLISHED, *DRAWN) and not self._is_file():
+        if self.name not in (*PUBLISHED, *DRAWN) and "{set}" not in self.name and not Path(self.name).is_file():
             if "/" in self.name or "." in self.name:
                 raise UserError(f"--enroll_list {self.name}: no such file; give a list, or but, full, random or tselm")
             raise unknown_name("--enroll_list", self.name, (*PUBLISHED, *DRAWN))
-
-    def _is_file(self) -> bool:
-        return "{set}" in self.name or Path(self.name).is_file()
 
     @property
     def only_first(self) -> bool:
@@ -81,7 +79,7 @@ class EnrolmentOptions:
     @property
     def title(self) -> str:
         """The list's name as results state it."""
-        return self.name if self.name in (*PUBLISHED, *DRAWN) else Path(self.name).name
+        return self.name if self.name in (*PUBLISHED, *DRAWN) else "_".join(Path(self.name).name.split())
 
 
 @dataclass
@@ -91,7 +89,6 @@ class EnrolmentList:
     path: Path
     sha256: str
     rows: dict[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
-    lines: int = 0
 
 
 def list_file(options: EnrolmentOptions, subset: str, number_of_speakers: int = 2) -> Path | None:
@@ -115,16 +112,16 @@ def list_file(options: EnrolmentOptions, subset: str, number_of_speakers: int = 
     suffix = "_3spk" if number_of_speakers == 3 else ""
     url = options.url.replace("{set}", subset) + suffix
     path = Path(options.folder) / f"but_{subset}_map_mixture2enrollment{suffix}"
-    if not path.is_file() and not options.download:
+    there = path.is_file()
+    if not there and not options.download:
         raise UserError(
             f"{path}: no such file; allow fetching it (--download true), or put {url} there, or choose --enroll_list random"
         )
-    fetched = not path.is_file()
     try:
         fetch(url, path)
     except UserError as error:
         raise UserError(f"{error}; or choose --enroll_list random") from error
-    if fetched and not re.match(r"\S+_\S+ \S+ s[1-9]/\S+_\S+\n", path.read_text(encoding="utf-8", errors="replace")):
+    if not there and not re.match(r"\S+_\S+ \S+ s[1-9]/\S+_\S+\n", path.read_text(encoding="utf-8", errors="replace")):
         # Such as the page on which a network asks for a password.
         for wrong in (path, path.with_name(f"{path.name}.sha256")):
             wrong.unlink(missing_ok=True)
@@ -142,17 +139,9 @@ def read_list(path: str | Path, known: Mapping[str, Sequence[str]]) -> Enrolment
     Raises:
         UserError: If it cannot be read, a line has another form, a row occurs twice, or no row is of a known mixture.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as an enrolment list ({error})") from None
     found = EnrolmentList(Path(path), file_sha256(path))
-    for number, line in enumerate(lines, 1):
-        fields = line.split()
-        if not fields:
-            continue
-        found.lines += 1
-        row = _row(fields, known)
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        row = _row(line, known)
         if row is None:
             continue
         key, entries = row
@@ -169,13 +158,18 @@ def read_list(path: str | Path, known: Mapping[str, Sequence[str]]) -> Enrolment
     return found
 
 
-def _row(fields: list[str], known: Mapping[str, Sequence[str]]) -> tuple[tuple[str, int], list[str]] | None:
-    name = fields[0].removesuffix(".wav")
+def _row(line: str, known: Mapping[str, Sequence[str]]) -> tuple[tuple[str, int], list[str]] | None:
+    name, *fields = line.split() or [""]
+    name = name.removesuffix(".wav")
+    target = 1
     if name in known:
-        if len(fields) > 1 and fields[1] in known[name] and len(fields) != 2:
-            return (name, list(known[name]).index(fields[1]) + 1), fields[2:]
-        return (name, 1), fields[1:]
-    numbered = re.fullmatch(r"(.+)_([1-9])", name)
-    if numbered and numbered[1] in known and int(numbered[2]) <= len(known[numbered[1]]):
-        return (numbered[1], int(numbered[2])), fields[1:]
-    return None
+        if len(fields) != 1 and fields[:1] and fields[0] in known[name]:
+            target = list(known[name]).index(fields.pop(0)) + 1
+    else:
+        numbered = re.fullmatch(r"(.+)_([1-9])", name)
+        if not numbered or int(numbered[2]) > len(known.get(numbered[1], ())):
+            return None
+        name, target = numbered[1], int(numbered[2])
+    # One file whose path has spaces.
+    whole = line.split(maxsplit=1)[-1].strip()
+    return (name, target), [whole] if len(fields) > 1 and Path(whole).is_file() else fields

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.files import atomic_write, read_scp
+from espnet_tse_gen.utils.files import read_scp, write_scp
 
 PROTOCOL = "protocol"
 TARGETS = ("all", "first")
@@ -97,19 +97,22 @@ def _rows(count: int) -> str:
     return f"{count:,} row{'s' if count != 1 else ''}"
 
 
+def protocol_table(protocol: Protocol) -> dict[str, str]:
+    """Return ``protocol`` as the table ``protocol`` of a data directory."""
+    values = {field.name: getattr(protocol, field.name) for field in fields(protocol)}
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
+
+
 def write_protocol(folder: str | Path, protocol: Protocol) -> None:
     """Write ``protocol`` into the data directory ``folder``."""
-    with atomic_write(Path(folder) / PROTOCOL) as stream:
-        for field in fields(protocol):
-            value = getattr(protocol, field.name)
-            stream.write(f"{field.name} {str(value).lower() if isinstance(value, bool) else value}\n")
+    write_scp(Path(folder) / PROTOCOL, protocol_table(protocol))
 
 
 def read_protocol(folder: str | Path) -> Protocol | None:
     """Return the protocol of the data directory ``folder``; None where it says nothing of it.
 
     Raises:
-        UserError: If the file is not of the form that :func:`write_protocol` gives it.
+        UserError: If the file is not of the form that :func:`protocol_table` gives it.
     """
     path = Path(folder) / PROTOCOL
     if not path.is_file():
@@ -117,9 +120,7 @@ def read_protocol(folder: str | Path) -> Protocol | None:
     table = read_scp(path)
     values: dict[str, object] = {}
     for field in fields(Protocol):
-        text = table.get(field.name)
-        if text is None:
-            continue
+        text = table.get(field.name, str(field.default).lower())
         try:
             values[field.name] = int(text) if field.type == "int" else text == "true" if field.type == "bool" else text
         except ValueError:

@@ -1,30 +1,29 @@
 """Generation of LibriMix sets from LibriSpeech and metadata, sample for sample as the official scripts write them.
 
-    tree = MixtureTree("Libri2Mix", sample_rate="16k", mode="min")
-    generate(tree, "metadata/libri2mix_dev-clean.csv", "LibriSpeech", types=["mix_clean"], num_jobs=4)
+    plan = plan_generation(MixtureTree("Libri2Mix", "16k", "min"), "metadata/libri2mix_dev-clean.csv", "LibriSpeech")
+    print(report_disk_use([plan]))
+    run_plan(plan, num_jobs=4)
 
-makes ``Libri2Mix/wav16k/min/dev/{s1,s2,mix_clean}/*.wav`` and
-``Libri2Mix/wav16k/min/metadata/mixture_dev_mix_clean.csv``. What is to be done is planned first, so that its disk use
-can be told before anything is written. Files that are there are kept; the table of a set comes last, and is missing as
-long as the set is not whole.
+makes ``Libri2Mix/wav16k/min/dev/{s1,s2,mix_clean}/*.wav`` and ``Libri2Mix/wav16k/min/metadata/mixture_dev_mix_clean.csv``.
+What is to be done is planned first, so that its disk use can be told before anything is written. Files that are there are kept;
+the table of a set comes last, and is missing as long as the set is not whole.
 """
 
 from __future__ import annotations
 
 import csv
 import functools
-import hashlib
 import json
 import math
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import read_audio, write_audio
+from espnet_tse_gen.audio.files import read_audio, read_header, unreadable, write_audio
 from espnet_tse_gen.data.librimix.layout import (
     MIX_TYPES,
     SOURCE_RATE,
@@ -37,6 +36,7 @@ from espnet_tse_gen.data.librimix.layout import (
     set_name,
 )
 from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.fetch import file_sha256
 from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.parallel import map_jobs
 
@@ -74,21 +74,8 @@ class Plan:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The folders to fill: ``s1``, ``s2``, the types, ``noise``."""
-        return _kinds(len(self.rows[0].sources), self.types)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Disk use of one folder: files that are still to be written, and bytes that they take on this file system."""
-
-    folder: Path
-    files: int
-    size: int
-
-
-def _kinds(number: int, types: Sequence[str]) -> tuple[str, ...]:
-    noise = ("noise",) if any(kind != "mix_clean" for kind in types) else ()
-    return (*(f"s{index}" for index in range(1, number + 1)), *types, *noise)
+        sources = (f"s{index}" for index in range(1, len(self.rows[0].sources) + 1))
+        return (*sources, *self.types, *(("noise",) if self.noise_root is not None else ()))
 
 
 def plan_generation(
@@ -129,15 +116,11 @@ def plan_generation(
     silent = next((row.name for row in rows if with_noise and not row.noise), None)
     if silent is not None:
         raise UserError(f"{metadata}: mixture '{silent}' has no noise_path; only mix_clean can be made of this file")
-    known: dict[Path, bool] = {}
-    for row in rows:
-        for path in _needed(row, speech, noises):
-            if path not in known:
-                known[path] = path.is_file()
-    available = [row for row in rows if all(known[path] for path in _needed(row, speech, noises))]
-    missing = [row for row in rows if not all(known[path] for path in _needed(row, speech, noises))]
+    is_file = functools.cache(Path.is_file)
+    available = [row for row in rows if all(map(is_file, _needed(row, speech, noises)))]
+    missing = [row for row in rows if not all(map(is_file, _needed(row, speech, noises)))]
     if missing and not (allow_missing and available):
-        path = next(path for path in _needed(missing[0], speech, noises) if not known[path])
+        path = next(path for path in _needed(missing[0], speech, noises) if not is_file(path))
         raise UserError(
             f"{metadata}: {len(missing)} of {len(rows)} mixtures need recordings that are not there, first "
             f"'{missing[0].name}': {path}; complete the corpus, or leave such rows out with --allow_missing true"
@@ -154,21 +137,13 @@ def _needed(row: Row, librispeech: Path, noise_root: Path | None) -> list[Path]:
     return paths if noise_root is None else [*paths, noise_root / row.noise]
 
 
-def _digest(metadata: Path) -> str:
-    return hashlib.sha256(metadata.read_bytes()).hexdigest()
-
-
 def _is_of_other_metadata(tree: MixtureTree, subset: str, metadata: Path, replace: bool) -> bool:
     """Return whether a set is there that must be removed first; files of other metadata must not pass for this one's."""
-    record, folder = tree.record(subset), tree.folder / subset
-    try:
-        same = json.loads(record.read_text(encoding="utf-8"))["metadata_sha256"] == _digest(metadata)
-    except (OSError, ValueError, KeyError, TypeError):
-        same = False
-    if same or not folder.exists():
+    folder, digest = tree.folder / subset, tree.read_record(subset).get("metadata_sha256")
+    if digest == file_sha256(metadata) or not folder.exists():
         return False
     # Without a record the set came from elsewhere (the official scripts), and is never removed.
-    if not (replace and record.exists()):
+    if not (replace and digest):
         raise UserError(
             f"{folder}: was not made from {metadata}; remove that folder, choose another --libri2mix, or use the set "
             "as it is by giving no --metadata"
@@ -176,40 +151,30 @@ def _is_of_other_metadata(tree: MixtureTree, subset: str, metadata: Path, replac
     return True
 
 
-def disk_use(plan: Plan) -> list[Part]:
-    """Return what each folder of ``plan`` will take, exactly for up to 4,000 mixtures, else from a sample of them."""
+def disk_use(plan: Plan) -> dict[Path, tuple[int, int]]:
+    """Return for each folder of ``plan`` how many files are to be written and the bytes that they take on this file system.
+
+    Exactly for up to 4,000 mixtures, else from a sample of them.
+    """
     folder = plan.tree.folder / plan.subset
-    there: dict[str, set[str]] = {}
+    lacking: dict[str, list[Row]] = {}
     for kind in plan.kinds:
         exists = not plan.replace and (folder / kind).is_dir()
-        there[kind] = {entry.name for entry in os.scandir(folder / kind)} if exists else set()
-    absent = {kind: [row for row in plan.rows if f"{row.name}.wav" not in there[kind]] for kind in plan.kinds}
-    rows = list({row.name: row for kind in plan.kinds for row in absent[kind]}.values())
-    step = -(-len(rows) // _MEASURED_ROWS) or 1
-    frames: dict[str, int] = {}
+        there = set(os.listdir(folder / kind)) if exists else set()
+        lacking[kind] = [row for row in plan.rows if f"{row.name}.wav" not in there]
+    rows = list({row.name: row for absent in lacking.values() for row in absent}.values())
+    frames = functools.cache(lambda path, name: read_header(plan.librispeech / path, name)[0])
     block = os.statvfs(_existing(plan.tree.folder)).f_frsize
-    sizes = {row.name: -(-_file_size(row, plan, frames) // block) * block for row in rows[::step]}
-    parts = []
-    for kind, lacking in absent.items():
-        measured = [sizes[row.name] for row in lacking if row.name in sizes] or list(sizes.values())
-        size = round(sum(measured) * len(lacking) / len(measured)) if lacking else 0
-        parts.append(Part(folder / kind, len(lacking), size))
-    return parts
-
-
-def _file_size(row: Row, plan: Plan, frames: dict[str, int]) -> int:
-    import soundfile
-
-    for path in row.sources:
-        if path not in frames:
-            try:
-                frames[path] = int(soundfile.info(str(plan.librispeech / path)).frames)
-            except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-                raise UserError(
-                    f"{plan.librispeech / path} (mixture '{row.name}'): is not a readable audio file ({error})"
-                ) from None
-    chosen = (min if plan.tree.mode == "min" else max)(frames[path] for path in row.sources)
-    return _WAV_HEADER + 2 * math.ceil(chosen * plan.tree.rate / SOURCE_RATE)
+    sizes = {}
+    for row in rows[:: -(-len(rows) // _MEASURED_ROWS) or 1]:
+        length = (min if plan.tree.mode == "min" else max)(frames(path, row.name) for path in row.sources)
+        size = _WAV_HEADER + 2 * math.ceil(length * plan.tree.rate / SOURCE_RATE)
+        sizes[row.name] = -(-size // block) * block
+    use = {}
+    for kind, absent in lacking.items():
+        measured = [sizes[row.name] for row in absent if row.name in sizes] or list(sizes.values())
+        use[folder / kind] = len(absent), round(sum(measured) * len(absent) / len(measured)) if absent else 0
+    return use
 
 
 def _existing(path: Path) -> Path:
@@ -227,30 +192,27 @@ def report_disk_use(plans: Sequence[Plan]) -> str:
         UserError: If the disk has not enough space for all of it.
     """
     root = plans[0].tree.folder
-    parts = [part for plan in plans for part in disk_use(plan)]
-    files, size = sum(part.files for part in parts), sum(part.size for part in parts)
+    use = {folder: count for plan in plans for folder, count in disk_use(plan).items()}
+    files, size = (sum(numbers) for numbers in zip(*use.values(), strict=True))
     if not files:
         return f"{root}: all files are there"
     free = shutil.disk_usage(_existing(root)).free
     lines = [f"{root}: to be written"]
-    lines += [f"  {part.folder.relative_to(root)!s:24}{part.files:8,} files{_size(part.size):>12}" for part in parts]
+    lines += [f"  {one.relative_to(root)!s:24}{count:8,} files{_size(own):>12}" for one, (count, own) in use.items()]
     lines.append(f"  {'in all':24}{files:8,} files{_size(size):>12}, of {_size(free)} free")
     # What replaced sets take is freed before, and by them only.
-    freed = sum(_used(plan.tree.folder / plan.subset) for plan in plans if plan.replace)
-    if size > free + freed:
+    replaced = [plan.tree.folder / plan.subset for plan in plans if plan.replace]
+    free += sum(path.stat().st_size for folder in replaced for path in folder.rglob("*.wav"))
+    if size > free:
         raise UserError(
-            f"{root}: {files:,} files of {_size(size)} are to be written, but {_size(free + freed)} are free; "
-            "free some space, choose another --libri2mix, or ask for fewer --sets (nothing was written)"
+            f"{root}: {files:,} files of {_size(size)} are to be written, but {_size(free)} are free; free some space, "
+            "choose another --libri2mix, or ask for fewer --sets (nothing was written)"
         )
     return "\n".join(lines)
 
 
 def _size(count: int) -> str:
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
-
-
-def _used(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*.wav"))
 
 
 def run_plan(plan: Plan, num_jobs: int = 1) -> tuple[int, int]:
@@ -263,46 +225,21 @@ def run_plan(plan: Plan, num_jobs: int = 1) -> tuple[int, int]:
         UserError: If a recording cannot be read or a file cannot be written; running it again goes on from there.
     """
     tree, subset = plan.tree, plan.subset
-    whole = not plan.replace and all(tree.csv(subset, kind).exists() for kind in plan.types)
-    if not whole or any(part.files for part in disk_use(plan)):
+    if plan.replace or any(files for files, _ in disk_use(plan).values()):
         for kind in MIX_TYPES if plan.replace else plan.types:
             tree.csv(subset, kind).unlink(missing_ok=True)
     if plan.replace:
         shutil.rmtree(tree.folder / subset)
     with atomic_write(tree.record(subset)) as stream:
-        json.dump({"metadata_sha256": _digest(plan.metadata), "metadata": plan.metadata.name}, stream)
-    make = functools.partial(
-        _make, tree=tree, subset=subset, librispeech=plan.librispeech, noise_root=plan.noise_root, types=plan.types
-    )
+        # The sources tell the speakers to who has the tree only.
+        sources = {row.name: row.sources for row in plan.rows}
+        digest = file_sha256(plan.metadata)
+        json.dump({"metadata_sha256": digest, "metadata": plan.metadata.name, "sources": sources}, stream)
+    make = functools.partial(_make, plan=replace(plan, rows=plan.rows[:1]))
     lengths = list(map_jobs(make, plan.rows, num_jobs, str(tree.folder / subset)))
     for kind in plan.types:
         _write_table(plan, kind, lengths)
     return len(plan.rows), plan.left_out
-
-
-def generate(
-    tree: MixtureTree,
-    metadata: str | Path,
-    librispeech: str | Path,
-    *,
-    noise_root: str | Path | None = None,
-    types: Sequence[str] = ("mix_clean",),
-    allow_missing: bool = False,
-    replace: bool = False,
-    num_jobs: int = 1,
-) -> tuple[int, int]:
-    """Plan (:func:`plan_generation`), check the free space and run (:func:`run_plan`) in one."""
-    plan = plan_generation(
-        tree,
-        metadata,
-        librispeech,
-        noise_root=noise_root,
-        types=types,
-        allow_missing=allow_missing,
-        replace=replace,
-    )
-    report_disk_use([plan])
-    return run_plan(plan, num_jobs)
 
 
 def _noise(path: Path, row: Row, length: int) -> np.ndarray:
@@ -311,7 +248,7 @@ def _noise(path: Path, row: Row, length: int) -> np.ndarray:
     try:
         noise, rate = soundfile.read(str(path), dtype="float32", stop=length, always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-        raise UserError(f"{path} (mixture '{row.name}'): is not a readable audio file ({error})") from None
+        raise unreadable(path, row.name, error) from None
     if rate != SOURCE_RATE:
         raise UserError(f"{path} (mixture '{row.name}'): sampling rate is {rate} Hz, expected {SOURCE_RATE} Hz")
     try:
@@ -320,31 +257,26 @@ def _noise(path: Path, row: Row, length: int) -> np.ndarray:
         raise UserError(f"{path} (mixture '{row.name}'): {error}") from None
 
 
-def _make(
-    row: Row, tree: MixtureTree, subset: str, librispeech: Path, noise_root: Path | None, types: tuple[str, ...]
-) -> int:
+def _make(row: Row, plan: Plan) -> int:
     """Write the files of one row that are not there, and return their length in samples."""
-    import soundfile
-
-    number = len(row.sources)
-    paths = {kind: tree.audio(subset, kind, row.name) for kind in _kinds(number, types)}
+    tree, number = plan.tree, len(row.sources)
+    paths = {kind: tree.audio(plan.subset, kind, row.name) for kind in plan.kinds}
     if all(path.exists() for path in paths.values()):
-        return int(soundfile.info(str(paths["s1"])).frames)
-    signals = [read_audio(librispeech / path, SOURCE_RATE, row.name)[0] for path in row.sources]
+        return read_header(paths["s1"], row.name)[0]
+    signals = [read_audio(plan.librispeech / path, SOURCE_RATE, row.name)[0] for path in row.sources]
     gains = list(row.gains)
-    if noise_root is not None:
-        signals.append(_noise(noise_root / row.noise, row, max(map(len, signals))))
+    if plan.noise_root is not None:
+        signals.append(_noise(plan.noise_root / row.noise, row, max(map(len, signals))))
         gains.append(row.noise_gain)
     signals = render(signals, gains, tree.rate, tree.mode)
     outputs = {f"s{index}": signal for index, signal in enumerate(signals[:number], 1)}
-    if noise_root is not None:
-        outputs["noise"] = signals[-1]
-    for kind in types:
+    for kind in plan.types:
         parts = {"mix_clean": signals[:number], "mix_both": signals, "mix_single": [signals[0], signals[-1]]}[kind]
         outputs[kind] = mix(parts)
-    for kind, samples in outputs.items():
-        if not paths[kind].exists():
-            write_audio(paths[kind], samples, tree.rate)
+    outputs["noise"] = signals[-1]
+    for kind, path in paths.items():
+        if not path.exists():
+            write_audio(path, outputs[kind], tree.rate)
     return len(signals[0])
 
 

@@ -9,19 +9,38 @@ normalizes anything. :mod:`espnet_tse_gen.data.librimix.generation` applies it t
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.files import read_csv
 
 SOURCE_RATE = 16000
 MIX_TYPES = ("mix_clean", "mix_both", "mix_single")
 _RATES = {"8k": 8000, "16k": 16000}
 _MODES = ("min", "max")
+
+
+class Talker(NamedTuple):
+    """Who speaks in a mixture, and which utterance."""
+
+    speaker: str
+    utterance: str
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A mixture of a tree: its id ``UTT1_UTT2``, the set it belongs to, and its talkers."""
+
+    name: str
+    subset: str
+    talkers: tuple[Talker, ...]
 
 
 @dataclass(frozen=True)
@@ -72,8 +91,15 @@ class MixtureTree:
         return self.folder / "metadata" / f"mixture_{subset}_{mix_type}.csv"
 
     def record(self, subset: str) -> Path:
-        """Return the file that says from which metadata a set was generated here; other programs leave none."""
+        """Return the file that says from what a set was generated here; other programs leave none."""
         return self.folder / "metadata" / f".{subset}.json"
+
+    def read_record(self, subset: str) -> dict:
+        """Return what :meth:`record` says; empty where there is none."""
+        try:
+            return dict(json.loads(self.record(subset).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return {}
 
 
 def set_name(metadata: str | Path) -> str:
@@ -104,23 +130,15 @@ def find_metadata(folder: str | Path, subset: str) -> Path:
 
 
 def read_info_sexes(metadata: str | Path) -> dict[str, str]:
-    """Return speaker -> ``m`` or ``f`` after the file that LibriMix ships beside a metadata file (``*_info.csv``).
-
-    Empty where there is none.
-    """
+    """Return speaker -> ``m`` or ``f`` after the ``*_info.csv`` that LibriMix ships beside a metadata file, if there."""
     path = Path(metadata).with_name(f"{Path(metadata).stem}_info.csv")
-    if not path.is_file():
-        return {}
-    sexes = {}
-    with open(path, encoding="utf-8", newline="") as stream:
-        for line in csv.DictReader(stream):
-            for number in range(1, 10):
-                # The official files write a speaker as "3536.0".
-                speaker = (line.get(f"speaker_{number}_ID") or "").removesuffix(".0")
-                sex = (line.get(f"speaker_{number}_sex") or "").strip().lower()
-                if speaker and sex in ("m", "f"):
-                    sexes[speaker] = sex
-    return sexes
+    # The official files write a speaker as "3536.0".
+    told = {
+        line.get(f"speaker_{number}_ID", "").removesuffix(".0"): line.get(f"speaker_{number}_sex", "").strip().lower()
+        for line in (read_csv(path)[1] if path.is_file() else ())
+        for number in range(1, 10)
+    }
+    return {speaker: sex for speaker, sex in told.items() if speaker and sex in ("m", "f")}
 
 
 def read_metadata(path: str | Path) -> list[Row]:
@@ -128,20 +146,13 @@ def read_metadata(path: str | Path) -> list[Row]:
 
     Raises:
         UserError: If it is missing, lacks a column, or a row lacks a value, appears twice or is not named after its
-            sources (``UTTERANCE1_UTTERANCE2``), by which data directories know its speakers.
+            sources (``UTTERANCE1_UTTERANCE2``).
     """
-    try:
-        with open(path, encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream)
-            columns = set(reader.fieldnames or ())
-            lines = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as a metadata CSV ({error})") from None
+    columns, lines = read_csv(path)
     numbers = [number for number in range(1, 10) if f"source_{number}_path" in columns]
-    wanted = {"mixture_ID", *(f"source_{number}_gain" for number in (numbers or [1, 2]))}
-    if not numbers or wanted - columns:
-        missing = min(wanted - columns, default="source_1_path")
-        raise UserError(f"{path}: has no column '{missing}'; expected a LibriMix metadata file")
+    wanted = {"mixture_ID", "source_1_path", *(f"source_{number}_gain" for number in (numbers or [1, 2]))}
+    if missing := wanted - set(columns):
+        raise UserError(f"{path}: has no column '{min(missing)}'; expected a LibriMix metadata file")
     rows: dict[str, Row] = {}
     for line in lines:
         name = line["mixture_ID"]
@@ -152,10 +163,10 @@ def read_metadata(path: str | Path) -> list[Row]:
                 name,
                 tuple(line[f"source_{number}_path"] for number in numbers),
                 tuple(float(line[f"source_{number}_gain"]) for number in numbers),
-                line.get("noise_path") or "",
+                line.get("noise_path", ""),
                 float(line.get("noise_gain") or 0.0),
             )
-        except (TypeError, ValueError):
+        except ValueError:
             raise UserError(
                 f"{path}: mixture '{name}' lacks a path or a gain; expected a number in every gain column"
             ) from None
@@ -163,6 +174,30 @@ def read_metadata(path: str | Path) -> list[Row]:
         if name != expected:
             raise UserError(f"{path}: mixture '{name}' is not named after its sources; expected '{expected}'")
     return list(rows.values())
+
+
+def talker_of(source: str) -> Talker:
+    """Return who speaks in ``SUBSET/SPEAKER/CHAPTER/UTTERANCE.flac``: the folder tells, and only without one the name."""
+    path = Path(source)
+    return Talker(path.parts[-3] if len(path.parts) > 3 else path.stem.split("-")[0], path.stem)
+
+
+def talkers_of(name: str, known: Mapping[str, str]) -> tuple[Talker, ...]:
+    """Return the talkers of a mixture that only its name tells; none where it does not.
+
+    Args:
+        name: ``UTTERANCE1_UTTERANCE2``, where an utterance is known, or is called SPEAKER-CHAPTER-NUMBER as LibriSpeech's are.
+        known: Utterance to speaker. With it, utterances may have underscores in their names.
+    """
+    if name in known:
+        return (Talker(known[name], name),)
+    for place in (match.start() for match in re.finditer("_", name)):
+        if name[:place] in known and (rest := talkers_of(name[place + 1 :], known)):
+            return (Talker(known[name[:place]], name[:place]), *rest)
+    parts = name.split("_")
+    if all(re.fullmatch(r"[^-]+-[^-]+-[^-]+", part) for part in parts):
+        return tuple(Talker(part.split("-")[0], part) for part in parts)
+    return ()
 
 
 def extend_noise(noise: np.ndarray, length: int) -> np.ndarray:

@@ -86,7 +86,7 @@ state_of() {
             cat "${item}"
         fi
         [[ ${item} == *scp ]] || continue
-        awk '$2 !~ /^[*]/ { sub(/:[0-9]+$/, "", $2); print $2 }' "${item}" | sort -u | tr '\n' '\0' |
+        sed -E 's/^\S+\s+//; /^[*]/d; s/:[0-9]+$//' "${item}" | sort -u | tr '\n' '\0' |
             xargs -0 -r stat -c '%n %s %Y' 2> /dev/null || true
     done | sha256sum | cut -d ' ' -f 1
 }
@@ -123,7 +123,7 @@ tables() {
     local n
     echo "$1/wav.scp" "$1/spk2gender" "$1/spk2enroll.json" "$1/protocol"
     for n in "${speakers[@]}"; do
-        echo "$1/spk${n}.scp" "$1/enroll_spk${n}.scp" "$1/target_spk${n}" "$1/text_spk${n}"
+        echo "$1/spk${n}.scp" "$1/enroll_spk${n}.scp" "$1/target_spk${n}" "$1/utterances_spk${n}" "$1/text_spk${n}"
     done
 }
 

@@ -1,0 +1,139 @@
+"""Compare codecs: what each keeps of speech, how fast it is, and how well its tokens can be predicted.
+
+    python benchmarks/codec_table.py --codec_dir exp/codec_mel_16k --codec_dir exp/codec_mini_16k \\
+        --wav_scp data/test/wav.scp --probe_train_scp data/train/wav.scp --output_dir exp/codec_table
+
+writes ``codec_table.md`` for people, ``codec_table.json`` with the same figures, and ``scores.csv`` with a row per
+recording. Without ``--probe_train_scp`` the tokens are not probed. A codec that was measured before on the same files
+with the same options is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+from espnet_tse_gen.utils.arguments import OneLineParser, at_least, boolean, positive
+from espnet_tse_gen.utils.errors import run_main
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser of this command's options."""
+    parser = OneLineParser(
+        prog="codec_table",
+        description="Compare codecs: fidelity at several numbers of levels, speed, and predictability of tokens.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--codec_dir", type=Path, action="append", required=True, help="codec directory; repeatable")
+    parser.add_argument(
+        "--wav_scp", type=Path, required=True, help="clean speech of speakers that no codec was made of"
+    )
+    parser.add_argument("--output_dir", type=Path, required=True, help="where codec_table.md, .json and scores.csv go")
+    parser.add_argument("--set", help="name of the set; default: name of the directory of --wav_scp")
+    parser.add_argument(
+        "--levels", default="1,2,4,8,all", help="levels to decode from; those a codec lacks are skipped"
+    )
+    parser.add_argument("--measures", default="pesq,stoi,si_sdr,dnsmos,similarity", help="measures to compute")
+    parser.add_argument("--max_recordings", type=at_least(1), help="use so many recordings only, spread over the table")
+    parser.add_argument("--nj", type=at_least(1), default=1, help="processes that compute the measures")
+    parser.add_argument("--speed_threads", type=at_least(1), default=2, help="threads that the codec is timed with")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, for the codecs and the probe")
+    parser.add_argument("--probe_train_scp", type=Path, help="clean speech to train the probe on (other speakers)")
+    parser.add_argument("--probe_seconds", type=positive, default=1800.0, help="audio that the probe is trained on")
+    parser.add_argument(
+        "--probe_steps", type=at_least(1), default=500, help="training steps of the probe, for every codec"
+    )
+    parser.add_argument("--probe_seed", type=int, default=0, help="seed of the probe's weights and batches")
+    parser.add_argument("--resamples", type=at_least(1), default=1000, help="bootstrap resamples")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    parser.add_argument("--command", help="command to print in the head; default: this one")
+    parser.add_argument("--force", type=boolean, default=False, metavar="BOOL", help="measure again what is there")
+    parser.add_argument("--log_level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    return parser
+
+
+def main(cmd: Sequence[str] | None = None) -> None:
+    """Make the table that the options ask for.
+
+    Raises:
+        UserError: For options or files that cannot be used.
+    """
+    args = get_parser().parse_args(cmd)
+    logging.basicConfig(level=args.log_level, format="%(asctime)s %(levelname)s: %(message)s")
+
+    from codec_study.measuring import (
+        MeasuringOptions,
+        ProbeOptions,
+        check_probe,
+        measure_codec,
+        subset,
+        tags_of,
+    )
+    from codec_study.quality import check_measures, choose_levels
+    from codec_study.tables import CodecEntry, render_codec_table, table_values
+
+    from espnet_tse_gen.audio.recordings import Recordings
+    from espnet_tse_gen.codec.registry import load_codec
+    from espnet_tse_gen.report.environment import describe_environment
+    from espnet_tse_gen.scoring.results import Bootstrap
+    from espnet_tse_gen.utils.files import atomic_write
+
+    tags = tags_of(args.codec_dir)
+    levels, measures = args.levels.replace(",", " ").split(), check_measures(args.measures.replace(",", " ").split())
+    probe = None
+    if args.probe_train_scp is not None:
+        probe = ProbeOptions(Recordings(args.probe_train_scp), args.probe_seconds, args.probe_steps, args.probe_seed)
+    options = MeasuringOptions(
+        recordings=subset(Recordings(args.wav_scp), args.max_recordings),
+        set_name=args.set or args.wav_scp.resolve().parent.name,
+        output_dir=args.output_dir,
+        levels=levels,
+        measures=measures,
+        num_jobs=args.nj,
+        speed_threads=args.speed_threads,
+        probe=probe,
+        device=args.device,
+        force=args.force,
+    )
+    check_probe(options)
+    # Every codec is loaded once before the first is measured: a wrong one is told now and not in an hour.
+    for directory in args.codec_dir:
+        choose_levels(load_codec(directory), levels)
+    entries: list[CodecEntry] = []
+    for tag, directory in zip(tags, args.codec_dir, strict=True):
+        entries.append(measure_codec(tag, load_codec(directory), options, entries))
+    bootstrap = Bootstrap(args.resamples, args.seed)
+    environment = describe_environment(args.command)
+    environment["machine"] = _machine(args.device)
+    environment["codecs"] = ", ".join(f"{entry.tag} {entry.facts['fingerprint'][:12]}" for entry in entries)
+    with atomic_write(args.output_dir / "codec_table.json") as stream:
+        json.dump(table_values(entries, options.set_name, environment, bootstrap), stream, indent=1)
+        stream.write("\n")
+    text = render_codec_table(entries, options.set_name, environment, bootstrap)
+    with atomic_write(args.output_dir / "codec_table.md") as stream:
+        stream.write(text)
+    print(text)
+    print(f"table -> {args.output_dir / 'codec_table.md'}")
+
+
+def _machine(device: str) -> str:
+    """Name the processor, the number of its cores that this process may use, and the GPU if one is used."""
+    import torch
+
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpu = f", {torch.cuda.get_device_name(device)}" if device.startswith("cuda") else ""
+    return f"{name}, {cores} logical cores{gpu}"
+
+
+if __name__ == "__main__":
+    run_main(main)

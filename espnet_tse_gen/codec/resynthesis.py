@@ -1,0 +1,115 @@
+"""Recordings through a codec and back: the ceiling of every extraction through its codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from espnet_tse_gen.audio.files import write_audio
+from espnet_tse_gen.audio.recordings import Recording, Recordings, load_recording
+from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.codec.prepare import Preparation
+from espnet_tse_gen.codec.registry import codec_class, load_codec, on_device, read_codec_config
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.jobs import Part, files_digest, split_keys
+
+
+def open_codec(directory: str | None, config: str | None, weights: str | None, device: str) -> AbsCodec:
+    """Return the codec of a directory, or the one that codec_prepare makes of a configuration without recordings.
+
+    Raises:
+        UserError: If it cannot be loaded, or its weights are fitted to recordings, or not where they are looked for.
+    """
+    if directory is not None:
+        return on_device(load_codec(directory), device)
+    name = read_codec_config(str(config)).codec
+    if codec_class(name).trainable:
+        raise UserError(
+            f"--codec_config {config}: codec '{name}' is fitted to recordings and has no weights of its own; make its "
+            f"directory once ('python -m espnet_tse_gen.bin.codec_prepare --codec_config {config} --wav_scp TABLE "
+            "--output_dir DIR') and give that as --codec_dir DIR"
+        )
+    made_of = Preparation(str(config), weights=weights)
+    codec, content = made_of.build()
+    made_of.fill(codec, content)
+    return on_device(codec, device)
+
+
+def resynthesize(codec: AbsCodec, recording: Recording, num_levels: int | None = None) -> np.ndarray:
+    """Return the recording after a round trip: float32, at its own rate, length and level.
+
+    Args:
+        codec: The codec.
+        recording: The decoder gets its mixture if it holds one.
+        num_levels: Levels to decode, the first so many; ``None`` means all.
+    """
+    encoded = codec.encode(torch.from_numpy(recording.samples).unsqueeze(0))
+    mixture = None if recording.mixture is None else torch.from_numpy(recording.mixture).unsqueeze(0)
+    wav = codec.decode(encoded.codes, mixture=mixture, num_levels=num_levels)[0].cpu().numpy()
+    return recording.restore(wav, codec.sample_rate)
+
+
+def resynthesize_file(codec: AbsCodec, source: str, output: str, num_levels: int | None = None) -> None:
+    """Write one recording after a round trip.
+
+    Raises:
+        UserError: If a file cannot be read or written.
+    """
+    path = Path(output)
+    if path.suffix.lower() not in (".wav", ".flac"):
+        raise UserError(f"--output {output}: expected a name that ends in .wav or .flac")
+    if path.exists() and Path(source).exists() and path.samefile(source):
+        raise UserError(f"--output {output}: is the file of --input; choose another name")
+    recording = load_recording(source, codec.sample_rate)
+    write_audio(output, resynthesize(codec, recording, num_levels), recording.rate)
+
+
+def resynthesize_table(
+    codec: AbsCodec,
+    table: Recordings,
+    directory: Path,
+    name: str,
+    mixture: str,
+    job: int,
+    num_jobs: int,
+    num_levels: int | None,
+) -> str:
+    """Write one job's part of a table of recordings after a round trip, unless it is there; return what was done.
+
+    Args:
+        codec: The codec.
+        table: The recordings.
+        directory: Where ``NAME.scp`` and ``wavs/NAME/KEY.wav`` go.
+        name: Name of the table.
+        mixture: ``true``: decode with the phase of the mixtures that set the level; ``auto``: if the codec can.
+        job: Number of the job, from 1.
+        num_jobs: Number of all jobs.
+        num_levels: As in :func:`resynthesize`.
+
+    Raises:
+        UserError: If the codec or the table has no use of a mixture that is wanted, or a file cannot be used.
+    """
+    has_mixtures = table.level_scp is not None
+    if mixture == "true" and not has_mixtures:
+        raise UserError("--level_scp is missing: '--mixture true' takes the phase from the mixtures in it")
+    if mixture == "true" and not codec.supports_mixture:
+        raise UserError(f"--mixture: codec '{codec.name}' cannot use the mixture in decoding; choose false or auto")
+    with_mixture = mixture != "false" and has_mixtures and codec.supports_mixture
+    keys = split_keys(table, job, num_jobs)
+    files = [table[key] for key in keys] + [table.level_path(key) for key in keys]
+    source = {"fingerprint": codec.fingerprint(), "mixture": with_mixture, "num_levels": num_levels}
+    part = Part(directory, name, job, num_jobs, {**source, "files": files_digest(keys, files)})
+    if part.is_complete():
+        part.merge()
+        return f"{part.scp}: is complete and up to date; kept"
+    part.begin()
+    entries: dict[str, str] = {}
+    for key in keys:
+        recording = table.load(key, codec.sample_rate, with_mixture)
+        entries[key] = str(directory / "wavs" / name / f"{key}.wav")
+        write_audio(entries[key], resynthesize(codec, recording, num_levels), recording.rate)
+    part.finish(entries)
+    part.merge()
+    return f"{part.scp}: {len(entries)} recordings resynthesized"

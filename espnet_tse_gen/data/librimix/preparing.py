@@ -1,0 +1,229 @@
+"""Data directories in the format of ESPnet's target speaker extraction recipes, from a tree of LibriMix mixtures.
+
+For training, ``enroll_spk{n}.scp`` says ``*UTTERANCE SPEAKER`` and ``spk2enroll.json`` lists every speaker's recordings, from
+which another than ``UTTERANCE`` is drawn each time; otherwise it holds what an enrolment list says or a seeded draw gave,
+``protocol`` says which, and ``text_spk{n}`` has the transcripts where LibriSpeech is at hand.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from espnet_tse_gen.data.corpus import Utterance, list_utterances, read_speaker_sexes
+from espnet_tse_gen.data.datadir import DataDir, Pool
+from espnet_tse_gen.data.enrolment.choice import EnrolmentChooser, enrolment_files, tree_pool
+from espnet_tse_gen.data.enrolment.lists import EnrolmentOptions
+from espnet_tse_gen.data.enrolment.protocol import Protocol, protocol_table
+from espnet_tse_gen.data.librimix.layout import (
+    Mixture,
+    MixtureTree,
+    read_info_sexes,
+    read_metadata,
+    talker_of,
+    talkers_of,
+)
+from espnet_tse_gen.data.transcripts import TranscriptCounts, find_transcripts
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.files import read_csv
+
+# Of the official sets, with two and with three speakers; a smaller number is worth a remark.
+_OFFICIAL_SIZES = {
+    2: {"train-100": 13900, "train-360": 50800, "dev": 3000, "test": 3000},
+    3: {"train-100": 9300, "train-360": 33900, "dev": 3000, "test": 3000},
+}
+
+
+@dataclass
+class Prepared:
+    """What was written: mixtures, those left out as a speaker has no second recording, protocol, remarks for the user."""
+
+    mixtures: int
+    left_out: int
+    protocol: Protocol | None = None
+    remarks: list[str] = field(default_factory=list)
+
+
+def list_mixtures(
+    tree: MixtureTree,
+    subset: str,
+    mix_type: str,
+    metadata: str | Path | None = None,
+    librispeech: str | Path | None = None,
+) -> tuple[list[Mixture], list[Utterance]]:
+    """Return the mixtures of a set, after its table or (without one) its files, and the whole recordings of its speakers.
+
+    Who speaks is told by the metadata from which the set was generated, else by LibriSpeech's folders, else by the names.
+
+    Args:
+        tree: The mixtures.
+        subset: The set.
+        mix_type: Which mixtures.
+        metadata: Its metadata file, where known.
+        librispeech: LibriSpeech's folder. The recordings are those of the parts that the set was made from.
+
+    Raises:
+        UserError: If the set is not there, its generation was not finished, or nothing tells who speaks.
+    """
+    table, folder = tree.csv(subset, mix_type), tree.folder / subset / mix_type
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: no such folder; generate it (--librispeech and --metadata), or correct --libri2mix or --sets"
+        )
+    if table.exists():
+        names = sorted(line.get("mixture_ID", "") for line in read_csv(table)[1])
+    elif tree.record(subset).exists():
+        raise UserError(
+            f"{folder}: its generation was not finished; finish it with the --metadata that it was begun with"
+        )
+    else:
+        names = sorted(path.stem for path in folder.glob("[!.]*.wav"))
+    if not names:
+        raise UserError(f"{folder}: holds no mixture")
+    sources: Mapping[str, Sequence[str]] = tree.read_record(subset).get("sources", {})
+    if metadata is not None:
+        sources = {row.name: row.sources for row in read_metadata(metadata)}
+    # Where nothing says from which parts: "train-100" is of "train-clean-100", "dev" of "dev-clean".
+    kind, _, rest = subset.partition("-")
+    parts = {Path(path).parts[0] for paths in sources.values() for path in paths}
+    parts = parts or {subset, "-".join(filter(None, (kind, "clean", rest)))}
+    there = [part for part in sorted(parts) if librispeech and (Path(librispeech) / part).is_dir()]
+    recordings = [one for part in there for one in list_utterances(librispeech or "", part)]
+    known = {one.name: one.speaker for one in recordings}
+    mixtures: list[Mixture] = []
+    for name in names:
+        told = tuple(map(talker_of, sources[name])) if name in sources else talkers_of(name, known)
+        if len(told) < 2:
+            raise UserError(
+                f"{folder}: mixture '{name}' does not tell its speakers; expected UTTERANCE1_UTTERANCE2, of utterances "
+                "called SPEAKER-CHAPTER-NUMBER or that are in --librispeech, or give --metadata"
+            )
+        if mixtures and len(told) != len(mixtures[0].talkers):
+            raise UserError(f"{folder}: mixture '{name}' has another number of speakers than '{names[0]}'")
+        mixtures.append(Mixture(name, subset, told))
+    return mixtures, recordings
+
+
+def prepare_directory(
+    output: str | Path,
+    tree: MixtureTree,
+    subsets: Sequence[str],
+    *,
+    mix_type: str = "mix_clean",
+    train: bool = False,
+    librispeech: str | Path | None = None,
+    metadata: Sequence[str | Path | None] | None = None,
+    enrolment: EnrolmentOptions | None = None,
+    num_jobs: int = 1,
+) -> Prepared:
+    """Write the data directory ``output`` for the sets ``subsets`` of ``tree`` together.
+
+    Args:
+        output: Data directory.
+        tree: The mixtures.
+        subsets: For example ``["train-100", "train-360"]``.
+        mix_type: Which mixtures. Of ``mix_single``, speaker 1 is all there is.
+        train: Write the enrolment tables for drawing on the fly.
+        librispeech: LibriSpeech's folder: gives full clean recordings for enrolment, and the speakers' sexes. Without
+            it, the sources of other mixtures serve, cut as they are there.
+        metadata: The metadata file of each set, where known; a ``*_info.csv`` beside it gives the speakers' sexes too.
+        enrolment: Which enrolments evaluation sets get; by default, a seeded draw.
+        num_jobs: Processes for joining several enrolments of a target.
+
+    Raises:
+        UserError: If a set, a file or an enrolment is missing, or no mixture is left.
+    """
+    output, options = Path(output), enrolment or EnrolmentOptions()
+    prepared = Prepared(0, 0)
+    pool: Pool = {}
+    mixtures: list[Mixture] = []
+    sexes: dict[str, str] = {}
+    whole: dict[str, str] = {}
+    for subset, table in zip(subsets, metadata or [None] * len(subsets), strict=True):
+        found, recordings = list_mixtures(tree, subset, mix_type, table, librispeech)
+        clean: Pool = {}
+        for one in recordings:
+            clean.setdefault(one.speaker, []).append((one.name, str(one.path.absolute())))
+        if not clean and not train and options.name == "full":
+            raise UserError(
+                f"--enroll_list full: needs LibriSpeech's recordings of '{subset}'; give --librispeech the folder that "
+                f"holds them, such as {subset}-clean, or choose --enroll_list but"
+            )
+        if librispeech and not clean:
+            print(
+                f"{librispeech}: has no recordings of '{subset}'; sources of its mixtures serve as enrolment",
+                file=sys.stderr,
+            )
+        pool |= clean or tree_pool(tree, found)
+        whole |= {one.name: str(one.path.absolute()) for one in recordings}
+        mixtures += found
+        sexes |= read_info_sexes(table) if table is not None else {}
+        size = _OFFICIAL_SIZES.get(len(found[0].talkers), {}).get(subset, 0)
+        if len(found) < size:
+            prepared.remarks.append(f"holds {len(found):,} of the {size:,} mixtures of the official '{subset}'")
+    numbers = range(1, (1 if mix_type == "mix_single" else len(mixtures[0].talkers)) + 1)
+    told: dict[tuple[str, int], str] = {}
+    if train:
+        kept = [mixture for mixture in mixtures if _has_others(mixture, pool, len(numbers))]
+        rows = {(one.name, n): "*{1} {0}".format(*one.talkers[n - 1]) for one in kept for n in numbers}
+    else:
+        chooser = EnrolmentChooser(
+            tree, mixtures, pool, options, librispeech=librispeech, number_of_speakers=len(numbers)
+        )
+        choice = chooser.choose()
+        kept = choice.kept
+        prepared.protocol = replace(choice.protocol, mix_type=mix_type)
+        rows = enrolment_files(choice.enrolments, output / "enroll", num_jobs)
+        for key, enrolments in choice.enrolments.items():
+            told[key] = " ".join(f"{one.speaker}/{one.utterance}".strip("/") or "/" for one in enrolments)
+    prepared.mixtures, prepared.left_out = len(kept), len(mixtures) - len(kept)
+    if not kept:
+        raise UserError(
+            f"{output}: no mixture of {' '.join(subsets)} has a second recording of both speakers for enrolment; "
+            "add recordings (--librispeech), or cut long ones (--segment_seconds)"
+        )
+    tables: dict[str, dict[str, str]] = {"wav.scp": {one.name: _existing(tree, one, mix_type) for one in kept}}
+    tables |= {name: {one.name: one.name for one in kept} for name in ("utt2spk", "spk2utt")}
+    counts = TranscriptCounts()
+    for n in numbers:
+        talkers = {one.name: one.talkers[n - 1] for one in kept}
+        sources = {one.name: _existing(tree, one, f"s{n}") for one in kept}
+        tables[f"spk{n}.scp"] = sources
+        tables[f"target_spk{n}"] = {name: who.speaker for name, who in talkers.items()}
+        tables[f"enroll_spk{n}.scp"] = {name: rows[name, n] for name in talkers}
+        if not train:
+            tables[f"utterances_spk{n}"] = {
+                name: f"{who.speaker}/{who.utterance} {told[name, n]}" for name, who in talkers.items()
+            }
+            recorded = {name: whole[who.utterance] for name, who in talkers.items() if who.utterance in whole}
+            tables[f"text_spk{n}"] = find_transcripts(sources, recorded, counts)
+    if counts.describe():
+        prepared.remarks.append(f"has {counts.describe()}")
+    present = {who.speaker for one in kept for who in one.talkers}
+    sexes |= read_speaker_sexes(librispeech) if librispeech else {}
+    tables["spk2gender"] = {speaker: sexes[speaker] for speaker in present if speaker in sexes}
+    if unknown := present - sexes.keys():
+        print(
+            f"{output}: the sex of {len(unknown)} of {len(present)} speakers is unknown, first '{min(unknown)}' "
+            "(it is read from SPEAKERS.TXT in --librispeech, or from LibriMix's *_info.csv beside --metadata)",
+            file=sys.stderr,
+        )
+    if prepared.protocol is not None:
+        tables["protocol"] = protocol_table(prepared.protocol)
+    DataDir(tables, {speaker: pool[speaker] for speaker in sorted(present & pool.keys())} if train else None).write(
+        output
+    )
+    return prepared
+
+
+def _has_others(mixture: Mixture, pool: Pool, number: int) -> bool:
+    return all(any(other != own for other, _ in pool.get(speaker, ())) for speaker, own in mixture.talkers[:number])
+
+
+def _existing(tree: MixtureTree, mixture: Mixture, kind: str) -> str:
+    path = tree.audio(mixture.subset, kind, mixture.name).absolute()
+    if not path.is_file():
+        raise UserError(f"{path} (mixture '{mixture.name}'): no such file; complete the Libri2Mix tree")
+    return str(path)

@@ -1,0 +1,379 @@
+"""The model around a codec and a masked-token extractor: training step, validation figures, decoding's callable."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor, Signal
+from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
+from espnet_tse_gen.masked.losses import (
+    NORMALISATIONS,
+    TokenScores,
+    level_statistics,
+    masked_cross_entropy,
+    score_level,
+)
+from espnet_tse_gen.masked.masking import LEVEL_DISTRIBUTIONS, MODES, hide, sample_mask
+from espnet_tse_gen.utils.errors import UserError, unknown_name
+
+Predictor = Callable[[Tensor, "int | None"], Tensor]
+
+PRECISIONS = ("float32", "bfloat16")
+VALIDATION_SEED = 20240602
+
+
+class MaskedTSEModel(torch.nn.Module):
+    """Masked generative target speaker extraction.
+
+    Codec and front end are frozen and no submodules: their weights are in no checkpoint. A checkpoint carries their fingerprints
+    instead, and loading refuses one that was trained on another codec's tokens or another front end's estimates.
+
+    Args:
+        codec: Turns waveforms into tokens and back.
+        extractor: Predicts hidden tokens.
+        masking: ``level``, ``joint`` or ``mixed``; see :func:`sample_mask`.
+        level_distribution: ``linear`` or ``uniform``, of the level drawn in mode ``level``.
+        joint_share: Share of jointly masked items in mode ``mixed``.
+        loss_norm: ``pooled``, ``per_sample`` or ``elbo``; see :func:`masked_cross_entropy`.
+        label_smoothing: Of the cross-entropy in training.
+        drop_enroll: Probability of hiding the enrolment of an item, for classifier-free guidance.
+        drop_both: Probability of hiding enrolment and mixture.
+        precision: ``float32``, or ``bfloat16`` to run the extractor under autocast with float32 weights, loss and logits.
+        latent_weight: Weight of the L1 distance between the extractor's latent head and the target's dequantized latents.
+        extract_feats_in_collect_stats: ESPnet's option; nothing is extracted here.
+        drop_front_end: Probability of hiding the front end's estimate of an item, so that the model does not lean on it alone;
+            it is always hidden with the enrolment.
+        front_end: Makes an estimate of the target, for an extractor that takes one.
+
+    Raises:
+        UserError: For an unknown name, or where only one of extractor and front end is meant for the other.
+    """
+
+    codec_fingerprint: Tensor
+
+    def __init__(
+        self,
+        codec: AbsCodec,
+        extractor: AbsMaskedExtractor,
+        masking: str = "level",
+        level_distribution: str = "linear",
+        joint_share: float = 0.5,
+        loss_norm: str = "pooled",
+        label_smoothing: float = 0.0,
+        drop_enroll: float = 0.1,
+        drop_both: float = 0.05,
+        precision: str = "float32",
+        latent_weight: float = 0.0,
+        extract_feats_in_collect_stats: bool = False,
+        drop_front_end: float = 0.1,
+        front_end: AbsFrontEnd | None = None,
+    ) -> None:
+        super().__init__()
+        for kind, name, valid in (
+            ("masking mode", masking, MODES),
+            ("level distribution", level_distribution, LEVEL_DISTRIBUTIONS),
+            ("loss normalisation", loss_norm, NORMALISATIONS),
+            ("precision", precision, PRECISIONS),
+        ):
+            if name not in valid:
+                raise unknown_name(kind, str(name), valid)
+        self.extractor = extractor
+        self.masking = masking
+        self.level_distribution = level_distribution
+        self.joint_share = joint_share
+        self.loss_norm = loss_norm
+        self.label_smoothing = label_smoothing
+        self.drop_enroll = drop_enroll
+        self.drop_both = drop_both
+        self.precision = precision
+        self.latent_weight = latent_weight
+        self.extract_feats_in_collect_stats = extract_feats_in_collect_stats
+        self.drop_front_end = drop_front_end
+        codec.eval().requires_grad_(False)
+        # In a list, so that the module system does not see it: no gradient, no entry in state_dict, no averaging.
+        self._codec = [codec]
+        self.register_buffer("codec_fingerprint", _digits(codec.fingerprint()))
+        if extractor.takes_estimate != (front_end is not None):
+            raise UserError(
+                "extractor_conf: front_end_features and --front_end: only one of them is given; give the exp directory of a"
+                " discriminative extractor and features such as latent+stft, or neither"
+            )
+        self._front_end: list[AbsFrontEnd] = []
+        if front_end is not None:
+            if front_end.sample_rate != codec.sample_rate:
+                raise UserError(
+                    f"front end: gives estimates at {front_end.sample_rate} Hz, expected the codec's {codec.sample_rate} Hz;"
+                    " load it for that rate"
+                )
+            self._front_end = [front_end.eval().requires_grad_(False)]
+            self.register_buffer("front_end_fingerprint", _digits(front_end.fingerprint()))
+        self.register_load_state_dict_pre_hook(_check_fingerprint)
+
+    @property
+    def codec(self) -> AbsCodec:
+        """The frozen codec, on the model's device."""
+        codec, device = self._codec[0], self.codec_fingerprint.device
+        if next((t.device for t in codec.buffers()), next((t.device for t in codec.parameters()), device)) != device:
+            codec.to(device)
+        return codec
+
+    @property
+    def front_end(self) -> AbsFrontEnd | None:
+        """The frozen front end, on the model's device; None without one."""
+        for front_end in self._front_end:
+            return front_end.to(self.codec_fingerprint.device)
+        return None
+
+    def estimate(
+        self, mixture: Tensor, mixture_lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor
+    ) -> Signal | None:
+        """Return the front end's estimate of the target as the codec sees it; None without a front end.
+
+        Args:
+            mixture: ``[B, L]`` at the codec's rate and the common level.
+            mixture_lengths: ``[B]`` samples.
+            enroll: ``[B, Le]``.
+            enroll_lengths: ``[B]`` samples.
+        """
+        front_end = self.front_end
+        if front_end is None:
+            return None
+        return self.encode(front_end(mixture, mixture_lengths, enroll, enroll_lengths), mixture_lengths)
+
+    def encode(
+        self, wav: Tensor, lengths: Tensor, codes: Tensor | None = None, embedding: Tensor | None = None
+    ) -> Signal:
+        """Encode waveforms ``[B, L]`` at the codec's rate.
+
+        Args:
+            wav: The waveforms.
+            lengths: ``[B]`` samples.
+            codes: ``[B, K, T]``, in the place of the computed ones.
+            embedding: ``[B, E]``, of an enrolment.
+        """
+        with torch.no_grad(), torch.autocast(wav.device.type, enabled=False):
+            wav = wav.float()
+            within = torch.arange(wav.shape[1], device=wav.device) < lengths[:, None]
+            wav = wav * within
+            encoded = self.codec.encode(wav, lengths)
+        frames = torch.arange(encoded.codes.shape[-1], device=wav.device)
+        valid = frames < encoded.lengths[:, None]
+        return Signal(wav, encoded.codes if codes is None else codes, encoded.latents, valid, embedding)
+
+    def forward(
+        self,
+        speech_mix: Tensor,
+        speech_mix_lengths: Tensor,
+        enroll_ref1: Tensor,
+        enroll_ref1_lengths: Tensor,
+        codes_ref1: Tensor | None = None,
+        codes_ref1_lengths: Tensor | None = None,
+        speech_ref1: Tensor | None = None,
+        speech_ref1_lengths: Tensor | None = None,
+        embed_ref1: Tensor | None = None,
+        **_: Any,
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """One step: mask, predict, and return ESPnet's ``(loss, stats, weight)``.
+
+        Args:
+            speech_mix: ``[B, L]`` mixture at the codec's rate and at the common level.
+            speech_mix_lengths: ``[B]`` samples.
+            enroll_ref1: ``[B, Le]`` enrolment.
+            enroll_ref1_lengths: ``[B]`` samples.
+            codes_ref1: ``[B, T, K]`` precomputed tokens of the target, as they lie on disk.
+            codes_ref1_lengths: ``[B]`` frames.
+            speech_ref1: ``[B, L]`` target; encoded here where there are no precomputed tokens.
+            speech_ref1_lengths: ``[B]`` samples.
+            embed_ref1: ``[B, E]`` speaker embedding of the enrolment, for an extractor that takes one.
+        """
+        mixture = self.encode(speech_mix, speech_mix_lengths)
+        enroll = self.encode(enroll_ref1, enroll_ref1_lengths, embedding=embed_ref1)
+        estimate = self.estimate(speech_mix, speech_mix_lengths, enroll_ref1, enroll_ref1_lengths)
+        target = self._target_codes(mixture, codes_ref1, speech_ref1, speech_ref1_lengths)
+        rows, num_levels = target.shape[0], target.shape[1]
+        # In validation every batch has its own mask, always the same one: levels and ratios vary, epochs compare.
+        generator = None if self.training else torch.Generator().manual_seed(VALIDATION_SEED + int(target.sum()))
+        mask = sample_mask(
+            mixture.valid, num_levels, self.masking, self.level_distribution, self.joint_share, generator
+        )
+        visible = hide(target, mask.hidden, self.extractor.codebook_size)
+        drop_enroll = drop_mixture = drop_estimate = None
+        if self.training and self.drop_enroll + self.drop_both > 0:
+            draw = torch.rand(rows).to(target.device)
+            drop_enroll = draw < self.drop_enroll + self.drop_both
+            drop_mixture = draw < self.drop_both
+        if self.training and estimate is not None and self.drop_front_end > 0:
+            drop_estimate = torch.rand(rows).to(target.device) < self.drop_front_end
+        with self._autocast():
+            conditions = self.extractor.encode_conditions(
+                mixture, enroll, drop_enroll, drop_mixture, estimate, drop_estimate
+            )
+            hidden = self.extractor(visible, conditions)
+            scores = self.score(hidden, target, mask.counted, self.label_smoothing if self.training else 0.0)
+        loss, weight = masked_cross_entropy(scores, mask.ratio.to(target.device), self.loss_norm)
+        stats = {"ce": loss.detach(), **level_statistics(scores, num_levels)}
+        correct = torch.cat([score.top1 for score in scores])
+        stats["acc"] = correct.float().mean()
+        if self.latent_weight > 0:
+            distance = self._latent_distance(hidden, target, mixture.valid)
+            stats["latent_l1"] = distance.detach()
+            loss = loss + self.latent_weight * distance
+        if not self.training:
+            lengths = speech_mix_lengths, enroll_ref1_lengths
+            with torch.no_grad(), self._autocast():
+                stats.update(
+                    self._validation_figures(
+                        mixture, enroll, estimate, lengths, target, visible, mask.counted, stats["ce"]
+                    )
+                )
+        stats["loss"] = loss.detach()
+        # ESPnet gathers what processes return, and wants a dimension for it.
+        stats = {name: value.reshape(1) for name, value in stats.items()}
+        return loss.reshape(1), stats, torch.as_tensor(weight, dtype=loss.dtype, device=loss.device).reshape(1)
+
+    def score(self, hidden: Tensor, target: Tensor, counted: Tensor, smoothing: float = 0.0) -> list[TokenScores]:
+        """Score the predictions at the ``counted [B, K, T]`` positions; only these positions reach a head."""
+        scores = []
+        for level in range(target.shape[1]):
+            rows, frames = counted[:, level].nonzero(as_tuple=True)
+            if rows.numel() or level == 0:
+                logits = self.extractor.logits(hidden[rows, frames], level)
+                scores.append(score_level(logits, target[rows, level, frames], rows, level, smoothing))
+        return scores
+
+    def prepare(
+        self,
+        mixture: Tensor,
+        mixture_lengths: Tensor,
+        enroll: Tensor,
+        enroll_lengths: Tensor,
+        drop_enroll: bool = False,
+        embedding: Tensor | None = None,
+    ) -> Any:
+        """Do once what all decoding passes share, and return the extractor's conditions.
+
+        Args:
+            mixture: ``[B, L]`` at the codec's rate and the common level.
+            mixture_lengths: ``[B]`` samples.
+            enroll: ``[B, Le]``.
+            enroll_lengths: ``[B]`` samples.
+            drop_enroll: Hide the enrolment, for the unconditional branch of guidance.
+            embedding: ``[B, E]`` speaker embedding of the enrolment, for an extractor that takes one.
+        """
+        mixed = self.encode(mixture, mixture_lengths)
+        enrolled = self.encode(enroll, enroll_lengths, embedding=embedding)
+        # Without the enrolment there is no estimate: it would tell who is wanted.
+        estimate = None if drop_enroll else self.estimate(mixture, mixture_lengths, enroll, enroll_lengths)
+        return self.conditions(mixed, enrolled, drop_enroll, estimate)
+
+    def conditions(
+        self, mixture: Signal, enroll: Signal, drop_enroll: bool = False, estimate: Signal | None = None
+    ) -> Any:
+        """Return the extractor's conditions of signals that are encoded already; the network's part of :meth:`prepare`."""
+        drop = torch.full((mixture.wav.shape[0],), True, device=mixture.wav.device) if drop_enroll else None
+        with self._autocast():
+            return self.extractor.encode_conditions(mixture, enroll, drop, estimate=estimate)
+
+    def predictor(self, conditions: Any) -> Predictor:
+        """Return decoding's ``f(codes, level)``: logits ``[B, T, C]`` of one level, or ``[B, K, T, C]`` for ``level=None``."""
+
+        def predict(codes: Tensor, level: int | None) -> Tensor:
+            with torch.no_grad(), self._autocast():
+                hidden = self.extractor(codes, conditions)
+                levels = range(self.extractor.num_levels) if level is None else [level]
+                logits = [self.extractor.logits(hidden, k).float() for k in levels]
+            return torch.stack(logits, dim=1) if level is None else logits[0]
+
+        return predict
+
+    def collect_feats(self, **batch: Tensor) -> dict[str, Tensor]:
+        """Return no features: lengths are all that the statistics stage needs."""
+        return {}
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        # Nothing is entered for float32, so that ESPnet's own --use_amp keeps its say.
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.codec_fingerprint.device.type, dtype=torch.bfloat16)
+
+    def _target_codes(
+        self, mixture: Signal, codes: Tensor | None, wav: Tensor | None, lengths: Tensor | None
+    ) -> Tensor:
+        if codes is not None:
+            codes = codes.long().transpose(1, 2)
+            if codes.shape != mixture.codes.shape:
+                raise UserError(
+                    f"codes_ref1 is {tuple(codes.shape)} (batch, levels, frames), expected {tuple(mixture.codes.shape)};"
+                    " extract the tokens again with the codec of this training"
+                )
+            return codes * mixture.valid[:, None, :]
+        if wav is None or lengths is None:
+            raise UserError("neither codes_ref1 nor speech_ref1 is among the data; give one of them for every target")
+        return self.encode(wav, lengths).codes
+
+    def _latent_distance(self, hidden: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        predicted = self.extractor.predict_latents(hidden)
+        if predicted is None:
+            raise UserError("model_conf: latent_weight needs a latent head; set extractor_conf: latent_head: true")
+        with torch.no_grad():
+            wanted = self.codec.latents_of(target)
+        distance = (predicted.float() - wanted).abs().mean(dim=1)
+        return (distance * valid).sum() / valid.sum()
+
+    def _validation_figures(
+        self,
+        mixture: Signal,
+        enroll: Signal,
+        estimate: Signal | None,
+        lengths: tuple[Tensor, Tensor],
+        target: Tensor,
+        visible: Tensor,
+        counted: Tensor,
+        right: Tensor,
+    ) -> dict[str, Tensor]:
+        """Figures that tell extraction from imitation: the worth of the right enrolment, and accuracy from nothing visible."""
+        # The same figures of every batch: the processes of a distributed training exchange them one by one.
+        figures = {"enroll_gain": torch.full_like(right, torch.nan)}
+        if target.shape[0] > 1:
+            other = torch.arange(target.shape[0], device=target.device).roll(1)
+            # The front end, too, is asked for the wrong speaker.
+            misled = self.estimate(mixture.wav, lengths[0], enroll.wav[other], lengths[1][other])
+            conditions = self.extractor.encode_conditions(mixture, enroll.rows(other), estimate=misled)
+            hidden = self.extractor(visible, conditions)
+            wrong = torch.cat([score.cross_entropy for score in self.score(hidden, target, counted)]).mean()
+            # How much worse another item's enrolment predicts: zero for a model that ignores the enrolment.
+            figures["enroll_gain"] = wrong - right
+        nothing = torch.full_like(target, self.extractor.codebook_size)
+        hidden = self.extractor(nothing, self.extractor.encode_conditions(mixture, enroll, estimate=estimate))
+        levels = 1 if self.masking == "level" else target.shape[1]
+        all_valid = mixture.valid[:, None, :] & (torch.arange(target.shape[1], device=target.device) < levels)[:, None]
+        scores = self.score(hidden, target, all_valid)
+        figures["acc_all_hidden"] = torch.cat([score.top1 for score in scores]).float().mean()
+        return figures
+
+
+def _digits(fingerprint: str) -> Tensor:
+    """Return a SHA-256 as 32 floats, which survive ESPnet's n-best averaging; it sums integer buffers."""
+    return torch.tensor(list(bytes.fromhex(fingerprint)), dtype=torch.float32)
+
+
+def _check_fingerprint(module: torch.nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    for kind, trained, remedy in (
+        ("codec", "on the tokens of another codec", "codec directory that lies"),
+        ("front_end", "with the estimates of another front end", "front_end directory that lies"),
+    ):
+        stored: Tensor | None = state_dict.get(f"{prefix}{kind}_fingerprint")
+        own: Tensor | None = getattr(module, f"{kind}_fingerprint", None)
+        if stored is None or own is None or torch.equal(stored.cpu().to(own.dtype), own.cpu()):
+            continue
+        first, mine = (bytes(int(value) for value in digits.flatten()[:6].tolist()).hex() for digits in (stored, own))
+        raise UserError(
+            f"checkpoint was trained {trained} (fingerprint {first}..., this {kind.replace('_', ' ')} is {mine}...);"
+            f" decode it with the {remedy} beside it, or train again"
+        )

@@ -1,0 +1,28 @@
+"""Convolution-invariant SDR by the package ``ci_sdr``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from espnet_tse_gen.scoring.columns import decibels
+from espnet_tse_gen.scoring.items import Item
+from espnet_tse_gen.scoring.metrics.base import Metric
+
+
+@dataclass(frozen=True)
+class CISDR(Metric):
+    """SDR that allows a filter of 512 taps."""
+
+    columns = (decibels("CI_SDR", "CI-SDR", "convolution-invariant SDR, which tolerates a short delay or filter"),)
+    packages = ("ci_sdr",)
+    instead = "choose --preset generative"
+
+    def score(self, item: Item) -> dict[str, float]:
+        """See :meth:`Metric.score`."""
+        import ci_sdr
+        import torch
+
+        target, output = (torch.from_numpy(one.astype(np.float64))[None] for one in (item.target, item.output))
+        return {"CI_SDR": float(ci_sdr.pt.ci_sdr(target, output, compute_permutation=False))}

@@ -1,0 +1,107 @@
+"""DNSMOS (Reddy et al. 2022), a quality estimate without reference, by ``speechmos``, whose wheel holds the networks.
+
+P.835 gives OVRL, SIG and BAK, P.808 one overall figure; they are different numbers and have a column each.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from espnet_tse_gen.audio.recordings import resample
+from espnet_tse_gen.scoring.columns import opinion
+from espnet_tse_gen.scoring.items import Item
+from espnet_tse_gen.scoring.metrics.base import Metric
+from espnet_tse_gen.utils.errors import naming_extra
+
+RATE = 16000
+
+
+class DNSMOS:
+    """Scores recordings of any rate.
+
+    Raises:
+        UserError: If ``speechmos`` or its ``onnxruntime`` is missing.
+    """
+
+    def __init__(self) -> None:
+        with naming_extra("DNSMOS", "choose --preset signal"):
+            import onnxruntime
+            from speechmos import dnsmos
+        primary, p808 = _networks()
+        self._score = dnsmos.DNSMOS(primary, p808)
+        # One thread, as every other measure: several processes score side by side.
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._score.onnx_sess = onnxruntime.InferenceSession(primary, options)
+        self._score.p808_onnx_sess = onnxruntime.InferenceSession(p808, options)
+
+    def __call__(self, samples: np.ndarray, sample_rate: int) -> dict[str, float]:
+        """Return the columns OVRL, SIG, BAK, P808 of ``samples``, float ``[L]``, not silent."""
+        scores = self._score(np.clip(resample(samples, sample_rate, RATE), -1.0, 1.0), RATE, False)
+        names = {"OVRL": "ovrl_mos", "SIG": "sig_mos", "BAK": "bak_mos", "P808": "p808_mos"}
+        return {column: float(scores[name]) for column, name in names.items()}
+
+
+@dataclass(frozen=True)
+class SpeechMOS(Metric):
+    """DNSMOS of the output."""
+
+    columns = (
+        opinion("OVRL", "DNSMOS OVRL", "DNSMOS P.835 overall quality, without reference"),
+        opinion("SIG", "DNSMOS SIG", "DNSMOS P.835 speech quality"),
+        opinion("BAK", "DNSMOS BAK", "DNSMOS P.835 background quality"),
+        opinion("P808", "DNSMOS P.808", "DNSMOS P.808 overall quality"),
+    )
+    packages = ("speechmos", "onnxruntime")
+    instead = "choose --preset signal"
+
+    def score(self, item: Item) -> dict[str, float]:
+        """See :meth:`Metric.score`."""
+        return _speechmos()(item.output, item.rate)
+
+
+@dataclass(frozen=True)
+class ESPnetMOS(Metric):
+    """What ESPnet's scorer computes with the same networks."""
+
+    columns = tuple(
+        opinion(f"{name}_espnet", f"DNSMOS {shown} ESPnet", f"DNSMOS {shown} as ESPnet enh_scoring has it")
+        for name, shown in {"OVRL": "OVRL", "SIG": "SIG", "BAK": "BAK", "P808": "P.808"}.items()
+    )
+    packages = ("speechmos", "onnxruntime", "espnet2")
+    instead = "choose --preset generative"
+
+    def score(self, item: Item) -> dict[str, float]:
+        """See :meth:`Metric.score`."""
+        import torch
+
+        with torch.no_grad():
+            scores = _espnet()(item.output, item.rate)
+        names = {"OVRL": "OVRL", "SIG": "SIG", "BAK": "BAK", "P808": "P808_MOS"}
+        return {f"{column}_espnet": float(scores[name]) for column, name in names.items()}
+
+
+@functools.cache
+def _speechmos() -> DNSMOS:
+    return DNSMOS()
+
+
+@functools.cache
+def _espnet() -> Any:
+    from espnet2.enh.layers.dnsmos import DNSMOS_local
+
+    return DNSMOS_local(*_networks(), use_gpu=False, convert_to_torch=False)
+
+
+def _networks() -> tuple[str, str]:
+    """Files of the P.835 and the P.808 network."""
+    spec = importlib.util.find_spec("speechmos")
+    assert spec is not None and spec.origin is not None
+    folder = Path(spec.origin).parent / "dnsmos_models"
+    return str(folder / "sig_bak_ovr.onnx"), str(folder / "model_v8.onnx")

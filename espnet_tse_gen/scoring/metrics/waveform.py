@@ -1,0 +1,40 @@
+"""SI-SDR as it is, after the codec's constant delay, and against the mixture; and the level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from espnet_tse_gen.scoring.columns import Column, decibels
+from espnet_tse_gen.scoring.items import Item
+from espnet_tse_gen.scoring.metrics.base import Metric
+from espnet_tse_gen.scoring.signal import align, energy_ratio_db, is_silent, si_sdr
+
+
+@dataclass(frozen=True)
+class Waveform(Metric):
+    """Compares waveforms, of which the output lags by ``delay`` samples (negative: leads)."""
+
+    delay: int = 0
+
+    columns = (
+        decibels("SI_SDR", "SI-SDR", "scale-invariant signal-to-distortion ratio of the output as it is"),
+        decibels(
+            "SI_SDR_aligned",
+            "SI-SDR aligned",
+            "SI-SDR after undoing the one constant delay of the codec; equal to SI-SDR where that delay is 0",
+        ),
+        decibels("SI_SDRi", "SI-SDRi", "aligned SI-SDR minus the SI-SDR of the unprocessed mixture"),
+        Column("level", "level", "dB", 1, "", "energy of the output relative to the clean target"),
+    )
+
+    def score(self, item: Item) -> dict[str, float]:
+        """See :meth:`Metric.score`."""
+        raw = aligned = si_sdr(item.target, item.output)
+        target, output = align(item.target, item.output, self.delay)
+        # Cropping by the delay may leave nothing of a signal that has its only samples at the very edge.
+        if self.delay and not is_silent(target) and not is_silent(output):
+            aligned = si_sdr(target, output)
+        row = {"SI_SDR": raw, "SI_SDR_aligned": aligned, "level": energy_ratio_db(item.output, item.target)}
+        if not is_silent(item.mixture):
+            row["SI_SDRi"] = aligned - si_sdr(item.target, item.mixture)
+        return row

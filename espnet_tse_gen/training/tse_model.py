@@ -1,0 +1,167 @@
+"""The ESPnet model around encoder, extractor and decoder: ESPnet's own, with speakers' labels and several scales.
+
+ESPnet's model passes no label on, decodes one waveform per speaker, counts padding in its losses, and creates lengths on the
+CPU where they are not given. All of that is put right here, without touching its code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from espnet2.enh.decoder.abs_decoder import AbsDecoder
+from espnet2.enh.encoder.abs_encoder import AbsEncoder
+from espnet2.enh.espnet_model_tse import ESPnetExtractionModel
+from espnet2.enh.extractor.abs_extractor import AbsExtractor
+from espnet2.enh.loss.wrappers.abs_wrapper import AbsLossWrapper
+from torch import Tensor
+
+from espnet_tse_gen.discriminative.abs_extractor import AbsEmbeddingExtractor
+from espnet_tse_gen.discriminative.decoder import MultiScaleConvDecoder
+from espnet_tse_gen.discriminative.encoder import MultiScaleConvEncoder
+from espnet_tse_gen.training.losses import LABEL, Estimate
+from espnet_tse_gen.utils.errors import unknown_name
+
+# ESPnet checks the types of its model's parts; those of this package must work where ESPnet is not installed.
+AbsEncoder.register(MultiScaleConvEncoder)
+AbsExtractor.register(AbsEmbeddingExtractor)
+AbsDecoder.register(MultiScaleConvDecoder)
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+class ESPnetTSEModel(ESPnetExtractionModel):
+    """ESPnet's target speaker extraction model, for SpEx+, MC-SpEx and ESPnet's own extractors.
+
+    A decoder with ``decode_scales`` gives several waveforms per speaker to the losses; the first is the result. Whatever an
+    estimate holds beyond the length of its mixture is silenced before the losses see it.
+
+    Args:
+        encoder: Waveform to features.
+        extractor: Mixture and enrolment features to target features.
+        decoder: Features to waveforms.
+        loss_wrappers: The losses; may be empty for a model that only extracts.
+        num_spk: Targets per item.
+        flexible_numspk: ESPnet's option.
+        share_encoder: Whether the encoder also encodes the enrolment.
+        precision: ``float32``, or ``bfloat16`` to run the network under autocast, with float32 weights and losses.
+        extract_feats_in_collect_stats: ESPnet's option.
+
+    Raises:
+        UserError: For an unknown precision.
+    """
+
+    def __init__(
+        self,
+        encoder: AbsEncoder,
+        extractor: AbsExtractor,
+        decoder: AbsDecoder,
+        loss_wrappers: list[AbsLossWrapper],
+        num_spk: int = 1,
+        flexible_numspk: bool = False,
+        share_encoder: bool = True,
+        precision: str = "float32",
+        extract_feats_in_collect_stats: bool = False,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise unknown_name("precision", str(precision), PRECISIONS)
+        super().__init__(
+            encoder=encoder,
+            extractor=extractor,
+            decoder=decoder,
+            loss_wrappers=loss_wrappers,
+            num_spk=num_spk,
+            flexible_numspk=flexible_numspk,
+            share_encoder=share_encoder,
+            extract_feats_in_collect_stats=extract_feats_in_collect_stats,
+        )
+        self.precision = precision
+        self.sample_rate = 0
+        """Hz of the recordings it was trained on; set by whoever builds it from a configuration."""
+        self._labels: dict[str, Tensor] = {}
+
+    def forward(
+        self, speech_mix: Tensor, speech_mix_lengths: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """One step: ESPnet's ``(loss, stats, weight)``.
+
+        Args:
+            speech_mix: ``[B, L]``, or ``[B, L, C]`` for an encoder of several channels.
+            speech_mix_lengths: ``[B]`` samples; None where all have one length.
+            **kwargs: ``speech_ref{n} [B, L]``, ``enroll_ref{n} [B, Le]`` with their lengths, and ``spk_label_ref{n} [B, 1]``,
+                the number of the enrolled speaker or -1.
+        """
+        self._labels = {
+            key.replace("_ref", "_spk"): kwargs.pop(key)
+            for key in [*kwargs]
+            if key.startswith(f"{LABEL}_ref") and not key.endswith("_lengths")
+        }
+        rows, device = speech_mix.shape[0], speech_mix.device
+        if speech_mix_lengths is None:
+            speech_mix_lengths = torch.full((rows,), speech_mix.shape[1], device=device)
+        for key in [key for key in kwargs if key.startswith("enroll_ref") and not key.endswith("_lengths")]:
+            kwargs.setdefault(f"{key}_lengths", torch.full((rows,), kwargs[key].shape[1], device=device))
+        try:
+            return super().forward(speech_mix, speech_mix_lengths, **kwargs)
+        finally:
+            self._labels = {}
+
+    def forward_enhance(
+        self,
+        speech_mix: Tensor,
+        speech_lengths: Tensor,
+        enroll_ref: Sequence[Tensor],
+        enroll_ref_lengths: Sequence[Tensor],
+        additional: dict[str, Any] | None = None,
+    ) -> tuple[list[Estimate] | None, Any, Any, dict[str, Any]]:
+        """Extract every speaker.
+
+        Args:
+            speech_mix: ``[B, L]``.
+            speech_lengths: ``[B]``.
+            enroll_ref: ``[B, Le]`` of each speaker.
+            enroll_ref_lengths: ``[B]`` of each speaker.
+            additional: ESPnet's.
+
+        Returns:
+            Per speaker the estimate ``[B, L]``, or a list of them, one per scale; features of the mixture and of the
+            estimates; and what the extractor tells beside them, with the labels.
+        """
+        with self._autocast():
+            if hasattr(self.decoder, "decode_scales"):
+                features, frames = self.encoder(speech_mix, speech_lengths)
+                found, others = [], {}
+                for number, (enroll, lengths) in enumerate(zip(enroll_ref, enroll_ref_lengths, strict=True), 1):
+                    encoded, valid = self.encoder(enroll, lengths) if self.share_encoder else (enroll, lengths)
+                    masked, _, told = self.extractor(features, frames, encoded, valid, f"_spk{number}", additional)
+                    found.append(masked)
+                    others.update(told)
+                speech: list[Estimate] | None = [self.decoder.decode_scales(each, speech_lengths) for each in found]
+            else:
+                speech, features, found, others = super().forward_enhance(
+                    speech_mix, speech_lengths, enroll_ref, enroll_ref_lengths, additional
+                )
+        if speech is not None:
+            within = torch.arange(speech_mix.shape[1], device=speech_mix.device) < speech_lengths.to(
+                speech_mix.device
+            ).unsqueeze(1)
+            speech = [
+                _silenced(each, within) if isinstance(each, Tensor) else [_silenced(scale, within) for scale in each]
+                for each in speech
+            ]
+        return speech, features, found, {**others, **self._labels}
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        # Nothing is entered for float32, so that ESPnet's own --use_amp keeps its say.
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(next(self.parameters()).device.type, dtype=torch.bfloat16)
+
+
+def _silenced(estimate: Tensor, within: Tensor) -> Tensor:
+    """Return ``estimate [B, L]`` or ``[B, L, C]`` with silence where ``within [B, L]`` is false."""
+    size = min(estimate.shape[1], within.shape[1])
+    kept = within[:, :size]
+    return estimate[:, :size] * (kept if estimate.dim() == 2 else kept.unsqueeze(-1))

@@ -1,0 +1,105 @@
+"""The ESPnet model around an extractor that turns waveforms into waveforms: the dual-path extractor."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from espnet2.train.abs_espnet_model import AbsESPnetModel
+from torch import Tensor
+
+from espnet_tse_gen.dual_path.losses import extraction_loss, si_sdr
+from espnet_tse_gen.dual_path.network import DualPathExtractor
+from espnet_tse_gen.training.tse_model import PRECISIONS
+from espnet_tse_gen.utils.errors import unknown_name
+
+
+class ESPnetWaveformModel(AbsESPnetModel):
+    """Trains a :class:`DualPathExtractor`; all targets of a mixture share its encoding.
+
+    Args:
+        extractor: The network.
+        level_weight: Of the waveform's ratio without a free scale; that of SI-SDR is 1.
+        spectrum_weight: Of the spectrum's part.
+        silence_weight: Of what absent targets leave. Each part is the mean of the rows that have it, and is weighed by their
+            share.
+        activity_weight: Of the activity.
+        precision: ``float32``, or ``bfloat16`` to run the network under autocast, with float32 weights and losses.
+
+    Raises:
+        UserError: For an unknown precision.
+    """
+
+    def __init__(
+        self,
+        extractor: DualPathExtractor,
+        level_weight: float = 0.2,
+        spectrum_weight: float = 0.5,
+        silence_weight: float = 0.3,
+        activity_weight: float = 2.0,
+        precision: str = "float32",
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise unknown_name("precision", str(precision), PRECISIONS)
+        super().__init__()
+        self.extractor, self.precision = extractor, precision
+        self.level_weight, self.spectrum_weight = level_weight, spectrum_weight
+        self.silence_weight, self.activity_weight = silence_weight, activity_weight
+        self.sample_rate = extractor.sample_rate
+
+    def forward(
+        self, speech_mix: Tensor, speech_mix_lengths: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """One step: ESPnet's ``(loss, stats, weight)``.
+
+        Args:
+            speech_mix: ``[B, L]``.
+            speech_mix_lengths: ``[B]`` samples; None where all have one length.
+            **kwargs: ``speech_ref{n} [B, L]`` and ``enroll_ref{n} [B, Le]`` with their lengths.
+        """
+        count = sum(key.startswith("enroll_ref") and not key.endswith("_lengths") for key in kwargs)
+        enrolls = []
+        for n in range(1, count + 1):
+            enroll, lengths = kwargs[f"enroll_ref{n}"], kwargs.get(f"enroll_ref{n}_lengths")
+            enrolls.append(
+                list(enroll) if lengths is None else [row[:size] for row, size in zip(enroll, lengths, strict=True)]
+            )
+        size = speech_mix.shape[1]
+        valid = torch.ones_like(speech_mix, dtype=torch.bool)
+        if speech_mix_lengths is not None:
+            valid = torch.arange(size, device=speech_mix.device) < speech_mix_lengths.to(speech_mix.device).unsqueeze(1)
+        with self._autocast(speech_mix.device.type):
+            voices, logits = self.extractor(speech_mix, enrolls)
+        target = torch.cat([kwargs[f"speech_ref{n}"] for n in range(1, count + 1)])
+        mixture, valid = speech_mix.repeat(count, 1), valid.repeat(count, 1)
+        spectrum = self.extractor.spectrum
+        parts = extraction_loss(voices, target, mixture, valid, logits, spectrum.size, spectrum.hop)
+        present = target.abs().amax(dim=1) > 0
+        share = present.float().mean()
+        loss = (
+            share * (parts.si_sdr + self.level_weight * parts.waveform + self.spectrum_weight * parts.spectrum)
+            + (1.0 - share) * self.silence_weight * parts.silence
+            + self.activity_weight * parts.activity
+        )
+        stats = {name: part.detach() for name, part in parts._asdict().items()}
+        stats["si_sdr_loss"] = stats.pop("si_sdr")
+        with torch.no_grad():
+            made = (voices * valid).float()[present]
+            # NaN where there is none: ESPnet's reporter leaves it out of its means.
+            stats["si_sdr"] = si_sdr(made, target.float()[present]).mean()
+            stats["silence"] = stats["silence"] if not present.all() else torch.full_like(stats["silence"], torch.nan)
+        stats["loss"] = loss.detach()
+        # ESPnet gathers what processes return, and wants a dimension for it.
+        stats = {name: value.reshape(1) for name, value in stats.items()}
+        return loss.reshape(1), stats, torch.tensor([float(len(speech_mix))], device=loss.device)
+
+    def collect_feats(self, speech_mix: Tensor, speech_mix_lengths: Tensor, **_: Any) -> dict[str, Tensor]:
+        """Return what ESPnet's statistics stage measures."""
+        return {"feats": speech_mix, "feats_lengths": speech_mix_lengths}
+
+    def _autocast(self, device: str) -> contextlib.AbstractContextManager[Any]:
+        # Nothing is entered for float32, so that ESPnet's own --use_amp keeps its say.
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(device, dtype=torch.bfloat16)

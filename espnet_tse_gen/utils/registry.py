@@ -1,0 +1,55 @@
+"""Classes by name: a registry maps a name to ``module:Class``, which is imported when the name is chosen."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from espnet_tse_gen.utils.errors import UserError, check_options, naming_extra, unknown_name
+
+
+def imported(location: str, what: str = "this") -> Any:
+    """Import and return what ``module:attribute`` names.
+
+    Raises:
+        UserError: If a package behind it is not installed; ``what`` says what needs it, and an extra how to install it.
+    """
+    module, _, attribute = location.partition(":")
+    with naming_extra(what):
+        return getattr(importlib.import_module(module), attribute)
+
+
+def chosen(kind: str, name: str, registry: Mapping[str, str]) -> Any:
+    """Import and return the class that a registry has under ``name``; ``kind`` is what is chosen, for the message.
+
+    Raises:
+        UserError: If the name is unknown (it names the nearest), or a package that the class needs is not installed.
+    """
+    if name not in registry:
+        raise unknown_name(kind, str(name), registry)
+    return imported(registry[name], f"{kind} '{name}'")
+
+
+def built(what: str, cls: Any, conf: Mapping[str, Any], errors: type[Exception] = ValueError, **given: Any) -> Any:
+    """Return ``cls(**conf, **given)``.
+
+    Args:
+        what: What it is, for the message ("codec 'mel'").
+        cls: A class.
+        conf: What the user wrote.
+        errors: What a value that cannot be used may raise, beside ``TypeError``.
+        given: What the caller passes itself, which is not the user's to set.
+
+    Raises:
+        UserError: If an option is unknown (it names the nearest), a value cannot be used, or a package is missing.
+    """
+    check_options(f"option of {what}", conf, cls, given)
+    try:
+        with naming_extra(what):
+            return cls(**conf, **given)
+    except UserError:
+        raise
+    except (TypeError, errors) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{what}: cannot be built from its options ({reason[:300]})") from error

@@ -1,0 +1,294 @@
+"""Corpora that are not LibriSpeech: names with dashes, underscores, spaces and marks; what a user sees at the commands' doors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from librispeech import tone
+
+from espnet_tse_gen.bin import check_data, format_wav, prepare_libri2mix, prepare_sources, prepare_speech_lists
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.files import read_scp
+
+# Speaker, chapter, and the utterance of a number.
+CORPORA = {
+    "dashes": (["test-spk-0", "test-spk-1", "test-spk"], "s1", "{}-{}"),
+    "underscores": (["p225", "p226", "p22"], "mic1", "{}_{:03d}"),
+    "both": (["a_b-c", "a_b", "a-b_c"], "2", "{}_{}-x"),
+    "other names": (["anna", "bert", "carl"], "1", "take-{1}_of_{0}"),
+    "a chapter like a speaker": (["40", "222", "7"], "222", "{}-222-{:04d}"),
+}
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def make(root: Path, kind: str, subset: str = "test", number: int = 3) -> Path:
+    speakers, chapter, form = CORPORA[kind]
+    for speaker in speakers:
+        for take in range(number):
+            path = root / subset / speaker / chapter / f"{form.format(speaker, take)}.flac"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, tone(2.1 + 0.1 * take, 100 + 40 * speakers.index(speaker), seed=take), 16000)
+    return root
+
+
+def prepare(root: Path, *more: str, metadata: bool = True, speech: bool = True) -> Path:
+    common = ["--libri2mix", f"{root}/mix", "--sets", "test", "--data_dir", f"{root}/data", *more]
+    common += ["--librispeech", f"{root}/speech"] if speech else []
+    prepare_libri2mix.main([*common, *(["--metadata", f"{root}/metadata"] if metadata else [])])
+    return root / "data" / "test"
+
+
+@pytest.fixture(params=CORPORA)
+def corpus(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    speech = make(tmp_path / "speech", request.param)
+    prepare_libri2mix.main(
+        ["--make_metadata", "--librispeech", str(speech), "--subsets", "test", "--metadata", f"{tmp_path}/metadata",
+         "--set_name", "test", "--num_mixtures", "9"]
+    )  # fmt: skip
+    return tmp_path
+
+
+def speaker_of(root: Path, path: str) -> str:
+    """By the folder of the only recording with these samples, cut or not."""
+    samples = soundfile.read(path, frames=1000)[0]
+    for other in (root / "speech").glob("*/*/*/*.flac"):
+        there = soundfile.read(other, frames=1000)[0]
+        if np.corrcoef(samples, there)[0, 1] > 0.999:
+            return other.parts[-3]
+    raise AssertionError(path)
+
+
+@pytest.mark.parametrize("known", ["metadata", "record", "names"])
+@pytest.mark.parametrize("speech", [True, False])
+def test_enrolments_are_of_the_target_whatever_the_names(corpus: Path, known: str, speech: bool) -> None:
+    """Speakers by the metadata, by the record of a generated tree, or by the folders of the recordings."""
+    data = prepare(corpus)
+    if known != "metadata" or not speech:
+        if known == "names":
+            (corpus / "mix" / "wav16k" / "min" / "metadata" / ".test.json").unlink()
+            if not speech:
+                return
+        data = prepare(corpus, metadata=False, speech=speech)
+    format_wav.main([str(data), f"{corpus}/dump"])
+    for folder in (data, corpus / "dump"):
+        check_data.main([str(folder)])
+        for number in (1, 2):
+            targets, sources = read_scp(folder / f"target_spk{number}"), read_scp(folder / f"spk{number}.scp")
+            for key, path in read_scp(folder / f"enroll_spk{number}.scp").items():
+                assert speaker_of(corpus, path) == targets[key] == speaker_of(corpus, sources[key])
+                own, enrolled = read_scp(folder / f"utterances_spk{number}")[key].split()
+                assert own != enrolled and own.split("/")[0] == enrolled.split("/")[0] == targets[key]
+
+
+def test_faults_are_found_whatever_the_names(corpus: Path, tmp_path: Path) -> None:
+    data = prepare(corpus)
+    rows, sources = read_scp(data / "enroll_spk1.scp"), read_scp(data / "spk1.scp")
+    targets = read_scp(data / "target_spk1")
+    key = min(rows)
+    stranger = next(other for other in rows if targets[other] != targets[key])
+    text = (data / "enroll_spk1.scp").read_text()
+    whole = {path.stem: path for path in (corpus / "speech").glob("*/*/*/*")}
+    own = read_scp(data / "utterances_spk1")[key].split()[0].split("/")[1]
+    for path in (sources[key], str(whole[own])):
+        (data / "enroll_spk1.scp").write_text(text.replace(f"{key} {rows[key]}", f"{key} {path}"))
+        with pytest.raises(UserError, match="is the target utterance itself"):
+            check_data.main([str(data)])
+    (data / "enroll_spk1.scp").write_text(text)
+    (data / "enroll_spk1.scp").write_text(text.replace(f"{key} {rows[key]}", f"{key} {rows[stranger]}"))
+    with pytest.raises(UserError, match=f"is of speaker {targets[stranger]}, the target is {targets[key]}"):
+        check_data.main([str(data)])
+    (data / "enroll_spk1.scp").write_text(text)
+    twice = {name: read_scp(data / name) for name in ("target_spk1", "target_spk2")}
+    (data / "target_spk2").write_text("".join(f"{row} {twice['target_spk1'][row]}\n" for row in twice["target_spk2"]))
+    with pytest.raises(UserError, match=rf"mixture '{key}': speaker '{targets[key]}' is in it more than once"):
+        check_data.main([str(data)])
+
+
+def test_a_tree_whose_names_tell_nothing_is_refused(tmp_path: Path) -> None:
+    for kind in ("s1", "s2", "mix_clean"):
+        path = tmp_path / "mix/wav16k/min/test" / kind / "p225_001_p226_002.wav"
+        path.parent.mkdir(parents=True)
+        soundfile.write(path, tone(1.0, 200), 16000)
+    with pytest.raises(UserError, match=r"mixture 'p225_001_p226_002' does not tell its speakers; .*give --metadata"):
+        prepare(tmp_path, metadata=False, speech=False)
+
+
+def test_names_that_tables_cannot_hold_are_named(tmp_path: Path) -> None:
+    lists = ["--librispeech", str(tmp_path / "my speech"), "--subsets", "train", "--output_dir", f"{tmp_path}/lists"]
+    folder = make(tmp_path / "my speech", "dashes", "train") / "train" / "test-spk"
+    # A path may have spaces, and so may a chapter.
+    (folder / "s1").rename(folder / "first day")
+    prepare_speech_lists.main(lists)
+    assert all(Path(path).is_file() for path in read_scp(tmp_path / "lists/wav.scp").values())
+    prepare_sources.main(["--speech_dir", f"{tmp_path}/lists", "--output_dir", f"{tmp_path}/my dump", "--fs", "16000"])
+    assert all(Path(path).is_file() for path in read_scp(tmp_path / "my dump/wav.scp").values())
+    for name, wrong in (("one more.flac", "one more.flac"), ("fine.flac", "test spk")):
+        shutil.copytree(folder, tmp_path / "my speech/train" / wrong.removesuffix(".flac"))
+        (next((tmp_path / "my speech/train").glob("* */*/*.flac"))).rename(folder / "first day" / "x.flac")
+        broken = next((tmp_path / "my speech/train").glob("* *")) / "first day" / name
+        soundfile.write(broken, tone(1.0, 100), 16000)
+        with pytest.raises(UserError, match="name has a space, which no table can hold; rename it") as caught:
+            prepare_speech_lists.main(lists)
+        assert "\n" not in str(caught.value)
+        shutil.rmtree(broken.parents[1])
+        (folder / "first day" / "x.flac").unlink()
+    soundfile.write(folder / "first day" / "test-spk-0-1.flac", tone(1.0, 100), 16000)
+    with pytest.raises(UserError, match=r"is called like .*; every recording needs its own name"):
+        prepare_speech_lists.main(lists)
+
+
+def test_what_macos_leaves_is_no_recording(tmp_path: Path) -> None:
+    folder = make(tmp_path / "speech", "dashes", "train") / "train" / "test-spk" / "s1"
+    (folder / "._test-spk-0.flac").write_bytes(b"Mac OS X")
+    (tmp_path / "speech/train/.AppleDouble/x").mkdir(parents=True)
+    (tmp_path / "speech/train/.AppleDouble/x/test-spk-7.flac").write_bytes(b"Mac OS X")
+    prepare_speech_lists.main(
+        ["--librispeech", f"{tmp_path}/speech", "--subsets", "train", "--output_dir", f"{tmp_path}/lists"]
+    )
+    assert len(read_scp(tmp_path / "lists/wav.scp")) == 9
+
+
+def test_a_byte_order_mark_is_not_read(tmp_path: Path) -> None:
+    speech = make(tmp_path / "speech", "underscores")
+    (speech / "SPEAKERS.TXT").write_text(
+        "p225 | F | test |\np226 | M | test |\np22 | M | test |\n", encoding="utf-8-sig"
+    )
+    (tmp_path / "splits.json").write_text(json.dumps({"test": {"test": ["p225", "p226", "p22"]}}), encoding="utf-8-sig")
+    chapter = speech / "test/p225/mic1"
+    lines = [f"p225_{n:03d} WORDS {n}\r\n" for n in range(3)]
+    (chapter / "p225.trans.txt").write_text("".join(lines), encoding="utf-8-sig", newline="")
+    prepare_libri2mix.main(
+        ["--make_metadata", "--librispeech", str(speech), "--speakers_json", f"{tmp_path}/splits.json", "--split", "test",
+         "--metadata", f"{tmp_path}/metadata", "--set_name", "test", "--num_mixtures", "9"]
+    )  # fmt: skip
+    table = tmp_path / "metadata/libri2mix_test.csv"
+    table.write_text(table.read_text(), encoding="utf-8-sig")
+    data = prepare(tmp_path, "--min_or_max", "max")
+    assert read_scp(data / "spk2gender")["p225"] == "f"
+    spoken = {**read_scp(data / "text_spk1"), **read_scp(data / "text_spk2")}
+    assert set(spoken.values()) == {"WORDS 0", "WORDS 1", "WORDS 2"}
+    rows = [f"{key} {who.split()[0].split('/')[1]} {who.split()[1].split('/')[1]}"
+            for n in (1, 2) for key, who in read_scp(data / f"utterances_spk{n}").items()]  # fmt: skip
+    (tmp_path / "list").write_text("\r\n".join(rows) + "\r\n", encoding="utf-8-sig", newline="")
+    before = {n: read_scp(data / f"enroll_spk{n}.scp") for n in (1, 2)}
+    prepare(tmp_path, "--min_or_max", "max", "--enroll_list", f"{tmp_path}/list", "--seed", "7")
+    assert before == {n: read_scp(data / f"enroll_spk{n}.scp") for n in (1, 2)}
+    for path in data.iterdir():
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    format_wav.main([str(data), f"{tmp_path}/dump"])
+    check_data.main([str(data), f"{tmp_path}/dump"])
+
+
+@pytest.mark.parametrize("scale", [10.0, 32767.0])
+def test_floats_beyond_full_scale_are_scaled_together_and_said(
+    tmp_path: Path, scale: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As SciPy writes them, in the range of 16 bits; a mixture stays the sum of its sources."""
+    make(tmp_path / "speech", "dashes")
+    prepare_libri2mix.main(
+        ["--make_metadata", "--librispeech", f"{tmp_path}/speech", "--subsets", "test", "--metadata",
+         f"{tmp_path}/metadata", "--set_name", "test", "--num_mixtures", "4"]
+    )  # fmt: skip
+    data = prepare(tmp_path)
+    key, enrolment = min(read_scp(data / "wav.scp")), read_scp(data / "enroll_spk2.scp")
+    originals = {}
+    for name in ("wav", "spk1", "spk2", "enroll_spk2"):
+        path = read_scp(data / f"{name}.scp")[key]
+        originals[name] = soundfile.read(path)[0]
+        loud = tmp_path / f"{name}.wav"
+        soundfile.write(loud, originals[name] * scale, 16000, subtype="FLOAT")
+        text = (data / f"{name}.scp").read_text()
+        (data / f"{name}.scp").write_text(text.replace(f"{key} {path}", f"{key} {loud}"))
+    format_wav.main([str(data), f"{tmp_path}/dump"])
+    said = capsys.readouterr().out
+    assert "beyond full scale and scaled down" in said and f"(key '{key}', peak" in said
+    made = {name: soundfile.read(read_scp(tmp_path / f"dump/{name}.scp")[key])[0] for name in originals}
+    factors = {name: np.dot(made[name], one) / np.dot(one, one) for name, one in originals.items()}
+    assert max(np.abs(made["wav"]).max(), np.abs(made["spk1"]).max(), np.abs(made["spk2"]).max()) == pytest.approx(
+        0.999, abs=1e-3
+    )
+    for name in ("spk1", "spk2"):
+        assert factors[name] == pytest.approx(factors["wav"], rel=1e-3)
+    for name, one in originals.items():
+        np.testing.assert_allclose(made[name], factors[name] * one, atol=2e-4, err_msg=name)
+    # Each of the originals was rounded.
+    np.testing.assert_allclose(made["wav"], made["spk1"] + made["spk2"], atol=2 / 32768 * factors["wav"])
+    assert sum(map(read_scp(tmp_path / "dump/enroll_spk2.scp").__contains__, enrolment)) == len(enrolment)
+    check_data.main([f"{tmp_path}/dump"])
+    format_wav.main([str(data), f"{tmp_path}/dump"])
+    assert "beyond full scale" in capsys.readouterr().out, "it is said again where the files were kept"
+
+
+def test_loud_sources_are_scaled_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(2.0, 100) * 50, 16000, subtype="FLOAT")
+    soundfile.write(tmp_path / "b.wav", tone(2.0, 100), 16000)
+    (tmp_path / "wav.scp").write_text(f"a {tmp_path}/a.wav\nb {tmp_path}/b.wav\n")
+    (tmp_path / "utt2spk").write_text("a ann\nb bob\n")
+    prepare_sources.main(["--speech_dir", str(tmp_path), "--output_dir", f"{tmp_path}/out", "--fs", "16000"])
+    assert (
+        f"scaled down, each by one factor with its sources: 1, first {tmp_path}/a.wav (key 'a', peak"
+        in capsys.readouterr().out
+    )
+    made, original = soundfile.read(read_scp(tmp_path / "out/wav.scp")["a"])[0], tone(2.0, 100)
+    np.testing.assert_allclose(made, original * (0.999 / np.abs(original).max()), atol=1e-3)
+
+
+def test_speakers_of_the_training_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path / "speech", "dashes")
+    prepare_libri2mix.main(
+        ["--make_metadata", "--librispeech", f"{tmp_path}/speech", "--subsets", "test", "--metadata",
+         f"{tmp_path}/metadata", "--set_name", "test", "--num_mixtures", "4"]
+    )  # fmt: skip
+    data = prepare(tmp_path)
+    train = tmp_path / "train"
+    train.mkdir()
+    for name, content, warned in (
+        ("utt2spk", "a test-spk-0\nb other\n", True),
+        ("utt2spk", "a nobody\nb other\n", False),
+        ("target_spk1", "m test-spk-1\n", True),
+        ("spk2enroll.json", json.dumps({"nobody": [["a", "a.wav"]]}), False),
+        ("spk2enroll.json", json.dumps({"test-spk": [["a", "a.wav"]]}), True),
+    ):
+        (train / name).write_text(content)
+        check_data.main(["--train_dir", str(train), str(data)])
+        told = capsys.readouterr()
+        assert "no fault found" in told.out
+        assert ("warning: 1 of its 3 speakers, such as 'test-spk" in told.err) == warned
+
+
+def test_a_corpus_in_a_folder_with_spaces_reaches_the_recipe(tmp_path: Path) -> None:
+    """Through --local_data_opts; and the list of clean speech follows --datadir."""
+    recipe = ROOT / "egs2/librispeech/tse_gen1"
+    for subset in ("train", "dev", "test"):
+        make(tmp_path / "my speech", "dashes", subset)
+    (tmp_path / "elsewhere").mkdir()
+    options = f"--librispeech '{tmp_path}/my speech' --train_subsets train --valid_subsets dev --test_subsets test"
+    options += f" --dev_mixtures 2 --test_mixtures 2 --downloads {tmp_path}/downloads"
+    done = subprocess.run(
+        [recipe / "run.sh", "--python", sys.executable, "--datadir", f"{tmp_path}/elsewhere/data", "--dumpdir",
+         f"{tmp_path}/dump", "--expdir", f"{tmp_path}/exp", "--stop_stage", "3", "--nj", "1", "--tse_config",
+         "conf/train/mc_spex_test.yaml", "--local_data_opts", options],
+        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert len(read_scp(tmp_path / "dump/sources/train/wav.scp")) == 9
+    assert done.stderr.count("are also in the training data") == 2, "all sets were made of the same speakers"
+
+
+def test_a_changed_recording_is_noticed_in_a_folder_with_spaces(tmp_path: Path) -> None:
+    (tmp_path / "my data").mkdir()
+    recording = tmp_path / "my data" / "a.wav"
+    (tmp_path / "wav.scp").write_text(f"a {recording}\n")
+    states = []
+    for content in (b"one", b"other"):
+        recording.write_bytes(content)
+        script = f". {ROOT}/egs2/TEMPLATE/tse_gen1/utils/recipe_functions.sh; state_of {tmp_path}/wav.scp"
+        states.append(subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout)
+    assert states[0] != states[1]
