@@ -74,7 +74,7 @@ def write_corpus(sources: Sequence[Any], folder: Path, seed: int) -> tuple[list[
     from espnet_tse_gen.utils.files import write_scp
 
     rng = np.random.default_rng(seed)
-    rows = as_wav([(one.name, one.speaker, one.path) for one in sources], folder / "utterances", RATE)
+    rows, _ = as_wav([(one.name, one.speaker, one.path) for one in sources], folder / "utterances", RATE)
     paths = {key: path for key, _, path in rows}
     speakers = group_by_speaker(sources)
     tables: dict[str, dict[str, str]] = {}
@@ -136,11 +136,11 @@ def main(cmd: Sequence[str] | None = None) -> None:
     from espnet2.iterators.sequence_iter_factory import SequenceIterFactory
     from espnet2.train.collate_fn import CommonCollateFn
 
-    from espnet_tse_gen.data.dynamic_mixing import DynamicMixer, DynamicMixingSampler
+    from espnet_tse_gen.data.dynamic_mixing import DynamicMixer
     from espnet_tse_gen.data.mixing_options import MixingOptions
     from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
     from espnet_tse_gen.data.sources import read_sources, write_sources
-    from espnet_tse_gen.training.dataset import DynamicMixingDataset, TSEGenDataset
+    from espnet_tse_gen.training.dataset import DynamicMixingDataset, DynamicMixingSampler, TSEGenDataset
 
     count = max(1, args.items // args.batch_size)
     listed = read_sources(args.sources / "wav.scp", args.sources / "utt2spk")[: args.utterances]

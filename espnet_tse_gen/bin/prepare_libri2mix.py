@@ -27,61 +27,45 @@ def get_parser() -> argparse.ArgumentParser:
         description="Make the data directories (and, if asked, the mixtures or the metadata) of Libri2Mix.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--libri2mix", help="the Libri2Mix tree (holds wav8k, wav16k): read, and generated into")
-    parser.add_argument("--librispeech", help="the folder that holds train-clean-100 etc. and SPEAKERS.TXT")
-    parser.add_argument("--metadata", help="folder of LibriMix's CSV files; with it, the mixtures are generated first")
-    parser.add_argument("--wham", help="the folder 'wham_noise' (tr, cv, tt), for mix_both and mix_single")
-    parser.add_argument(
-        "--sets",
-        default="train-100 dev test",
-        help="sets, divided by spaces or commas; those alike up to the first '-' are joined",
-    )
-    parser.add_argument("--sample_rate", default="16k", help="8k or 16k")
-    parser.add_argument(
-        "--min_or_max", default="min", help="min: cut to the shortest source; max: padded to the longest"
-    )
-    parser.add_argument("--mix_type", default="mix_clean", help="mix_clean, mix_both or mix_single")
-    parser.add_argument("--data_dir", default="data", help="the data directories are made in it: train, dev, test")
-    parser.add_argument("--seed", type=int, default=0, help="for the choice of enrolments, or of mixtures")
-    parser.add_argument("--nj", type=int, default=1, help="number of processes")
-    parser.add_argument(
-        "--allow_missing",
-        type=boolean,
-        default=False,
-        help="leave out mixtures of missing recordings, and draw another enrolment where the list's is not there",
-    )
-    parser.add_argument("--replace", type=boolean, default=False, help="make a set anew whose metadata changed")
-    group = parser.add_argument_group("enrolment of the sets that are evaluated (training draws its own)")
-    group.add_argument(
-        "--enroll_list",
-        default="random",
-        help="but: the published list of BUT Speech@FIT; full: its utterances whole, from --librispeech; random: a seeded "
-        "draw; tselm: a seeded draw for speaker 1 only; or a file, in which {set} stands for the set",
-    )
-    group.add_argument(
-        "--enroll_list_raw", type=boolean, default=False, help="keep enrolments that are the target utterance itself"
-    )
-    group.add_argument("--num_enrollments", type=int, default=1, help="recordings joined into one enrolment")
-    group.add_argument("--targets", default="", help="all speakers, or the first only; empty: as usual for the list")
-    group.add_argument("--enroll_dir", default="downloads", help="where published lists are kept")
-    group.add_argument("--enroll_url", help="address of the list 'but', with {set} for dev and test")
-    group.add_argument("--download", type=boolean, default=True, help="fetch a published list that is not there")
-    group = parser.add_argument_group("making metadata")
-    group.add_argument("--make_metadata", action="store_true", help="write METADATA/libri2mix_SET_NAME.csv and stop")
-    group.add_argument("--speakers_json", help="json: {split: {LibriSpeech subset: [speaker, ...]}}")
-    group.add_argument("--split", default="train", help="the split of it to use")
-    group.add_argument("--subsets", default="", help="take these subsets of it only; or, without the file, all of them")
-    group.add_argument("--set_name", help="name of the set; 'SPLIT-own' by default")
-    group.add_argument(
-        "--rows_of",
-        help="take the rows of this metadata file, but those with a speaker of the split, instead of drawing",
-    )
-    group.add_argument("--num_mixtures", type=int, default=1000, help="number of mixtures")
-    group.add_argument("--min_seconds", type=float, default=2.0, help="use no shorter recordings")
-    group.add_argument(
-        "--segment_seconds", type=float, default=0.0, help="cut recordings into pieces of this length first"
-    )
-    group.add_argument("--segment_dir", help="where the pieces go; then the --librispeech for the mixtures")
+    add = parser.add_argument
+    add("--libri2mix", help="the Libri2Mix tree (holds wav8k, wav16k): read, and generated into")
+    add("--librispeech", help="the folder that holds train-clean-100 etc. and SPEAKERS.TXT")
+    add("--metadata", help="folder of LibriMix's CSV files; with it, the mixtures are generated first")
+    add("--wham", help="the folder 'wham_noise' (tr, cv, tt), for mix_both and mix_single")
+    text = "sets, divided by spaces or commas; those alike up to the first '-' are joined"
+    add("--sets", default="train-100 dev test", help=text)
+    add("--sample_rate", default="16k", help="8k or 16k")
+    add("--min_or_max", default="min", help="min: cut to the shortest source; max: padded to the longest")
+    add("--mix_type", default="mix_clean", help="mix_clean, mix_both or mix_single")
+    add("--data_dir", default="data", help="the data directories are made in it: train, dev, test")
+    add("--seed", type=int, default=0, help="for the choice of enrolments, or of mixtures")
+    add("--nj", type=int, default=1, help="number of processes")
+    text = "leave out mixtures of missing recordings, and draw another enrolment where the list's is not there"
+    add("--allow_missing", type=boolean, default=False, help=text)
+    add("--replace", type=boolean, default=False, help="make a set anew whose metadata changed")
+    add = parser.add_argument_group("enrolment of the sets that are evaluated (training draws its own)").add_argument
+    text = "but: the published list of BUT Speech@FIT; full: its utterances whole, from --librispeech; random: a seeded draw; "
+    text += "tselm: a seeded draw for speaker 1 only; or a file, in which {set} stands for the set"
+    add("--enroll_list", default="random", help=text)
+    text = "keep enrolments that are the target utterance itself"
+    add("--enroll_list_raw", type=boolean, default=False, help=text)
+    add("--num_enrollments", type=int, default=1, help="recordings joined into one enrolment")
+    add("--targets", default="", help="all speakers, or the first only; empty: as usual for the list")
+    add("--enroll_dir", default="downloads", help="where published lists are kept")
+    add("--enroll_url", help="address of the list 'but', with {set} for dev and test")
+    add("--download", type=boolean, default=True, help="fetch a published list that is not there")
+    add = parser.add_argument_group("making metadata").add_argument
+    add("--make_metadata", action="store_true", help="write METADATA/libri2mix_SET_NAME.csv and stop")
+    add("--speakers_json", help="json: {split: {LibriSpeech subset: [speaker, ...]}}")
+    add("--split", default="train", help="the split of it to use")
+    add("--subsets", default="", help="take these subsets of it only; or, without the file, all of them")
+    add("--set_name", help="name of the set; 'SPLIT-own' by default")
+    text = "take the rows of this metadata file, but those with a speaker of the split, instead of drawing"
+    add("--rows_of", help=text)
+    add("--num_mixtures", type=int, default=1000, help="number of mixtures")
+    add("--min_seconds", type=float, default=2.0, help="use no shorter recordings")
+    add("--segment_seconds", type=float, default=0.0, help="cut recordings into pieces of this length first")
+    add("--segment_dir", help="where the pieces go; then the --librispeech for the mixtures")
     return parser
 
 

@@ -12,12 +12,12 @@ was made before. So a training that is resumed, or given more workers or GPUs, s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from espnet_tse_gen.audio.level import LEVEL_DBFS, mixture_gain
 from espnet_tse_gen.data.degradation import code_lossy, draw_band, limit_band
+from espnet_tse_gen.data.drawn import DrawnMixture, DrawnTarget, Piece
 from espnet_tse_gen.data.equalize import draw_equalization, equalize
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.data.rooms import Rooms, reverberate
@@ -34,51 +34,6 @@ _TRIES = 5
 _PLACES = 200
 # One stream of random numbers for each purpose.
 _ITEM, _SPEAKERS, _UTTERANCES, _EQUALIZATION, _DEGRADATION = 1, 2, 3, 4, 5
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A part of a recording: ``samples`` from sample ``start``, at the rate of the mixtures."""
-
-    source: Source
-    start: int
-    samples: int
-
-
-@dataclass(frozen=True, eq=False)
-class DrawnTarget:
-    """One target of an item, all of it float32 at the mixer's rate."""
-
-    speech: np.ndarray
-    """``[L]``: what it says in the mixture; zero where it is absent."""
-    enroll: np.ndarray
-    """``[Le]``, at the common level."""
-    present: bool
-    """Whether it speaks."""
-    enroll_piece: Piece
-    """What was read for ``enroll``."""
-
-
-@dataclass(frozen=True, eq=False)
-class DrawnMixture:
-    """One item, all of it float32 at the mixer's rate, and how it was made."""
-
-    mixture: np.ndarray
-    """``[L]``: the sum of ``parts`` (and ``noise``), in this order; coded, where coding was drawn."""
-    parts: list[np.ndarray]
-    """``[L]`` each: the talkers as they are in the mixture, the first target first where it speaks."""
-    noise: np.ndarray | None
-    """``[L]``, or None."""
-    targets: list[DrawnTarget]
-    """One or more."""
-    pieces: list[Piece]
-    """What was read for ``parts``."""
-    spans: list[tuple[int, int]]
-    """First sample of each talker in the mixture, and the one after the last."""
-    sir_db: list[float]
-    """Drawn ratios of the first talker to each other one."""
-    snr_db: float | None
-    """Drawn ratio of speech to noise."""
 
 
 class DynamicMixer:

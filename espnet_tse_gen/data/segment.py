@@ -18,7 +18,7 @@ import numpy as np
 from espnet_tse_gen.audio.files import full_scale_factor, read_audio, write_audio
 from espnet_tse_gen.data.corpus import Utterance, list_utterances
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.files import atomic_write
+from espnet_tse_gen.utils.files import atomic_write, read_json
 from espnet_tse_gen.utils.parallel import map_jobs
 
 # A cut may move by this much to where the signal is weakest.
@@ -73,7 +73,7 @@ def segment_corpus(
         raise UserError(f"--segment_seconds is {seconds}; expected 1 to 60")
     root, output = Path(root), Path(output)
     record, state = output / ".segment.json", {"root": str(root.absolute()), "seconds": seconds}
-    if record.exists() and json.loads(record.read_text()) != state:
+    if record.exists() and read_json(record) != state:
         raise UserError(
             f"{output}: holds pieces of another length or corpus; remove it, or choose another --segment_dir"
         )

@@ -44,8 +44,9 @@ def map_jobs(
         yield from _report(map(function, items), len(items), description)
         return
     # "spawn" and not "fork": the caller may hold threads (torch, BLAS), which a forked child would inherit locked.
+    # Ctrl-C reaches all processes of a terminal; workers would answer with a traceback each, so they leave it to this one.
     executor = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_the_parent
+        workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
     )
     try:
         yield from _report(executor.map(function, items, chunksize=chunk), len(items), description)
@@ -57,16 +58,8 @@ def map_jobs(
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    # Ctrl-C reaches all processes of a terminal; workers would answer with a traceback each.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def _report(results: Iterator[Result], total: int, description: str) -> Iterator[Result]:
-    if not description:
-        yield from results
-        return
-    if sys.stderr.isatty():
+    if description and sys.stderr.isatty():
         from tqdm import tqdm
 
         yield from tqdm(results, total=total, desc=description, leave=False, smoothing=0.05)
@@ -75,7 +68,7 @@ def _report(results: Iterator[Result], total: int, description: str) -> Iterator
     for done, result in enumerate(results, 1):
         yield result
         now = time.monotonic()
-        if total >= _WORTH_A_LINE and (done == total or now - shown >= _LINE_INTERVAL):
+        if description and total >= _WORTH_A_LINE and (done == total or now - shown >= _LINE_INTERVAL):
             shown = now
             left = round((now - start) / done * (total - done))
             remaining = f", {left // 60}:{left % 60:02d} minutes left" if done < total else ""

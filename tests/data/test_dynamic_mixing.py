@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from espnet_tse_gen.data.dynamic_mixing import DrawnMixture, DynamicMixer
+from espnet_tse_gen.data.drawn import DrawnMixture
+from espnet_tse_gen.data.dynamic_mixing import DynamicMixer
 from espnet_tse_gen.data.equalize import equalize
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.data.rooms import Rooms, reverberate, synthetic_response

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ from librispeech import enrolled_utterance, make_corpus
 
 from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.bin import check_data, format_wav, prepare_libri2mix
+from espnet_tse_gen.data.enrolment import lists
 from espnet_tse_gen.data.enrolment.choice import EnrolmentChooser
 from espnet_tse_gen.data.enrolment.lists import EnrolmentOptions, list_file, read_list
 from espnet_tse_gen.data.enrolment.protocol import Protocol, read_protocol, write_protocol
@@ -303,85 +301,43 @@ def test_a_protocol_comes_back_as_written(tmp_path: Path) -> None:
         read_protocol(tmp_path)
 
 
-class _Server(http.server.BaseHTTPRequestHandler):
-    """Serves a list: whole, half of it, or a page that is none."""
-
-    text = ""
-    fault = ""
+def test_a_list_is_fetched_once_and_only_a_list_is_kept(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
 
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        if self.fault == "404":
-            self.send_error(404)
-            return
-        body = ("<html>Please log in</html>" if self.fault == "page" else self.text).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if self.fault == "cut" else body)
+    def fetch(url: str, path: Path) -> None:
+        if not path.exists():
+            asked.append(url)
+            place(corpus, tmp_path, text)
 
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server() -> Iterator[tuple[type[_Server], str]]:
-    handler = type("Handler", (_Server,), {"asked": []})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
-        try:
-            yield handler, f"http://127.0.0.1:{running.server_port}/{{set}}/list"
-        finally:
-            running.shutdown()
-            thread.join()
-
-
-def test_the_list_is_fetched_once_and_whole(
-    corpus: Path, tmp_path: Path, server: tuple[type[_Server], str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    handler, url = server
-    handler.text = but_list(corpus, leaks=1)
-    get = ["--enroll_list", "but", "--enroll_url", url]
-    for fault, message in (
-        ("cut", r"broke off after \d+ of \d+ bytes"),
-        ("404", r"cannot be fetched from .* \(Not Found\)"),
-        ("page", "gave something that is no enrolment list; nothing was kept"),
-    ):
-        handler.fault = fault
-        with pytest.raises(UserError, match=message) as caught:
-            prepare(corpus, tmp_path, *get)
-        line = str(caught.value)
-        assert "\n" not in line and url.replace("{set}", "dev") in line and str(tmp_path / "downloads") in line
-        assert not (tmp_path / "downloads" / "but_dev_map_mixture2enrollment").exists()
-        assert not (tmp_path / "dev").exists()
-    handler.fault = ""
-    prepare(corpus, tmp_path, *get)
-    assert "1 replaced" in capsys.readouterr().out
-    asked = len(handler.asked)
-    handler.fault = "404"
-    prepare(corpus, tmp_path, *get)
-    assert len(handler.asked) == asked
-    # Held to what it was at the first fetch.
-    with open(tmp_path / "downloads" / "but_dev_map_mixture2enrollment", "a") as stream:
-        stream.write("more\n")
-    with pytest.raises(UserError, match="is damaged or another file"):
+    monkeypatch.setattr(lists, "fetch", fetch)
+    get = ["--enroll_list", "but", "--enroll_url", "http://somewhere/{set}/list"]
+    text = "<html>Please log in</html>"
+    with pytest.raises(UserError, match="gave something that is no enrolment list; nothing was kept") as caught:
         prepare(corpus, tmp_path, *get)
+    assert "http://somewhere/dev/list" in str(caught.value)
+    assert not (tmp_path / "downloads" / "but_dev_map_mixture2enrollment").exists() and not (tmp_path / "dev").exists()
+    text = but_list(corpus, leaks=1)
+    for _ in range(2):
+        protocol = read_protocol(prepare(corpus, tmp_path, *get))
+        assert protocol is not None and protocol.leaks_replaced == 1
+    assert asked == 2 * ["http://somewhere/dev/list"]
 
 
-def test_offline_the_error_says_what_to_put_where(corpus: Path, tmp_path: Path) -> None:
-    with http.server.HTTPServer(("127.0.0.1", 0), _Server) as closed:
-        port = closed.server_port
-    for more, message in (
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
         (["--download", "false"], "no such file; allow fetching it"),
-        (["--enroll_url", f"http://127.0.0.1:{port}/{{set}}"], "cannot be fetched"),
-    ):
-        with pytest.raises(UserError, match=message) as caught:
-            prepare(corpus, tmp_path, "--enroll_list", "but", *more)
-        line = str(caught.value)
-        assert "http" in line and f"{tmp_path}/downloads/but_dev_map_mixture2enrollment" in line
-        assert "--enroll_list random" in line and "\n" not in line
+        (["--enroll_url", "http://127.0.0.1:9/{set}"], "cannot be fetched"),
+    ],
+)
+def test_offline_the_error_says_what_to_put_where(corpus: Path, tmp_path: Path, more: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        prepare(corpus, tmp_path, "--enroll_list", "but", *more)
+    line = str(caught.value)
+    assert "http" in line and f"{tmp_path}/downloads/but_dev_map_mixture2enrollment" in line
+    assert "--enroll_list random" in line and "\n" not in line
 
 
 def test_three_speakers_have_a_list_of_their_own(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import scipy.signal
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from librimix_rule import TYPES, as_wav, assert_same, official_files, read_rows
+from librimix_rule import TYPES, as_wav, assert_same, official_files, read_rows, sources_of
 
 from espnet_tse_gen.data.librimix.generation import disk_use, plan_generation, run_plan
 from espnet_tse_gen.data.librimix.layout import MixtureTree, extend_noise, find_metadata, read_info_sexes, set_name
@@ -249,28 +251,43 @@ def test_options_and_metadata_are_checked(small: Path, tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.realdata
-@pytest.mark.parametrize(("rate", "mode"), [("16k", "min"), ("8k", "max")])
-def test_official_rows_of_real_recordings(real_data: Path, tmp_path: Path, rate: str, mode: str) -> None:
-    metadata = real_data / "libri2mix_metadata" / "libri2mix_dev-clean.csv"
-    noises = sorted((real_data / "noise").rglob("*.ogg"))
+def official_corpora(real_data: Path, root: Path, most: int) -> list[dict[str, str]]:
+    """Make the recordings of official dev rows as FLAC, and a stand-in for WHAM's noise, every other one a short one."""
+    clips = sorted((real_data / "noise").rglob("*.ogg"))
+
+    @functools.cache
+    def clip(number: int) -> np.ndarray:
+        samples, rate = soundfile.read(clips[number % len(clips)], dtype="float32", always_2d=True)
+        return scipy.signal.resample_poly(samples[:, 0], 16000, rate)
+
     rows = []
-    for row in read_rows(metadata):
-        sources = [real_data / "LibriSpeech" / row[f"source_{k}_path"] for k in (1, 2)]
-        if all(path.with_suffix(".mp3").exists() for path in sources):
-            rows.append(row)
-            for path in sources:
-                samples, found = soundfile.read(path.with_suffix(".mp3"), dtype="int16")
-                target = tmp_path / "speech" / path.relative_to(real_data / "LibriSpeech")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                soundfile.write(target, samples, found)
-            noise, found = soundfile.read(noises[len(rows)])
-            target = tmp_path / "wham" / row["noise_path"]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(target, scipy.signal.resample_poly(noise, 16000, found), 16000)
-        if len(rows) == 6:
-            break
-    tree = MixtureTree(tmp_path, rate, mode)
-    made = generate(tree, metadata, tmp_path / "speech", noise_root=tmp_path / "wham", types=TYPES, allow_missing=True)
-    assert made[0] == 6
-    check(tree, "dev", rows, tmp_path / "speech", tmp_path / "wham")
+    for row in read_rows(real_data / "libri2mix_metadata" / "libri2mix_dev-clean.csv"):
+        sources = {path: (real_data / "LibriSpeech" / path).with_suffix(".mp3") for path in sources_of(row)}
+        if len(rows) == most or not all(path.exists() for path in sources.values()):
+            continue
+        for path, mp3 in sources.items():
+            (root / "speech" / path).parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(root / "speech" / path, *soundfile.read(mp3, dtype="int16"))
+        noise = np.concatenate([clip(len(rows) + k) for k in range(1 if len(rows) % 2 else 8)])
+        (root / "wham" / row["noise_path"]).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(root / "wham" / row["noise_path"], np.stack([noise, noise[::-1]], axis=1), 16000)
+        rows.append(row)
+    return rows
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("most", [6, pytest.param(3000, marks=pytest.mark.slow)])
+def test_official_rows_of_real_recordings(
+    request: pytest.FixtureRequest, real_data: Path, tmp_path: Path, most: int
+) -> None:
+    """Of all rows, file by file, only when it is asked for, as it takes minutes: pytest -m "slow and realdata"."""
+    if most > 6 and "slow" not in request.config.getoption("-m"):
+        pytest.skip('takes minutes; run it with -m "slow and realdata"')
+    rows = official_corpora(real_data, tmp_path, most)
+    metadata = real_data / "libri2mix_metadata" / "libri2mix_dev-clean.csv"
+    for rate, mode in itertools.product(("8k", "16k"), ("min", "max")):
+        tree = MixtureTree(tmp_path, rate, mode)
+        speech, wham = tmp_path / "speech", tmp_path / "wham"
+        made = generate(tree, metadata, speech, noise_root=wham, types=TYPES, allow_missing=True)
+        assert made == (len(rows), 3000 - len(rows)) and rows
+        check(tree, "dev", rows, speech, wham)

@@ -76,19 +76,18 @@ class EnrolmentChooser:
         librispeech: str | Path | None = None,
         number_of_speakers: int = 2,
     ) -> None:
-        self.tree, self.mixtures, self.pool, self.options = tree, list(mixtures), pool, options
+        self.tree, self.mixtures, self.pool, self.options = tree, mixtures, pool, options
         self.librispeech = Path(librispeech or "")
         self.numbers = range(1, number_of_speakers + 1)
         self.targets = range(1, 2) if options.only_first else self.numbers
-        self.talkers = {mixture.name: mixture.talkers for mixture in self.mixtures}
+        self._talkers = {mixture.name: mixture.talkers for mixture in mixtures}
         self._paths = {utterance: path for own in pool.values() for utterance, path in own}
         self._speakers = {utterance: speaker for speaker, own in pool.items() for utterance, _ in own}
-        self._speakers |= {one.utterance: one.speaker for talkers in self.talkers.values() for one in talkers}
+        self._speakers |= {one.utterance: one.speaker for talkers in self._talkers.values() for one in talkers}
         self.lists: dict[str, EnrolmentList] = {}
-        for subset in sorted({mixture.subset for mixture in self.mixtures}):
-            own = {one.name: [who.utterance for who in one.talkers] for one in self.mixtures if one.subset == subset}
-            path = list_file(self.options, subset, len(next(iter(own.values()))))
-            if path is not None:
+        for subset in sorted({mixture.subset for mixture in mixtures}):
+            own = {one.name: [who.utterance for who in one.talkers] for one in mixtures if one.subset == subset}
+            if path := list_file(options, subset, len(next(iter(own.values())))):
                 self.lists[subset] = read_list(path, own)
 
     @functools.cached_property
@@ -208,7 +207,7 @@ class EnrolmentChooser:
         return Recording(who.utterance, path or self._paths.get(who.utterance, ""), who.speaker)
 
     def _talker(self, name: str, position: int) -> Talker:
-        talkers = self.talkers.get(name) or talkers_of(name, self._speakers)
+        talkers = self._talkers.get(name) or talkers_of(name, self._speakers)
         return talkers[position - 1] if position <= len(talkers) else Talker("", "")
 
     def _known(self, utterance: str) -> Talker:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ _BLOCK = 1000
 
 
 class SpeakerEmbeddings:
-    """The embeddings of a file that ``embed_speakers`` made.
+    """The embeddings of a file that ``embed_speakers`` made, by the paths of recordings.
 
     Args:
         path: The file.
@@ -39,12 +39,19 @@ class SpeakerEmbeddings:
 
     def __init__(self, path: str | Path) -> None:
         self.path = path
-        self.rows, self.table = _read(path)
-
-    @property
-    def width(self) -> int:
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                paths, table = content["paths"], content["embeddings"].astype(np.float32)
+            usable = table.ndim == 2 and paths.shape == table.shape[:1] and np.isfinite(table).all()
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file; embed_speakers makes it") from None
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            usable = False
+        if not usable:
+            raise UserError(f"{path}: is not a file of speaker embeddings; make it again with embed_speakers")
+        self.table = dict(zip(map(str, paths), table, strict=True))
+        self.width = table.shape[1]
         """Numbers in an embedding."""
-        return self.table.shape[1]
 
     def __getitem__(self, recording: str) -> np.ndarray:
         """Return the embedding ``[E]`` (float32) of the recording at the path ``recording``.
@@ -52,12 +59,11 @@ class SpeakerEmbeddings:
         Raises:
             UserError: If there is none.
         """
-        row = self.rows.get(recording)
-        if row is None:
+        if recording not in self.table:
             raise UserError(
                 f"--speaker_embeddings {self.path}: holds no embedding of {recording}; make the file with embed_speakers"
             )
-        return self.table[row]
+        return self.table[recording]
 
 
 def embed(samples: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -80,16 +86,14 @@ def write_embeddings(output: str | Path, recordings: Sequence[str], num_jobs: in
     Raises:
         UserError: If a recording cannot be read, or ``output`` is there and is no such file.
     """
-    known: dict[str, np.ndarray] = {}
-    if Path(output).exists() and not overwrite:
-        rows, table = _read(output)
-        known = {path: table[row] for path, row in rows.items()}
-    wanted = sorted(set(recordings))
-    todo = [path for path in wanted if path not in known]
+    known = SpeakerEmbeddings(output).table if Path(output).exists() and not overwrite else {}
+    todo = sorted(set(recordings) - known.keys())
     for first in range(0, len(todo), _BLOCK):
         block = todo[first : first + _BLOCK]
         known.update(zip(block, map_jobs(_embed_file, block, num_jobs, f"embedding into {output}"), strict=True))
-        _write(output, known)
+        paths = sorted(known)
+        with atomic_write(output, "wb") as stream:
+            np.savez(stream, paths=np.array(paths), embeddings=np.stack([known[path] for path in paths]))
     return len(todo)
 
 
@@ -102,22 +106,3 @@ def _encoder() -> SpeakerEncoder:
     from espnet_tse_gen.scoring.speaker import SpeakerEncoder
 
     return SpeakerEncoder()
-
-
-def _write(output: str | Path, embeddings: Mapping[str, np.ndarray]) -> None:
-    paths = sorted(embeddings)
-    with atomic_write(output, "wb") as stream:
-        np.savez(stream, paths=np.array(paths), embeddings=np.stack([embeddings[path] for path in paths]))
-
-
-def _read(path: str | Path) -> tuple[dict[str, int], np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            paths, table = content["paths"], content["embeddings"]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; embed_speakers makes it") from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: is not a file of speaker embeddings ({error}); make it again") from None
-    if table.ndim != 2 or paths.shape != table.shape[:1] or not np.isfinite(table).all():
-        raise UserError(f"{path}: is not a file of speaker embeddings; make it again with embed_speakers")
-    return {str(name): row for row, name in enumerate(paths)}, table.astype(np.float32)

@@ -24,41 +24,28 @@ _ENROLMENTS = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a set is evaluated.
-
-    Attributes:
-        enroll_list: Name of the list: ``but``, ``full``, ``random``, ``tselm``, or of a file.
-        enroll_list_sha256: SHA-256 of the list's file; ``-`` where enrolments are drawn.
-        enroll_list_raw: Whether enrolments that are the target utterance were left as the list has them.
-        targets: ``all``: every speaker of a mixture is a target in turn; ``first``: only speaker 1.
-        mixtures: Number of mixtures.
-        target_rows: Number of targets.
-        leaks: Rows of the list whose enrolment was the target utterance.
-        leaks_identical: Of these, rows whose enrolment was the target's very file.
-        leaks_replaced: Rows of ``leaks`` that got another enrolment.
-        missing_replaced: Rows that got another enrolment because the list's recording, or the row itself, was not there.
-        left_out: Mixtures left out because a speaker has no other recording.
-        num_enrollments: Recordings of a speaker that are joined into one enrolment.
-        fewer_enrollments: Rows that have fewer than that.
-        seed: What draws follow from.
-        mix_type: ``mix_clean``, ``mix_both`` or ``mix_single``.
-        min_or_max: ``min`` or ``max``.
-        sample_rate: ``8k`` or ``16k``, of the tree.
-    """
+    """How a set is evaluated; rows are targets, numbers are of those that are counted."""
 
     enroll_list: str = "random"
+    """Name of the list: ``but``, ``full``, ``random``, ``tselm``, or of a file."""
     enroll_list_sha256: str = "-"
     enroll_list_raw: bool = False
+    """Whether enrolments that are the target utterance were left as the list has them."""
     targets: str = "all"
+    """``all``: every speaker of a mixture is a target in turn; ``first``: only speaker 1."""
     mixtures: int = 0
     target_rows: int = 0
     leaks: int = 0
+    """Rows of the list whose enrolment was the target utterance; ``leaks_identical``: of these, the very file."""
     leaks_identical: int = 0
     leaks_replaced: int = 0
     missing_replaced: int = 0
+    """Rows that got another enrolment because the list's recording, or the row itself, was not there."""
     left_out: int = 0
+    """Mixtures left out because a speaker has no other recording."""
     num_enrollments: int = 1
     fewer_enrollments: int = 0
+    """Rows that have fewer than that."""
     seed: int = 0
     mix_type: str = "mix_clean"
     min_or_max: str = "min"

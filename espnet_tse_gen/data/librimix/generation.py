@@ -47,35 +47,35 @@ _WAV_HEADER = 44
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be generated from one metadata file, after all that can be checked beforehand has been.
-
-    Attributes:
-        tree: Where, and at which rate and mode.
-        subset: Name of the set.
-        metadata: The CSV file.
-        rows: The mixtures whose recordings are there.
-        left_out: Number of those whose recordings are not.
-        librispeech: Folder that source paths are relative to.
-        noise_root: Folder that noise paths are relative to; None where no noise is asked for.
-        types: Which mixtures.
-        replace: The set is there from other metadata, and is to be removed first.
-    """
+    """What is to be generated from one metadata file, after all that can be checked beforehand has been."""
 
     tree: MixtureTree
     subset: str
     metadata: Path
     rows: tuple[Row, ...]
+    """The mixtures whose recordings are there."""
     left_out: int
+    """Number of those whose recordings are not."""
     librispeech: Path
     noise_root: Path | None
     types: tuple[str, ...]
     replace: bool
+    """The set is there from other metadata, and is to be removed first."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """The folders to fill: ``s1``, ``s2``, the types, ``noise``."""
         sources = (f"s{index}" for index in range(1, len(self.rows[0].sources) + 1))
         return (*sources, *self.types, *(("noise",) if self.noise_root is not None else ()))
+
+    def lacking(self) -> dict[str, list[Row]]:
+        """Return the rows whose files are still to be made, by kind."""
+        found = {}
+        for kind in self.kinds:
+            folder = self.tree.folder / self.subset / kind
+            there = set(os.listdir(folder)) if folder.is_dir() and not self.replace else set()
+            found[kind] = [row for row in self.rows if f"{row.name}.wav" not in there]
+        return found
 
 
 def plan_generation(
@@ -107,48 +107,41 @@ def plan_generation(
     for kind in types:
         if kind not in MIX_TYPES:
             raise unknown_name("--mix_type", kind, MIX_TYPES)
-    with_noise = any(kind != "mix_clean" for kind in types)
-    if with_noise and noise_root is None:
-        raise UserError(f"--mix_type {' '.join(types)} needs noise; give --wham the folder 'wham_noise'")
-    metadata, speech = Path(metadata), Path(librispeech)
-    noises = Path(noise_root) if with_noise and noise_root is not None else None
+    metadata, speech, noises = Path(metadata), Path(librispeech), None
     rows = read_metadata(metadata)
-    silent = next((row.name for row in rows if with_noise and not row.noise), None)
-    if silent is not None:
-        raise UserError(f"{metadata}: mixture '{silent}' has no noise_path; only mix_clean can be made of this file")
+    if set(types) != {"mix_clean"}:
+        if noise_root is None:
+            raise UserError(f"--mix_type {' '.join(types)} needs noise; give --wham the folder 'wham_noise'")
+        noises = Path(noise_root)
+        if silent := [row.name for row in rows if not row.noise]:
+            raise UserError(
+                f"{metadata}: mixture '{silent[0]}' has no noise_path; only mix_clean can be made of this file"
+            )
     is_file = functools.cache(Path.is_file)
-    available = [row for row in rows if all(map(is_file, _needed(row, speech, noises)))]
-    missing = [row for row in rows if not all(map(is_file, _needed(row, speech, noises)))]
-    if missing and not (allow_missing and available):
-        path = next(path for path in _needed(missing[0], speech, noises) if not is_file(path))
+    absent: dict[str, Path] = {}
+    for row in rows:
+        needed = [speech / path for path in row.sources] + ([noises / row.noise] if noises is not None else [])
+        absent.update((row.name, path) for path in needed if not is_file(path))
+    available = tuple(row for row in rows if row.name not in absent)
+    if absent and not (allow_missing and available):
+        name, path = next(iter(absent.items()))
         raise UserError(
-            f"{metadata}: {len(missing)} of {len(rows)} mixtures need recordings that are not there, first "
-            f"'{missing[0].name}': {path}; complete the corpus, or leave such rows out with --allow_missing true"
+            f"{metadata}: {len(absent)} of {len(rows)} mixtures need recordings that are not there, first '{name}': {path}; "
+            "complete the corpus, or leave such rows out with --allow_missing true"
         )
     if not available:
         raise UserError(f"{metadata}: holds no mixture")
     subset = set_name(metadata)
-    remove = _is_of_other_metadata(tree, subset, metadata, replace)
-    return Plan(tree, subset, metadata, tuple(available), len(missing), speech, noises, tuple(types), remove)
-
-
-def _needed(row: Row, librispeech: Path, noise_root: Path | None) -> list[Path]:
-    paths = [librispeech / path for path in row.sources]
-    return paths if noise_root is None else [*paths, noise_root / row.noise]
-
-
-def _is_of_other_metadata(tree: MixtureTree, subset: str, metadata: Path, replace: bool) -> bool:
-    """Return whether a set is there that must be removed first; files of other metadata must not pass for this one's."""
     folder, digest = tree.folder / subset, tree.read_record(subset).get("metadata_sha256")
-    if digest == file_sha256(metadata) or not folder.exists():
-        return False
+    # Files of other metadata must not pass for this one's.
+    other = folder.exists() and digest != file_sha256(metadata)
     # Without a record the set came from elsewhere (the official scripts), and is never removed.
-    if not (replace and digest):
+    if other and not (replace and digest):
         raise UserError(
             f"{folder}: was not made from {metadata}; remove that folder, choose another --libri2mix, or use the set "
             "as it is by giving no --metadata"
         )
-    return True
+    return Plan(tree, subset, metadata, available, len(absent), speech, noises, tuple(types), other)
 
 
 def disk_use(plan: Plan) -> dict[Path, tuple[int, int]]:
@@ -156,12 +149,7 @@ def disk_use(plan: Plan) -> dict[Path, tuple[int, int]]:
 
     Exactly for up to 4,000 mixtures, else from a sample of them.
     """
-    folder = plan.tree.folder / plan.subset
-    lacking: dict[str, list[Row]] = {}
-    for kind in plan.kinds:
-        exists = not plan.replace and (folder / kind).is_dir()
-        there = set(os.listdir(folder / kind)) if exists else set()
-        lacking[kind] = [row for row in plan.rows if f"{row.name}.wav" not in there]
+    lacking = plan.lacking()
     rows = list({row.name: row for absent in lacking.values() for row in absent}.values())
     frames = functools.cache(lambda path, name: read_header(plan.librispeech / path, name)[0])
     block = os.statvfs(_existing(plan.tree.folder)).f_frsize
@@ -173,7 +161,8 @@ def disk_use(plan: Plan) -> dict[Path, tuple[int, int]]:
     use = {}
     for kind, absent in lacking.items():
         measured = [sizes[row.name] for row in absent if row.name in sizes] or list(sizes.values())
-        use[folder / kind] = len(absent), round(sum(measured) * len(absent) / len(measured)) if absent else 0
+        size = round(sum(measured) * len(absent) / len(measured)) if absent else 0
+        use[plan.tree.folder / plan.subset / kind] = len(absent), size
     return use
 
 
@@ -225,7 +214,7 @@ def run_plan(plan: Plan, num_jobs: int = 1) -> tuple[int, int]:
         UserError: If a recording cannot be read or a file cannot be written; running it again goes on from there.
     """
     tree, subset = plan.tree, plan.subset
-    if plan.replace or any(files for files, _ in disk_use(plan).values()):
+    if any(plan.lacking().values()):
         for kind in MIX_TYPES if plan.replace else plan.types:
             tree.csv(subset, kind).unlink(missing_ok=True)
     if plan.replace:
@@ -290,7 +279,5 @@ def _write_table(plan: Plan, kind: str, lengths: list[int]) -> None:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["mixture_ID", "mixture_path", *(column for column, _ in parts), "length"])
         for row, length in zip(plan.rows, lengths, strict=True):
-            paths = [
-                str(tree.audio(subset, part, row.name).absolute()) for part in (kind, *(part for _, part in parts))
-            ]
+            paths = (tree.audio(subset, part, row.name).absolute() for part in (kind, *(part for _, part in parts)))
             writer.writerow([row.name, *paths, length])

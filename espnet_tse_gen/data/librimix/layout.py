@@ -9,7 +9,6 @@ normalizes anything. :mod:`espnet_tse_gen.data.librimix.generation` applies it t
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.files import read_csv
+from espnet_tse_gen.utils.files import read_csv, read_json
 
 SOURCE_RATE = 16000
 MIX_TYPES = ("mix_clean", "mix_both", "mix_single")
@@ -96,10 +95,7 @@ class MixtureTree:
 
     def read_record(self, subset: str) -> dict:
         """Return what :meth:`record` says; empty where there is none."""
-        try:
-            return dict(json.loads(self.record(subset).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            return {}
+        return dict(read_json(self.record(subset))) if self.record(subset).is_file() else {}
 
 
 def set_name(metadata: str | Path) -> str:
@@ -209,16 +205,15 @@ def extend_noise(noise: np.ndarray, length: int) -> np.ndarray:
     Raises:
         UserError: If the noise is shorter than the cross-fade, for which the rule is not defined.
     """
-    window = np.hanning(SOURCE_RATE + 1)
     half = SOURCE_RATE // 2 + 1
-    rise, fall = window[:half], window[half - 1 :: -1]
+    rise = np.hanning(SOURCE_RATE + 1)[:half]
     if len(noise) < length and len(noise) <= half:
         raise UserError(
             f"noise of {len(noise)} samples is shorter than the cross-fade of {half}; use a longer recording"
         )
     extended = noise
     while len(extended) < length:
-        seam = extended[-half:] * fall + noise[:half] * rise
+        seam = extended[-half:] * rise[::-1] + noise[:half] * rise
         extended = np.concatenate((extended[:-half], seam, noise[half:]))
     return extended[:length]
 
@@ -236,7 +231,7 @@ def render(sources: Sequence[np.ndarray], gains: Sequence[float], rate: int, mod
 
 def mix(signals: Sequence[np.ndarray]) -> np.ndarray:
     """Return the sum, in the precision of the first signal (which the official scripts use)."""
-    total = np.zeros_like(signals[0])
-    for signal in signals:
+    total = signals[0].copy()
+    for signal in signals[1:]:
         total += signal
     return total

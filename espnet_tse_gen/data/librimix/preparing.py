@@ -163,7 +163,7 @@ def prepare_directory(
         size = _OFFICIAL_SIZES.get(len(found[0].talkers), {}).get(subset, 0)
         if len(found) < size:
             prepared.remarks.append(f"holds {len(found):,} of the {size:,} mixtures of the official '{subset}'")
-    numbers = range(1, (1 if mix_type == "mix_single" else len(mixtures[0].talkers)) + 1)
+    numbers = range(1, 2 if mix_type == "mix_single" else len(mixtures[0].talkers) + 1)
     told: dict[tuple[str, int], str] = {}
     if train:
         kept = [mixture for mixture in mixtures if _has_others(mixture, pool, len(numbers))]

@@ -1,0 +1,73 @@
+"""Lists of single-speaker speech: the wanted speakers and no others; every mistake ends in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from librispeech import make_corpus
+
+from espnet_tse_gen.bin import prepare_speech_lists
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.files import read_scp
+
+SPLITS: dict[str, Any] = {
+    "train": {"train-clean-100": ["11", "12"], "dev-clean": ["21"]},
+    "test": {"train-clean-100": ["13"]},
+}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("speech")
+    make_corpus(root, "train-clean-100", {"11": 2, "12": 1, "13": 1}, seconds=0.1)
+    make_corpus(root, "dev-clean", {"21": 1, "22": 1}, seconds=0.1)
+    return root
+
+
+def prepare(corpus: Path, output: Path, *more: str, splits: Any = SPLITS) -> dict[str, str]:
+    (output / "splits.json").write_text(splits if isinstance(splits, str) else json.dumps(splits))
+    common = ["--librispeech", str(corpus), "--output_dir", str(output / "data")]
+    prepare_speech_lists.main(
+        [*common, *(more or ["--speakers_json", str(output / "splits.json"), "--split", "train"])]
+    )
+    return read_scp(output / "data" / "utt2spk")
+
+
+def test_lists_hold_the_wanted_speakers_only(corpus: Path, tmp_path: Path) -> None:
+    speakers = prepare(corpus, tmp_path)
+    assert speakers == {"11-7-0000": "11", "11-7-0001": "11", "12-7-0000": "12", "21-7-0000": "21"}
+    assert read_scp(tmp_path / "data" / "spk2gender") == {"11": "m", "12": "f", "21": "m"}
+    assert set(read_scp(tmp_path / "data" / "utt2collection").values()) == {"train-clean-100", "dev-clean"}
+    wavs = read_scp(tmp_path / "data" / "wav.scp")
+    assert wavs.keys() == speakers.keys() and all(Path(path).is_file() for path in wavs.values())
+    given = ["--speakers_json", str(tmp_path / "splits.json"), "--split"]
+    assert prepare(corpus, tmp_path, *given, "test") == {"13-7-0000": "13"}
+    assert set(prepare(corpus, tmp_path, *given, "train", "--subsets", "train-clean-100").values()) == {"11", "12"}
+    found = prepare(corpus, tmp_path, "--subsets", "train-clean-100 dev-clean")
+    assert set(found.values()) == {"11", "12", "13", "21", "22"}, "without a file of speakers, all of the subsets"
+
+
+@pytest.mark.parametrize(
+    ("splits", "more", "message"),
+    [
+        (SPLITS, ["--split", "tran"], "did you mean 'train'"),
+        (SPLITS, ["--split", "train", "--subsets", "train-clean-10"], "did you mean 'train-clean-100'"),
+        ({"train": {"train-clean-100": ["11", "99"]}}, [], "has no speaker '99'"),
+        ({"train": {"no-such": ["11"]}}, [], "no such folder"),
+        ({"train": {"dev-clean": ["21"]}, "test": {"dev-clean": ["21"]}}, [], "is in 'train' and in 'test'"),
+        ({"train": {"dev-clean": "21"}}, [], "no list of speaker names under 'train', 'dev-clean'"),
+        ({"train": ["21"]}, [], "found list under 'train'"),
+        ("[]", [], "found no split"),
+        ("{", [], "cannot be read as JSON"),
+        ("", ["--librispeech", "none"], "--subsets: name at least one"),
+    ],
+)
+def test_mistakes_end_in_one_line(corpus: Path, tmp_path: Path, splits: Any, more: list[str], message: str) -> None:
+    given = ["--speakers_json", str(tmp_path / "splits.json")] if splits else []
+    with pytest.raises(UserError, match=message) as caught:
+        prepare(corpus, tmp_path, *given, *(more or ["--split", "train"]), splits=splits)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "data").exists()
