@@ -69,6 +69,7 @@ setup(
             "py.typed",
             "pretrained/*/*.yaml",
             "pretrained/*/*.pth",
+            "pretrained/*/*.safetensors",
             "pretrained/*/*.md",
             "pretrained/*/*.json",
             "pretrained/*/codec/*",
@@ -76,7 +77,7 @@ setup(
         ]
     },
     # What extraction needs with the models that ship; constraints/ holds the versions that were tested together.
-    install_requires=["numpy", "pyyaml", "scipy", "soundfile", "soxr", "torch", "tqdm"],
+    install_requires=["numpy", "pyyaml", "safetensors", "scipy", "soundfile", "soxr", "torch", "tqdm"],
     extras_require={
         "espnet": ESPNET,
         "score": SCORE,

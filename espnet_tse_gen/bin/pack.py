@@ -2,15 +2,14 @@
 
     python -m espnet_tse_gen.bin.pack --exp_dir exp/tse_x --output tse_x.zip --half true
 
-The package holds ``config.yaml`` (without the paths of the machine it was trained on), ``model.pth``, the default decoding
-options, a model card and, of a masked generative model, ``codec/`` and, where it has one, ``front_end/``, both unchanged. The
-same input gives the same bytes. Without ``.zip`` the output is a directory.
+The package holds ``config.yaml`` (without the paths of the machine it was trained on), ``model.safetensors``, the default
+decoding options, a model card and, of a masked generative model, ``codec/`` and, where it has one, ``front_end/``, both
+unchanged. The same input gives the same bytes. Without ``.zip`` the output is a directory.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import shutil
 import zipfile
 from collections.abc import Sequence
@@ -66,7 +65,7 @@ def packed_files(args: argparse.Namespace) -> dict[str, bytes]:
     Raises:
         UserError: If the exp directory is incomplete, or what is packed does not fit together.
     """
-    from espnet_tse_gen.inference.loading import CARD, CONFIG, DECODE, open_model
+    from espnet_tse_gen.inference.loading import CARD, CONFIG, DECODE, WEIGHTS, open_model
 
     with open_model(args.exp_dir) as model:
         directory, config = model.path, model.config
@@ -76,7 +75,7 @@ def packed_files(args: argparse.Namespace) -> dict[str, bytes]:
         # Loading checks that configuration, codec and checkpoint belong together.
         description, changed, files = packed(directory, checkpoint, config, decode)
         files[CONFIG] = _yaml({key: _without_paths(config[key]) for key in KEPT if key in config})
-        files["model.pth"] = _weights(checkpoint, args.half)
+        files[WEIGHTS] = _weights(checkpoint, args.half)
         if decode is not None:
             files[DECODE] = _yaml({key: list(v) if isinstance(v, tuple) else v for key, v in changed.items()})
         results = Path(args.results) if args.results else directory / "RESULTS.md"
@@ -180,6 +179,7 @@ def _without_paths(value: Any) -> Any:
 
 def _weights(checkpoint: Path, half: bool) -> bytes:
     import torch
+    from safetensors.torch import save
 
     from espnet_tse_gen.utils.checkpoints import read_checkpoint
 
@@ -190,9 +190,7 @@ def _weights(checkpoint: Path, half: bool) -> bytes:
         state[name] = stored.half() if narrowed else stored
         if narrowed and not bool(torch.isfinite(state[name]).all()):
             raise UserError(f"{checkpoint}: weight '{name}' does not fit into 16 bits; pack it with --half false")
-    stream = io.BytesIO()
-    torch.save(dict(state), stream)
-    return stream.getvalue()
+    return save(dict(state))
 
 
 def _card(name: str, description: list[str], weights: str, results: str) -> str:

@@ -26,6 +26,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fetch import fetch
 
 
 class Encoded(NamedTuple):
@@ -37,6 +38,14 @@ class Encoded(NamedTuple):
     """float32 ``[B, D, T]``: the encoder's output before quantization; 0 on frames beyond ``lengths``."""
     lengths: Tensor
     """int64 ``[B]``: valid frames of each row."""
+
+
+class Released(NamedTuple):
+    """A file of released weights: its address, SHA-256, and place in the local cache."""
+
+    url: str
+    sha256: str
+    path: Path
 
 
 class AbsCodec(torch.nn.Module, ABC):
@@ -302,17 +311,34 @@ class AbsCodec(torch.nn.Module, ABC):
         """Load released weights from a local file (only if ``pretrained_file`` is set)."""
         raise UserError(f"codec '{self.name}' has no released weights to load")
 
+    @property
+    def released(self) -> Released | None:
+        """The file of released weights that can be fetched, if there is one."""
+        return None
+
+    def can_fetch(self) -> bool:
+        """Return whether :meth:`download_pretrained` can be called."""
+        return self.released is not None
+
     def download_pretrained(self) -> Path:
-        """Fetch the released weights into the local cache, with a progress bar, and return their path."""
-        raise UserError(f"codec '{self.name}' has no released weights to fetch")
+        """Fetch the released weights into the local cache, with a progress bar, and return their path.
+
+        Raises:
+            UserError: If there are none, or the network does not give them.
+        """
+        if self.released is None:
+            raise UserError(f"codec '{self.name}' has no released weights to fetch")
+        return fetch(self.released.url, self.released.path, self.released.sha256)
 
     def pretrained_cache(self) -> Path | None:
         """Return where :meth:`download_pretrained` keeps the weights, or ``None``."""
-        return None
+        return self.released.path if self.released else None
 
     def pretrained_source(self) -> str:
         """Return what a person needs to fetch the weights by hand: file, SHA-256 and address, as far as known."""
-        return str(self.pretrained_file)
+        if self.released is None:
+            return str(self.pretrained_file)
+        return f"{self.released.url.rpartition('/')[2]}, SHA-256 {self.released.sha256}, from {self.released.url}"
 
     def _levels(self, wanted: int | None, available: int) -> int:
         """Return ``wanted``, the first so many levels of a model that has ``available``; ``None`` means all."""

@@ -42,7 +42,7 @@ def _choose(sample_rate: int, expdir: str | None, weights: str | None, download:
         made = Path(str(expdir)) / f"codec_{name}" / "codec.yaml"
         if made.is_file() and (name == PREFERRED or not (weights or download)):
             return name, f"{made} is there"
-    from espnet_tse_gen.codec.dac import DacCodec, dac_class
+    from espnet_tse_gen.codec.dac import RELEASES, dac_class
 
     try:
         dac_class()
@@ -50,10 +50,10 @@ def _choose(sample_rate: int, expdir: str | None, weights: str | None, download:
         if weights:
             raise
         return SHIPPED, f"it ships with the package; {error}"
-    cache = DacCodec.cache_of(16000)
+    cache = RELEASES[16000].file.path
     if weights:
         return PREFERRED, f"its weights are given by --weights {weights}"
-    if cache is not None and cache.is_file():
+    if cache.is_file():
         return PREFERRED, f"its weights are in {cache}"
     if download:
         return PREFERRED, "its weights are to be fetched (--download true)"

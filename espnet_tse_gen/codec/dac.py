@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from espnet_tse_gen.codec.base import AbsCodec, plain
+from espnet_tse_gen.codec.base import AbsCodec, Released, plain
 from espnet_tse_gen.utils.checkpoints import load_weights, read_tensors
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.fetch import fetch, verify
+from espnet_tse_gen.utils.fetch import verify
 
 INSTALL = "pip install 'espnet_tse_gen[dac]' && pip install --no-deps descript-audio-codec descript-audiotools"
 """How to install the package. It asks for a protobuf older than TensorBoard and onnxruntime work with; hence --no-deps."""
@@ -27,14 +27,17 @@ INSTALL = "pip install 'espnet_tse_gen[dac]' && pip install --no-deps descript-a
 
 @dataclass(frozen=True)
 class Release:
-    """A released model: where its weights are and what architecture they are for."""
+    """A released model: where its weights are, under which name the ``dac`` package caches them, and the architecture."""
 
     url: str
     sha256: str
-    """As pinned by public projects that use the file (at 24 kHz by one only); its publisher names none."""
     cached: str
-    """The name under which the ``dac`` package caches the file."""
-    model_conf: Mapping[str, Any] = field(default_factory=dict)
+    model_conf: Mapping[str, Any]
+
+    @property
+    def file(self) -> Released:
+        """The file."""
+        return Released(self.url, self.sha256, Path.home() / ".cache" / "descript" / "dac" / self.cached)
 
 
 _URL = "https://github.com/descriptinc/descript-audio-codec/releases/download/"
@@ -42,26 +45,21 @@ _WIDTHS = {"encoder_dim": 64, "decoder_dim": 1536, "codebook_size": 1024, "codeb
 _HOP_320 = {**_WIDTHS, "encoder_rates": [2, 4, 5, 8], "decoder_rates": [8, 5, 4, 2]}
 _HOP_512 = {**_WIDTHS, "encoder_rates": [2, 4, 8, 8], "decoder_rates": [8, 8, 4, 2]}
 
+# The hashes are those that public projects pin (at 24 kHz one only); the publisher names none.
 RELEASES: dict[int, Release] = {
     16000: Release(
-        url=_URL + "0.0.5/weights_16khz.pth",
-        sha256="95ab7176b67137d4d4c6c54b8d6ef3cea797faec228cb03ad084badcad570b4d",
-        cached="weights_16khz_8kbps_0.0.5.pth",
-        model_conf={**_HOP_320, "n_codebooks": 12},
+        _URL + "0.0.5/weights_16khz.pth", "95ab7176b67137d4d4c6c54b8d6ef3cea797faec228cb03ad084badcad570b4d",
+        "weights_16khz_8kbps_0.0.5.pth", {**_HOP_320, "n_codebooks": 12},
     ),
     24000: Release(
-        url=_URL + "0.0.4/weights_24khz.pth",
-        sha256="44bad592fc393e03eb0be7a5120b7d487fe9612fa41269dc03fca3d4b87e20ad",
-        cached="weights_24khz_8kbps_0.0.4.pth",
-        model_conf={**_HOP_320, "n_codebooks": 32},
+        _URL + "0.0.4/weights_24khz.pth", "44bad592fc393e03eb0be7a5120b7d487fe9612fa41269dc03fca3d4b87e20ad",
+        "weights_24khz_8kbps_0.0.4.pth", {**_HOP_320, "n_codebooks": 32},
     ),
     44100: Release(
-        url=_URL + "0.0.1/weights.pth",
-        sha256="a88eed82a7024ccc1facdb1e605c4c2f99281c8118c22c9895ffa846d8fb61aa",
-        cached="weights_44khz_8kbps_0.0.1.pth",
-        model_conf={**_HOP_512, "n_codebooks": 9},
+        _URL + "0.0.1/weights.pth", "a88eed82a7024ccc1facdb1e605c4c2f99281c8118c22c9895ffa846d8fb61aa",
+        "weights_44khz_8kbps_0.0.1.pth", {**_HOP_512, "n_codebooks": 9},
     ),
-}
+}  # fmt: skip
 """Sampling rate to released model (of the two for 44.1 kHz, the one at 8 kbit/s)."""
 
 MODEL_OPTIONS = (*_HOP_320, "latent_dim", "n_codebooks")
@@ -74,13 +72,6 @@ class DacCodec(AbsCodec):
     The waveform is padded with zeros to a multiple of the hop, as the package does. The latents are the encoder's
     output (1024 wide in the released models); the vectors of a level are its entries after their projection to that
     space. Where the decoder makes a few samples less than ``T * hop`` (8 at a hop of 320), the rest is silence.
-
-    Args:
-        sample_rate: Hz: 16000, 24000 or 44100 for a released model; of any other the rate it was trained for.
-        num_levels: Levels used, the first so many of the model's; ``None`` means all.
-        model_conf: Architecture of a model that is not a released one, arguments of ``dac.DAC``; what it leaves out is
-            as in the released model. Weights that are loaded from a file bring their own.
-        delay: Samples by which the decoder's output lags; measured by ``codec_prepare``.
     """
 
     name: ClassVar[str] = "dac"
@@ -89,10 +80,12 @@ class DacCodec(AbsCodec):
 
     def __init__(
         self,
-        sample_rate: int = 16000,
-        num_levels: int | None = None,
+        sample_rate: int = 16000,  # Hz: 16000, 24000 or 44100 for a released model; of any other the rate it was trained for
+        num_levels: int | None = None,  # levels used, the first so many of the model's; `None` means all
+        # architecture of a model that is not a released one, arguments of `dac.DAC`; what it leaves out is as in the
+        # released model. Weights that are loaded from a file bring their own
         model_conf: dict[str, Any] | None = None,
-        delay: int = 0,
+        delay: int = 0,  # samples by which the decoder's output lags; measured by `codec_prepare`
     ) -> None:
         super().__init__()
         if model_conf is None and sample_rate not in RELEASES:
@@ -142,12 +135,9 @@ class DacCodec(AbsCodec):
 
         The released file in the cache must have its known SHA-256; any other is held to ``<file>.sha256`` if that is
         there. The architecture is the file's own.
-
-        Raises:
-            UserError: If the file is missing, damaged, or of a model at another sampling rate.
         """
         cached = Path(path) == self.pretrained_cache()
-        verify(path, self._release.sha256 if self._release and cached else None, remember=cached)
+        verify(path, self.released.sha256 if self.released and cached else None, remember=cached)
         fault = f"{path}: does not hold weights that the dac package saved"
         content = read_tensors(path)
         try:
@@ -164,37 +154,9 @@ class DacCodec(AbsCodec):
         load_weights(self.network, state, fault)
 
     @property
-    def _release(self) -> Release | None:
-        return RELEASES.get(self.sample_rate)
-
-    @staticmethod
-    def cache_of(sample_rate: int) -> Path | None:
-        """Return where the ``dac`` package keeps the released weights for a sampling rate."""
-        release = RELEASES.get(sample_rate)
-        return Path.home() / ".cache" / "descript" / "dac" / release.cached if release is not None else None
-
-    def pretrained_cache(self) -> Path | None:
-        """Return the place where the ``dac`` package keeps its weights too, for a released model."""
-        return self.cache_of(self.sample_rate)
-
-    def pretrained_source(self) -> str:
-        """Return the released file's name, address and SHA-256."""
-        if self._release is None:
-            return f"a file saved by the dac package, model at {self.sample_rate} Hz"
-        return f"{self._release.url.rpartition('/')[2]}, SHA-256 {self._release.sha256}, from {self._release.url}"
-
-    def download_pretrained(self) -> Path:
-        """Fetch the released weights into the package's cache, checked by hash.
-
-        Raises:
-            UserError: If there are none for this sampling rate, or the network does not give them.
-        """
-        release, path = self._release, self.pretrained_cache()
-        if release is None or path is None:
-            raise UserError(
-                f"codec 'dac': there are no released weights for {self.sample_rate} Hz; give --weights FILE"
-            )
-        return fetch(release.url, path, release.sha256)
+    def released(self) -> Released | None:
+        """The released model for this sampling rate, at the place where the ``dac`` package keeps it too."""
+        return RELEASES[self.sample_rate].file if self.sample_rate in RELEASES else None
 
 
 def dac_class() -> Any:

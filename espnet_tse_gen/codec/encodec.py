@@ -14,10 +14,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.codec.base import AbsCodec, Released
 from espnet_tse_gen.utils.checkpoints import load_weights, read_checkpoint
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.fetch import fetch, verify
+from espnet_tse_gen.utils.fetch import verify
 
 URL = "https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th"
 SHA256 = "d7cc33bcf1aad7f2dad9836f36431530744abeace3ca033005e3290ed4fa47bf"
@@ -75,27 +75,13 @@ class EncodecCodec(AbsCodec):
         """Load a state dictionary in the package's released format.
 
         A file named ``...-<8 or more hex digits>.th`` must have that SHA-256, which is how the released one is named.
-
-        Raises:
-            UserError: If the file is missing, damaged, or of another model.
         """
         named = re.search(r"-([0-9a-f]{8,64})\.[a-z]+$", Path(path).name)
         cached = Path(path) == self.pretrained_cache()
         verify(path, SHA256 if cached else named[1] if named else None, remember=cached)
         load_weights(self.model, read_checkpoint(path), f"{path}: does not hold the weights of this codec")
 
-    def pretrained_cache(self) -> Path:
-        """Return the place in the cache of ``torch.hub`` where the ``encodec`` package keeps its weights too."""
-        return Path(torch.hub.get_dir()) / "checkpoints" / str(self.pretrained_file)
-
-    def pretrained_source(self) -> str:
-        """Return the released file's name, SHA-256 and address."""
-        return f"{self.pretrained_file}, SHA-256 {SHA256}, from {URL}"
-
-    def download_pretrained(self) -> Path:
-        """Fetch the released weights, checked by hash.
-
-        Raises:
-            UserError: If the network does not give them.
-        """
-        return fetch(URL, self.pretrained_cache(), SHA256)
+    @property
+    def released(self) -> Released:
+        """The released model, in the cache of ``torch.hub``, where the ``encodec`` package keeps it too."""
+        return Released(URL, SHA256, Path(torch.hub.get_dir()) / "checkpoints" / str(self.pretrained_file))

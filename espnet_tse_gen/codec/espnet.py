@@ -57,20 +57,6 @@ class EspnetCodec(AbsCodec):
     - HiFi-Codec quantizes the two halves of its latents apart. Its levels are numbered in turn: first level of the first
       half, first of the second, second of the first, ...; a vector is 0 in the other half.
 
-    Args:
-        exp_dir: Exp directory of the training, or a checkpoint in one. Where it is given, what ``design``,
-            ``sample_rate`` and ``generator_params`` would say is read from its ``config.yaml``.
-        model_file: Name of a checkpoint in ``exp_dir``; ``None`` takes one by the rule of
-            :func:`~espnet_tse_gen.codec.espnet_exp.find_checkpoint`.
-        bandwidth: kbit/s as ESPnet counts them, which choose the number of levels; ``None`` takes the last of the
-            training's ``quantizer_target_bandwidth``, as ESPnet does.
-        design: A name of ``DESIGNS``.
-        sample_rate: Hz.
-        generator_params: Arguments of the generator.
-        delay: Samples by which the decoder's output lags; measured by ``codec_prepare``.
-
-    Raises:
-        UserError: If a file is missing or damaged, or the design or its arguments cannot be used.
     """
 
     name: ClassVar[str] = "espnet"
@@ -82,13 +68,18 @@ class EspnetCodec(AbsCodec):
 
     def __init__(
         self,
+        # exp directory of the training, or a checkpoint in one. Where it is given, what `design`, `sample_rate` and
+        # `generator_params` would say is read from its `config.yaml`
         exp_dir: str | None = None,
-        model_file: str | None = None,
+        model_file: str
+        | None = None,  # name of a checkpoint in `exp_dir`; `None` takes one by the rule of find_checkpoint
+        # kbit/s as ESPnet counts them, which choose the number of levels; `None` takes the last of the training's
+        # `quantizer_target_bandwidth`, as ESPnet does
         bandwidth: float | None = None,
-        design: str | None = None,
-        sample_rate: int | None = None,
-        generator_params: dict[str, Any] | None = None,
-        delay: int = 0,
+        design: str | None = None,  # A name of `DESIGNS`
+        sample_rate: int | None = None,  # Hz
+        generator_params: dict[str, Any] | None = None,  # arguments of the generator
+        delay: int = 0,  # samples by which the decoder's output lags; measured by `codec_prepare`
     ) -> None:
         super().__init__()
         self.exp_dir, self.model_file = exp_dir, model_file
@@ -174,11 +165,7 @@ class EspnetCodec(AbsCodec):
         return int((self.generator_params["domain_conf"] or {}).get(name, SPECTRUM_DEFAULTS[name]))
 
     def load_pretrained(self, path: str | Path) -> None:
-        """Load the generator's weights from a checkpoint of the exp directory, or from the one chosen in ``path``.
-
-        Raises:
-            UserError: If the file is missing, damaged, or of another configuration.
-        """
+        """Load the generator's weights from a checkpoint of the exp directory, or from the one chosen in ``path``."""
         checkpoint = find_checkpoint(path, self.model_file)
         fault = f"{checkpoint}: does not fit the {CONFIG} of its training"
         load_weights(self.model, generator_weights(checkpoint), fault)

@@ -7,7 +7,6 @@ checkpoint holds the whole model; encoding and decoding need the generator alone
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,39 +55,21 @@ def find_checkpoint(path: str | Path, model_file: str | None = None) -> Path:
     given = Path(path)
     if given.is_file():
         return given
+    there = sorted(one for one in given.glob("*.pth") if one.is_file() and not one.name.startswith("checkpoint."))
+    names = ", ".join(one.name for one in there) or "none"
     if model_file is not None:
-        chosen = given / model_file
-        if not chosen.is_file():
-            raise UserError(f"{chosen}: no such checkpoint; there are: {_names(given)}")
-        return chosen
-    for candidate in _candidates(given):
+        if not (given / model_file).is_file():
+            raise UserError(f"{given / model_file}: no such checkpoint; there are: {names}")
+        return given / model_file
+    criteria = read_exp_config(given).get("best_model_criterion") or []
+    wanted = [given / f"{one[0]}.{one[1]}.{kind}.pth" for kind in ("best", "ave") for one in criteria]
+    epochs = {int(match[1]): one for one in there if (match := re.match(r"(\d+)epoch\.pth", one.name))}
+    candidates = [*wanted, given / "latest.pth", *(epochs[number] for number in sorted(epochs, reverse=True))]
+    for candidate in candidates + (there if len(there) == 1 else []):
         # A link whose epoch has been removed is passed over.
         if candidate.is_file():
             return candidate
-    raise UserError(f"{given}: holds no checkpoint to take; name one with model_file, there are: {_names(given)}")
-
-
-def _candidates(directory: Path) -> Iterator[Path]:
-    criteria = read_exp_config(directory).get("best_model_criterion") or []
-    names = [f"{criterion[0]}.{criterion[1]}" for criterion in criteria]
-    yield from (directory / f"{name}.{kind}.pth" for kind in ("best", "ave") for name in names)
-    yield directory / "latest.pth"
-    epochs = {
-        int(match[1]): path for path in _checkpoints(directory) if (match := re.match(r"(\d+)epoch\.pth", path.name))
-    }
-    yield from (epochs[number] for number in sorted(epochs, reverse=True))
-    if len(_checkpoints(directory)) == 1:
-        yield _checkpoints(directory)[0]
-
-
-def _checkpoints(directory: Path) -> list[Path]:
-    return sorted(
-        path for path in directory.glob("*.pth") if path.is_file() and not path.name.startswith("checkpoint.")
-    )
-
-
-def _names(directory: Path) -> str:
-    return ", ".join(path.name for path in _checkpoints(directory)) or "none"
+    raise UserError(f"{given}: holds no checkpoint to take; name one with model_file, there are: {names}")
 
 
 def generator_weights(path: str | Path) -> dict[str, Tensor]:

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from espnet_tse_gen.audio.filterbank import mel_filters
 from espnet_tse_gen.audio.stft import istft, stft
 from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.codec.filterbank import mel_filters
 from espnet_tse_gen.codec.kmeans import kmeans, nearest
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 
@@ -39,18 +39,6 @@ class MelCodec(AbsCodec):
 
     The latents are ``log(magnitude)`` per mel band (natural logarithm, floored), minus each band's mean over the
     recordings of :meth:`fit` and divided by their common standard deviation: one unit is as many dB in every band.
-
-    Args:
-        sample_rate: Hz.
-        hop: Samples per frame.
-        n_fft: Samples per analysis window (Hann); ``n_fft - hop`` must be even and not negative.
-        num_mels: Mel bands, D.
-        num_levels: Levels, K.
-        codebook_size: Entries per level, C.
-        split: ``bands`` or ``residual``.
-        floor_db: Magnitudes below this level (dB relative to a full-scale sine) are raised to it, so that no code is
-            spent on noise that nobody hears.
-        griffin_lim_iterations: Iterations of the decoder without a mixture.
     """
 
     window: Tensor
@@ -68,15 +56,17 @@ class MelCodec(AbsCodec):
 
     def __init__(
         self,
-        sample_rate: int = 16000,
-        hop: int = 320,
-        n_fft: int = 800,
-        num_mels: int = 80,
-        num_levels: int = 8,
-        codebook_size: int = 256,
-        split: str = "bands",
+        sample_rate: int = 16000,  # Hz
+        hop: int = 320,  # samples per frame
+        n_fft: int = 800,  # samples per analysis window (Hann); `n_fft - hop` must be even and not negative
+        num_mels: int = 80,  # mel bands, D
+        num_levels: int = 8,  # levels, K
+        codebook_size: int = 256,  # entries per level, C
+        split: str = "bands",  # `bands` or `residual`
+        # magnitudes below this level (dB relative to a full-scale sine) are raised to it, so that no code is spent on noise
+        # that nobody hears
         floor_db: float = -80.0,
-        griffin_lim_iterations: int = 32,
+        griffin_lim_iterations: int = 32,  # iterations of the decoder without a mixture
     ) -> None:
         super().__init__()
         if split not in SPLITS:

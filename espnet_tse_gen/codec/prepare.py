@@ -134,7 +134,7 @@ class Preparation:
         if place is not None and place.exists():
             return place
         # Weights that are named, and those that ship with the package, are not fetched.
-        fetched = not self.weights and type(codec).download_pretrained is not AbsCodec.download_pretrained
+        fetched = not self.weights and codec.can_fetch()
         if self.download and fetched:
             return codec.download_pretrained()
         missing = f"{place}: no such file or directory" if place else "nothing is in the local cache"

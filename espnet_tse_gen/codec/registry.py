@@ -19,7 +19,7 @@ import torch
 
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.utils.checkpoints import load_weights, read_checkpoint
-from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.errors import UserError, check_options, unknown_name
 from espnet_tse_gen.utils.files import atomic_write, read_yaml, write_yaml
 from espnet_tse_gen.utils.registry import built, chosen
 
@@ -41,22 +41,16 @@ WEIGHTS = "weights.pth"
 class CodecConfig:
     """A file of ``conf/codec``."""
 
-    codec: str
-    """Name in the registry."""
-    codec_conf: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the codec's constructor."""
-    fit_conf: dict[str, Any] = field(default_factory=dict)
-    """Arguments of ``fit``, for a codec that is fitted to recordings."""
-    weights: str | None = None
-    """File of released weights, for a codec that loads them; ``None`` looks in the cache."""
+    codec: str  # name in the registry
+    codec_conf: dict[str, Any] = field(default_factory=dict)  # arguments of the codec's constructor
+    fit_conf: dict[str, Any] = field(
+        default_factory=dict
+    )  # arguments of `fit`, for a codec that is fitted to recordings
+    weights: str | None = None  # file of released weights, for a codec that loads them; None looks in the cache
 
 
 def codec_class(name: str) -> type[AbsCodec]:
-    """Return the class of a registered codec.
-
-    Raises:
-        UserError: If the name is unknown, or the library that the codec needs is not installed.
-    """
+    """Return the class of a registered codec."""
     return chosen("codec", name, CODECS)
 
 
@@ -76,9 +70,7 @@ def read_codec_config(path: str | Path) -> CodecConfig:
         UserError: If the file, a key in it or the codec's name cannot be used.
     """
     content = read_yaml(path)
-    for key in content:
-        if key not in CodecConfig.__dataclass_fields__:
-            raise unknown_name(f"key in {path}", str(key), CodecConfig.__dataclass_fields__)
+    check_options(f"key in {path}", content, CodecConfig)
     if "codec" not in content:
         raise UserError(f"{path}: expected a key 'codec' with the name of a codec; valid: {', '.join(sorted(CODECS))}")
     for key in ("codec_conf", "fit_conf"):

@@ -21,7 +21,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.utils.errors import UserError, naming_extra
@@ -36,15 +35,6 @@ class TransformersCodec(AbsCodec):
 
     The waveform is padded with zeros to a multiple of the hop. The latents are what the model's quantizer is given; the
     vectors of a level are what that level adds to the quantizer's output.
-
-    Args:
-        model: Directory with ``config.json`` and safetensors, as ``save_pretrained`` writes it, or the name of a model
-            of the Hugging Face hub, which is then looked up in the local cache.
-        revision: Branch, tag or commit of a model of the hub.
-        num_levels: Levels used, the first so many of the model's; ``None`` means all.
-        config: The model's ``config.json``. Loading the weights brings their own; before that, ``model_type`` alone
-            stands for the library's default of that type, and ``None`` for an architecture that is not yet known.
-        delay: Samples by which the decoder's output lags; measured by ``codec_prepare``.
     """
 
     name: ClassVar[str] = "transformers"
@@ -52,11 +42,15 @@ class TransformersCodec(AbsCodec):
 
     def __init__(
         self,
+        # directory with `config.json` and safetensors, as `save_pretrained` writes it, or the name of a model of the
+        # Hugging Face hub, which is then looked up in the local cache
         model: str | None = None,
-        revision: str | None = None,
-        num_levels: int | None = None,
+        revision: str | None = None,  # branch, tag or commit of a model of the hub
+        num_levels: int | None = None,  # levels used, the first so many of the model's; `None` means all
+        # the model's `config.json`. Loading the weights brings their own; before that, `model_type` alone stands for the
+        # library's default of that type, and `None` for an architecture that is not yet known
         config: dict[str, Any] | None = None,
-        delay: int = 0,
+        delay: int = 0,  # samples by which the decoder's output lags; measured by `codec_prepare`
     ) -> None:
         super().__init__()
         if model is None and config is None:
@@ -91,12 +85,10 @@ class TransformersCodec(AbsCodec):
         self._vectors = {}
         self.sample_rate = int(config.sampling_rate)
         self.hop = int(getattr(config, "hop_length", None) or round(self.sample_rate / config.frame_rate))
-        available = _first(config, "num_quantizers", "n_codebooks", "num_codebooks")
-        if self._wanted_levels is not None and not 1 <= self._wanted_levels <= available:
-            raise UserError(
-                f"codec 'transformers': num_levels must be 1..{available} for this {kind}, got {self._wanted_levels!r}"
-            )
-        self.num_levels = available if self._wanted_levels is None else int(self._wanted_levels)
+        names = ("num_quantizers", "n_codebooks", "num_codebooks")
+        self.num_levels = self._levels(
+            self._wanted_levels, next((getattr(config, name) for name in names if getattr(config, name, None)), 0)
+        )
         self.codebook_sizes = (int(config.codebook_size),) * self.num_levels
         self.projected = config.model_type != "encodec"
         self.freeze()
@@ -122,7 +114,6 @@ class TransformersCodec(AbsCodec):
 
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
         self._check_network()
-        samples = self.num_frames(wav.shape[0]) * self.hop
         quantizer = self.network.quantizer
         method = "encode" if hasattr(quantizer, "encode") else "forward"
         given: list[Tensor] = []
@@ -132,8 +123,7 @@ class TransformersCodec(AbsCodec):
             return original(latents, *args, **kwargs)
 
         with _replaced(quantizer, method, watched) as original:
-            padded = functional.pad(wav, (0, samples - wav.shape[0])).view(1, 1, -1)
-            codes = self.network.encode(padded, **self._encode_options()).audio_codes
+            codes = self.network.encode(wav.view(1, 1, -1), **self._encode_options()).audio_codes
         return codes.reshape(-1, codes.shape[-1])[: self.num_levels], given[0][0]
 
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
@@ -148,20 +138,15 @@ class TransformersCodec(AbsCodec):
         for name in ("num_quantizers", "n_quantizers"):
             if name in parameters:
                 return {name: self.num_levels}
-        if "bandwidth" in parameters:
-            bandwidths = sorted(self.network.config.target_bandwidths)
-            count = getattr(self.network.quantizer, "get_num_quantizers_for_bandwidth", lambda _: self.num_levels)
-            return {
-                "bandwidth": next(
-                    (width for width in bandwidths[:-1] if count(width) >= self.num_levels), bandwidths[-1]
-                )
-            }
-        return {}
+        if "bandwidth" not in parameters:
+            return {}
+        bandwidths = sorted(self.network.config.target_bandwidths)
+        count = getattr(self.network.quantizer, "get_num_quantizers_for_bandwidth", lambda _: self.num_levels)
+        return {"bandwidth": next((one for one in bandwidths[:-1] if count(one) >= self.num_levels), bandwidths[-1])}
 
     def _decoded(self, codes: Tensor) -> Any:
         """Call ``network.decode`` on codes ``[1, k, T]`` in the form that it takes."""
-        parameters = inspect.signature(self.network.decode).parameters
-        if "audio_scales" in parameters:
+        if "audio_scales" in inspect.signature(self.network.decode).parameters:
             # EnCodec: a further axis of chunks, each with the scale of its samples.
             return self.network.decode(audio_codes=codes.unsqueeze(0), audio_scales=[None])
         return self.network.decode(audio_codes=codes)
@@ -224,26 +209,18 @@ class TransformersCodec(AbsCodec):
 
         A file in the cache of the hub is named by its SHA-256 there, which it must have; any other is held to
         ``<file>.sha256`` if that is there.
-
-        Raises:
-            UserError: If a file is missing or damaged, or the weights are not all of those of the model.
         """
         path = Path(path)
-        config_file = path / "config.json"
         if not _is_whole(path):
             raise UserError(f"{path}: expected a directory with config.json and model.safetensors, all of its parts")
         for file in sorted(path.glob("*.safetensors")):
             named = re.fullmatch(r"[0-9a-f]{64}", file.resolve().name)
             verify(file, named[0] if named else None)
         try:
-            config = json.loads(config_file.read_text(encoding="utf-8"))
-            network, report = _library().AutoModel.from_pretrained(
-                str(path),
-                config=_read_config(config),
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
+            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+            options: dict[str, Any] = {"config": _read_config(config), "output_loading_info": True}
+            options |= {"local_files_only": True, "use_safetensors": True}
+            network, report = _library().AutoModel.from_pretrained(str(path), **options)
         except UserError:
             raise
         except Exception as error:  # The libraries that read the file have errors of their own.
@@ -251,42 +228,36 @@ class TransformersCodec(AbsCodec):
         for what in ("missing", "unexpected", "mismatched"):
             keys = sorted(map(str, report.get(f"{what}_keys") or ()))
             if keys:
-                raise UserError(
-                    f"{path}: {len(keys)} {what} weights, first {keys[0]}; it is not a whole model of its type"
-                )
+                message = f"{len(keys)} {what} weights, first {keys[0]}; it is not a whole model of its type"
+                raise UserError(f"{path}: {message}")
         # Where the model came from says nothing about its codes; the configuration does.
         self.model = self.revision = None
-        self.config = {
-            key: value for key, value in config.items() if key not in ("_name_or_path", "transformers_version")
-        }
+        self.config = {key: config[key] for key in config if key not in ("_name_or_path", "transformers_version")}
         self._adopt(network)
 
     def pretrained_cache(self) -> Path | None:
         """Return the directory of the model: a local one, or its snapshot in the hub's cache if there is one."""
-        if self.model is None:
-            return None
-        if self._is_local():
-            return Path(self.model).expanduser()
-        try:
+        if self.model is None or self._is_local():
+            return None if self.model is None else Path(self.model).expanduser()
+        with contextlib.suppress(OSError, ValueError):  # not there, or not the name of a model
             found = self._snapshot(local_files_only=True)
-        except (OSError, ValueError):
-            return None  # Not there, or not the name of a model.
-        return found if _is_whole(found) else None
+            return found if _is_whole(found) else None
+        return None
 
     def pretrained_source(self) -> str:
         """Return the model's name and address."""
-        if self.model is None or self._is_local():
+        if not self.can_fetch():
             return "a directory with config.json and model.safetensors"
         page = f"https://huggingface.co/{self.model}/tree/{self.revision or 'main'}"
         return f"config.json and model.safetensors of {page}, which shows their SHA-256"
 
-    def download_pretrained(self) -> Path:
-        """Fetch the model from the Hugging Face hub into its local cache.
+    def can_fetch(self) -> bool:
+        """Return whether the model is one of the hub."""
+        return self.model is not None and not self._is_local()
 
-        Raises:
-            UserError: If the network does not give it.
-        """
-        if self.model is None or self._is_local():
+    def download_pretrained(self) -> Path:
+        """Fetch the model from the Hugging Face hub into its local cache."""
+        if not self.can_fetch():
             raise UserError(f"codec 'transformers': {self.model} is not the name of a model of the Hugging Face hub")
         try:
             return self._snapshot(local_files_only=False)
@@ -330,24 +301,15 @@ def _replaced(module: torch.nn.Module, method: str, function: Callable[..., Any]
 
 def _is_whole(directory: Path) -> bool:
     """Return whether a model's files are all there; fetching may have been interrupted between them."""
-    if not (directory / "config.json").is_file():
-        return False
-    index = directory / "model.safetensors.index.json"
-    if not index.is_file():
-        return any(file.is_file() for file in directory.glob("*.safetensors"))  # not so a link to what is gone
-    try:
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-    except (OSError, ValueError, LookupError, AttributeError):
-        return False
-    return all((directory / str(name)).is_file() for name in names)
+    index, names = directory / "model.safetensors.index.json", {path.name for path in directory.glob("*.safetensors")}
+    if index.is_file():
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    # A link to what is gone is no file.
+    return bool(names) and all((directory / name).is_file() for name in ("config.json", *names))
 
 
 def _read_config(config: Mapping[str, Any]) -> Any:
-    """Return the library's configuration object for the content of a ``config.json``.
-
-    Raises:
-        UserError: If the library has no such model.
-    """
+    """Return the library's configuration object for the content of a ``config.json``."""
     kind = config.get("model_type")
     known = _library().CONFIG_MAPPING
     if kind not in known:
@@ -356,21 +318,10 @@ def _read_config(config: Mapping[str, Any]) -> Any:
 
 
 def _library() -> Any:
-    """Return the ``transformers`` module.
-
-    Raises:
-        UserError: If it is not installed.
-    """
+    """Return the ``transformers`` module, or say how to install it."""
     with naming_extra("codec 'transformers'"):
         import transformers
     return transformers
-
-
-def _first(config: Any, *names: str) -> int:
-    for name in names:
-        if getattr(config, name, None):
-            return int(getattr(config, name))
-    raise UserError(f"codec 'transformers': the model's configuration names no number of levels ({', '.join(names)})")
 
 
 def _one_line(error: Exception) -> str:

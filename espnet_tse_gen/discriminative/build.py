@@ -18,11 +18,11 @@ from espnet_tse_gen.discriminative.registry import (
     EXTRACTORS,
     WAVEFORM_EXTRACTORS,
     is_discriminative,
-    part_class,
 )
 from espnet_tse_gen.utils.checkpoints import load_checkpoint
 from espnet_tse_gen.utils.errors import UserError, check_options
 from espnet_tse_gen.utils.files import read_yaml
+from espnet_tse_gen.utils.registry import chosen
 
 DEFAULT_RATE = 8000
 """Hz, where a configuration names no rate."""
@@ -42,12 +42,12 @@ def build_parts(config: Mapping[str, Any]) -> dict[str, Any]:
         return {"encoder": None, "extractor": _build_waveform_extractor(config), "decoder": None}
     parts: dict[str, Any] = {}
     for kind, registry in (("encoder", ENCODERS), ("extractor", EXTRACTORS), ("decoder", DECODERS)):
-        chosen = part_class(kind, config.get(kind, "td_speakerbeam" if kind == "extractor" else "stft"), registry)
+        cls = chosen(kind, config.get(kind, "td_speakerbeam" if kind == "extractor" else "stft"), registry)
         conf = dict(config.get(f"{kind}_conf") or {})
         given = {"input_dim": parts["encoder"].output_dim} if kind == "extractor" else {}
-        check_options(f"key of {kind}_conf", conf, chosen, tuple(given))
+        check_options(f"key of {kind}_conf", conf, cls, tuple(given))
         try:
-            parts[kind] = chosen(**given, **conf)
+            parts[kind] = cls(**given, **conf)
         except UserError:
             raise
         except Exception as error:  # ESPnet's constructors raise whatever a wrong value leads to
@@ -59,11 +59,11 @@ def build_parts(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _build_waveform_extractor(config: Mapping[str, Any]) -> nn.Module:
-    chosen = part_class("extractor", str(config["extractor"]), EXTRACTORS)
+    cls = chosen("extractor", str(config["extractor"]), EXTRACTORS)
     conf = dict(config.get("extractor_conf") or {})
-    check_options("key of extractor_conf", conf, chosen, ("sample_rate",))
+    check_options("key of extractor_conf", conf, cls, ("sample_rate",))
     try:
-        return chosen(sample_rate=rate_of(config), **conf)
+        return cls(sample_rate=rate_of(config), **conf)
     except (TypeError, ValueError, RuntimeError) as error:  # whatever a wrong value leads to
         raise UserError(f"extractor_conf: cannot be used ({' '.join(str(error).split())[:300]})") from error
 

@@ -6,11 +6,8 @@ line here. Importing this module imports neither torch nor ESPnet.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
-
-from espnet_tse_gen.utils.errors import unknown_name
 
 ENCODERS: dict[str, str] = {
     "ms_conv": "espnet_tse_gen.discriminative.encoder:MultiScaleConvEncoder",
@@ -38,23 +35,6 @@ DECODERS: dict[str, str] = {
     "same": "espnet2.enh.decoder.null_decoder:NullDecoder",
 }
 """Registry: name to ``module:Class`` of an ``espnet2.enh`` decoder."""
-
-
-def part_class(kind: str, name: str, registry: Mapping[str, str]) -> type:
-    """Import and return a registered class.
-
-    Args:
-        kind: What it is, for the message: "encoder", "extractor" or "decoder".
-        name: Its name.
-        registry: One of the registries of this module.
-
-    Raises:
-        UserError: If there is no such name.
-    """
-    if name not in registry:
-        raise unknown_name(kind, str(name), registry)
-    module, _, attribute = registry[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
 
 
 def is_discriminative(config: Mapping[str, Any]) -> bool:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from espnet_tse_gen.audio.filterbank import mel_filters
 from espnet_tse_gen.utils.errors import UserError
 
 EMBEDDING_WIDTH = 256
@@ -27,18 +27,6 @@ _COVERAGE = 0.75
 _LEVEL = 10.0 ** (-30.0 / 20.0)
 
 
-def mel_filters(rate: int, window: int, bands: int) -> np.ndarray:
-    """Return triangular filters ``[bands, window // 2 + 1]`` on Slaney's mel scale, each of unit area."""
-    # Linear below 1 kHz, 15 bands; logarithmic above, 27 bands for a factor of 6.4.
-    most = 15.0 + 27.0 * np.log(rate / 2 / 1000.0) / np.log(6.4)
-    mel = np.linspace(0.0, most, bands + 2)
-    edges = np.where(mel < 15.0, mel * (200.0 / 3.0), 1000.0 * np.exp((mel - 15.0) * np.log(6.4) / 27.0))
-    frequencies = np.arange(window // 2 + 1) * (rate / window)
-    rise = (frequencies - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    fall = (edges[2:, None] - frequencies) / np.diff(edges)[1:, None]
-    return np.maximum(0.0, np.minimum(rise, fall)) * (2.0 / (edges[2:] - edges[:-2]))[:, None]
-
-
 class VoiceEncoder(nn.Module):
     """Embeds recordings at 16 kHz; frozen. The weights are to be loaded, see :meth:`load_pretrained`."""
 
@@ -49,7 +37,7 @@ class VoiceEncoder(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(_BANDS, EMBEDDING_WIDTH, 3, batch_first=True)
         self.linear = nn.Linear(EMBEDDING_WIDTH, EMBEDDING_WIDTH)
-        filters = torch.from_numpy(mel_filters(SAMPLE_RATE, _WINDOW, _BANDS).T.astype(np.float32))
+        filters = mel_filters(SAMPLE_RATE, _WINDOW, _BANDS, unit_area=True).float()
         self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("window", torch.hann_window(_WINDOW), persistent=False)
         self.requires_grad_(False)

@@ -1,7 +1,8 @@
 """Exp directories as the doors see them: where a model is, which checkpoint to take, and how to open a packed one.
 
-A model is a directory with ``config.yaml``, at least one ``*.pth`` and, if it is a masked generative one, ``codec/`` (what
-training leaves, or what ``pack`` makes), a zip file of one, or the name of a model that ships with the package.
+A model is a directory with ``config.yaml``, at least one ``*.pth`` or ``*.safetensors`` and, if it is a masked generative one,
+``codec/`` (what training leaves, or what ``pack`` makes), a zip file of one, or the name of a model that ships with the
+package.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from espnet_tse_gen.discriminative.registry import is_discriminative
+from espnet_tse_gen.utils.checkpoints import SAFETENSORS
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.files import read_yaml
 
@@ -25,7 +27,10 @@ DEFAULT_MODEL = "mini_librimix"
 CONFIG = "config.yaml"
 DECODE = "decode.yaml"
 CARD = "README.md"
+WEIGHTS = "model.safetensors"
+"""What ``pack`` makes."""
 PREFERRED = (
+    WEIGHTS,
     "model.pth",
     "valid.si_sdr.ave.pth",
     "valid.si_sdr.best.pth",
@@ -113,7 +118,8 @@ def find_checkpoint(directory: Path, model_file: str | Path | None = None) -> Pa
     Raises:
         UserError: If there is none.
     """
-    names = sorted(path.name for path in directory.glob("*.pth") if path.name != "checkpoint.pth")
+    found = (path.name for path in directory.iterdir() if path.suffix in (".pth", SAFETENSORS))
+    names = sorted(name for name in found if name != "checkpoint.pth")
     if model_file is not None:
         inside = directory / model_file
         if inside.is_file():
@@ -125,7 +131,7 @@ def find_checkpoint(directory: Path, model_file: str | Path | None = None) -> Pa
     for name in (*PREFERRED, *further):
         if (directory / name).is_file():
             return directory / name
-    raise UserError(f"{directory}: holds no checkpoint (*.pth); train first")
+    raise UserError(f"{directory}: holds no checkpoint (*.pth, *.safetensors); train first")
 
 
 def _checked(directory: Path) -> ModelDir:

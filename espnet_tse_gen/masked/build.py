@@ -7,34 +7,21 @@ ESPnet's tasks take many seconds to import; this door serves the command-line to
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.registry import build_codec, load_codec
-from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.masked.model import MaskedTSEModel
 from espnet_tse_gen.utils.checkpoints import load_checkpoint
-from espnet_tse_gen.utils.errors import UserError, check_options, unknown_name
+from espnet_tse_gen.utils.errors import UserError, check_options
 from espnet_tse_gen.utils.files import read_yaml
+from espnet_tse_gen.utils.registry import chosen
 
 EXTRACTORS: dict[str, str] = {"masked": "espnet_tse_gen.masked.extractor:MaskedExtractor"}
 """Registry: name to ``module:Class``."""
-
-
-def extractor_class(name: str) -> type[AbsMaskedExtractor]:
-    """Return the class of a registered extractor.
-
-    Raises:
-        UserError: If the name is unknown.
-    """
-    if name not in EXTRACTORS:
-        raise unknown_name("extractor", str(name), EXTRACTORS)
-    module, _, attribute = EXTRACTORS[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
 
 
 def build_model(codec: AbsCodec, config: Mapping[str, Any], front_end: AbsFrontEnd | None = None) -> MaskedTSEModel:
@@ -48,11 +35,11 @@ def build_model(codec: AbsCodec, config: Mapping[str, Any], front_end: AbsFrontE
     Raises:
         UserError: For an unknown name or key, or where front end and extractor are not meant for each other.
     """
-    chosen = extractor_class(config.get("extractor", "masked"))
+    cls = chosen("extractor", config.get("extractor", "masked"), EXTRACTORS)
     extractor_conf, model_conf = config.get("extractor_conf") or {}, config.get("model_conf") or {}
-    check_options("key of extractor_conf", extractor_conf, chosen, ("codec",))
+    check_options("key of extractor_conf", extractor_conf, cls, ("codec",))
     check_options("key of model_conf", model_conf, MaskedTSEModel, ("codec", "extractor", "front_end"))
-    return MaskedTSEModel(codec, chosen(codec, **extractor_conf), **model_conf, front_end=front_end)
+    return MaskedTSEModel(codec, cls(codec, **extractor_conf), **model_conf, front_end=front_end)
 
 
 def load_model(

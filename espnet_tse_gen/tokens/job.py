@@ -88,28 +88,19 @@ class ExtractionOptions:
 class Extraction:
     """One job of the extraction of some tables.
 
-    Args:
-        codec: On the device where it computes.
-        tables: The tables.
-        directory: Where they go.
-        codec_tag: Name of the codec directory, for the manifests.
-        options: How.
-        job: Number of the job, from 1.
-        num_jobs: Number of all jobs.
-
     Raises:
         UserError: If two tables have the same name or ``job`` is not within ``1..num_jobs``.
     """
 
     def __init__(
         self,
-        codec: AbsCodec,
-        tables: Sequence[TokenTable],
-        directory: str | Path,
-        codec_tag: str,
-        options: ExtractionOptions,
-        job: int = 1,
-        num_jobs: int = 1,
+        codec: AbsCodec,  # on the device where it computes
+        tables: Sequence[TokenTable],  # the tables
+        directory: str | Path,  # where they go
+        codec_tag: str,  # name of the codec directory, for the manifests
+        options: ExtractionOptions,  # how
+        job: int = 1,  # number of the job, from 1
+        num_jobs: int = 1,  # number of all jobs
     ) -> None:
         self.codec, self.directory, self.options = codec, Path(directory), options
         self.label = f"job {job} of {num_jobs}"
@@ -263,11 +254,7 @@ class Extraction:
         return made
 
     def _merge(self, places: Places, workers: ThreadPoolExecutor, own_failures: bool = False) -> bool:
-        """Write every table and its manifest if ``places`` tells of all recordings; return whether it did.
-
-        Raises:
-            UserError: If more recordings than allowed have no tokens, some of them this job's; if a table would be empty.
-        """
+        """Write every table and its manifest if ``places`` tells of all recordings; return whether it did."""
         distinct = list({item for items in self.items.values() for item in items.values()})
         if len(places) < len(distinct):
             return False  # without a look at all the files

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import importlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
@@ -12,6 +11,7 @@ from typing import Any, NoReturn
 from espnet2.train.class_choices import ClassChoices
 
 from espnet_tse_gen.utils.errors import UserError, check_options, unknown_name
+from espnet_tse_gen.utils.registry import chosen
 
 
 class LazyClassChoices(ClassChoices):
@@ -35,10 +35,7 @@ class LazyClassChoices(ClassChoices):
         Raises:
             UserError: If there is no such name.
         """
-        if name is None or name.lower() not in self.locations:
-            raise unknown_name(self.name, str(name), self.locations)
-        module, _, attribute = self.locations[name.lower()].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return chosen(self.name, str(name).lower(), self.locations)
 
 
 def check_conf(option: str, conf: Mapping[str, Any], function: Any, given: Iterable[str] = ()) -> None:

@@ -20,6 +20,7 @@ from espnet2.gan_codec.espnet_model import ESPnetGANCodecModel
 from espnet2.iterators.sequence_iter_factory import SequenceIterFactory
 from espnet2.tasks.gan_codec import GANCodecTask
 
+from espnet_tse_gen.codec.espnet import DESIGNS as ESPNET_DESIGNS
 from espnet_tse_gen.training import checks
 from espnet_tse_gen.training.choices import LazyClassChoices, check_conf
 from espnet_tse_gen.training.crops import CropPreprocessor, CropSampler
@@ -27,13 +28,10 @@ from espnet_tse_gen.training.shared import CheckedTask
 from espnet_tse_gen.training.trainer import CodecTrainer, forget_previous, recover_checkpoint
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.files import read_scp
+from espnet_tse_gen.utils.registry import built
 
 DESIGNS: dict[str, str] = {
-    "soundstream": "espnet2.gan_codec.soundstream.soundstream:SoundStream",
-    "encodec": "espnet2.gan_codec.encodec.encodec:Encodec",
-    "dac": "espnet2.gan_codec.dac.dac:DAC",
-    "funcodec": "espnet2.gan_codec.funcodec.funcodec:FunCodec",
-    "hificodec": "espnet2.gan_codec.hificodec.hificodec:HiFiCodec",
+    **{name: trained for name, (trained, _) in ESPNET_DESIGNS.items()},
     "mini": "espnet_tse_gen.training.mini_codec:MiniGANCodec",
 }
 """Registry: name to ``module:Class`` of a subclass of ESPnet's ``AbsGANCodec``."""
@@ -51,26 +49,13 @@ class CodecTask(CheckedTask, GANCodecTask):
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """Add the options of this task."""
         super().add_task_arguments(parser)
-        group = parser.add_argument_group("Crops")
-        group.add_argument(
-            "--segment_seconds", type=float, default=1.0, help="Length of a crop, rounded up to whole codec frames"
-        )
-        group.add_argument(
-            "--gain_db",
-            type=float,
-            nargs=2,
-            default=[0.0, 0.0],
-            help="Lowest and highest random gain of a training crop in dB, relative to the common level",
-        )
-        group.add_argument(
-            "--sample_rate", type=int, default=0, help="Rate of the recordings in Hz; 0 means the codec's rate"
-        )
-        group.add_argument(
-            "--max_valid_recordings",
-            type=int,
-            default=0,
-            help="Validate on so many recordings, spread over the table; 0 means all",
-        )
+        add = parser.add_argument_group("Crops").add_argument
+        add("--segment_seconds", type=float, default=1.0, help="Length of a crop, rounded up to whole codec frames")
+        add("--gain_db", type=float, nargs=2, default=[0.0, 0.0],
+            help="Lowest and highest random gain of a training crop in dB, relative to the common level")  # fmt: skip
+        add("--sample_rate", type=int, default=0, help="Rate of the recordings in Hz; 0 means the codec's rate")
+        add("--max_valid_recordings", type=int, default=0,
+            help="Validate on so many recordings, spread over the table; 0 means all")  # fmt: skip
         parser.set_defaults(unused_parameters=True, num_att_plot=0, batch_type="unsorted")
 
     @classmethod
@@ -86,24 +71,13 @@ class CodecTask(CheckedTask, GANCodecTask):
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> ESPnetGANCodecModel:
-        """Build generator, discriminators and losses.
-
-        Raises:
-            UserError: For an unknown name or key, or a value that the design cannot use.
-        """
-        chosen = codec_choices.get_class(args.codec)
+        """Build generator, discriminators and losses; an unknown name, key or value that cannot be used is one line."""
+        check_conf("--model_conf", args.model_conf or {}, ESPnetGANCodecModel, ("codec",))
         # A copy: some of ESPnet's constructors write into what they are given, and this is what config.yaml will show.
         conf = copy.deepcopy(args.codec_conf or {})
-        check_conf("--codec_conf", conf, chosen)
-        check_conf("--model_conf", args.model_conf or {}, ESPnetGANCodecModel, ("codec",))
-        try:
-            with _quietly():
-                codec = chosen(**conf)
-        except UserError:
-            raise
-        except Exception as error:  # ESPnet's constructors raise whatever a wrong value leads to
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(f"--codec_conf: codec '{args.codec}' cannot be built from it ({reason[:300]})") from error
+        # ESPnet's constructors raise whatever a wrong value leads to.
+        with _quietly():
+            codec = built(f"--codec_conf of codec '{args.codec}'", codec_choices.get_class(args.codec), conf, Exception)
         meta = codec.meta_info()
         hop = meta["frame_shift"]
         _RATE_AND_HOP[_key(args)] = int(meta["fs"]), hop if isinstance(hop, int) else 1
@@ -119,11 +93,9 @@ class CodecTask(CheckedTask, GANCodecTask):
     @classmethod
     def build_sequence_iter_factory(cls, args: argparse.Namespace, iter_options: Any, mode: str) -> SequenceIterFactory:
         """Return the batches of training or validation; crops have one length, so no statistics are needed for them."""
-        rank, processes = 0, 1
-        if iter_options.distributed:
-            import torch
+        import torch.distributed as group
 
-            rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        rank, processes = (group.get_rank(), group.get_world_size()) if iter_options.distributed else (0, 1)
         keys = list(read_scp(iter_options.data_path_and_name_and_type[0][0]))
         if not iter_options.train and args.max_valid_recordings > 0:
             keys = keys[:: -(-len(keys) // args.max_valid_recordings)]
@@ -144,11 +116,7 @@ class CodecTask(CheckedTask, GANCodecTask):
 
     @classmethod
     def check(cls, args: argparse.Namespace) -> None:
-        """Require that a training can start, before it writes anything.
-
-        Raises:
-            UserError: Naming the option, file or key that cannot be used.
-        """
+        """Require that a training can start, before it writes anything."""
         checks.check_options(args, cls.num_optimizers)
         if args.iterator_type != "sequence":
             raise UserError(
@@ -163,13 +131,14 @@ class CodecTask(CheckedTask, GANCodecTask):
             cls.build_preprocess_fn(args, train)
             option = f"{kind}_data_path_and_name_and_type"
             data = getattr(args, option)
-            if not args.dry_run:
-                if not data:
-                    raise UserError(f"--{option} is missing; give 'WAV_SCP,audio,sound'")
-                for path, name, _ in data:
-                    if name != "audio":
-                        raise unknown_name(f"data name in --{option} of {path}", name, ["audio"])
-                checks.check_rates(data, args.sample_rate or cls.rate_and_hop(args)[0])
+            if args.dry_run:
+                continue
+            if not data:
+                raise UserError(f"--{option} is missing; give 'WAV_SCP,audio,sound'")
+            for path, name, _ in data:
+                if name != "audio":
+                    raise unknown_name(f"data name in --{option} of {path}", name, ["audio"])
+            checks.check_rates(data, args.sample_rate or cls.rate_and_hop(args)[0])
         if args.resume:
             recover_checkpoint(args)
         checks.check_checkpoints(args, model)

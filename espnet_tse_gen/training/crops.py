@@ -24,24 +24,17 @@ class CropPreprocessor:
     Training draws from NumPy's global generator, which ESPnet seeds with epoch and worker; validation takes the same crop of
     a recording every time, at the common level.
 
-    Args:
-        train: Whether crops and gains are random (training) or fixed by the recording's name (validation).
-        codec_sample_rate: Hz of what the codec gets.
-        samples: Length of a crop at that rate.
-        sample_rate: Hz of the recordings; 0 means the codec's rate.
-        gain_db: Lowest and highest gain relative to the common level, decibels.
-
     Raises:
         UserError: If a value cannot be used.
     """
 
     def __init__(
         self,
-        train: bool,
-        codec_sample_rate: int,
-        samples: int,
-        sample_rate: int = 0,
-        gain_db: Sequence[float] = (0.0, 0.0),
+        train: bool,  # whether crops and gains are random (training) or fixed by the recording's name (validation)
+        codec_sample_rate: int,  # Hz of what the codec gets
+        samples: int,  # length of a crop at that rate
+        sample_rate: int = 0,  # Hz of the recordings; 0 means the codec's rate
+        gain_db: Sequence[float] = (0.0, 0.0),  # lowest and highest gain relative to the common level, decibels
     ) -> None:
         if samples < 1:
             raise UserError("--segment_seconds: is shorter than a sample; give more")
@@ -52,11 +45,7 @@ class CropPreprocessor:
         self.gain_db = (float(gain_db[0]), float(gain_db[1]))
 
     def __call__(self, uid: str, data: Mapping[str, str | np.ndarray]) -> dict[str, np.ndarray]:
-        """Return ``audio``, float32 ``[samples]``. A recording shorter than that is followed by silence.
-
-        Raises:
-            UserError: If the recording is not mono, empty or not finite.
-        """
+        """Return ``audio``, float32 ``[samples]``. A recording shorter than that is followed by silence."""
         recorded = np.asarray(data["audio"], dtype=np.float32)
         if recorded.ndim == 2 and recorded.shape[1] != 1:
             raise UserError(f"audio of '{uid}' has {recorded.shape[1]} channels, expected 1; mix it down first")

@@ -8,8 +8,6 @@ Representation Learning", 2017, appendix A.1); entries that fall out of use are 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -24,6 +22,8 @@ from espnet_tse_gen.training.mini_losses import SpectralDiscriminator, SpectralL
 from espnet_tse_gen.utils.errors import UserError
 
 KMEANS_ITERATIONS = 8
+SNR_LIMIT = 20.0
+"""dB beyond which a better ratio is not rewarded."""
 
 
 class MovingAverages(nn.Module):
@@ -51,7 +51,8 @@ class MovingAverages(nn.Module):
         for level in range(quantizer.codebooks.shape[0]):
             quantizer.codebooks[level] = kmeans(residual, quantizer.codebooks.shape[1], iterations=KMEANS_ITERATIONS)
             residual = residual - quantizer.codebooks[level][quantizer.nearest(level, residual)]
-        _share(quantizer.codebooks)
+        if _distributed():
+            torch.distributed.broadcast(quantizer.codebooks, 0)
         self.counts.fill_(2.0)
         self.sums.copy_(quantizer.codebooks * 2.0)
 
@@ -68,7 +69,8 @@ class MovingAverages(nn.Module):
         for level, vectors in enumerate(inputs):
             counts = torch.bincount(codes[:, level], minlength=size).float()
             sums = torch.zeros_like(self.sums[level]).index_add_(0, codes[:, level], vectors)
-            _add_up(counts, sums)
+            for mine in (counts, sums) if _distributed() else ():
+                torch.distributed.all_reduce(mine)
             self.counts[level].mul_(self.decay).add_(counts, alpha=1.0 - self.decay)
             self.sums[level].mul_(self.decay).add_(sums, alpha=1.0 - self.decay)
             quantizer.codebooks[level] = self.sums[level] / self.counts[level].clamp(min=1e-5).unsqueeze(1)
@@ -81,56 +83,34 @@ class MovingAverages(nn.Module):
 
 
 class MiniGANCodec(AbsGANCodec):
-    """The ``mini`` codec with its losses and discriminators.
-
-    Args:
-        network: Arguments of :class:`~espnet_tse_gen.codec.mini.codec.MiniCodec`.
-        precision: ``float32`` or ``bfloat16``: of the generator's and discriminators' products in training.
-        warmup_steps: Steps without quantization, whose latents k-means then starts from.
-        codebook_decay: Of the codebooks' moving averages, per step.
-        level_dropout: Share of the crops that are decoded from their first levels only, as many as chance says.
-        lambda_mel: Weight of the log-mel distance.
-        lambda_complex: Weight of the compressed complex spectra's distance.
-        lambda_snr: Weight of the signal-to-noise ratio, per dB.
-        snr_limit: dB beyond which a better ratio is not rewarded.
-        lambda_envelope: Weight of the log-mel distance of what the envelope levels alone describe.
-        lambda_commit: Weight of the distance between latents and their codebook vectors.
-        lambda_adv: Weight of passing the discriminators.
-        lambda_feat_match: Weight of the distance between the discriminators' inner layers.
-        candidates: Of the search in the waveform levels, in training; what is exported searches with its own number.
-        decoder_only: Leave encoder and codebooks, and so the codes, as they are (with ``--init_param``), and train the
-            decoder alone.
-        adversarial_start: Step from which discriminators are trained and count; -1 means never.
-        adversarial_ramp: Steps over which the weight of the discriminators then grows.
-        discriminator_channels: Channels of the discriminators' layers.
-        discriminator_windows: Window lengths of their spectra, samples.
-        sampling_rate: Hz; the ``sample_rate`` of ``network`` under ESPnet's name.
-    """
+    """The ``mini`` codec with its losses and discriminators."""
 
     steps: Tensor
 
     def __init__(
         self,
-        sampling_rate: int = 16000,
-        network: dict[str, Any] | None = None,
-        precision: str = "float32",
-        warmup_steps: int = 30,
-        codebook_decay: float = 0.97,
+        sampling_rate: int = 16000,  # Hz; the `sample_rate` of `network` under ESPnet's name
+        network: dict[str, Any] | None = None,  # arguments of MiniCodec
+        precision: str = "float32",  # `float32` or `bfloat16`: of the generator's and discriminators' products in training
+        warmup_steps: int = 30,  # steps without quantization, whose latents k-means then starts from
+        codebook_decay: float = 0.97,  # of the codebooks' moving averages, per step
+        # share of the crops that are decoded from their first levels only, as many as chance says
         level_dropout: float = 0.15,
-        lambda_mel: float = 1.0,
-        lambda_complex: float = 10.0,
-        lambda_snr: float = 0.05,
-        snr_limit: float = 20.0,
-        lambda_envelope: float = 1.0,
-        lambda_commit: float = 1.0,
-        lambda_adv: float = 0.1,
-        lambda_feat_match: float = 0.5,
+        lambda_mel: float = 1.0,  # weight of the log-mel distance
+        lambda_complex: float = 10.0,  # weight of the compressed complex spectra's distance
+        lambda_snr: float = 0.05,  # weight of the signal-to-noise ratio, per dB
+        lambda_envelope: float = 1.0,  # weight of the log-mel distance of what the envelope levels alone describe
+        lambda_commit: float = 1.0,  # weight of the distance between latents and their codebook vectors
+        lambda_adv: float = 0.1,  # weight of passing the discriminators
+        lambda_feat_match: float = 0.5,  # weight of the distance between the discriminators' inner layers
+        # of the search in the waveform levels, in training; what is exported searches with its own number
         candidates: int = 1,
+        # leave encoder and codebooks, and so the codes, as they are (with `--init_param`), and train the decoder alone
         decoder_only: bool = False,
-        adversarial_start: int = -1,
-        adversarial_ramp: int = 500,
-        discriminator_channels: int = 16,
-        discriminator_windows: tuple[int, ...] = (512, 1024),
+        adversarial_start: int = -1,  # step from which discriminators are trained and count; -1 means never
+        adversarial_ramp: int = 500,  # steps over which the weight of the discriminators then grows
+        discriminator_channels: int = 16,  # channels of the discriminators' layers
+        discriminator_windows: tuple[int, ...] = (512, 1024),  # window lengths of their spectra, samples
     ) -> None:
         super().__init__()
         if precision not in ("float32", "bfloat16"):
@@ -144,7 +124,7 @@ class MiniGANCodec(AbsGANCodec):
         self.precision = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self.warmup_steps, self.level_dropout = warmup_steps, level_dropout
         self.lambda_mel, self.lambda_complex, self.lambda_snr = lambda_mel, lambda_complex, lambda_snr
-        self.snr_limit, self.lambda_envelope, self.lambda_commit = snr_limit, lambda_envelope, lambda_commit
+        self.lambda_envelope, self.lambda_commit = lambda_envelope, lambda_commit
         self.lambda_adv, self.lambda_feat_match = lambda_adv, lambda_feat_match
         self.adversarial_start, self.adversarial_ramp = adversarial_start, max(1, adversarial_ramp)
         self.discriminator = SpectralDiscriminator(tuple(discriminator_windows), discriminator_channels)
@@ -210,10 +190,8 @@ class MiniGANCodec(AbsGANCodec):
     def _averages(self, name: str) -> MovingAverages:
         return cast(MovingAverages, self.averages[name])
 
-    @contextlib.contextmanager
-    def _computing(self, device: torch.device) -> Iterator[None]:
-        with torch.autocast(device.type, dtype=self.precision, enabled=self.precision != torch.float32):
-            yield
+    def _computing(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, dtype=self.precision, enabled=self.precision != torch.float32)
 
     def _reconstruct(self, wav: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the waveform after the codec, the two losses of its inside, and the rows with all levels."""
@@ -267,7 +245,7 @@ class MiniGANCodec(AbsGANCodec):
         mel, complex_ = self.spectral_loss(made, wav)
         ratio = signal_to_noise(wav, made)
         loss = self.lambda_mel * mel + self.lambda_complex * complex_
-        loss = loss - self.lambda_snr * ratio.clamp(max=self.snr_limit).mean()
+        loss = loss - self.lambda_snr * ratio.clamp(max=SNR_LIMIT).mean()
         loss = loss + self.lambda_envelope * envelope_loss + self.lambda_commit * commit
         shown = ratio[whole].mean() if bool(whole.any()) else ratio.mean()
         stats = {"mel": mel, "complex": complex_, "snr": shown, "envelope": envelope_loss, "commit": commit}
@@ -316,14 +294,5 @@ def _turn(loss: Tensor, stats: dict[str, Tensor], rows: int, optimizer: int) -> 
     return {"loss": loss, "stats": values, "weight": weight, "optim_idx": optimizer}
 
 
-def _add_up(*tensors: Tensor) -> None:
-    """Sum over the processes of a distributed training, in place."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        for tensor in tensors:
-            torch.distributed.all_reduce(tensor)
-
-
-def _share(tensor: Tensor) -> None:
-    """Give every process of a distributed training the first one's values."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.broadcast(tensor, 0)
+def _distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

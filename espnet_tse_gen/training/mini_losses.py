@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from espnet_tse_gen.audio.filterbank import mel_filters
 from espnet_tse_gen.audio.stft import spectra
-from espnet_tse_gen.codec.filterbank import mel_filters
 
 RESOLUTIONS = {512: 64, 1024: 80, 2048: 128}
 """Window length in samples to mel bands."""

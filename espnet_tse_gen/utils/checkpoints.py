@@ -12,6 +12,9 @@ import torch
 
 from espnet_tse_gen.utils.errors import UserError
 
+SAFETENSORS = ".safetensors"
+"""Suffix of the format of packed models, which cannot hold code."""
+
 
 def load_checkpoint(model: torch.nn.Module, path: Path, config_path: Path) -> None:
     """Load a checkpoint into ``model``: every weight and no other, without unpickling code.
@@ -64,16 +67,18 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     if isinstance(state, dict) and "model" in state and "optimizers" in state:
         state = state["model"]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise UserError(f"{path}: is not a checkpoint of weights; name a .pth file of the exp directory")
+        raise UserError(f"{path}: is not a checkpoint of weights; name a .pth or .safetensors file of the model")
     return state
 
 
 def read_tensors(path: str | Path) -> Any:
-    """Return what ``torch.save`` put into a file, on the CPU, as long as it is tensors, numbers and names.
+    """Return what ``torch.save`` put into a file, on the CPU, as long as it is tensors, numbers and names; or safetensors.
 
     Raises:
         UserError: If the file is missing, damaged, or holds anything else.
     """
+    if Path(path).suffix == SAFETENSORS:
+        return _read_safetensors(Path(path))
     scalar = np.float64(0.0).__reduce__()[0]
     # What the trainer's reporter keeps beside the weights: figures and times.
     harmless = [scalar, np.dtype, *{type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")}, datetime.timedelta]
@@ -85,3 +90,15 @@ def read_tensors(path: str | Path) -> Any:
     except Exception as error:  # torch.load raises many types for a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{path}: is not a readable checkpoint ({reason}); copy it again") from None
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint; train first or name another") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: is not a readable checkpoint ({str(error)[:200]}); copy it again") from None

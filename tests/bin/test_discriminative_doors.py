@@ -19,6 +19,7 @@ from espnet_tse_gen.bin.tse_gen_inference import SEGMENT_OPTIONS, main
 from espnet_tse_gen.cli import main as tse_gen
 from espnet_tse_gen.inference import loading
 from espnet_tse_gen.inference.loading import find_checkpoint
+from espnet_tse_gen.utils.checkpoints import read_checkpoint
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp, read_yaml, write_scp
 
@@ -114,10 +115,10 @@ def test_packed_model_extracts_like_the_exp_directory(model, tmp_path):
     archive = packed(exp_dir, tmp_path / "tiny.zip")
     np.testing.assert_array_equal(extracted(archive), extracted(exp_dir))
     half = packed(exp_dir, tmp_path / "half", "--half", "true", "--decode_config", "segments")
-    assert {path.name for path in half.iterdir()} == {"README.md", "config.yaml", "decode.yaml", "model.pth"}
+    assert {path.name for path in half.iterdir()} == {"README.md", "config.yaml", "decode.yaml", "model.safetensors"}
     full, small = extracted(exp_dir), extracted(half)
     assert np.abs(full - small).max() < 0.05 * np.abs(full).max()
-    stored = torch.load(half / "model.pth", weights_only=True)
+    stored = read_checkpoint(half / "model.safetensors")
     kinds = {value.dtype for key, value in stored.items() if not key.endswith(("running_mean", "running_var"))}
     assert torch.float16 in kinds and torch.float32 not in kinds
     assert all(value.dtype == torch.float32 for key, value in stored.items() if key.endswith("running_var"))

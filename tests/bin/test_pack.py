@@ -9,6 +9,7 @@ from tiny_model import mixture, tiny_exp_dir, voice
 from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.bin.pack import main
 from espnet_tse_gen.inference.masked import MaskedInference
+from espnet_tse_gen.utils.checkpoints import read_checkpoint
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml
 
@@ -44,10 +45,10 @@ def test_same_model_is_the_same_file(exp_dir, tmp_path):
 def test_half_precision_is_smaller_and_loads_as_float32(exp_dir, tmp_path):
     archive = pack(exp_dir, tmp_path / "tiny.zip", "--half", "true")
     with zipfile.ZipFile(archive) as packed:
-        packed.extract("model.pth", tmp_path)
-    stored = torch.load(tmp_path / "model.pth", weights_only=True)
+        packed.extract("model.safetensors", tmp_path)
+    stored = read_checkpoint(tmp_path / "model.safetensors")
     assert stored["extractor.heads"].dtype == torch.float16 and stored["codec_fingerprint"].dtype == torch.float32
-    assert (tmp_path / "model.pth").stat().st_size < 0.7 * (exp_dir / "valid.loss.ave.pth").stat().st_size
+    assert (tmp_path / "model.safetensors").stat().st_size < 0.7 * (exp_dir / "valid.loss.ave.pth").stat().st_size
     extractor = TargetSpeakerExtractor.from_pretrained(archive)
     assert {value.dtype for value in extractor.model.parameters()} == {torch.float32}
     heads = torch.load(exp_dir / "valid.loss.ave.pth", weights_only=True)["extractor.heads"]
@@ -59,7 +60,7 @@ def test_package_names_no_path_of_the_machine(exp_dir, tmp_path):
     with zipfile.ZipFile(archive) as packed:
         names = packed.namelist()
         text = b"".join(packed.read(name) for name in names if not name.endswith(".pth"))
-    assert names == ["README.md", "codec/codec.yaml", "codec/weights.pth", "config.yaml", "model.pth"]
+    assert names == ["README.md", "codec/codec.yaml", "codec/weights.pth", "config.yaml", "model.safetensors"]
     assert b"/somewhere" not in text and str(tmp_path).encode() not in text
 
 
@@ -128,6 +129,6 @@ def test_half_precision_loads_through_the_task(exp_dir, tmp_path):
     from espnet_tse_gen.training.tse_gen_task import TSEGenTask
 
     directory = pack(exp_dir, tmp_path / "tiny", "--half", "true")
-    model, _ = TSEGenTask.build_model_from_file(directory / "config.yaml", directory / "model.pth")
+    model, _ = TSEGenTask.build_model_from_file(directory / "config.yaml", directory / "model.safetensors")
     mixed, enroll = mixture(0.8), voice(1.0, 110.0, seed=5)
     np.testing.assert_array_equal(MaskedInference(model)(mixed, enroll), extracted(directory))

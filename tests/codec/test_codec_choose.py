@@ -80,16 +80,7 @@ def test_a_missing_file_and_a_wrong_option(home: Path, tmp_path: Path) -> None:
 
 def test_the_recipe_takes_the_chosen_file(repository: Path, tmp_path: Path) -> None:
     command = [str(repository / "egs2/libri2mix/tse_gen1/run.sh"), "--fs", "8k", "--python", sys.executable]
-    command += [
-        "--expdir",
-        str(tmp_path / "exp"),
-        "--dumpdir",
-        str(tmp_path / "dump"),
-        "--stage",
-        "5",
-        "--stop_stage",
-        "5",
-    ]
+    command += f"--expdir {tmp_path}/exp --dumpdir {tmp_path}/dump --stage 5 --stop_stage 5".split()
     run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert "codec_config auto: conf/codec/mel_8k.yaml (the recordings are at 8000 Hz)" in run.stderr
     assert run.returncode == 2 and f"{tmp_path}/exp/codec_mel_8k/codec.yaml is missing: stage 4" in run.stderr

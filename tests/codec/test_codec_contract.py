@@ -160,9 +160,11 @@ def test_codes_are_the_nearest_entries(codec: AbsCodec) -> None:
 def test_nothing_depends_on_autocast_or_train_mode(codec: AbsCodec) -> None:
     wav = noise(1, 3000)
     want = codec.encode(wav)
+    wanted = codec.decode(want.codes)
     codec.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = codec.encode(wav)
+        assert torch.equal(codec.decode(found.codes), wanted)
     assert torch.equal(found.codes, want.codes) and torch.equal(found.latents, want.latents)
     assert not codec.training and not any(parameter.requires_grad for parameter in codec.parameters())
     assert not found.latents.requires_grad
@@ -182,41 +184,32 @@ def test_gpu_agrees_with_cpu(codec: AbsCodec, tmp_path) -> None:
     assert on_gpu.decode(found.codes, mixture=wav if codec.supports_mixture else None).is_cuda
 
 
-def test_two_runs_agree(codec: AbsCodec) -> None:
-    wav = noise(1, 3000)
-    assert torch.equal(codec.encode(wav).codes, codec.encode(wav).codes)
-    codes = codec.encode(wav).codes
-    assert torch.equal(codec.decode(codes), codec.decode(codes))
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_bad_samples_are_refused(codec: AbsCodec, value: float) -> None:
+def test_bad_samples_are_refused(codec: AbsCodec) -> None:
     wav = noise(2, 1000)
-    wav[1, 500] = value
-    with pytest.raises(UserError, match=r"row 1.*NaN or infinite"):
-        codec.encode(wav)
+    for value in (float("nan"), float("inf"), -float("inf")):
+        wav[1, 500] = value
+        with pytest.raises(UserError, match=r"row 1.*NaN or infinite"):
+            codec.encode(wav)
     codec.encode(wav, torch.tensor([1000, 500]))  # the bad sample is padding now
 
 
 def test_bad_shapes_and_codes_are_refused(codec: AbsCodec) -> None:
     levels, size = codec.num_levels, codec.codebook_size
-    with pytest.raises(UserError, match="expected waveforms"):
-        codec.encode(noise(100))
-    with pytest.raises(UserError, match="expected waveforms"):
-        codec.encode(torch.zeros(1, 0))
-    for lengths in ([0], [101], [1, 1]):
-        with pytest.raises(UserError, match="lengths"):
-            codec.encode(noise(1, 100), torch.tensor(lengths))
-    with pytest.raises(UserError, match=f"expected codes .B, {levels}, T"):
-        codec.decode(torch.zeros(1, levels + 1, 4, dtype=torch.int64))
-    with pytest.raises(UserError, match="mask token never"):
-        codec.decode(torch.full((1, levels, 4), size))
-    with pytest.raises(UserError, match="codes must be"):
-        codec.decode(torch.full((1, levels, 4), -1))
-    with pytest.raises(UserError, match="integer codes"):
-        codec.decode(torch.zeros(1, levels, 4))
-    with pytest.raises(UserError, match="expected latents"):
-        codec.decode_latents(torch.zeros(1, codec.latent_dim + 1, 4))
+    calls = [
+        (lambda: codec.encode(noise(100)), "expected waveforms"),
+        (lambda: codec.encode(torch.zeros(1, 0)), "expected waveforms"),
+        (lambda: codec.encode(noise(1, 100), torch.tensor([0])), "lengths"),
+        (lambda: codec.encode(noise(1, 100), torch.tensor([101])), "lengths"),
+        (lambda: codec.encode(noise(1, 100), torch.tensor([1, 1])), "lengths"),
+        (lambda: codec.decode(torch.zeros(1, levels + 1, 4, dtype=torch.int64)), f"expected codes .B, {levels}, T"),
+        (lambda: codec.decode(torch.full((1, levels, 4), size)), "mask token never"),
+        (lambda: codec.decode(torch.full((1, levels, 4), -1)), "codes must be"),
+        (lambda: codec.decode(torch.zeros(1, levels, 4)), "integer codes"),
+        (lambda: codec.decode_latents(torch.zeros(1, codec.latent_dim + 1, 4)), "expected latents"),
+    ]
+    for call, message in calls:
+        with pytest.raises(UserError, match=message):
+            call()
 
 
 def test_mixture_is_used_or_refused(codec: AbsCodec) -> None:
@@ -290,19 +283,6 @@ def test_round_trip_has_no_delay_left() -> None:
         assert shift == 0 and correlation > 0.7
 
 
-class Delayed(torch.nn.Module):
-    """Adds a constant delay, in samples, to a codec's raw output."""
-
-    def __init__(self, codec: AbsCodec, samples: int) -> None:
-        super().__init__()
-        original = codec._decode_row
-
-        def decode_row(latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
-            return torch.roll(torch.nn.functional.pad(original(latents, mixture, quantized), (50, 50)), samples)[50:-50]
-
-        codec._decode_row = decode_row  # type: ignore[method-assign]
-
-
 @pytest.mark.parametrize("samples", [0, 8, -13])
 def test_measured_delay_is_compensated(samples: int) -> None:
     class Waveform(AbsCodec):
@@ -323,10 +303,9 @@ def test_measured_delay_is_compensated(samples: int) -> None:
             return ((wav + 0.5) * 255).round().clamp(0, 255).long().unsqueeze(0), wav.unsqueeze(0)
 
         def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
-            return latents[0]
+            return torch.roll(torch.nn.functional.pad(latents[0], (50, 50)), samples)[50:-50]
 
     codec = Waveform()
-    Delayed(codec, samples)
     found = measure_delay(codec, max_lag=64)
     assert found == samples
     codec.delay += found
@@ -335,9 +314,5 @@ def test_measured_delay_is_compensated(samples: int) -> None:
     made = codec.decode(codec.encode(signal.unsqueeze(0)).codes)[0]
     shift, correlation = lag(signal.numpy(), made.numpy(), 64)
     assert shift == 0 and correlation > 0.99
-
-
-def test_lag_of_a_known_shift() -> None:
-    signal = np.random.default_rng(0).standard_normal(1000)
-    for shift in (-7, 0, 11):
-        assert lag(signal, np.roll(signal, shift), 20)[0] == shift
+    noisy = np.random.default_rng(0).standard_normal(1000)
+    assert lag(noisy, np.roll(noisy, samples), 20)[0] == samples

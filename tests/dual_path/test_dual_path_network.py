@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tiny_discriminative import DUAL_PATH, tiny_dual_path
 
 from espnet_tse_gen.dual_path.network import DualPathExtractor
-from espnet_tse_gen.dual_path.voice_encoder import VoiceEncoder, mel_filters
+from espnet_tse_gen.dual_path.voice_encoder import VoiceEncoder
 from espnet_tse_gen.utils.errors import UserError
 
 
@@ -128,10 +128,3 @@ def test_the_voice_encoder_is_resemblyzers() -> None:
         level = 10 ** (-30 / 20) / recording.square().mean().sqrt()
         expected = theirs.embed_utterance((recording * level).numpy())
         np.testing.assert_allclose(embedding.numpy(), expected, atol=1e-5)
-
-
-def test_mel_filters_are_librosas() -> None:
-    librosa = pytest.importorskip("librosa", reason="needs librosa")
-    np.testing.assert_allclose(
-        mel_filters(16000, 400, 40), librosa.filters.mel(sr=16000, n_fft=400, n_mels=40), atol=1e-8
-    )

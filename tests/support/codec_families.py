@@ -29,11 +29,12 @@ def make_encodec() -> AbsCodec:
     return codec
 
 
-def make_mini() -> AbsCodec:
+def make_mini(envelope_levels: int = 1) -> AbsCodec:
     """Return the mini codec, narrow and with random weights."""
     torch.manual_seed(0)
     narrow = {"envelope_channels": 8, "encoder_width": 8, "encoder_blocks": 1, "decoder_width": 8, "decoder_blocks": 1}
-    widths = {"num_mels": 20, "envelope_width": 4, "waveform_width": 8}
+    widths = {"num_mels": 20, "envelope_width": 4, "waveform_width": 8, "envelope_levels": envelope_levels}
+    widths["candidates"] = 8 if envelope_levels else 1  # a search need not begin with the nearest
     return build_codec("mini", {"num_levels": 4, "codebook_size": 16, **widths, **narrow})
 
 
@@ -46,6 +47,7 @@ def make_mel(**conf: object) -> AbsCodec:
 
 FAMILIES: dict[str, Callable[[], AbsCodec]] = {
     "mini": make_mini,
+    "mini_no_envelope": lambda: make_mini(0),
     "mel": lambda: make_mel(num_mels=40, num_levels=4, codebook_size=16),
     "mel_residual": lambda: make_mel(num_mels=40, num_levels=3, codebook_size=16, split="residual"),
     "mel_8k": lambda: make_mel(sample_rate=8000, hop=160, n_fft=512, num_mels=30, num_levels=2, codebook_size=8),

@@ -145,7 +145,7 @@ def test_the_trained_codec_has_the_codes_of_espnet(trained: tuple[Path, Result],
     [
         (["--codec", "soundsteam"], "did you mean 'soundstream'"),
         (["--codec_conf", "sampling_rte=8000"], "'sampling_rte': did you mean 'sampling_rate'"),
-        (["--codec_conf", "generator_params={hidden_dim: x}"], "codec 'soundstream' cannot be built"),
+        (["--codec_conf", "generator_params={hidden_dim: x}"], "codec 'soundstream': cannot be built"),
         (["--codec_conf", "sampling_rate=8000"], "sampling rate is 16000 Hz, expected 8000 Hz"),
         (["--optim2", "adm"], "did you mean 'adam'"),
         (["--iterator_type", "chunk"], "--iterator_type: 'chunk' cannot be used"),

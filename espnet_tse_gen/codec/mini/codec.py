@@ -32,24 +32,6 @@ class MiniCodec(AbsCodec):
     Latents are the envelope branch's output before quantization, followed by the waveform branch's, which is computed
     given the quantized envelope.
 
-    Args:
-        sample_rate: Hz.
-        hop: Samples per frame, even.
-        window: Samples of the transform's window, even, at least ``hop / 2``.
-        num_mels: Mel bands that the envelope levels see.
-        num_levels: K.
-        envelope_levels: How many of them, the first, are made from magnitudes alone; less than K.
-        codebook_size: Entries of every level.
-        envelope_width: Latent dimensions of the envelope levels.
-        waveform_width: Latent dimensions of the other levels.
-        envelope_channels: Channels of the blocks of the envelope branch.
-        encoder_width: Channels of the waveform encoder's blocks.
-        encoder_blocks: Number of blocks in the encoder of each branch.
-        decoder_width: Channels of the decoder's blocks.
-        decoder_blocks: Number of them.
-        expansion: Inner width of a block, as a multiple of its channels.
-        candidates: Partial choices that the search of the waveform levels keeps; 1 takes the nearest entry at each.
-
     Raises:
         UserError: If the numbers do not fit together.
     """
@@ -59,24 +41,24 @@ class MiniCodec(AbsCodec):
 
     def __init__(
         self,
-        sample_rate: int = 16000,
-        hop: int = 320,
-        window: int = 512,
-        num_mels: int = 80,
-        num_levels: int = 8,
-        envelope_levels: int = 1,
-        codebook_size: int = 1024,
-        envelope_width: int = 16,
-        waveform_width: int = 64,
-        envelope_channels: int = 128,
-        encoder_width: int = 176,
-        encoder_blocks: int = 4,
-        decoder_width: int = 256,
-        decoder_blocks: int = 6,
-        expansion: int = 3,
+        sample_rate: int = 16000,  # Hz
+        hop: int = 320,  # samples per frame, even
+        window: int = 512,  # samples of the transform's window, even, at least `hop / 2`
+        num_mels: int = 80,  # mel bands that the envelope levels see
+        num_levels: int = 8,  # K
+        envelope_levels: int = 1,  # how many of them, the first, are made from magnitudes alone; less than K
+        codebook_size: int = 1024,  # entries of every level
+        envelope_width: int = 16,  # latent dimensions of the envelope levels
+        waveform_width: int = 64,  # latent dimensions of the other levels
+        envelope_channels: int = 128,  # channels of the blocks of the envelope branch
+        encoder_width: int = 176,  # channels of the waveform encoder's blocks
+        encoder_blocks: int = 4,  # number of blocks in the encoder of each branch
+        decoder_width: int = 256,  # channels of the decoder's blocks
+        decoder_blocks: int = 6,  # number of them
+        expansion: int = 3,  # inner width of a block, as a multiple of its channels
+        # partial choices that the search of the waveform levels keeps; 1 takes the nearest entry at each
         candidates: int = 8,
     ) -> None:
-        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         if hop < 2 or hop % 2 or window % 2 or window < hop // 2:
             raise UserError(f"codec 'mini': hop and window must be even, window >= hop / 2; got {hop} and {window}")
@@ -94,8 +76,7 @@ class MiniCodec(AbsCodec):
         self.envelope_channels, self.encoder_width = envelope_channels, encoder_width
         self.encoder_blocks, self.decoder_width = encoder_blocks, decoder_width
         self.decoder_blocks, self.expansion, self.candidates = decoder_blocks, expansion, candidates
-        del given["num_levels"], given["candidates"]
-        self.network = MiniNetwork(waveform_levels=num_levels - envelope_levels, **given)
+        self.network = MiniNetwork(self)
         self.freeze()
 
     def codebook(self, level: int) -> Tensor:
@@ -118,9 +99,6 @@ class MiniCodec(AbsCodec):
         Args:
             path: The weights of a codec directory, in float32 or float16; or the exp directory of a training, or a
                 checkpoint in it.
-
-        Raises:
-            UserError: If the file is missing, damaged, or of a network of another size.
         """
         path = Path(path)
         if path.is_file() and not (path.parent / CONFIG).is_file():

@@ -12,13 +12,14 @@ time, normalisation, a pointwise bottleneck. Tensors inside are ``[B, T, channel
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from espnet_tse_gen.audio.filterbank import mel_filters
 from espnet_tse_gen.audio.stft import istft, overlap_add, stft
-from espnet_tse_gen.codec.filterbank import mel_filters
 
 SUBFRAMES = 2
 """Spectra per frame, of the analysis and of the synthesis: each codec frame is two hops of the transform."""
@@ -170,59 +171,39 @@ class Quantizer(nn.Module):
 
 
 class MiniNetwork(nn.Module):
-    """Encoder, quantizers and decoder.
-
-    Args:
-        waveform_levels: Levels that carry the waveform.
-        others: See :class:`~espnet_tse_gen.codec.mini.codec.MiniCodec`.
-    """
+    """Encoder, quantizers and decoder; it reads its options from a :class:`~espnet_tse_gen.codec.mini.codec.MiniCodec`."""
 
     mel: Tensor
     window: Tensor
 
-    def __init__(
-        self,
-        sample_rate: int,
-        hop: int,
-        window: int,
-        num_mels: int,
-        envelope_levels: int,
-        waveform_levels: int,
-        codebook_size: int,
-        envelope_width: int,
-        waveform_width: int,
-        envelope_channels: int,
-        encoder_width: int,
-        encoder_blocks: int,
-        decoder_width: int,
-        decoder_blocks: int,
-        expansion: int,
-    ) -> None:
+    def __init__(self, codec: Any) -> None:
         super().__init__()
-        self.step, self.num_mels, self.envelope_levels = hop // SUBFRAMES, num_mels, envelope_levels
-        self.envelope_width, self.waveform_width = envelope_width, waveform_width
-        bins = window // 2 + 1
+        self.step, self.num_mels, self.envelope_levels = codec.hop // SUBFRAMES, codec.num_mels, codec.envelope_levels
+        self.envelope_width, self.waveform_width = codec.envelope_width, codec.waveform_width
+        width, window, blocks, expansion = codec.waveform_width, codec.window, codec.encoder_blocks, codec.expansion
+        mel, spectrum = SUBFRAMES * codec.num_mels, SUBFRAMES * 2 * (window // 2 + 1)
+        filters = mel_filters(codec.sample_rate, window, codec.num_mels).T.float().contiguous()
         self.register_buffer("window", torch.hann_window(window), persistent=False)
-        self.register_buffer("mel", mel_filters(sample_rate, window, num_mels).T.float().contiguous(), persistent=False)
-        if envelope_levels:
-            self.envelope_encoder = Stack(
-                SUBFRAMES * num_mels, envelope_channels, encoder_blocks, envelope_width, expansion
-            )
-            self.envelope_decoder = Stack(envelope_width, envelope_channels, 2, SUBFRAMES * num_mels, expansion)
-            self.envelope_quantizer = Quantizer(envelope_levels, codebook_size, envelope_width)
-        spectrum = SUBFRAMES * 2 * bins
-        context = SUBFRAMES * num_mels + envelope_width if envelope_levels else 0
-        self.waveform_encoder = Stack(spectrum + context, encoder_width, encoder_blocks, waveform_width, expansion)
-        self.waveform_quantizer = Quantizer(waveform_levels, codebook_size, waveform_width)
-        self.lapped = Lapped(hop)
-        self.analysis = nn.Linear(hop, waveform_width, bias=False)
-        self.synthesis = nn.Linear(waveform_width, hop, bias=False)
+        self.register_buffer("mel", filters, persistent=False)
+        context = 0
+        if codec.envelope_levels:
+            latents, channels = codec.envelope_width, codec.envelope_channels
+            context = mel + latents
+            self.envelope_encoder = Stack(mel, channels, blocks, latents, expansion)
+            self.envelope_decoder = Stack(latents, channels, 2, mel, expansion)
+            self.envelope_quantizer = Quantizer(codec.envelope_levels, codec.codebook_size, latents)
+        self.waveform_encoder = Stack(spectrum + context, codec.encoder_width, blocks, width, expansion)
+        self.waveform_quantizer = Quantizer(codec.num_levels - codec.envelope_levels, codec.codebook_size, width)
+        self.lapped = Lapped(codec.hop)
+        self.analysis = nn.Linear(codec.hop, width, bias=False)
+        self.synthesis = nn.Linear(width, codec.hop, bias=False)
         with torch.no_grad():
-            self.analysis.weight.copy_(torch.eye(waveform_width, hop))
-            self.synthesis.weight.copy_(torch.eye(hop, waveform_width))
+            self.analysis.weight.copy_(torch.eye(width, codec.hop))
+            self.synthesis.weight.copy_(torch.eye(codec.hop, width))
             self.waveform_encoder.leave.weight.mul_(0.1)
-        width = waveform_width + (envelope_width + SUBFRAMES * num_mels if envelope_levels else 0)
-        self.decoder = Stack(width, decoder_width, decoder_blocks, SUBFRAMES * 3 * bins, expansion)
+        self.decoder = Stack(
+            width + context, codec.decoder_width, codec.decoder_blocks, SUBFRAMES * 3 * (window // 2 + 1), expansion
+        )
 
     def spectra(self, wav: Tensor) -> Tensor:
         """Return the spectra, complex ``[B, S, bins]``, ``SUBFRAMES`` in each frame, of ``wav`` ``[B, T * hop]``."""

@@ -13,7 +13,9 @@ STEP = math.log(6.4) / 27.0
 """Logarithm of the frequency ratio of neighbouring mels above the break."""
 
 
-def mel_filters(sample_rate: int, n_fft: int, num_mels: int, dtype: torch.dtype = torch.float64) -> Tensor:
+def mel_filters(
+    sample_rate: int, n_fft: int, num_mels: int, dtype: torch.dtype = torch.float64, unit_area: bool = False
+) -> Tensor:
     """Return triangular filters with peaks near 1, from 0 Hz to Nyquist's frequency, ``[n_fft // 2 + 1, num_mels]``.
 
     Args:
@@ -21,12 +23,14 @@ def mel_filters(sample_rate: int, n_fft: int, num_mels: int, dtype: torch.dtype 
         n_fft: Samples per analysis window.
         num_mels: Bands.
         dtype: What they are computed in: ``float32`` gives torchaudio's filters, ``float64`` librosa's.
+        unit_area: Give each filter an area of 1 (librosa's ``norm="slaney"``) instead of a peak near 1.
     """
     bins = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=dtype)
     edges = _to_hz(torch.linspace(0, _to_mel(sample_rate / 2), num_mels + 2, dtype=dtype))
     widths = edges.diff()
     slopes = edges - bins[:, None]
-    return torch.minimum(-slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]).clamp_min(0)
+    filters = torch.minimum(-slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]).clamp_min(0)
+    return filters * (2.0 / (edges[2:] - edges[:-2])) if unit_area else filters
 
 
 def _to_mel(hz: float) -> float:

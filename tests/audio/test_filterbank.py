@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from espnet_tse_gen.codec.filterbank import mel_filters
+from espnet_tse_gen.audio.filterbank import mel_filters
 
 LAYOUTS = [(16000, 800, 80), (8000, 400, 64), (16000, 1024, 80), (44100, 2048, 128)]
 
@@ -26,6 +26,9 @@ def test_in_double_precision_they_are_librosas(sample_rate: int, n_fft: int, num
     filters = pytest.importorskip("librosa").filters
     theirs = torch.from_numpy(filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=num_mels, norm=None))
     assert torch.equal(mel_filters(sample_rate, n_fft, num_mels).T.float(), theirs)
+    theirs = torch.from_numpy(filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=num_mels))
+    ours = mel_filters(sample_rate, n_fft, num_mels, unit_area=True).T.float()
+    torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-5)
 
 
 def test_filters_are_triangles_that_sum_to_one_between_the_outer_peaks() -> None:
