@@ -9,6 +9,7 @@ aligned by contract, and the lag that is left is reported beside the measures.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import time
@@ -25,10 +26,10 @@ from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.audio.recordings import Recordings
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.delay import lag
-from espnet_tse_gen.scoring.columns import Column as Metric
-from espnet_tse_gen.scoring.metrics import BY_NAME as BY_COLUMN
+from espnet_tse_gen.scoring.metrics import BY_NAME
+from espnet_tse_gen.scoring.metrics.base import Column
 from espnet_tse_gen.scoring.metrics.espnet import can_use_pesq
-from espnet_tse_gen.scoring.signal import faint_noise, is_silent, si_sdr
+from espnet_tse_gen.scoring.signal import is_silent, si_sdr
 from espnet_tse_gen.scoring.table import Row
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.parallel import map_jobs
@@ -36,16 +37,16 @@ from espnet_tse_gen.utils.parallel import map_jobs
 MEASURES: tuple[str, ...] = ("pesq", "stoi", "si_sdr", "dnsmos", "similarity")
 """Groups of measures that can be asked for."""
 
-METRICS: tuple[Metric, ...] = (
-    replace(BY_COLUMN["PESQ_WB"], meaning="wideband PESQ, of recordings at 16 kHz"),
-    replace(BY_COLUMN["PESQ_NB"], meaning="narrowband PESQ, of recordings at 8 kHz"),
-    replace(BY_COLUMN["STOI"], meaning="short-time objective intelligibility"),
-    replace(BY_COLUMN["ESTOI"], meaning="extended STOI"),
-    BY_COLUMN["SI_SDR"],
-    BY_COLUMN["OVRL"],
-    Metric("OVRL_change", "OVRL change", "", 2, "up", "DNSMOS OVRL of the output minus that of the recording"),
-    replace(BY_COLUMN["similarity"], meaning="Resemblyzer cosine between output and recording"),
-    Metric("lag", "lag", "samples", 1, "", "samples by which the output lags, at the highest cross-correlation"),
+METRICS: tuple[Column, ...] = (
+    replace(BY_NAME["PESQ_WB"], meaning="wideband PESQ, of recordings at 16 kHz"),
+    replace(BY_NAME["PESQ_NB"], meaning="narrowband PESQ, of recordings at 8 kHz"),
+    replace(BY_NAME["STOI"], meaning="short-time objective intelligibility"),
+    replace(BY_NAME["ESTOI"], meaning="extended STOI"),
+    BY_NAME["SI_SDR"],
+    BY_NAME["OVRL"],
+    Column("OVRL_change", "OVRL change", "", 2, "up", "DNSMOS OVRL of the output minus that of the recording"),
+    replace(BY_NAME["similarity"], meaning="Resemblyzer cosine between output and recording"),
+    Column("lag", "lag", "samples", 1, "", "samples by which the output lags, at the highest cross-correlation"),
 )
 """Columns of the table, in its order."""
 
@@ -363,3 +364,13 @@ def _stoi(original: np.ndarray, output: np.ndarray, rate: int) -> dict[str, floa
         except RuntimeWarning:
             return {}
     return {"STOI": 100.0 * float(plain), "ESTOI": 100.0 * float(extended)}
+
+
+def faint_noise(length: int, key: str) -> np.ndarray:
+    """White noise of -100 dBFS RMS, float32 ``[length]``, the same for the same ``key``: stands in for a silent output.
+
+    BSS Eval, SI-SDR and speaker encoders are not defined on silence; faint noise scores as a total failure.
+    """
+    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
+    noise = np.random.default_rng(seed).standard_normal(length)
+    return (10.0 ** (-100.0 / 20.0) * noise).astype(np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 
 from codec_study.probe import CONDITIONS, ProbeResult
 from codec_study.quality import METRICS, MIN_CORRELATION, ORIGINAL, Speed, system_name
-from espnet_tse_gen.scoring.columns import Column as Metric
+from espnet_tse_gen.scoring.metrics.base import Column
 from espnet_tse_gen.scoring.results import (
     NO_VALUE,
     Bootstrap,
@@ -24,8 +24,8 @@ from espnet_tse_gen.scoring.results import (
 from espnet_tse_gen.scoring.stats import Interval, bootstrap_means
 from espnet_tse_gen.scoring.table import Row
 
-CROSS_ENTROPY = Metric("cross_entropy", "CE", "bits", 2, "down", "cross-entropy of the probe per token")
-ACCURACY = Metric("accuracy", "accuracy", "%", 1, "up", "share of tokens that the probe names", 100.0)
+CROSS_ENTROPY = Column("cross_entropy", "CE", "bits", 2, "down", "cross-entropy of the probe per token")
+ACCURACY = Column("accuracy", "accuracy", "%", 1, "up", "share of tokens that the probe names", 100.0)
 
 
 @dataclass
@@ -199,13 +199,13 @@ def table_values(
     return content
 
 
-def _columns(entries: Sequence[CodecEntry]) -> list[Metric]:
+def _columns(entries: Sequence[CodecEntry]) -> list[Column]:
     present = {column for entry in entries for row in entry.rows for column in row.metrics}
     # The lag column stays where no recording has one: that is what it says of such a codec.
     return [metric for metric in METRICS if metric.name in present or metric.name == "lag"]
 
 
-def _cells(rows: Sequence[Row], columns: Sequence[Metric], bootstrap: Bootstrap) -> list[Cell]:
+def _cells(rows: Sequence[Row], columns: Sequence[Column], bootstrap: Bootstrap) -> list[Cell]:
     names = [metric.name for metric in columns]
     cells = []
     for metric, interval in zip(columns, intervals(rows, names, bootstrap), strict=True):

@@ -35,22 +35,19 @@ def read_audio(path: str | Path, sample_rate: int | None = None, key: str | None
         samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
         raise unreadable(path, key, error) from None
-    if samples.shape[0] == 0:
-        raise UserError(f"{name}: has no samples; replace or remove it")
-    if samples.shape[1] != 1:
-        raise UserError(f"{name}: has {samples.shape[1]} channels, expected 1; mix it down or choose one channel first")
-    if sample_rate is not None and rate != sample_rate:
-        raise UserError(f"{name}: sampling rate is {rate} Hz, expected {sample_rate} Hz; resample it first")
+    _check(name, samples.shape[0], samples.shape[1], rate, sample_rate)
     if not np.isfinite(samples).all():
         raise UserError(f"{name}: holds NaN or infinite samples; replace or remove it")
     return np.ascontiguousarray(samples[:, 0]), int(rate)
 
 
-def read_header(path: str | Path, key: str | None = None) -> tuple[int, int, int]:
-    """Return ``(samples, rate in Hz, channels)`` of an audio file.
+def read_header(
+    path: str | Path, key: str | None = None, sample_rate: int | None = None, mono: bool = True
+) -> tuple[int, int]:
+    """Return ``(samples, rate in Hz)`` of a recording; arguments as for :func:`read_audio`.
 
     Raises:
-        UserError: If it is missing, not audio, or empty.
+        UserError: If it is missing, not audio, empty, of another rate, or (if ``mono``) of several channels.
     """
     import soundfile
 
@@ -58,9 +55,19 @@ def read_header(path: str | Path, key: str | None = None) -> tuple[int, int, int
         info = soundfile.info(str(path))
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
         raise unreadable(path, key, error) from None
-    if info.frames == 0:
-        raise UserError(f"{_name(path, key)}: has no samples; replace or remove it")
-    return int(info.frames), int(info.samplerate), int(info.channels)
+    _check(_name(path, key), info.frames, info.channels if mono else 1, info.samplerate, sample_rate)
+    return int(info.frames), int(info.samplerate)
+
+
+def _check(name: str, samples: int, channels: int, rate: int, wanted: int | None) -> None:
+    if samples == 0:
+        raise UserError(f"{name}: has no samples; replace or remove it")
+    if channels != 1:
+        raise UserError(f"{name}: has {channels} channels, expected 1; mix it down or choose one channel first")
+    if wanted is not None and rate != wanted:
+        raise UserError(
+            f"{name}: sampling rate is {rate} Hz, expected {wanted} Hz; resample it first (or run format_wav)"
+        )
 
 
 def unreadable(path: str | Path, key: str | None, error: Exception) -> UserError:

@@ -25,16 +25,11 @@ OWN_LEVEL = "own"
 class Recording:
     """One recording, ready to be encoded."""
 
-    samples: np.ndarray
-    """float32 ``[L]`` at the codec's rate, multiplied by ``gain``."""
-    gain: float
-    """The factor of the level convention; divide by it to undo."""
-    rate: int
-    """Hz, of the file."""
-    size: int
-    """Samples of the file at its own rate."""
-    mixture: np.ndarray | None = None
-    """The mixture of the same key, float32 ``[L]``, same rate and factor; only when asked for."""
+    samples: np.ndarray  # float32 [L] at the codec's rate, multiplied by `gain`
+    gain: float  # the factor of the level convention; divide by it to undo
+    rate: int  # Hz, of the file
+    size: int  # samples of the file at its own rate
+    mixture: np.ndarray | None = None  # of the same key, float32 [L], same rate and factor; only when asked for
 
     def restore(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
         """Return ``wav`` (float ``[>= L]`` at the codec's ``sample_rate``) at the file's rate, length and level."""

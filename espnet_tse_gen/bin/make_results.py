@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_tse_gen.utils.arguments import OneLineParser
+from espnet_tse_gen.utils.arguments import OneLineParser, at_least
 from espnet_tse_gen.utils.errors import UserError, run_main
 
 
@@ -33,7 +33,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--check", nargs="+", default=[], metavar="SET=ENTRY", help="compare a set to a published entry")
     add("--data_dirs", nargs="+", default=[], metavar="SET=DIR", help="data directories, whose protocols are printed")
     add("--command", help="command to print in the head; default: this one")
-    add("--resamples", type=int, default=1000, help="bootstrap resamples")
+    add("--resamples", type=at_least(1), default=1000, help="bootstrap resamples")
     add("--seed", type=int, default=0, help="seed of the bootstrap")
     return parser
 
@@ -45,8 +45,6 @@ def main(cmd: Sequence[str] | None = None) -> None:
         UserError: For options or files that cannot be used.
     """
     args = get_parser().parse_args(cmd)
-    if args.resamples < 1:
-        raise UserError(f"--resamples {args.resamples}: expected 1 or more")
     checks = _pairs("--check", args.check, "SET=ENTRY, such as test=libri2mix_test_16k_min_clean")
     data_dirs = _pairs("--data_dirs", args.data_dirs, "SET=DIR, such as test=dump/raw/test")
     if checks and args.published is None:
@@ -56,7 +54,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     from espnet_tse_gen.report.environment import describe_environment
     from espnet_tse_gen.report.published import published_tables
     from espnet_tse_gen.scoring.metrics import BY_NAME, MAIN_COLUMNS
-    from espnet_tse_gen.scoring.results import Bootstrap, order_sets, order_systems, render_results
+    from espnet_tse_gen.scoring.results import Bootstrap, ordered, render_results
     from espnet_tse_gen.scoring.table import add_derived, read_scores
     from espnet_tse_gen.utils.errors import unknown_name
     from espnet_tse_gen.utils.files import atomic_write
@@ -68,13 +66,14 @@ def main(cmd: Sequence[str] | None = None) -> None:
     if not rows:
         raise UserError(f"{args.scores or args.exp_dir / 'scores.csv'}: has no rows; run scoring first")
     add_derived(rows)
+    sets = ordered("set", rows, args.sets)
     bootstrap = Bootstrap(args.resamples, args.seed)
     tables = published_tables(rows, checks, args.published, bootstrap) if checks else []
     text = render_results(
         args.exp_dir.resolve().name,
         rows,
-        sets=order_sets(rows, args.sets),
-        systems=order_systems(rows, args.systems),
+        sets=list(dict.fromkeys(args.sets)) or sets,
+        systems=ordered("system", rows, args.systems),
         environment=describe_environment(args.command),
         bootstrap=bootstrap,
         checks=tables,

@@ -160,9 +160,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
         )
         left_out = f", {found.left_out} left out because a speaker has no second recording to enrol with"
         print(f"{output}: {found.mixtures} mixtures{left_out if found.left_out else ''}")
-        for remark in [found.protocol.describe() if found.protocol else "", *found.remarks]:
-            if remark:
-                print(f"{output}: {remark}")
+        for remark in found.remarks:
+            print(f"{output}: {remark}")
 
 
 if __name__ == "__main__":

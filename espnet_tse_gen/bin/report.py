@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_tse_gen.utils.arguments import OneLineParser
+from espnet_tse_gen.utils.arguments import OneLineParser, at_least
 from espnet_tse_gen.utils.errors import UserError, run_main
 
 RESERVED = ("clean", "enrolment")
@@ -34,10 +34,10 @@ def get_parser() -> argparse.ArgumentParser:
     add("--scores", type=Path, help="score table; default: EXP_DIR/scores.csv if it exists")
     add("--output", type=Path, help="folder to make; default: EXP_DIR/report")
     add("--title", help="heading; default: name of EXP_DIR")
-    add("--num_mixtures", type=int, default=12, help="mixtures with recordings, per set")
-    add("--max_items", type=int, default=500, help="rows of the table of single items, per set")
+    add("--num_mixtures", type=at_least(0), default=12, help="mixtures with recordings, per set")
+    add("--max_items", type=at_least(0), default=500, help="rows of the table of single items, per set")
     add("--command", help="command to print in the head; default: this one")
-    add("--resamples", type=int, default=1000, help="bootstrap resamples")
+    add("--resamples", type=at_least(1), default=1000, help="bootstrap resamples")
     add("--seed", type=int, default=0, help="seed of the bootstrap")
     return parser
 
@@ -49,13 +49,6 @@ def main(cmd: Sequence[str] | None = None) -> None:
         UserError: For options or files that cannot be used.
     """
     args = get_parser().parse_args(cmd)
-    for option, value, least in (
-        ("num_mixtures", args.num_mixtures, 0),
-        ("max_items", args.max_items, 0),
-        ("resamples", args.resamples, 1),
-    ):
-        if value < least:
-            raise UserError(f"--{option} {value}: expected {least} or more")
     names: dict[str, str] = {}
     for text in args.systems:
         name, separator, directory = text.partition("=")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espnet_tse_gen.utils.arguments import OneLineParser, boolean
+from espnet_tse_gen.utils.arguments import OneLineParser, at_least, boolean
 from espnet_tse_gen.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def get_parser() -> argparse.ArgumentParser:
         "measured on --ceiling_scp")  # fmt: skip
     add("--ceiling_scp", type=Path, action="append", help="clean speech through the codec; once per speaker")
     add("--rtf_json", type=Path, help="real-time factor; default: what decoding left beside --inf_scp")
-    add("--nj", type=int, default=1, help="number of processes")
+    add("--nj", type=at_least(1), default=1, help="number of processes")
     add("--force", type=boolean, default=False, metavar="BOOL", help="score again even if nothing changed")
     add("--log_level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     add = parser.add_argument_group("word error rates").add_argument
@@ -73,8 +73,6 @@ def main(cmd: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=args.log_level, format="%(asctime)s %(levelname)s: %(message)s")
     if args.data_dir is None and (args.ref_scp is None or args.mixture_scp is None):
         raise UserError("--data_dir: is required unless both --ref_scp and --mixture_scp are given")
-    if args.nj < 1:
-        raise UserError(f"--nj {args.nj}: expected 1 or more")
     for option, value in (("--system", args.system), ("--set", args.set)):
         if value is not None and not value.strip():
             raise UserError(f"{option}: is empty; give a name")
@@ -94,6 +92,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
 
 def _job(args: argparse.Namespace) -> ScoringJob:
+    from espnet_tse_gen.scoring.items import speaker_tables
     from espnet_tse_gen.scoring.metrics.words import Words
     from espnet_tse_gen.scoring.networks import locate, parse_choice
     from espnet_tse_gen.scoring.recognizers import ESPnetASR, Recognizer, Whisper, WhisperTiny
@@ -116,7 +115,7 @@ def _job(args: argparse.Namespace) -> ScoringJob:
         system=args.system,
         set=args.set or data_dir.resolve().name,
         mixture_scp=args.mixture_scp or data_dir / "wav.scp",
-        ref_scps=args.ref_scp or _references(data_dir),
+        ref_scps=args.ref_scp or speaker_tables(data_dir),
         inf_scps=args.inf_scp,
         output_dir=args.output_dir,
         scores=args.scores or args.output_dir / "scores.csv",
@@ -139,16 +138,6 @@ def _delay(text: str) -> int | None:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected a whole number of samples or auto, not '{text}'") from None
-
-
-def _references(data_dir: Path) -> list[Path]:
-    """The ``spk{n}.scp`` of a data directory, in order."""
-    found: list[Path] = []
-    while (path := data_dir / f"spk{len(found) + 1}.scp").exists():
-        found.append(path)
-    if not found:
-        raise UserError(f"{data_dir / 'spk1.scp'}: no such file; --data_dir must hold spk1.scp, spk2.scp, ...")
-    return found
 
 
 if __name__ == "__main__":

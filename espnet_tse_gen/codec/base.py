@@ -112,9 +112,7 @@ class AbsCodec(torch.nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        for tensor in (*self.parameters(), *self.buffers()):
-            return tensor.device
-        return torch.device("cpu")
+        return next((tensor.device for tensor in (*self.parameters(), *self.buffers())), torch.device("cpu"))
 
     def conf(self) -> dict[str, Any]:
         """Return the constructor's arguments: ``type(codec)(**codec.conf())`` is the same codec without its weights."""
@@ -132,6 +130,10 @@ class AbsCodec(torch.nn.Module, ABC):
             digest.update(f"{key} {array.dtype} {tuple(array.shape)}".encode())
             digest.update(array.numpy().tobytes())
         return digest.hexdigest()
+
+    def fault(self, message: str) -> UserError:
+        """Return the error of this codec with a one-line message."""
+        return UserError(f"codec '{self.name}': {message}")
 
     def freeze(self) -> None:
         """Switch gradients off for good; a family's constructor ends with it."""
@@ -154,7 +156,7 @@ class AbsCodec(torch.nn.Module, ABC):
             UserError: If the shapes are wrong or a valid sample is NaN or Inf.
         """
         if wav.dim() != 2 or wav.shape[0] < 1 or wav.shape[1] < 1:
-            raise UserError(f"codec '{self.name}': expected waveforms [B, L] with L >= 1, got {tuple(wav.shape)}")
+            raise self.fault(f"expected waveforms [B, L] with L >= 1, got {tuple(wav.shape)}")
         sizes = self._sizes(lengths, wav.shape, "samples")
         rows = self.encode_rows([wav[row, :size] for row, size in enumerate(sizes)])
         frames, device = self.num_frames(wav.shape[1]), self.device
@@ -174,10 +176,10 @@ class AbsCodec(torch.nn.Module, ABC):
         with self._computing():
             for number, row in enumerate(rows):
                 if row.dim() != 1 or row.shape[0] < 1:
-                    raise UserError(f"codec '{self.name}': expected waveforms [L] with L >= 1, got {tuple(row.shape)}")
+                    raise self.fault(f"expected waveforms [L] with L >= 1, got {tuple(row.shape)}")
                 samples = row.to(self.device, torch.float32)
                 if not bool(torch.isfinite(samples).all()):
-                    raise UserError(f"codec '{self.name}': row {number} of the waveforms holds NaN or infinite samples")
+                    raise self.fault(f"row {number} of the waveforms holds NaN or infinite samples")
                 padded.append(functional.pad(samples, (0, self.num_frames(row.shape[0]) * self.hop - row.shape[0])))
             if not self.batched:
                 return [self._encode_row(row) for row in padded]
@@ -228,11 +230,14 @@ class AbsCodec(torch.nn.Module, ABC):
 
     def _decode(self, latents: Tensor, lengths: Tensor | None, mixture: Tensor | None, quantized: bool) -> Tensor:
         if latents.dim() != 3 or latents.shape[1] != self.latent_dim or latents.shape[2] < 1:
-            raise UserError(
-                f"codec '{self.name}': expected latents [B, {self.latent_dim}, T], T >= 1, got {tuple(latents.shape)}"
-            )
+            raise self.fault(f"expected latents [B, {self.latent_dim}, T], T >= 1, got {tuple(latents.shape)}")
         if mixture is not None:
-            self._check_mixture(mixture, latents.shape[0])
+            if not self.supports_mixture:
+                raise self.fault("cannot use the mixture in decoding; choose reconstruction 'codec'")
+            if mixture.dim() != 2 or mixture.shape[0] != latents.shape[0]:
+                raise self.fault(f"expected mixtures [{latents.shape[0]}, L], got {tuple(mixture.shape)}")
+            if not bool(torch.isfinite(mixture).all()):
+                raise self.fault("the mixture holds NaN or infinite samples")
         sizes = self._sizes(lengths, latents.shape, "frames")
         wav = torch.zeros(latents.shape[0], latents.shape[2] * self.hop, device=self.device)
         with self._computing():
@@ -256,7 +261,7 @@ class AbsCodec(torch.nn.Module, ABC):
         """
         self.check_codes(codes)
         if num_levels is not None and not 1 <= num_levels <= self.num_levels:
-            raise UserError(f"codec '{self.name}': expected 1..{self.num_levels} levels, got {num_levels}")
+            raise self.fault(f"expected 1..{self.num_levels} levels, got {num_levels}")
         with self._computing():
             codes = codes.to(self.device)
             latents = torch.zeros(codes.shape[0], codes.shape[2], self.latent_dim, device=self.device)
@@ -267,15 +272,13 @@ class AbsCodec(torch.nn.Module, ABC):
     def check_codes(self, codes: Tensor) -> None:
         """Raise a :class:`UserError` unless ``codes`` is int ``[B, K, T]`` with every code inside its codebook."""
         if codes.dim() != 3 or codes.shape[1] != self.num_levels or codes.shape[2] < 1:
-            raise UserError(
-                f"codec '{self.name}': expected codes [B, {self.num_levels}, T] with T >= 1, got {tuple(codes.shape)}"
-            )
+            raise self.fault(f"expected codes [B, {self.num_levels}, T] with T >= 1, got {tuple(codes.shape)}")
         if codes.is_floating_point() or codes.dtype == torch.bool:
-            raise UserError(f"codec '{self.name}': expected integer codes, got {codes.dtype}")
+            raise self.fault(f"expected integer codes, got {codes.dtype}")
         sizes = torch.tensor(self.codebook_sizes, device=codes.device).view(1, -1, 1)
         if bool(((codes < 0) | (codes >= sizes)).any()):
-            raise UserError(
-                f"codec '{self.name}': codes must be 0..{self.codebook_size - 1}, "
+            raise self.fault(
+                f"codes must be 0..{self.codebook_size - 1}, "
                 f"found {int(codes.min())}..{int(codes.max())}; the mask token never reaches a codec"
             )
 
@@ -343,29 +346,19 @@ class AbsCodec(torch.nn.Module, ABC):
     def _levels(self, wanted: int | None, available: int) -> int:
         """Return ``wanted``, the first so many levels of a model that has ``available``; ``None`` means all."""
         if wanted is not None and not 1 <= wanted <= available:
-            raise UserError(f"codec '{self.name}': num_levels must be 1..{available} for this model, got {wanted!r}")
+            raise self.fault(f"num_levels must be 1..{available} for this model, got {wanted!r}")
         return available if wanted is None else int(wanted)
 
     def _sizes(self, lengths: Tensor | None, shape: torch.Size, unit: str) -> list[int]:
         """Return the valid samples or frames of each row, checked against the tensor's ``[B, ..., size]``."""
         rows, size = shape[0], shape[-1]
-        if lengths is None:
-            return [size] * rows
-        sizes = [int(value) for value in lengths]
+        sizes = [size] * rows if lengths is None else [int(value) for value in lengths]
         if len(sizes) != rows or min(sizes) < 1 or max(sizes) > size:
-            raise UserError(
-                f"codec '{self.name}': expected {rows} lengths of 1..{size} {unit}, got {len(sizes)} of "
+            raise self.fault(
+                f"expected {rows} lengths of 1..{size} {unit}, got {len(sizes)} of "
                 f"{min(sizes, default=0)}..{max(sizes, default=0)}"
             )
         return sizes
-
-    def _check_mixture(self, mixture: Tensor, rows: int) -> None:
-        if not self.supports_mixture:
-            raise UserError(f"codec '{self.name}' cannot use the mixture in decoding; choose reconstruction 'codec'")
-        if mixture.dim() != 2 or mixture.shape[0] != rows:
-            raise UserError(f"codec '{self.name}': expected mixtures [{rows}, L], got {tuple(mixture.shape)}")
-        if not bool(torch.isfinite(mixture).all()):
-            raise UserError(f"codec '{self.name}': the mixture holds NaN or infinite samples")
 
     @contextlib.contextmanager
     def _computing(self) -> Iterator[None]:

@@ -89,8 +89,8 @@ class DacCodec(AbsCodec):
     ) -> None:
         super().__init__()
         if model_conf is None and sample_rate not in RELEASES:
-            raise UserError(
-                f"codec 'dac': sample_rate must be one of {', '.join(map(str, RELEASES))} (Hz), got {sample_rate!r}; "
+            raise self.fault(
+                f"sample_rate must be one of {', '.join(map(str, RELEASES))} (Hz), got {sample_rate!r}; "
                 "for a model of your own give model_conf too"
             )
         for key in model_conf or {}:

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from espnet_tse_gen.codec.base import AbsCodec, Released
 from espnet_tse_gen.utils.checkpoints import load_weights, read_checkpoint
-from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.fetch import verify
 
 URL = "https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th"
@@ -43,7 +42,7 @@ class EncodecCodec(AbsCodec):
     def __init__(self, bandwidth: float = 6.0, delay: int = 0) -> None:
         super().__init__()
         if not isinstance(bandwidth, (int, float)) or float(bandwidth) not in LEVELS:
-            raise UserError(f"codec 'encodec': bandwidth must be one of {sorted(LEVELS)} (kbit/s), got {bandwidth!r}")
+            raise self.fault(f"bandwidth must be one of {sorted(LEVELS)} (kbit/s), got {bandwidth!r}")
         from encodec import EncodecModel
 
         with warnings.catch_warnings():

@@ -86,8 +86,8 @@ class EspnetCodec(AbsCodec):
         if exp_dir is not None:
             design, sample_rate, generator_params = _read_design(exp_dir)
         if design is None or sample_rate is None or generator_params is None:
-            raise UserError(
-                "codec 'espnet': expected exp_dir, the exp directory of a codec training of ESPnet; give it under "
+            raise self.fault(
+                "expected exp_dir, the exp directory of a codec training of ESPnet; give it under "
                 "'codec_conf' or with --weights"
             )
         self.design, self.sample_rate, self.delay = design, int(sample_rate), int(delay)
@@ -95,7 +95,7 @@ class EspnetCodec(AbsCodec):
         self.hop = _hop(design, self.generator_params)
         self.bandwidth = float(self.model.target_bandwidths[-1] if bandwidth is None else bandwidth)
         if not self.bandwidth > 0:
-            raise UserError(f"codec 'espnet': bandwidth must be above 0 (kbit/s), got {bandwidth!r}")
+            raise self.fault(f"bandwidth must be above 0 (kbit/s), got {bandwidth!r}")
         self._parts = _quantizers(self.model)
         wanted = self._parts[0].get_num_quantizers_for_bandwidth(self.model.frame_rate, self.bandwidth)
         self._levels_each = min(int(wanted), int(self._parts[0].n_q))
@@ -134,8 +134,8 @@ class EspnetCodec(AbsCodec):
             samples += self.hop
             latents = self._latents(functional.pad(wav, (0, samples - wav.shape[0])))
         if latents.shape[1] < frames:
-            raise UserError(
-                f"codec 'espnet': the encoder of this '{self.design}' makes {latents.shape[1]} frames of {samples} "
+            raise self.fault(
+                f"the encoder of this '{self.design}' makes {latents.shape[1]} frames of {samples} "
                 f"samples, expected one for every {self.hop}; its generator_params do not fit together"
             )
         latents = latents[:, :frames]

@@ -72,11 +72,11 @@ class MelCodec(AbsCodec):
         if split not in SPLITS:
             raise unknown_name("split of codec 'mel'", str(split), SPLITS)
         if min(sample_rate, hop, num_levels, codebook_size) < 1:
-            raise UserError("codec 'mel': sample_rate, hop, num_levels and codebook_size must be at least 1")
+            raise self.fault("sample_rate, hop, num_levels and codebook_size must be at least 1")
         if n_fft < hop or (n_fft - hop) % 2:
-            raise UserError(f"codec 'mel': n_fft - hop must be even and not negative, got n_fft {n_fft}, hop {hop}")
+            raise self.fault(f"n_fft - hop must be even and not negative, got n_fft {n_fft}, hop {hop}")
         if num_mels < num_levels:
-            raise UserError(f"codec 'mel': num_mels ({num_mels}) must not be below num_levels ({num_levels})")
+            raise self.fault(f"num_mels ({num_mels}) must not be below num_levels ({num_levels})")
         self.sample_rate, self.hop, self.n_fft, self.num_mels = sample_rate, hop, n_fft, num_mels
         self.num_levels, self.split, self.floor_db = num_levels, split, floor_db
         self.griffin_lim_iterations = griffin_lim_iterations
@@ -160,7 +160,7 @@ class MelCodec(AbsCodec):
                 if count >= max_frames:
                     break
             if not chosen:
-                raise UserError("codec 'mel': no recording to fit the codebooks to; give at least one")
+                raise self.fault("no recording to fit the codebooks to; give at least one")
             points = torch.cat(chosen)[:max_frames]
             mean = points.mean(dim=0)
             scale = (points - mean).square().mean().sqrt().clamp(min=1e-3)

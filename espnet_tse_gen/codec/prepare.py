@@ -35,18 +35,12 @@ class Preparation:
         UserError: From the methods, if the configuration, weights or recordings cannot be used.
     """
 
-    config_file: str | Path
-    """A file of ``conf/codec``."""
-    tables: Sequence[Recordings] = ()
-    """Recordings to fit to, or to measure the delay with."""
-    weights: str | None = None
-    """File of released weights; ``None``: ``weights`` in the configuration, then the cache."""
-    download: bool = False
-    """Whether released weights that are not there are fetched."""
-    seed: int = 0
-    """Of fitting."""
-    max_seconds: float | None = None
-    """Audio that is used for fitting at most."""
+    config_file: str | Path  # of conf/codec
+    tables: Sequence[Recordings] = ()  # recordings to fit to, or to measure the delay with
+    weights: str | None = None  # file of released weights; None: `weights` in the configuration, then the cache
+    download: bool = False  # whether released weights that are not there are fetched
+    seed: int = 0  # of fitting
+    max_seconds: float | None = None  # audio that is used for fitting at most
 
     def build(self) -> tuple[AbsCodec, CodecConfig]:
         """Return the codec, with weights that are not yet made, and its configuration."""
@@ -82,10 +76,8 @@ class Preparation:
     def save(self, output: Path, half: bool = False, overwrite: bool = False) -> str:
         """Make a codec directory, unless it is there with the same settings; return what was done.
 
-        Args:
-            output: The directory.
-            half: Round the weights to half precision.
-            overwrite: Replace a directory that was made with other settings, which is an error otherwise.
+        ``half`` rounds the weights to half precision. A directory that was made with other settings is an error unless
+        ``overwrite`` is set.
         """
         codec, config = self.build()
         origin: dict[str, Any] = {"codec": config.codec, "codec_conf": codec.conf()} | ({"half": True} if half else {})

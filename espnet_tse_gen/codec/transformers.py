@@ -54,9 +54,7 @@ class TransformersCodec(AbsCodec):
     ) -> None:
         super().__init__()
         if model is None and config is None:
-            raise UserError(
-                "codec 'transformers': codec_conf must name a model: a directory, or a name such as kyutai/mimi"
-            )
+            raise self.fault("codec_conf must name a model: a directory, or a name such as kyutai/mimi")
         _library()
         self.model, self.revision = model, revision
         self.config = None if config is None else dict(config)
@@ -74,13 +72,9 @@ class TransformersCodec(AbsCodec):
         config, kind = network.config, type(network).__name__
         quantizer = getattr(network, "quantizer", None)
         if not all(hasattr(network, name) for name in ("encode", "decode")) or quantizer is None:
-            raise UserError(
-                f"codec 'transformers': {kind} has not the interface of a codec (encode, decode, quantizer)"
-            )
+            raise self.fault(f"{kind} has not the interface of a codec (encode, decode, quantizer)")
         if getattr(config, "audio_channels", 1) != 1 or getattr(config, "normalize", False):
-            raise UserError(
-                f"codec 'transformers': this {kind} is for several channels or normalized input; choose a mono one"
-            )
+            raise self.fault(f"this {kind} is for several channels or normalized input; choose a mono one")
         self.network = network.float()
         self._vectors = {}
         self.sample_rate = int(config.sampling_rate)
@@ -96,8 +90,8 @@ class TransformersCodec(AbsCodec):
             codes, latents = self._encode_row(torch.zeros(self.hop, device=self.device))
         self.latent_dim = latents.shape[0]
         if codes.shape != (self.num_levels, 1) or latents.shape[1] != 1:
-            raise UserError(
-                f"codec 'transformers': {kind} makes codes {tuple(codes.shape)} and latents {tuple(latents.shape)} of "
+            raise self.fault(
+                f"{kind} makes codes {tuple(codes.shape)} and latents {tuple(latents.shape)} of "
                 f"one frame of {self.hop} samples, expected ({self.num_levels}, 1) and (D, 1)"
             )
 
@@ -162,7 +156,7 @@ class TransformersCodec(AbsCodec):
                 self._decoded(codes)
         except _Caught as result:
             return result.latents
-        raise UserError(f"codec 'transformers': {type(self.network).__name__} decodes without its quantizer")
+        raise self.fault(f"{type(self.network).__name__} decodes without its quantizer")
 
     @contextlib.contextmanager
     def _dequantizing(self, output: Callable[[Callable[[], Tensor]], Tensor]) -> Iterator[None]:
@@ -182,9 +176,7 @@ class TransformersCodec(AbsCodec):
 
     def _check_network(self) -> None:
         if self.network is None:
-            raise UserError(
-                f"codec 'transformers': {self.model} is not loaded; make a codec directory with codec_prepare"
-            )
+            raise self.fault(f"{self.model} is not loaded; make a codec directory with codec_prepare")
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         """Move or convert the weights, and forget what was computed from them where they were before."""
@@ -258,7 +250,7 @@ class TransformersCodec(AbsCodec):
     def download_pretrained(self) -> Path:
         """Fetch the model from the Hugging Face hub into its local cache."""
         if not self.can_fetch():
-            raise UserError(f"codec 'transformers': {self.model} is not the name of a model of the Hugging Face hub")
+            raise self.fault(f"{self.model} is not the name of a model of the Hugging Face hub")
         try:
             return self._snapshot(local_files_only=False)
         except Exception as error:  # Whatever the library's network code raises; no family of its own.

@@ -54,11 +54,11 @@ def check_directory(folder: str | Path, ref_num: int = 2, sample_rate: int | Non
         )
     rate, total = sample_rate, 0
     for key, path in data.tables["wav.scp"].items():
-        length, rate = _header(path, key, rate)
+        length, rate = read_header(path, key, rate)
         total += length
         for number in numbers:
             reference = data.tables[f"spk{number}.scp"][key]
-            found, _ = _header(reference, key, rate)
+            found, _ = read_header(reference, key, rate)
             if found != length:
                 raise UserError(
                     f"{folder}/spk{number}.scp: key '{key}': {reference} has {found} samples, its mixture {length}; they "
@@ -92,19 +92,6 @@ def speakers_of(folder: str | Path) -> set[str]:
     return {speaker for table in tables for speaker in read_scp(table).values()}
 
 
-def _header(path: str, key: str, rate: int | None) -> tuple[int, int]:
-    length, found, channels = read_header(path, key)
-    if channels != 1:
-        raise UserError(
-            f"{path} (key '{key}'): has {channels} channels, expected 1; mix it down or choose one channel first"
-        )
-    if rate is not None and found != rate:
-        raise UserError(
-            f"{path} (key '{key}'): sampling rate is {found} Hz, expected {rate} Hz; run format_wav with --fs {rate}"
-        )
-    return length, found
-
-
 def _check_enrolments(folder: Path, data: DataDir, number: int, speakers: Collection[str], rate: int | None) -> None:
     table = folder / f"enroll_spk{number}.scp"
     rows = data.tables[table.name]
@@ -122,7 +109,7 @@ def _check_enrolments(folder: Path, data: DataDir, number: int, speakers: Collec
     checked: set[str] = set()
     for key, path in rows.items():
         if path not in checked:
-            _header(path, key, rate)
+            read_header(path, key, rate)
             checked.add(path)
         own, *enrolled = [_talker(word) for word in told.get(key, "").split()] or [("", "")]
         if key not in told:
@@ -186,4 +173,4 @@ def _check_drawn(table: Path, data: DataDir, rows: dict[str, str], targets: dict
                 "recordings, or remove such mixtures"
             )
     for path, utterance in {path: utterance for own in pool.values() for utterance, path in own}.items():
-        _header(path, utterance, rate)
+        read_header(path, utterance, rate)

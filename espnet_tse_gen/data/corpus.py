@@ -52,7 +52,11 @@ def list_utterances(
             )
         for path in sorted(folder.glob("*/*/*")):
             speaker = path.parts[-3]
-            if path.suffix not in (".flac", ".wav") or is_hidden(path, folder) or speaker not in (wanted or [speaker]):
+            if (
+                path.suffix.lower() not in (".flac", ".wav")
+                or is_hidden(path, folder)
+                or speaker not in (wanted or [speaker])
+            ):
                 continue
             if (path.stem + speaker).split() != [path.stem + speaker]:
                 raise UserError(

@@ -97,7 +97,7 @@ def remove_short(folder: str | Path, min_seconds: float) -> tuple[int, int]:
     mixtures = data.tables["wav.scp"]
     short = set()
     for key, path in mixtures.items():
-        samples, rate, _ = read_header(path, key)
+        samples, rate = read_header(path, key)
         if samples < min_seconds * rate:
             short.add(key)
     if len(short) == len(mixtures):

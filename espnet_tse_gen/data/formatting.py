@@ -56,10 +56,8 @@ class Converted:
         text = f"{files - self.converted} files listed as they are, {self.converted} converted to {rate} Hz 16-bit wav"
         text += "" if self.made_now else " before, and kept"
         if self.scaled:
-            text += (
-                f"; beyond full scale and scaled down, each by one factor with its sources: {len(self.scaled)}, first "
-            )
-            text += self.scaled[0]
+            text += f"; beyond full scale and scaled down, each by one factor with its sources: {len(self.scaled)}"
+            text += f", first {self.scaled[0]}"
         return text
 
 

@@ -251,7 +251,7 @@ def at_speeds(sources: Sequence[Source], speeds: Sequence[float]) -> list[Source
 def _durations(paths: Mapping[str, str], where: str) -> dict[str, float]:
     seconds = {}
     for number, (key, path) in enumerate(paths.items(), 1):
-        samples, rate, _ = read_header(path, key)
+        samples, rate = read_header(path, key, mono=False)
         seconds[key] = samples / rate
         if number % 10000 == 0:
             # Not by logging, which ESPnet sets up later, and only where nothing was logged before.

@@ -82,5 +82,5 @@ def _chapter(folder: Path) -> dict[str, str]:
 
 
 def _seconds(path: str, key: str) -> float:
-    samples, rate, _ = read_header(path, key)
+    samples, rate = read_header(path, key)
     return samples / rate

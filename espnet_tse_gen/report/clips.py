@@ -12,7 +12,7 @@ from pathlib import Path
 
 from espnet_tse_gen.audio.files import read_audio, write_audio
 from espnet_tse_gen.report.pictures import peak_magnitude, write_spectrogram
-from espnet_tse_gen.scoring.items import SEXES, gender_pair, read_side_tables
+from espnet_tse_gen.scoring.items import SEXES, gender_pair, read_side_tables, speaker_tables
 from espnet_tse_gen.scoring.results import GENDER_PAIRS
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp
@@ -27,19 +27,12 @@ GROUP_TITLES = {
 
 @dataclass
 class Clip:
-    """A recording on the page.
+    """A recording on the page."""
 
-    Attributes:
-        label: What it is: "mixture", "clean", "enrolment", or the system's name.
-        audio: Path of the wav, relative to the page.
-        image: Path of the spectrogram, relative to the page.
-        seconds: Duration.
-    """
-
-    label: str
-    audio: str
-    image: str
-    seconds: float
+    label: str  # What it is: "mixture", "clean", "enrolment", or the system's name
+    audio: str  # Path of the wav, relative to the page
+    image: str  # Path of the spectrogram, relative to the page
+    seconds: float  # Duration
 
 
 @dataclass
@@ -114,18 +107,12 @@ def collect_cases(demo: DemoSet, folder: Path, count: int, position: int = 1) ->
         UserError: For missing tables, keys or files.
     """
     mixtures = read_scp(demo.data_dir / "wav.scp")
-    speakers = 0
-    while (demo.data_dir / f"spk{speakers + 1}.scp").exists():
-        speakers += 1
-    if not speakers:
-        raise UserError(
-            f"{demo.data_dir / 'spk1.scp'}: no such file; a data directory must hold spk1.scp, spk2.scp, ..."
-        )
-    side = read_side_tables(demo.data_dir, speakers)
+    references = speaker_tables(demo.data_dir)
+    side = read_side_tables(demo.data_dir, len(references))
     groups = {key: gender_pair([genders.get(key, "") for _, genders in side]) for key in mixtures}
     tables: dict[tuple[str, int], dict[str, str]] = {}
-    for number in range(1, speakers + 1):
-        tables["clean", number] = read_scp(demo.data_dir / f"spk{number}.scp")
+    for number, path in enumerate(references, 1):
+        tables["clean", number] = read_scp(path)
         optional = {"enrolment": demo.data_dir / f"enroll_spk{number}.scp"}
         optional |= {system: directory / f"spk{number}.scp" for system, directory in demo.outputs.items()}
         # Some protocols have the first speaker as the only target.
@@ -151,15 +138,15 @@ def collect_cases(demo: DemoSet, folder: Path, count: int, position: int = 1) ->
             target = Target(number, f"speaker {number}" + (f" ({about})" if about else ""))
             for label in ("clean", "enrolment", *demo.outputs):
                 if (label, number) in tables:
-                    path = tables[label, number].get(key)
-                    if path is None:
+                    if key not in tables[label, number]:
                         raise UserError(
                             f"set '{demo.name}': '{label}' of speaker {number} has no key '{key}'; make it again"
                         )
                     # An enrolment table may name several recordings, of which the page plays the first.
-                    path = path if Path(path).exists() else path.split(maxsplit=1)[0]
+                    name = tables[label, number][key]
+                    name = name if Path(name).exists() else name.split(maxsplit=1)[0]
                     own = None if label == "enrolment" else scale
-                    target.clips[label] = add(label, path, f"spk{number}_{len(target.clips)}", own)[0]
+                    target.clips[label] = add(label, name, f"spk{number}_{len(target.clips)}", own)[0]
             targets.append(target)
         cases.append(
             Case(f"case-{position}-{index}", key, GROUP_TITLES.get(groups[key], groups[key]), mixture, targets, rate)

@@ -12,7 +12,19 @@ from pathlib import Path
 
 import espnet_tse_gen
 
-PACKAGES = ("espnet", "torch", "numpy", "mir_eval", "pystoi", "pesq", "resemblyzer", "speechmos", "ci_sdr")
+PACKAGES = (
+    "espnet",
+    "torch",
+    "numpy",
+    "mir_eval",
+    "pystoi",
+    "pesq",
+    "resemblyzer",
+    "speechmos",
+    "ci_sdr",
+    "distillmos",
+    "jiwer",
+)
 
 
 def describe_environment(command: str | None = None) -> dict[str, str]:

@@ -18,7 +18,7 @@ from espnet_tse_gen.report.clips import DemoSet, check_outputs, collect_cases
 from espnet_tse_gen.report.environment import describe_environment
 from espnet_tse_gen.report.pictures import CHART_HEIGHT, CHART_WIDTH, HEIGHT, WIDTH, read_curves, write_chart
 from espnet_tse_gen.scoring.metrics import BY_NAME, legend
-from espnet_tse_gen.scoring.results import NO_VALUE, Bootstrap, Cell, Table, convention, order_systems, set_tables
+from espnet_tse_gen.scoring.results import NO_VALUE, Bootstrap, Cell, Table, convention, ordered, set_tables
 from espnet_tse_gen.scoring.table import Row, add_derived, columns_present, read_scores
 from espnet_tse_gen.utils.errors import UserError, naming_extra
 
@@ -29,29 +29,17 @@ ITEM_COLUMNS = ("SI_SDR_aligned", "ESTOI", "similarity")
 
 @dataclass
 class ReportOptions:
-    """What the page is made of.
+    """What the page is made of."""
 
-    Attributes:
-        exp_dir: The model's exp directory; its training logs hold the curves.
-        scores: Score table; the page does without tables where it is ``None``.
-        output: Folder to make.
-        title: Heading of the page.
-        count: Mixtures with recordings, per set.
-        max_items: Rows of the table of single items, per set.
-        systems: Names of systems in the order of rows.
-        command: The command to print; ``None`` for that of this process.
-        bootstrap: How intervals are computed.
-    """
-
-    exp_dir: Path
-    scores: Path | None
-    output: Path
-    title: str
-    count: int = 12
-    max_items: int = 500
-    systems: Sequence[str] = ()
-    command: str | None = None
-    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    exp_dir: Path  # The model's exp directory; its training logs hold the curves
+    scores: Path | None  # Score table; the page does without tables where it is ``None``
+    output: Path  # Folder to make
+    title: str  # Heading of the page
+    count: int = 12  # Mixtures with recordings, per set
+    max_items: int = 500  # Rows of the table of single items, per set
+    systems: Sequence[str] = ()  # Names of systems in the order of rows
+    command: str | None = None  # The command to print; ``None`` for that of this process
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)  # How intervals are computed
 
 
 def make_report(options: ReportOptions, sets: Sequence[DemoSet]) -> Path:
@@ -97,7 +85,7 @@ def make_report(options: ReportOptions, sets: Sequence[DemoSet]) -> Path:
 def _gather(options: ReportOptions, sets: Sequence[DemoSet], rows: list[Row], folder: Path) -> dict[str, Any]:
     """All that the template shows, the recordings and pictures written to ``folder``."""
     known = {row.system for row in rows}
-    systems = order_systems(rows, [name for name in options.systems if name in known])
+    systems = ordered("system", rows, [name for name in options.systems if name in known])
     parts: list[dict[str, Any]] = []
     mentioned: dict[str, None] = {}
     for position, demo in enumerate(sets, 1):

@@ -5,7 +5,6 @@ ESPnet's own plots hold one value each; here the codebook levels of one value sh
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 from collections.abc import Callable
@@ -79,12 +78,13 @@ def write_chart(path: str | Path, chart: Chart) -> None:
     """Draw ``chart`` as an SVG; it must have a line with a point."""
 
     def draw(figure: Any) -> None:
+        from matplotlib import colormaps
         from matplotlib.ticker import MaxNLocator
 
         axes = figure.add_subplot()
         for index, (name, points) in enumerate(chart.lines.items()):
             # Lines that have an order go from dark to bright.
-            colour = _COLOURS.get(name) or _colour_map()(index / len(chart.lines))
+            colour = _COLOURS.get(name) or colormaps["viridis"](index / len(chart.lines))
             axes.plot(*zip(*points, strict=True), color=colour, label=name, marker="o" if len(points) == 1 else None)
         axes.set(title=chart.name, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -159,13 +159,6 @@ def _magnitudes(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     padded = np.pad(samples.astype(np.float64), (size // 2, size))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: size // 4]
     return np.asarray(np.abs(np.fft.rfft(frames * np.hanning(size), axis=1)).T)
-
-
-@functools.cache
-def _colour_map() -> Callable[[float], Any]:
-    import matplotlib
-
-    return matplotlib.colormaps["viridis"]
 
 
 def _write(path: str | Path, draw: Callable[[Any], None], inches: tuple[float, float], **options: Any) -> None:

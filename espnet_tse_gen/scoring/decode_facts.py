@@ -6,13 +6,12 @@ Beside a table ``spk1.scp`` lie ``spk1.N.rtf.json`` and, where the target's toke
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.files import read_csv, read_json
 
 # Amounts, which are added up over jobs; everything else in the file is a condition.
 AMOUNTS = ("rtf", "seconds", "wall_seconds", "audio_seconds", "recordings")
@@ -41,7 +40,8 @@ def read_rtf(paths: Sequence[Path]) -> tuple[float | None, str]:
     seconds = audio = 0.0
     conditions: dict[str, dict[str, None]] = {}
     for path in paths:
-        content = _read_timing(path)
+        content = read_json(path)
+        content = content if isinstance(content, dict) else {}
         try:
             whole = "audio_seconds" in content
             names = ("wall_seconds", "seconds") if whole else ("rtf",)
@@ -71,24 +71,13 @@ def read_token_accuracy(scp: Path) -> dict[str, dict[str, float]]:
     result: dict[str, dict[str, float]] = {}
     for path in sorted(scp.parent.glob(f"{scp.stem}.*.token_accuracy.csv")):
         try:
-            with open(path, encoding="utf-8", newline="") as stream:
-                for cells in csv.DictReader(stream):
-                    key = cells.pop("key")
-                    levels = {f"token_accuracy_{name}": float(text) for name, text in cells.items()}
-                    result[key] = {"token_accuracy": sum(levels.values()) / len(levels), **levels}
-        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, csv.Error) as error:
+            for cells in read_csv(path)[1]:
+                key = cells.pop("key")
+                levels = {f"token_accuracy_{name}": float(text) for name, text in cells.items()}
+                result[key] = {"token_accuracy": sum(levels.values()) / len(levels), **levels}
+        except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
             raise UserError(f"{path}: cannot be read as 'key,level1,...' ({error}); decode again") from None
     return result
-
-
-def _read_timing(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run decoding first, or leave out --rtf_json") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error})") from None
-    return content if isinstance(content, dict) else {}
 
 
 def _plain(value: Any) -> str:

@@ -11,32 +11,27 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import pickle
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from espnet_tse_gen.audio.recordings import resample
+from espnet_tse_gen.utils.checkpoints import load_checkpoint
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.fetch import file_sha256
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
+from espnet_tse_gen.utils.quiet import import_quietly
 
 CONFIG = "config.yaml"
 CHECKPOINTS = ("valid.acc.ave.pth", "valid.acc.ave_*best.pth", "valid.*.ave.pth", "valid.*.best.pth", "*epoch.pth")
 """Which checkpoint is taken, the first pattern that is there."""
 PATH_KEYS = ("bpemodel", "token_list", "non_linguistic_symbols", "normalize_conf.stats_file")
 """Entries of a training's configuration that name files which the network needs."""
-DECODING: dict[str, type] = {
-    "beam_size": int,
-    "ctc_weight": float,
-    "penalty": float,
-    "maxlenratio": float,
-    "minlenratio": float,
-    "normalize_length": bool,
-}
+DECODING = {"beam_size": int, "ctc_weight": float, "penalty": float, "maxlenratio": float, "minlenratio": float,
+            "normalize_length": bool}  # fmt: skip
 """Options of recognition that may be given."""
 BUILD_ERRORS = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError, ImportError, AssertionError)
 """What ESPnet raises for a configuration that it cannot build a network of, ImportError for a package it lacks."""
@@ -51,7 +46,6 @@ class ExpDir:
         model_file: Name of the checkpoint in it; by default the first of :data:`CHECKPOINTS`.
 
     Attributes:
-        folder: As given.
         config: The configuration of the training.
         checkpoint: The checkpoint.
 
@@ -61,36 +55,28 @@ class ExpDir:
 
     def __init__(self, folder: str | Path, model_file: str | None = None) -> None:
         self.folder = Path(folder)
-        config, checkpoint = self._packed()
-        self.config = config or self.folder / CONFIG
+        self.config, checkpoint = self.folder / CONFIG, None
+        if (self.folder / "meta.yaml").is_file():
+            meta = read_yaml(self.folder / "meta.yaml")
+            # An ASR pack may hold a language model too, whose files are named lm_*.
+            names = [str(name) for kind in ("yaml_files", "files") for name in (meta.get(kind) or {}).values()]
+            names = [name for name in names if "/lm_" not in name]
+            packed = [next((one for one in names if one.endswith(end)), None) for end in (CONFIG, ".pth")]
+            if None in packed:
+                raise UserError(
+                    f"{self.folder / 'meta.yaml'}: names no config.yaml and checkpoint; unpack the model again"
+                )
+            self.config, checkpoint = (self.folder / str(name) for name in packed)
         if not self.config.is_file():
             raise UserError(f"{self.config}: no such file; give the exp directory of a training of ESPnet")
+        beside = self.config.parent
         if model_file is not None:
-            checkpoint = self.config.parent / model_file
-        self.checkpoint = checkpoint or self._chosen()
+            checkpoint = beside / model_file
+        found = [path for pattern in CHECKPOINTS for path in sorted(beside.glob(pattern), reverse=True)]
+        self.checkpoint: Path = checkpoint or next(iter(found), beside / CHECKPOINTS[0])
         if not self.checkpoint.is_file():
-            found = ", ".join(path.name for path in sorted(self.config.parent.glob("*.pth"))) or "none"
-            raise UserError(f"{self.checkpoint}: no such checkpoint; there are: {found}")
-
-    def _packed(self) -> tuple[Path | None, Path | None]:
-        """Configuration and checkpoint that ``meta.yaml`` names."""
-        if not (self.folder / "meta.yaml").is_file():
-            return None, None
-        meta = read_yaml(self.folder / "meta.yaml")
-        files = [str(name) for kind in ("yaml_files", "files") for name in (meta.get(kind) or {}).values()]
-        # An ASR pack may hold a language model too, whose files are named lm_*.
-        config = next((name for name in files if Path(name).name == CONFIG and "/lm_" not in name), None)
-        model = next((name for name in files if name.endswith(".pth") and "/lm_" not in name), None)
-        if config is None or model is None:
-            raise UserError(f"{self.folder / 'meta.yaml'}: names no config.yaml and checkpoint; unpack the model again")
-        return self.folder / config, self.folder / model
-
-    def _chosen(self) -> Path:
-        for pattern in CHECKPOINTS:
-            found = sorted(self.config.parent.glob(pattern))
-            if found:
-                return found[-1]
-        return self.config.parent / CHECKPOINTS[0]
+            there = ", ".join(path.name for path in sorted(beside.glob("*.pth"))) or "none"
+            raise UserError(f"{self.checkpoint}: no such checkpoint; there are: {there}")
 
     def resolved_config(self) -> dict[str, Any]:
         """Return the configuration with the paths that matter as they are on this machine.
@@ -102,20 +88,44 @@ class ExpDir:
             UserError: If such a file is nowhere.
         """
         config = read_yaml(self.config)
+        above = [self.folder, *list(self.folder.absolute().parents)[:4]]
         for key in PATH_KEYS:
             holder, _, last = key.rpartition(".")
             table = config.get(holder) if holder else config
-            if not isinstance(table, dict) or not isinstance(table.get(last), str):
-                continue
-            table[last] = str(self._find(key, table[last]))
+            if isinstance(table, dict) and isinstance(table.get(last), str):
+                name = table[last]
+                places = (Path(name), *(place / name for place in above), self.config.parent / Path(name).name)
+                path = next((path for path in places if path.is_file()), None)
+                if path is None:
+                    raise UserError(f"{self.config}: {key} is {name}, which is not there; put the file beside {CONFIG}")
+                table[last] = str(path.absolute())
         return config
 
-    def _find(self, key: str, name: str) -> Path:
-        above = [self.folder, *list(self.folder.absolute().parents)[:4]]
-        for path in (Path(name), *(place / name for place in above), self.config.parent / Path(name).name):
-            if path.is_file():
-                return path.absolute()
-        raise UserError(f"{self.config}: {key} is {name}, which is not there; put the file beside {self.config.name}")
+    def build(self, kind: str, entry: str, build: Callable[[Path], Any], model: Callable[[Any], Any]) -> Any:
+        """Return what ``build`` makes of the configuration, with the checkpoint loaded into ``model`` of it.
+
+        Args:
+            kind: What it is to be, for messages ("ASR").
+            entry: Entry that the configuration of such a training has.
+            build: From the path of a configuration; what ESPnet logs meanwhile is held back.
+            model: The ``torch.nn.Module`` in what was built.
+
+        Raises:
+            UserError: If it is another training's, cannot be built, or the weights are damaged or do not fit.
+        """
+        config = self.resolved_config()
+        if entry not in config:
+            raise UserError(f"{self.config}: is not the configuration of an {kind} training (no '{entry}' in it)")
+        with tempfile.TemporaryDirectory() as folder, quiet():
+            write_yaml(Path(folder) / CONFIG, config)
+            try:
+                built = build(Path(folder) / CONFIG)
+            except BUILD_ERRORS as error:
+                reason = " ".join(str(error).split())[:200]
+                raise UserError(f"{self.config}: no {kind} model can be built from it ({reason})") from None
+        load_checkpoint(model(built), self.checkpoint, self.config)
+        model(built).eval()
+        return built
 
     def describe(self) -> str:
         """Name the network: folder, checkpoint, and the hash of its weights."""
@@ -128,38 +138,14 @@ class ExpDir:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def load_weights(model: Any, checkpoint: Path) -> None:
-    """Load ``checkpoint`` into ``model``, a ``torch.nn.Module``: weights only, and exactly those that it has.
-
-    Raises:
-        UserError: If the file is damaged, holds other than weights, or does not fit.
-    """
-    import torch
-
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, pickle.UnpicklingError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"{checkpoint}: is not a readable checkpoint of weights ({reason}); copy it again") from None
-    if isinstance(state, dict) and isinstance(state.get("module"), dict):  # as DeepSpeed writes it
-        state = state["module"]
-    try:
-        model.load_state_dict(state, strict=True)
-    except (RuntimeError, AttributeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{checkpoint}: does not fit the network of config.yaml beside it ({reason})") from None
-
-
 def read_decoding(path: str | Path | None) -> dict[str, Any]:
     """Read options of recognition from a yaml, such as ESPnet's ``conf/decode_asr.yaml``; without one, the defaults.
 
     Raises:
         UserError: If it has an entry that is not in :data:`DECODING`, or of another type.
     """
-    if path is None:
-        return dict(DEFAULT_DECODING)
     options: dict[str, Any] = dict(DEFAULT_DECODING)
-    for name, value in read_yaml(path).items():
+    for name, value in (read_yaml(path) if path is not None else {}).items():
         if name not in DECODING:
             raise unknown_name(f"option in {path}", str(name), DECODING)
         wanted = DECODING[name]
@@ -182,37 +168,28 @@ class ESPnetRecognizer:
     """
 
     def __init__(self, exp: ExpDir, decoding: Mapping[str, Any] | None = None, device: str = "cpu") -> None:
-        from espnet_tse_gen.utils.quiet import import_quietly
-
         import_quietly()
         from espnet2.bin.asr_inference import Speech2Text
 
-        config = exp.resolved_config()
-        if "decoder" not in config or "token_type" not in config:
-            raise UserError(f"{exp.config}: is not the configuration of an ASR training (no 'decoder' in it)")
-        self.rate = _rate(config)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / CONFIG
-            write_yaml(path, config)
-            try:
-                with _quiet():
-                    self._model = Speech2Text(path, None, device=device, **{**DEFAULT_DECODING, **(decoding or {})})
-            except BUILD_ERRORS as error:
-                reason = " ".join(str(error).split())[:200]
-                raise UserError(f"{exp.config}: no ASR model can be built from it ({reason})") from None
+        options = {**DEFAULT_DECODING, **(decoding or {})}
+        self._model = exp.build(
+            "ASR",
+            "decoder",
+            lambda config: Speech2Text(config, None, device=device, **options),
+            lambda built: built.asr_model,
+        )
         if self._model.tokenizer is None:
-            raise UserError(
-                f"{exp.config}: token_type '{config['token_type']}' cannot be made text of; use bpe or char"
-            )
-        load_weights(self._model.asr_model, exp.checkpoint)
-        self._model.asr_model.eval()
+            raise UserError(f"{exp.config}: its token_type cannot be made text of; use bpe or char")
+        # ESPnet writes 16000 or "16k".
+        rate = str((read_yaml(exp.config).get("frontend_conf") or {}).get("fs", 16000)).strip().lower()
+        self.rate = round(float(rate[:-1]) * 1000) if rate.endswith("k") else int(float(rate))
 
     def __call__(self, samples: np.ndarray, sample_rate: int) -> str | None:
         """Return what is said in ``samples``, float ``[L]``; ``None`` if the recording is too short for the network."""
         from espnet2.asr.encoder.conformer_encoder import TooShortUttError
 
         try:
-            with _quiet():
+            with quiet():
                 hypotheses = self._model(resample(samples, sample_rate, self.rate))
         except TooShortUttError:
             return None
@@ -231,27 +208,17 @@ class ESPnetSpeaker:
     """
 
     def __init__(self, folder: str | Path, device: str = "cpu") -> None:
-        from espnet_tse_gen.utils.quiet import import_quietly
-
         import_quietly()
         from espnet2.tasks.spk import SpeakerTask
 
         exp = ExpDir(folder)
-        config = exp.resolved_config()
-        if "projector" not in config:
-            raise UserError(f"{exp.config}: is not the configuration of a speaker training (no 'projector' in it)")
-        self.rate = int(config.get("sample_rate") or 16000)
-        with tempfile.TemporaryDirectory() as temporary:
-            path = Path(temporary) / CONFIG
-            write_yaml(path, config)
-            try:
-                self._model, _ = SpeakerTask.build_model_from_file(path, None, device)
-            except BUILD_ERRORS as error:
-                reason = " ".join(str(error).split())[:200]
-                raise UserError(f"{exp.config}: no speaker model can be built from it ({reason})") from None
-        load_weights(self._model, exp.checkpoint)
-        self._model.eval()
-        self._device = device
+        self._model = exp.build(
+            "speaker",
+            "projector",
+            lambda config: SpeakerTask.build_model_from_file(config, None, device)[0],
+            lambda built: built,
+        )
+        self.rate, self._device = int(read_yaml(exp.config).get("sample_rate") or 16000), device
 
     def embed(self, samples: np.ndarray, sample_rate: int, trim: str = "keep") -> np.ndarray | None:
         """Return the embedding ``[D]`` of ``samples``, float ``[L]``; ``None`` if they are too short.
@@ -270,19 +237,11 @@ class ESPnetSpeaker:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hold back what ESPnet logs of every network and of every beam search."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(max(level, logging.WARNING))
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
     try:
         yield
     finally:
-        root.setLevel(level)
-
-
-def _rate(config: Mapping[str, Any]) -> int:
-    """Sampling rate in Hz of the recordings that an ASR model takes; ESPnet writes 16000 or "16k"."""
-    value = (config.get("frontend_conf") or {}).get("fs", 16000)
-    text = str(value).strip().lower()
-    return round(float(text[:-1]) * 1000) if text.endswith("k") else int(float(text))
+        logging.disable(before)

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
-from espnet_tse_gen.audio.files import read_audio
+from espnet_tse_gen.audio.files import read_audio, read_header
 from espnet_tse_gen.scoring.signal import energy_ratio_db, is_silent
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import check_same_keys, read_scp
@@ -33,27 +32,17 @@ SEXES = {"f": "female", "m": "male"}
 
 @dataclass(frozen=True)
 class Mixture:
-    """One mixture in the tables, with the outputs of one system.
+    """One mixture in the tables, with the outputs of one system."""
 
-    Attributes:
-        key: Mixture id.
-        mixture: Path of the mixture.
-        references: Path of each speaker's clean speech.
-        outputs: Path of the output for each speaker that is scored: as many as references, or only those of the first.
-        rate: Hz, of all files.
-        length: Samples of the mixture.
-        speakers: Speaker id of each reference, "" where unknown; empty without a data directory.
-        genders: "m" or "f" for each reference, "" where unknown; empty without a data directory.
-    """
-
-    key: str
-    mixture: str
-    references: tuple[str, ...]
+    key: str  # Mixture id
+    mixture: str  # Path of the mixture
+    references: tuple[str, ...]  # Path of each speaker's clean speech
+    # Path of the output for each speaker that is scored: as many as references, or only those of the first
     outputs: tuple[str, ...]
-    rate: int
-    length: int
-    speakers: tuple[str, ...] = ()
-    genders: tuple[str, ...] = ()
+    rate: int  # Hz, of all files
+    length: int  # Samples of the mixture
+    speakers: tuple[str, ...] = ()  # Speaker id of each reference, "" where unknown; empty without a data directory
+    genders: tuple[str, ...] = ()  # "m" or "f" for each reference, "" where unknown; empty without a data directory
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -99,69 +88,50 @@ class Mixture:
 
 @dataclass
 class LoadedMixture:
-    """The audio of a mixture, speakers numbered from 1.
+    """The audio of a mixture, speakers numbered from 1."""
 
-    Attributes:
-        source: Where it is from.
-        mixture: float32 ``[L]``.
-        references: Clean speech of each speaker that measures may use.
-        outputs: Each output that can be scored.
-        faults: Why the others cannot; the fault of its reference comes first.
-        false_alarms: Energy of outputs relative to the mixture in dB, where the target does not speak.
-        input_sir: For each reference, its energy relative to the other references together in dB, NaN where one of them
-            cannot be used; empty with one reference.
-    """
-
-    source: Mixture
-    mixture: np.ndarray
+    source: Mixture  # Where it is from
+    mixture: np.ndarray  # float32 ``[L]``
+    # Clean speech of each speaker that measures may use
     references: dict[int, np.ndarray] = field(default_factory=dict)
-    outputs: dict[int, np.ndarray] = field(default_factory=dict)
+    outputs: dict[int, np.ndarray] = field(default_factory=dict)  # Each output that can be scored
+    # Why the others cannot; the fault of its reference comes first
     faults: dict[int, str] = field(default_factory=dict)
+    # Energy of outputs relative to the mixture in dB, where the target does not speak
     false_alarms: dict[int, float] = field(default_factory=dict)
+    # For each reference, its energy relative to the other references together in dB, NaN where one of them
+    # cannot be used; empty with one reference
     input_sir: list[float] = field(default_factory=list)
+
+    shared: dict[str, Any] = field(default_factory=dict)
+    """What a measure computes once for all items of the mixture."""
 
     def items(self) -> list[Item]:
         """Return what can be scored."""
-        shared: dict[str, Any] = {}
-        return [
-            Item(self.source, number, self.mixture, self.references, self.outputs, shared) for number in self.outputs
-        ]
+        return [Item(self, number) for number in self.outputs]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One target in one mixture, as measures get it.
+    """One target in one mixture, as measures get it: ``number`` is that of the target speaker, from 1."""
 
-    Attributes:
-        source: Where it is from.
-        number: Of the target speaker, from 1.
-        mixture: float32 ``[L]``, as all signals.
-        references: Clean speech by number of the speaker.
-        outputs: Outputs by number of the target.
-        shared: What a measure computes once for all items of the mixture.
-    """
-
-    source: Mixture
+    whole: LoadedMixture
     number: int
-    mixture: np.ndarray
-    references: dict[int, np.ndarray]
-    outputs: dict[int, np.ndarray]
-    shared: dict[str, Any]
 
     @property
     def rate(self) -> int:
         """Hz."""
-        return self.source.rate
+        return self.whole.source.rate
 
     @property
     def target(self) -> np.ndarray:
-        """Clean speech of the target."""
-        return self.references[self.number]
+        """Clean speech of the target, float32 ``[L]``."""
+        return self.whole.references[self.number]
 
     @property
     def output(self) -> np.ndarray:
-        """What was extracted for the target."""
-        return self.outputs[self.number]
+        """What was extracted for the target, float32 ``[L]``."""
+        return self.whole.outputs[self.number]
 
 
 def gender_pair(genders: Sequence[str]) -> str:
@@ -169,6 +139,20 @@ def gender_pair(genders: Sequence[str]) -> str:
     if len(genders) < 2 or any(gender not in SEXES for gender in genders):
         return ""
     return "different" if len(set(genders)) > 1 else "+".join(SEXES[gender] for gender in genders)
+
+
+def speaker_tables(data_dir: Path) -> list[Path]:
+    """Return the ``spk{n}.scp`` of a data directory, in order.
+
+    Raises:
+        UserError: If there is none.
+    """
+    found: list[Path] = []
+    while (path := data_dir / f"spk{len(found) + 1}.scp").exists():
+        found.append(path)
+    if not found:
+        raise UserError(f"{path}: no such file; a data directory must hold spk1.scp, spk2.scp, ...")
+    return found
 
 
 def read_side_tables(data_dir: Path, count: int) -> list[tuple[dict[str, str], dict[str, str]]]:
@@ -211,29 +195,15 @@ def read_mixtures(
             f"--inf_scp is given {len(inf_scps)} time(s) and --ref_scp {len(ref_scps)} time(s); "
             "give one output table per target, in the order of the references"
         )
-    check_same_keys(mixture_scp, *ref_scps, *inf_scps)
-    mixtures = read_scp(mixture_scp)
-    references, outputs = [read_scp(path) for path in ref_scps], [read_scp(path) for path in inf_scps]
-    side = read_side_tables(Path(data_dir), len(references)) if data_dir is not None else []
-    found = []
-    rate: int | None = None
+    mixtures, *others = check_same_keys(mixture_scp, *ref_scps, *inf_scps)
+    side = read_side_tables(Path(data_dir), len(ref_scps)) if data_dir is not None else []
+    found: list[Mixture] = []
     for key in sorted(mixtures):
-        inside = tuple(table[key] for table in references), tuple(table[key] for table in outputs)
-        rate, length = _check(mixtures[key], rate, key)
-        for path in dict.fromkeys((*inside[0], *inside[1])):
-            _check(path, rate, key)
+        paths = [table[key] for table in (mixtures, *others)]
+        length, rate = read_header(paths[0], key, found[0].rate if found else None)
+        for path in dict.fromkeys(paths[1:]):
+            read_header(path, key, rate)
         speakers, genders = (tuple(tables[part].get(key, "") for tables in side) for part in (0, 1))
-        found.append(Mixture(key, mixtures[key], *inside, rate, length, speakers, genders))
+        references, outputs = tuple(paths[1 : len(ref_scps) + 1]), tuple(paths[len(ref_scps) + 1 :])
+        found.append(Mixture(key, paths[0], references, outputs, rate, length, speakers, genders))
     return found
-
-
-def _check(path: str, rate: int | None, key: str) -> tuple[int, int]:
-    """Return rate and length of a file by its head; if something is wrong, reading it says what."""
-    try:
-        head = soundfile.info(path)
-        if head.channels == 1 and head.frames and rate in (None, head.samplerate):
-            return head.samplerate, head.frames
-    except (soundfile.SoundFileError, OSError, RuntimeError):
-        pass
-    samples, rate = read_audio(path, rate, key)
-    return rate, len(samples)

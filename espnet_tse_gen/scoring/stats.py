@@ -15,19 +15,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its confidence interval; all NaN where there is no value.
+    """A mean with its confidence interval; all NaN where there is no value."""
 
-    Attributes:
-        mean: Mean over the items that have a value.
-        low: Lower end.
-        high: Upper end.
-        count: Number of items that have a value.
-    """
-
-    mean: float = np.nan
-    low: float = np.nan
-    high: float = np.nan
-    count: int = 0
+    mean: float = np.nan  # Mean over the items that have a value
+    low: float = np.nan  # Lower end
+    high: float = np.nan  # Upper end
+    count: int = 0  # Number of items that have a value
 
     def agrees_with(self, value: float, rounding: float = 0.0) -> bool:
         """Tell whether ``value``, known up to +-``rounding``, lies within the interval."""

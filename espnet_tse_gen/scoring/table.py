@@ -18,43 +18,31 @@ from pathlib import Path
 from espnet_tse_gen.scoring.items import SILENT_OUTPUT
 from espnet_tse_gen.scoring.metrics import BY_NAME, COLUMNS
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.files import atomic_write
+from espnet_tse_gen.utils.files import atomic_write, read_csv
 
 ID_COLUMNS = ("system", "set", "key", "speaker_index", "target", "gender_pair", "input_sir")
 NOTE_COLUMN = "RTF_condition"
-# Further columns of text, written only where a row has some: why an item has no scores, and which networks gave them.
+# Further columns of text, written only where a row has some.
 TEXT_COLUMNS = ("fault", "tools")
 
 
 @dataclass
 class Row:
-    """Scores of one output.
+    """Scores of one output."""
 
-    Attributes:
-        system: What made the output.
-        set: Name of the test set.
-        key: Mixture id.
-        speaker_index: Which speaker of the mixture is the target, from 1.
-        target: Speaker id of the target, or "".
-        gender_pair: See :func:`espnet_tse_gen.scoring.items.gender_pair`.
-        input_sir: Target relative to interferers in dB, or NaN.
-        metrics: Column -> value; a measure without a value is absent.
-        note: Under which conditions the real-time factor was measured, or "".
-        fault: Why the item has no scores (see :mod:`espnet_tse_gen.scoring.items`), or "".
-        tools: The networks that gave scores, with their revisions, and the delay that was undone; "" without any.
-    """
-
-    system: str
-    set: str
-    key: str
-    speaker_index: int
-    target: str = ""
-    gender_pair: str = ""
-    input_sir: float = math.nan
-    metrics: dict[str, float] = field(default_factory=dict)
-    note: str = ""
-    fault: str = ""
-    tools: str = ""
+    system: str  # What made the output
+    set: str  # Name of the test set
+    key: str  # Mixture id
+    speaker_index: int  # Which speaker of the mixture is the target, from 1
+    target: str = ""  # Speaker id of the target, or ""
+    gender_pair: str = ""  # See :func:`espnet_tse_gen.scoring.items.gender_pair`
+    input_sir: float = math.nan  # Target relative to interferers in dB, or NaN
+    metrics: dict[str, float] = field(default_factory=dict)  # Column -> value; a measure without a value is absent
+    note: str = ""  # Under which conditions the real-time factor was measured, or ""
+    fault: str = ""  # Why the item has no scores (see :mod:`espnet_tse_gen.scoring.items`), or ""
+    tools: str = (
+        ""  # The networks that gave scores, with their revisions, and the delay that was undone; "" without any
+    )
 
 
 def read_scores(path: str | Path) -> list[Row]:
@@ -63,25 +51,26 @@ def read_scores(path: str | Path) -> list[Row]:
     Raises:
         UserError: If the file is missing, is no score table, or holds a value that is no number.
     """
-    try:
-        with open(path, encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream)
-            missing = [name for name in ID_COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise UserError(
-                    f"{path}: is not a score table: column '{missing[0]}' is missing; make it with bin/score.py"
-                )
-            return [_parse(cells) for cells in reader]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run scoring first") from None
-    except UserError:
-        raise
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read as a score table ({error})") from None
-    except ValueError as error:
-        raise UserError(
-            f"{path}: holds a value that is not a number ({error}); remove the file and score again"
-        ) from None
+    if not Path(path).exists():
+        raise UserError(f"{path}: no such file; run scoring first")
+    columns, lines = read_csv(path)
+    missing = [name for name in ID_COLUMNS if name not in columns]
+    if missing:
+        raise UserError(f"{path}: is not a score table: column '{missing[0]}' is missing; make it with bin/score.py")
+    words = {*ID_COLUMNS, NOTE_COLUMN, *TEXT_COLUMNS}
+    rows = []
+    for cells in lines:
+        try:
+            row = Row(cells["system"], cells["set"], cells["key"], int(cells["speaker_index"]), cells["target"])
+            row.gender_pair, row.input_sir = cells["gender_pair"], float(cells["input_sir"] or "nan")
+            row.metrics = {name: float(text) for name, text in cells.items() if name not in words and text}
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{path}: holds a value that is not a number ({error}); remove the file and score again"
+            ) from None
+        row.note, row.fault, row.tools = (cells.get(name, "") for name in (NOTE_COLUMN, *TEXT_COLUMNS))
+        rows.append(row)
+    return rows
 
 
 def replace_rows(path: str | Path, rows: Sequence[Row]) -> None:
@@ -99,8 +88,9 @@ def replace_rows(path: str | Path, rows: Sequence[Row]) -> None:
         order: dict[tuple[str, str], int] = {}
         for row in [*old, *rows]:
             order.setdefault((row.set, row.system), len(order))
-        kept = [row for row in old if (row.system, row.set) not in replaced]
-        text = _render(sorted([*kept, *rows], key=lambda row: (order[row.set, row.system], row.key, row.speaker_index)))
+        merged = [*(row for row in old if (row.system, row.set) not in replaced), *rows]
+        merged.sort(key=lambda row: (order[row.set, row.system], row.key, row.speaker_index))
+        text = _render(merged)
         if not old or path.read_text(encoding="utf-8") != text:
             with atomic_write(path, newline="") as stream:
                 stream.write(text)
@@ -109,45 +99,25 @@ def replace_rows(path: str | Path, rows: Sequence[Row]) -> None:
 def _render(rows: Sequence[Row]) -> str:
     present = {column for row in rows for column in row.metrics}
     columns = [column.name for column in COLUMNS if column.name in present]
-    columns += sorted(present - set(columns))
+    columns += sorted(present - {*columns})
     texts = [name for name in TEXT_COLUMNS if any(getattr(row, name) for row in rows)]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*ID_COLUMNS, *columns, NOTE_COLUMN, *texts])
     for row in rows:
-        ids = [row.system, row.set, row.key, row.speaker_index, row.target, row.gender_pair, _text(row.input_sir)]
-        figures = [_text(row.metrics.get(column, math.nan)) for column in columns]
-        writer.writerow([*ids, *figures, row.note, *(getattr(row, name) for name in texts)])
+        ids = [getattr(row, name) for name in ID_COLUMNS[:-1]]
+        figures = [row.input_sir, *(row.metrics.get(column, math.nan) for column in columns)]
+        shown = ["" if math.isnan(value) else f"{value:.7g}" for value in figures]
+        writer.writerow([*ids, *shown, row.note, *(getattr(row, name) for name in texts)])
     return stream.getvalue()
 
 
-def _parse(cells: dict[str, str]) -> Row:
-    words = {*ID_COLUMNS, NOTE_COLUMN, *TEXT_COLUMNS}
-    return Row(
-        cells["system"],
-        cells["set"],
-        cells["key"],
-        int(cells["speaker_index"]),
-        cells["target"],
-        cells["gender_pair"],
-        float(cells["input_sir"] or "nan"),
-        {name: float(text) for name, text in cells.items() if name not in words and text},
-        cells.get(NOTE_COLUMN) or "",
-        **{name: cells.get(name) or "" for name in TEXT_COLUMNS},
-    )
-
-
-def _text(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.7g}"
-
-
-def add_derived(rows: Iterable[Row]) -> None:
+def add_derived(rows: Sequence[Row]) -> None:
     """Add the measures that follow from others.
 
     ``failed`` is 1 where the output gains less than 1 dB SI-SDR, also where it is silent, which no other measure scores;
     ``silent`` is 1 there, and is added only if any output is silent.
     """
-    rows = list(rows)
     any_silent = any(row.fault == SILENT_OUTPUT for row in rows)
     for row in rows:
         silent = row.fault == SILENT_OUTPUT
@@ -157,9 +127,8 @@ def add_derived(rows: Iterable[Row]) -> None:
             row.metrics["silent"] = float(silent)
 
 
-def columns_present(rows: Iterable[Row], wanted: Sequence[str]) -> list[str]:
+def columns_present(rows: Sequence[Row], wanted: Iterable[str]) -> list[str]:
     """Return those of ``wanted`` that any row has; aligned SI-SDR is left out where it equals SI-SDR everywhere."""
-    rows = list(rows)
     found = {column for row in rows for column in row.metrics}
     columns = [column for column in wanted if column in found and column in BY_NAME]
     same = all(row.metrics.get("SI_SDR") == row.metrics.get("SI_SDR_aligned") for row in rows)

@@ -71,18 +71,12 @@ class TokenTable:
 class ExtractionOptions:
     """How a job goes about it; but for ``latents``, none of these changes what it makes."""
 
-    latents: bool = False
-    """Also keep the encoder's output, float16 ``[T, D]``."""
-    batch_size: int = 16
-    """Recordings in a batch at most."""
-    batch_seconds: float = 60.0
-    """Audio in a batch at most, each recording counted as long as the longest."""
-    max_errors: int = 0
-    """Recordings, of all jobs, that may have no tokens."""
-    num_workers: int = 2
-    """Threads that read recordings ahead."""
-    log_interval: float = 30.0
-    """Seconds between lines of progress in a log."""
+    latents: bool = False  # also keep the encoder's output, float16 [T, D]
+    batch_size: int = 16  # recordings in a batch at most
+    batch_seconds: float = 60.0  # audio in a batch at most, each recording counted as long as the longest
+    max_errors: int = 0  # recordings, of all jobs, that may have no tokens
+    num_workers: int = 2  # threads that read recordings ahead
+    log_interval: float = 30.0  # seconds between lines of progress in a log
 
 
 class Extraction:

@@ -7,6 +7,7 @@ writes ``NAME.scp``; jobs may run in any order, on one machine or many.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -34,15 +35,14 @@ def read_key_file(path: str | Path, keys: Iterable[str]) -> list[str]:
     Raises:
         UserError: If the file is missing or empty, or names an unknown key.
     """
-    known = set(keys)
     try:
-        chosen = [line.split()[0] for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+        chosen = {line.split()[0] for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()}
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
-    unknown = [key for key in chosen if key not in known]
+    unknown = sorted(chosen.difference(keys))
     if unknown or not chosen:
         raise UserError(f"{path}: expected keys of the table, found {f'{unknown[0]!r}' if unknown else 'none'}")
-    return sorted(set(chosen))
+    return sorted(chosen)
 
 
 def files_digest(keys: Sequence[str], paths: Iterable[str | None]) -> str:
@@ -72,13 +72,10 @@ class Part:
         self.source = {**source, "num_jobs": num_jobs}
         self.scp = self.directory / f"{name}.{job}.scp"
 
-    def _manifest(self, job: int) -> dict[str, Any] | None:
-        path = self.directory / f"{self.name}.{job}.json"
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return content if isinstance(content, dict) else None
+    def _manifest(self, job: int) -> dict[str, Any]:
+        with contextlib.suppress(OSError, ValueError):
+            return dict(json.loads((self.directory / f"{self.name}.{job}.json").read_text(encoding="utf-8")))
+        return {}
 
     def is_complete(self) -> bool:
         """Return whether the part exists and was made from the same source."""
@@ -91,27 +88,17 @@ class Part:
 
     def finish(self, table: dict[str, str]) -> None:
         """Write the part's table and then its manifest."""
-        if table:
-            write_scp(self.scp, table)
-        else:
-            # More jobs than keys: an empty part is complete, though an empty table is an error everywhere else.
-            with atomic_write(self.scp):
-                pass
+        write_scp(self.scp, table)
         with atomic_write(self.directory / f"{self.name}.{self.job}.json") as stream:
             json.dump(self.source, stream, indent=1, sort_keys=True)
 
     def merge(self) -> bool:
         """Write ``name.scp`` if all parts are complete and made alike; return whether it was written."""
-        common = {key: value for key, value in self.source.items() if key != "files"}
         table: dict[str, str] = {}
         for job in range(1, self.num_jobs + 1):
-            manifest = self._manifest(job) or {}
-            if {key: value for key, value in manifest.items() if key != "files"} != common:
-                return False
             part = self.directory / f"{self.name}.{job}.scp"
-            if not part.is_file():
+            if not part.is_file() or {**self._manifest(job), "files": self.source.get("files")} != self.source:
                 return False
-            if part.stat().st_size:
-                table |= read_scp(part)
+            table |= read_scp(part) if part.stat().st_size else {}
         write_scp(self.directory / f"{self.name}.scp", table)
         return True

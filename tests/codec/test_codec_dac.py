@@ -136,10 +136,7 @@ def test_files_of_other_kinds_are_refused(file: Path, tmp_path: Path) -> None:
     bad: dict[str, Any] = {
         "does not hold weights that": content["state_dict"],
         "Missing key": {**content, "state_dict": lacking},
-        "Weights only load failed": {
-            **content,
-            "metadata": {"kwargs": {**SMALL, "sample_rate": RATE}, "path": Path("x")},
-        },
+        "Weights only load failed": {**content, "metadata": {"kwargs": {"sample_rate": RATE}, "path": Path("x")}},
         "for 24000 Hz": {**content, "metadata": {"kwargs": {**SMALL, "sample_rate": 24000}}},
     }
     codec = small()

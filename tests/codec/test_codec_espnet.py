@@ -75,12 +75,12 @@ def copy_of(exp: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exp, tmp_path / "exp", symlinks=True))
 
 
-@pytest.mark.parametrize(("bandwidth", "levels"), [(None, 2), (0.2, 1), (0.05, 1), (0.61, 3), (99.0, 3)])
-def test_bandwidth_chooses_levels(exp: Path, bandwidth: float | None, levels: int) -> None:
+def test_bandwidth_chooses_levels(exp: Path) -> None:
     """50 frames/s of 4 bits are 0.2 kbit/s for each of up to 3 levels; the training's last bandwidth is 0.4 kbit/s."""
-    codec = load(exp, bandwidth=bandwidth)
-    assert codec.num_levels == levels
-    assert torch.equal(codec.encode(noise(1, 2000)).codes[:, :1], load(exp).encode(noise(1, 2000)).codes[:, :1])
+    for bandwidth, levels in ((None, 2), (0.2, 1), (0.05, 1), (0.61, 3), (99.0, 3)):
+        codec = load(exp, bandwidth=bandwidth)
+        assert codec.num_levels == levels
+        assert torch.equal(codec.encode(noise(1, 2000)).codes[:, :1], load(exp).encode(noise(1, 2000)).codes[:, :1])
 
 
 def test_the_checkpoint_is_chosen_by_the_rule(exp: Path, tmp_path: Path) -> None:
@@ -88,15 +88,8 @@ def test_the_checkpoint_is_chosen_by_the_rule(exp: Path, tmp_path: Path) -> None
     (folder / "train.total_count.ave.pth").symlink_to("2epoch.pth")
     shutil.copy(folder / "1epoch.pth", folder / "10epoch.pth")
     shutil.copy(folder / "1epoch.pth", folder / "checkpoint.pth")
-    order = [
-        "valid.mel_loss.best.pth",
-        "train.total_count.ave.pth",
-        "latest.pth",
-        "10epoch.pth",
-        "2epoch.pth",
-        "1epoch.pth",
-    ]
-    for name in order:
+    order = "valid.mel_loss.best train.total_count.ave latest 10epoch 2epoch 1epoch"
+    for name in (f"{one}.pth" for one in order.split()):
         assert find_checkpoint(folder).name == name
         (folder / name).unlink()
         if name == "latest.pth":  # a link to an epoch that is gone does not count
@@ -197,11 +190,7 @@ def test_options_that_cannot_be_used(exp: Path) -> None:
     with pytest.raises(UserError, match="bandwidth must be above 0"):
         load(exp, bandwidth=0)
     conf = conf_of("funcodec")["generator_params"]
-    for domain, channels in (
-        (["time", "time"], 1),
-        (["mag_oracle_phase", "mag_oracle_phase"], 1),
-        (["stft", "stft"], 1),
-    ):
-        params = conf | {"codec_domain": domain, "encdec_channels": channels}
+    for domain in ("time", "mag_oracle_phase", "stft"):
+        params = conf | {"codec_domain": [domain, domain], "encdec_channels": 1}
         with pytest.raises(UserError, match="cannot be decoded from codes"):
             build_codec("espnet", {"design": "funcodec", "sample_rate": 16000, "generator_params": params})

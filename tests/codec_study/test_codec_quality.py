@@ -18,6 +18,7 @@ from codec_study.quality import (
     check_measures,
     choose_levels,
     evaluate_codec,
+    faint_noise,
     mean_figures,
     measure_speed,
 )
@@ -134,3 +135,10 @@ def test_mistakes_end_in_one_line(table: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message) as caught:
             wrong()
         assert "\n" not in str(caught.value)
+
+
+def test_faint_noise_has_its_level_and_is_repeatable() -> None:
+    noise = faint_noise(20000, "a")
+    assert np.array_equal(noise, faint_noise(20000, "a"))
+    assert not np.array_equal(noise, faint_noise(20000, "b"))
+    assert 10 * np.log10(np.mean(np.square(noise))) == pytest.approx(-100.0, abs=0.2)

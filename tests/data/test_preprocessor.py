@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from refused import refused
 
 from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.audio.recordings import load_recording
@@ -225,14 +226,10 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, change: dict[str, Any], sa
 
 @pytest.mark.usefixtures("voices")
 def test_options_that_cannot_be_used_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="enroll_seconds must be"):
-        preprocessor(tmp_path, enroll_seconds=[3.0, 2.0])
-    with pytest.raises(UserError, match="crop_seconds"):
-        preprocessor(tmp_path, crop_seconds=-1.0)
-    with pytest.raises(UserError, match="no such file"):
-        preprocessor(tmp_path, train_spk2enroll=str(tmp_path / "none.json"))
+    refused("enroll_seconds must be", preprocessor, tmp_path, enroll_seconds=[3.0, 2.0])
+    refused("crop_seconds", preprocessor, tmp_path, crop_seconds=-1.0)
+    refused("no such file", preprocessor, tmp_path, train_spk2enroll=str(tmp_path / "none.json"))
     (tmp_path / "list.json").write_text("[1]")
-    with pytest.raises(UserError, match=r"expected JSON \{speaker"):
-        preprocessor(tmp_path, train_spk2enroll=str(tmp_path / "list.json"))
+    refused(r"expected JSON \{speaker", preprocessor, tmp_path, train_spk2enroll=str(tmp_path / "list.json"))
     with pytest.raises(UserError, match="needs --train_spk2enroll"):
         preprocessor(tmp_path, train_spk2enroll=None)("utt", item())

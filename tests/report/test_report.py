@@ -65,7 +65,7 @@ def write_scores(world: Path) -> None:
         ]
         for row, (one, number) in zip(rows, ((one, number) for one in found for number in (1, 2)), strict=True):
             for state in states:
-                row.metrics |= one.scores[state][number]
+                row.metrics |= one["scores"][state][str(number)]
         replace_rows(world / "exp/m/scores.csv", rows)
 
 

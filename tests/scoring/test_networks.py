@@ -14,7 +14,7 @@ from network_maker import need_transformers, write_espnet_speaker, write_hubert,
 from espnet_tse_gen.bin import make_results, score
 from espnet_tse_gen.scoring.metrics.similarity import WavLMSpeaker
 from espnet_tse_gen.scoring.metrics.speechbertscore import SpeechBERTScore
-from espnet_tse_gen.scoring.networks import NETWORKS, describe, load_transformer, locate, parse_choice
+from espnet_tse_gen.scoring.networks import REPOSITORIES, describe, load_transformer, locate, parse_choice
 from espnet_tse_gen.scoring.recognizers import Whisper
 from espnet_tse_gen.scoring.table import read_scores
 from espnet_tse_gen.utils.errors import UserError
@@ -33,7 +33,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "whisper": write_whisper,
         "espnet_spk": write_espnet_speaker,
     }
-    assert makers.keys() == {name for name, network in NETWORKS.items() if not network.package}
+    assert makers.keys() == REPOSITORIES.keys()
     for name, make in makers.items():
         make(folder / name)
     return {name: folder / name for name in makers}
@@ -89,7 +89,7 @@ def test_an_espnet_speaker_model_gives_its_embedding(networks: dict[str, Path], 
     write_espnet_speaker(folder)
     checkpoint = folder / "save_exp/spk_tiny/40epoch.pth"
     torch.save(dict(list(torch.load(checkpoint, weights_only=True).items())[1:]), checkpoint)
-    with pytest.raises(UserError, match="does not fit the network"):
+    with pytest.raises(UserError, match="does not fit the configuration"):
         ESPnetSpeaker(folder)
 
 

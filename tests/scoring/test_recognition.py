@@ -101,7 +101,7 @@ def words_of(
     texts = tuple(str(data / f"text_spk{number}") for number in (1, 2))
     words = Words(recognizer, "basic", texts, str(folder), str(world / "clean"))
     found, (state,) = score_mixtures(mixtures, [words], folder / STORE)
-    return [row for one in found for row in one.scores[state].values()]
+    return [row for one in found for row in one["scores"][state].values()]
 
 
 def total(rows: Sequence[Mapping[str, float]], column: str, weight: str) -> float:
@@ -230,9 +230,9 @@ def test_whisper_tiny_hears_real_speech(real_data: Path, world: Path, spoken: li
     [
         ("exp", "config.yaml: no such file"),
         ("checkpoint", "no such checkpoint; there are: .*valid.acc.ave.pth"),
-        ("damaged", "is not a readable checkpoint of weights"),
-        ("code", "is not a readable checkpoint of weights"),
-        ("lacking", "does not fit the network"),
+        ("damaged", "is not a readable checkpoint"),
+        ("code", "is not a readable checkpoint"),
+        ("lacking", "does not fit the configuration"),
         ("other", "is not the configuration of an ASR training"),
         ("decoding", "unknown option in .*: did you mean 'beam_size'"),
     ],

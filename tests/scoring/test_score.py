@@ -56,9 +56,9 @@ def values_of(mixtures: Sequence[Mixture], metrics: Sequence[Metric], store: Pat
     """All scores of each item."""
     found, states = score_mixtures(mixtures, metrics, store, nj)
     return [
-        {name: value for state in states for name, value in one.scores[state][number].items()}
+        {name: value for state in states for name, value in one["scores"][state][number].items()}
         for one in found
-        for number in one.scores[states[0]]
+        for number in one["scores"][states[0]]
     ]
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_tse_gen.scoring.signal import align, constant_delay, energy_ratio_db, faint_noise, si_sdr
+from espnet_tse_gen.scoring.signal import align, constant_delay, si_sdr
 
 
 def signals(seed: int, length: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -65,10 +65,3 @@ def test_delay_must_fit_the_signal() -> None:
         align(np.ones(8), np.ones(8), -8)
     with pytest.raises(ValueError, match="no pair"):
         constant_delay([(np.zeros(1000), np.ones(1000))])
-
-
-def test_faint_noise_has_its_level_and_is_repeatable() -> None:
-    noise = faint_noise(20000, "a")
-    assert np.array_equal(noise, faint_noise(20000, "a"))
-    assert not np.array_equal(noise, faint_noise(20000, "b"))
-    assert energy_ratio_db(noise, np.ones(20000)) == pytest.approx(-100.0, abs=0.2)

@@ -12,7 +12,7 @@ from espnet_tse_gen.scoring.results import (
     convention,
     further_tables,
     main_table,
-    order_systems,
+    ordered,
     render_results,
 )
 from espnet_tse_gen.scoring.table import Row, add_derived, read_scores, replace_rows
@@ -69,7 +69,7 @@ def test_other_files_are_refused(tmp_path: Path, text: str, message: str) -> Non
 def test_results_have_every_system_in_order_and_the_breakdowns() -> None:
     found = [*rows("greedy", 5.0), *rows("mixture", 0.0)]
     add_derived(found)
-    systems = order_systems(found, ["mixture"])
+    systems = ordered("system", found, ["mixture"])
     assert systems == ["mixture", "greedy"]
     table = main_table(found, systems, Bootstrap(100))
     assert [row[0].text for row in table.rows] == systems
@@ -111,7 +111,7 @@ def test_unequal_items_are_pointed_out_and_unknown_systems_refused() -> None:
     found = [*rows("greedy", 5.0)[:3], *rows("mixture", 0.0)]
     assert any("different items" in note for note in main_table(found, ["greedy", "mixture"], Bootstrap(10)).notes)
     with pytest.raises(UserError, match="did you mean 'greedy'"):
-        order_systems(found, ["gredy"])
+        ordered("system", found, ["gredy"])
 
 
 def test_published_figures_agree_within_interval_and_rounding(tmp_path: Path) -> None:

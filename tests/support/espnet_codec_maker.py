@@ -31,14 +31,9 @@ SCALES = {
 }  # fmt: skip
 STFT = {
     "complexstft_discriminator_params": {
-        "channels": 2,
-        "strides": [[1, 2]],
-        "chan_mults": [1],
-        "n_fft": 64,
-        "hop_length": 16,
-        "win_length": 64,
+        "channels": 2, "strides": [[1, 2]], "chan_mults": [1], "n_fft": 64, "hop_length": 16, "win_length": 64,
     }
-}
+}  # fmt: skip
 PERIOD = {"channels": 2, "max_downsample_channels": 4, "downsample_scales": [3, 1]}
 MSSTFT = {"msstft_discriminator_params": {"filters": 2, "n_ffts": [64], "hop_lengths": [16], "win_lengths": [64]}}
 

@@ -85,7 +85,7 @@ done
     die "'${python}' cannot import espnet_tse_gen: run 'make' in the repository's root, or pip install -e '.[all]' there, or give --python"
 
 # Options that hold several words.
-read -r -a data_opts <<< "${local_data_opts}"
+mapfile -d '' -t data_opts < <(xargs -r printf '%s\0' <<< "${local_data_opts}")
 read -r -a train_opts <<< "${train_args}"
 read -r -a codec_opts <<< "${codec_args}"
 read -r -a table_opts <<< "${table_args}"

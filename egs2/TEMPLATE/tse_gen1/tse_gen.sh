@@ -251,6 +251,8 @@ if ! ${skip_data_prep}; then
             # shellcheck disable=SC2046
             if todo "${raw}/.done" "${raw}/wav.scp" "${shortest}" "${ref_num}" "${fs_hz}" $(tables "${org}"); then
                 mkdir -p "${raw}"
+                # Tables of before that the set no longer has must not stay.
+                find "${raw}" -maxdepth 1 -type f ! -name '.*' -delete
                 find "${org}" -maxdepth 1 -type f ! -name '.*' -exec cp {} "${raw}" \;
                 ${train_cmd} "${raw}/log/remove_short.log" "${python}" -m espnet_tse_gen.bin.remove_short \
                     --min_seconds "${shortest}" "${raw}"

@@ -20,7 +20,6 @@ from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.espnet_exp import CONFIG, find_checkpoint, generator_weights
 from espnet_tse_gen.codec.mini.network import MiniNetwork
 from espnet_tse_gen.utils.checkpoints import load_weights, read_checkpoint
-from espnet_tse_gen.utils.errors import UserError
 
 SHIPPED = Path(__file__).resolve().parents[2] / "pretrained" / "codec_mini_16k"
 """Where the package keeps the weights for 16 kHz, with their card."""
@@ -61,13 +60,11 @@ class MiniCodec(AbsCodec):
     ) -> None:
         super().__init__()
         if hop < 2 or hop % 2 or window % 2 or window < hop // 2:
-            raise UserError(f"codec 'mini': hop and window must be even, window >= hop / 2; got {hop} and {window}")
+            raise self.fault(f"hop and window must be even, window >= hop / 2; got {hop} and {window}")
         if candidates < 1:
-            raise UserError(f"codec 'mini': candidates must be at least 1, got {candidates}")
+            raise self.fault(f"candidates must be at least 1, got {candidates}")
         if not 0 <= envelope_levels < num_levels:
-            raise UserError(
-                f"codec 'mini': expected 0 <= envelope_levels < num_levels, got {envelope_levels} and {num_levels}"
-            )
+            raise self.fault(f"expected 0 <= envelope_levels < num_levels, got {envelope_levels} and {num_levels}")
         self.sample_rate, self.hop, self.window, self.num_mels = sample_rate, hop, window, num_mels
         self.num_levels, self.envelope_levels = num_levels, envelope_levels
         self.codebook_sizes = (codebook_size,) * num_levels

@@ -24,17 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from espnet_tse_gen.audio.files import read_audio, read_header, unreadable, write_audio
-from espnet_tse_gen.data.librimix.layout import (
-    MIX_TYPES,
-    SOURCE_RATE,
-    MixtureTree,
-    Row,
-    extend_noise,
-    mix,
-    read_metadata,
-    render,
-    set_name,
-)
+from espnet_tse_gen.data.librimix.layout import MIX_TYPES, MixtureTree, Row, read_metadata, set_name
+from espnet_tse_gen.data.librimix.rule import SOURCE_RATE, extend_noise, mix, render
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.fetch import file_sha256
 from espnet_tse_gen.utils.files import atomic_write

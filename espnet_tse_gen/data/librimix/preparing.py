@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from espnet_tse_gen.data.corpus import Utterance, list_utterances, read_speaker_sexes
 from espnet_tse_gen.data.datadir import DataDir, Pool
 from espnet_tse_gen.data.enrolment.choice import EnrolmentChooser, enrolment_files, tree_pool
 from espnet_tse_gen.data.enrolment.lists import EnrolmentOptions
-from espnet_tse_gen.data.enrolment.protocol import Protocol, protocol_table
+from espnet_tse_gen.data.enrolment.protocol import protocol_table
 from espnet_tse_gen.data.librimix.layout import (
     Mixture,
     MixtureTree,
@@ -29,21 +29,14 @@ from espnet_tse_gen.data.transcripts import TranscriptCounts, find_transcripts
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_csv
 
-# Of the official sets, with two and with three speakers; a smaller number is worth a remark.
-_OFFICIAL_SIZES = {
-    2: {"train-100": 13900, "train-360": 50800, "dev": 3000, "test": 3000},
-    3: {"train-100": 9300, "train-360": 33900, "dev": 3000, "test": 3000},
-}
-
 
 @dataclass
 class Prepared:
-    """What was written: mixtures, those left out as a speaker has no second recording, protocol, remarks for the user."""
+    """What was written: mixtures, those left out as a speaker has no second recording, and remarks for the user."""
 
     mixtures: int
     left_out: int
-    protocol: Protocol | None = None
-    remarks: list[str] = field(default_factory=list)
+    remarks: list[str]
 
 
 def list_mixtures(
@@ -136,7 +129,7 @@ def prepare_directory(
         UserError: If a set, a file or an enrolment is missing, or no mixture is left.
     """
     output, options = Path(output), enrolment or EnrolmentOptions()
-    prepared = Prepared(0, 0)
+    remarks: list[str] = []
     pool: Pool = {}
     mixtures: list[Mixture] = []
     sexes: dict[str, str] = {}
@@ -146,6 +139,7 @@ def prepare_directory(
         clean: Pool = {}
         for one in recordings:
             clean.setdefault(one.speaker, []).append((one.name, str(one.path.absolute())))
+            whole[one.name] = str(one.path.absolute())
         if not clean and not train and options.name == "full":
             raise UserError(
                 f"--enroll_list full: needs LibriSpeech's recordings of '{subset}'; give --librispeech the folder that "
@@ -157,12 +151,8 @@ def prepare_directory(
                 file=sys.stderr,
             )
         pool |= clean or tree_pool(tree, found)
-        whole |= {one.name: str(one.path.absolute()) for one in recordings}
         mixtures += found
         sexes |= read_info_sexes(table) if table is not None else {}
-        size = _OFFICIAL_SIZES.get(len(found[0].talkers), {}).get(subset, 0)
-        if len(found) < size:
-            prepared.remarks.append(f"holds {len(found):,} of the {size:,} mixtures of the official '{subset}'")
     numbers = range(1, 2 if mix_type == "mix_single" else len(mixtures[0].talkers) + 1)
     told: dict[tuple[str, int], str] = {}
     if train:
@@ -174,11 +164,11 @@ def prepare_directory(
         )
         choice = chooser.choose()
         kept = choice.kept
-        prepared.protocol = replace(choice.protocol, mix_type=mix_type)
+        protocol = replace(choice.protocol, mix_type=mix_type)
+        remarks.append(protocol.describe())
         rows = enrolment_files(choice.enrolments, output / "enroll", num_jobs)
         for key, enrolments in choice.enrolments.items():
             told[key] = " ".join(f"{one.speaker}/{one.utterance}".strip("/") or "/" for one in enrolments)
-    prepared.mixtures, prepared.left_out = len(kept), len(mixtures) - len(kept)
     if not kept:
         raise UserError(
             f"{output}: no mixture of {' '.join(subsets)} has a second recording of both speakers for enrolment; "
@@ -200,7 +190,7 @@ def prepare_directory(
             recorded = {name: whole[who.utterance] for name, who in talkers.items() if who.utterance in whole}
             tables[f"text_spk{n}"] = find_transcripts(sources, recorded, counts)
     if counts.describe():
-        prepared.remarks.append(f"has {counts.describe()}")
+        remarks.append(f"has {counts.describe()}")
     present = {who.speaker for one in kept for who in one.talkers}
     sexes |= read_speaker_sexes(librispeech) if librispeech else {}
     tables["spk2gender"] = {speaker: sexes[speaker] for speaker in present if speaker in sexes}
@@ -210,12 +200,11 @@ def prepare_directory(
             "(it is read from SPEAKERS.TXT in --librispeech, or from LibriMix's *_info.csv beside --metadata)",
             file=sys.stderr,
         )
-    if prepared.protocol is not None:
-        tables["protocol"] = protocol_table(prepared.protocol)
-    DataDir(tables, {speaker: pool[speaker] for speaker in sorted(present & pool.keys())} if train else None).write(
-        output
-    )
-    return prepared
+    if not train:
+        tables["protocol"] = protocol_table(protocol)
+    data = DataDir(tables, {speaker: pool[speaker] for speaker in sorted(present & pool.keys())} if train else None)
+    data.write(output)
+    return Prepared(len(kept), len(mixtures) - len(kept), remarks)
 
 
 def _has_others(mixture: Mixture, pool: Pool, number: int) -> bool:

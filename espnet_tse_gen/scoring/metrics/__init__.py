@@ -11,8 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from espnet_tse_gen.scoring.columns import Column, share
-from espnet_tse_gen.scoring.metrics.base import Metric
+from espnet_tse_gen.scoring.metrics.base import Column, Metric, share
 from espnet_tse_gen.scoring.metrics.ci_sdr import CISDR
 from espnet_tse_gen.scoring.metrics.distill_mos import DistillMOS
 from espnet_tse_gen.scoring.metrics.dnsmos import ESPnetMOS, SpeechMOS

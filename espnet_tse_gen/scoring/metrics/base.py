@@ -1,15 +1,57 @@
-"""The interface of a measure."""
+"""The interface of a measure, and how it is named and shown."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from espnet_tse_gen.scoring.columns import Column
 from espnet_tse_gen.scoring.items import Item
 from espnet_tse_gen.utils.errors import naming_extra
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of scores."""
+
+    name: str  # Name in ``scores.csv``
+    label: str  # Heading in tables
+    unit: str  # Unit for people ("dB", "%", "")
+    decimals: int  # Digits after the point in tables
+    better: str  # "up", "down", or "" where neither direction is better in itself
+    meaning: str  # One sentence for the legend
+    scale: float = 1.0  # Factor from the stored to the shown value (100 for shares shown in per cent)
+    # Column by which items are weighted in a mean, "" for equal weights. An error rate over a set is all errors
+    # over all words: the mean of the items' rates weighted by their words
+    weight: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Heading with unit and an arrow towards the better side."""
+        unit = f" ({self.unit})" if self.unit else ""
+        return f"{self.label}{unit}{ {'up': ' ↑', 'down': ' ↓'}.get(self.better, '') }"
+
+    def show(self, value: float) -> str:
+        """Return ``value`` in the column's unit and precision, without a negative zero."""
+        return f"{round(value * self.scale, self.decimals) + 0.0:.{self.decimals}f}"
+
+
+def decibels(name: str, label: str, meaning: str) -> Column:
+    """Return a column of decibels, the higher the better."""
+    return Column(name, label, "dB", 2, "up", meaning)
+
+
+def opinion(name: str, label: str, meaning: str) -> Column:
+    """Return a column of scores from 1 to 5, the higher the better."""
+    return Column(name, label, "", 2, "up", meaning)
+
+
+def share(name: str, label: str, better: str, meaning: str, weight: str = "") -> Column:
+    """Return a column of shares that are shown in per cent."""
+    return Column(name, label, "%", 1, better, meaning, 100.0, weight)
+
 
 Scores = Mapping[tuple[str, int], Mapping[str, Any]]
 """(mixture id, number of the target from 1) -> column -> value."""
@@ -52,12 +94,21 @@ class Metric:
         return f"{self!r} {self.describe()}"
 
     def check(self) -> None:
-        """Require the packages.
+        """Require the packages, and what else can be seen before the first item.
 
         Raises:
-            UserError: With the command that installs the first that is missing.
+            UserError: With the command that installs the first package that is missing.
         """
-        with naming_extra(f"the measure '{self.columns[0].label}'", self.instead):
-            for name in self.packages:
-                if importlib.util.find_spec(name) is None:
-                    raise ModuleNotFoundError(name=name)
+        require(self.columns[0].label, self.packages, self.instead)
+
+
+def require(label: str, packages: Iterable[str], instead: str = "") -> None:
+    """Require the packages of the measure ``label``.
+
+    Raises:
+        UserError: With the command that installs the first that is missing.
+    """
+    with naming_extra(f"the measure '{label}'", instead):
+        for name in packages:
+            if importlib.util.find_spec(name) is None:
+                raise ModuleNotFoundError(name=name)

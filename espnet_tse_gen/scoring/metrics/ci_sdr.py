@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from espnet_tse_gen.scoring.columns import decibels
 from espnet_tse_gen.scoring.items import Item
-from espnet_tse_gen.scoring.metrics.base import Metric
+from espnet_tse_gen.scoring.metrics.base import Metric, decibels
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,6 @@ class CISDR(Metric):
     instead = "choose --preset generative"
 
     def score(self, item: Item) -> dict[str, float]:
-        """See :meth:`Metric.score`."""
         import ci_sdr
         import torch
 

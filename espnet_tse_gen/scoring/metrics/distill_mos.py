@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from espnet_tse_gen.audio.recordings import resample
-from espnet_tse_gen.scoring.columns import opinion
 from espnet_tse_gen.scoring.items import Item
-from espnet_tse_gen.scoring.metrics.base import Metric
+from espnet_tse_gen.scoring.metrics.base import Metric, opinion
 from espnet_tse_gen.scoring.networks import RATE, NetworkChoice, describe
 
 
@@ -26,11 +25,9 @@ class DistillMOS(Metric):
     instead = "leave out --networks distill_mos"
 
     def describe(self) -> str:
-        """See :meth:`Metric.describe`."""
         return describe(self.network)
 
     def score(self, item: Item) -> dict[str, float]:
-        """See :meth:`Metric.score`."""
         import torch
 
         with torch.no_grad():

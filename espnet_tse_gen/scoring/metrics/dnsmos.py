@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from espnet_tse_gen.audio.recordings import resample
-from espnet_tse_gen.scoring.columns import opinion
 from espnet_tse_gen.scoring.items import Item
-from espnet_tse_gen.scoring.metrics.base import Metric
+from espnet_tse_gen.scoring.metrics.base import Metric, opinion
 from espnet_tse_gen.utils.errors import naming_extra
 
 RATE = 16000
@@ -62,7 +61,6 @@ class SpeechMOS(Metric):
     instead = "choose --preset signal"
 
     def score(self, item: Item) -> dict[str, float]:
-        """See :meth:`Metric.score`."""
         return _speechmos()(item.output, item.rate)
 
 
@@ -78,7 +76,6 @@ class ESPnetMOS(Metric):
     instead = "choose --preset generative"
 
     def score(self, item: Item) -> dict[str, float]:
-        """See :meth:`Metric.score`."""
         import torch
 
         with torch.no_grad():

@@ -16,7 +16,7 @@ import math
 import tempfile
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, KeysView
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,8 @@ from unittest import mock
 
 import numpy as np
 
-from espnet_tse_gen.scoring.columns import Column, decibels, opinion
 from espnet_tse_gen.scoring.items import Item
-from espnet_tse_gen.scoring.metrics.base import Metric, Scores
+from espnet_tse_gen.scoring.metrics.base import Column, Metric, Scores, decibels, opinion
 from espnet_tse_gen.utils.files import write_scp
 
 PESQ_RATES = (8000, 16000)
@@ -52,13 +51,14 @@ class ESPnet(Metric):
     packages = ("espnet2", "mir_eval", "pystoi")
 
     def score(self, item: Item) -> dict[str, float]:
-        """See :meth:`Metric.score`."""
-        if "espnet" not in item.shared:
-            references = np.stack([*item.references.values()])
-            outputs = np.stack([item.outputs.get(number, clean) for number, clean in item.references.items()])
+        if "espnet" not in item.whole.shared:
+            references = np.stack([*item.whole.references.values()])
+            outputs = np.stack(
+                [item.whole.outputs.get(number, clean) for number, clean in item.whole.references.items()]
+            )
             found = enh_scoring(references, outputs, item.rate)
-            item.shared["espnet"] = dict(zip(item.references, found, strict=True))
-        values = item.shared["espnet"][item.number]
+            item.whole.shared["espnet"] = dict(zip(item.whole.references, found, strict=True))
+        values = item.whole.shared["espnet"][item.number]
         return {column.name: values[column.name] for column in self.columns if _is_score(column.name, values)}
 
     def finish(self, folder: Path, scores: Scores) -> None:
@@ -90,18 +90,10 @@ def can_use_pesq(rate: int) -> bool:
     return False
 
 
-class _Table:
+class _Table(dict[str, tuple[int, np.ndarray]]):
     """One recording in place of a table of recordings."""
 
-    def __init__(self, samples: np.ndarray, rate: int) -> None:
-        self.data = {_KEY: ""}
-        self._content = rate, samples
-
-    def __getitem__(self, key: str) -> tuple[int, np.ndarray]:
-        return self._content
-
-    def keys(self) -> KeysView[str]:
-        return self.data.keys()
+    data = {_KEY: ""}
 
 
 def enh_scoring(references: np.ndarray, outputs: np.ndarray, rate: int) -> list[dict[str, float]]:
@@ -118,7 +110,7 @@ def enh_scoring(references: np.ndarray, outputs: np.ndarray, rate: int) -> list[
     from espnet2.bin import enh_scoring as espnet
 
     written: dict[str, dict[str, str]] = defaultdict(dict)
-    readers = iter([[_Table(samples, rate) for samples in signals] for signals in (references, outputs)])
+    readers = iter([[_Table({_KEY: (rate, samples)}) for samples in signals] for signals in (references, outputs)])
 
     @contextlib.contextmanager
     def writer(_: str) -> Iterator[dict[str, dict[str, str]]]:

@@ -15,9 +15,8 @@ import numpy as np
 
 from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.audio.recordings import resample
-from espnet_tse_gen.scoring.columns import Column, share
 from espnet_tse_gen.scoring.items import Item
-from espnet_tse_gen.scoring.metrics.base import Metric
+from espnet_tse_gen.scoring.metrics.base import Column, Metric, share
 from espnet_tse_gen.scoring.networks import RATE, NetworkChoice, describe, load_processor, load_transformer
 from espnet_tse_gen.scoring.speaker import SpeakerEncoder, cosine
 
@@ -57,19 +56,16 @@ class Similarity(Metric):
     packages = ("resemblyzer", "pkg_resources")
 
     def check(self) -> None:
-        """See :meth:`Metric.check`."""
         if self.network is None:
             super().check()
 
     def describe(self) -> str:
-        """See :meth:`Metric.describe`."""
         return describe(self.network) if self.network else ""
 
     def score(self, item: Item) -> dict[str, float]:
-        """See :meth:`Metric.score`."""
         encoder, suffix = _encoder(self.network), f"_{self.network.name}" if self.network else ""
-        voices = item.shared.setdefault(f"voices{suffix}", {})
-        for number, clean in item.references.items():
+        voices = item.whole.shared.setdefault(f"voices{suffix}", {})
+        for number, clean in item.whole.references.items():
             if number not in voices:
                 voices[number] = encoder.embed(_leveled(clean), item.rate)
         voice = encoder.embed(_leveled(item.output), item.rate, trim="drop")

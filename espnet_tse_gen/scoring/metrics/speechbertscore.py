@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from espnet_tse_gen.audio.recordings import resample
-from espnet_tse_gen.scoring.columns import Column
 from espnet_tse_gen.scoring.items import Item
-from espnet_tse_gen.scoring.metrics.base import Metric
+from espnet_tse_gen.scoring.metrics.base import Column, Metric
 from espnet_tse_gen.scoring.networks import RATE, NetworkChoice, describe, load_transformer
 from espnet_tse_gen.utils.errors import UserError
 
@@ -39,11 +38,9 @@ class SpeechBERTScore(Metric):
     )
 
     def describe(self) -> str:
-        """See :meth:`Metric.describe`."""
         return describe(self.network)
 
     def score(self, item: Item) -> dict[str, float]:
-        """See :meth:`Metric.score`."""
         return {"SpeechBERTScore": self.compare(item.target, item.output, item.rate)}
 
     def compare(self, reference: np.ndarray, output: np.ndarray, rate: int) -> float:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espnet_tse_gen.scoring.columns import Column, decibels
 from espnet_tse_gen.scoring.items import Item
-from espnet_tse_gen.scoring.metrics.base import Metric
+from espnet_tse_gen.scoring.metrics.base import Column, Metric, decibels
 from espnet_tse_gen.scoring.signal import align, energy_ratio_db, is_silent, si_sdr
 
 
@@ -28,13 +27,12 @@ class Waveform(Metric):
     )
 
     def score(self, item: Item) -> dict[str, float]:
-        """See :meth:`Metric.score`."""
         raw = aligned = si_sdr(item.target, item.output)
         target, output = align(item.target, item.output, self.delay)
         # Cropping by the delay may leave nothing of a signal that has its only samples at the very edge.
         if self.delay and not is_silent(target) and not is_silent(output):
             aligned = si_sdr(target, output)
         row = {"SI_SDR": raw, "SI_SDR_aligned": aligned, "level": energy_ratio_db(item.output, item.target)}
-        if not is_silent(item.mixture):
-            row["SI_SDRi"] = aligned - si_sdr(item.target, item.mixture)
+        if not is_silent(item.whole.mixture):
+            row["SI_SDRi"] = aligned - si_sdr(item.target, item.whole.mixture)
         return row

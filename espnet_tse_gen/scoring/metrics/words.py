@@ -26,9 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.scoring.columns import Column, share
 from espnet_tse_gen.scoring.items import Item
-from espnet_tse_gen.scoring.metrics.base import Metric, Scores
+from espnet_tse_gen.scoring.metrics.base import Column, Metric, Scores, require, share
 from espnet_tse_gen.scoring.recognizers import Recognizer
 from espnet_tse_gen.utils.errors import unknown_name
 from espnet_tse_gen.utils.files import atomic_write, read_scp
@@ -53,55 +52,42 @@ def _columns(suffix: str, name: str, recognizer: str) -> Iterable[Column]:
 
 @dataclass(frozen=True)
 class Words(Metric):
-    """WER and dWER by one recognizer.
-
-    Attributes:
-        recognizer: The recognizer.
-        text: Name of a text normalisation, see :data:`NORMALISATIONS`.
-        text_scps: Tables of the transcripts of each speaker's utterances, there or not.
-        folder: Where the outputs' texts are kept.
-        clean_folder: Where the clean targets' texts are kept, for all systems.
-    """
+    """WER and dWER by one recognizer."""
 
     recognizer: Recognizer
-    text: str
-    text_scps: tuple[str, ...]
-    folder: str
-    clean_folder: str
+    text: str  # Name of a text normalisation, see :data:`NORMALISATIONS`
+    text_scps: tuple[str, ...]  # Tables of the transcripts of each speaker's utterances, there or not
+    folder: str  # Where the outputs' texts are kept
+    clean_folder: str  # Where the clean targets' texts are kept, for all systems
 
     columns = (
         *_columns("", "", "the ESPnet ASR model"),
         *_columns("_whisper", " Whisper", "Whisper"),
         *_columns("_whisper_tiny", " Whisper tiny.en", "Whisper tiny.en"),
     )
-    packages = ("jiwer",)
 
     def check(self) -> None:
-        """See :meth:`Metric.check`."""
-        super().check()
+        require(f"WER{self.recognizer.suffix}", ("jiwer", *self.recognizer.packages), "leave it out")
         normalisation(self.text)
-        self.recognizer.check()
+        self.state()
         for path, table in zip(self.text_scps, _transcripts(self.text_scps), strict=True):
             if not table:
                 logging.warning("%s: no such file; WER is left out, dWER needs no transcripts", path)
 
     def describe(self) -> str:
-        """See :meth:`Metric.describe`."""
         return f"{self.recognizer.describe()}, text '{self.text}'"
 
     def state(self) -> str:
-        """See :meth:`Metric.state`."""
-        return f"{self.recognizer.stamp()} {self.text} {files_digest([], self.text_scps)}"
+        return f"{self.recognizer.stamp} {self.text} {files_digest([], self.text_scps)}"
 
     def score(self, item: Item) -> dict[str, float | str]:
-        """See :meth:`Metric.score`."""
         index, suffix, normalise = item.number - 1, self.recognizer.suffix, normalisation(self.text)
-        heard = self._hear(self.folder, item.source.outputs[index], item.output, item.rate)
-        clean = self._hear(self.clean_folder, item.source.references[index], item.target, item.rate)
+        heard = self._hear(self.folder, item.whole.source.outputs[index], item.output, item.rate)
+        clean = self._hear(self.clean_folder, item.whole.source.references[index], item.target, item.rate)
         if heard is None or clean is None:
             return {}
         tables = _transcripts(self.text_scps)
-        said = normalise(tables[index].get(item.source.key, "") if index < len(tables) else "")
+        said = normalise(tables[index].get(item.whole.source.key, "") if index < len(tables) else "")
         heard, clean = normalise(heard), normalise(clean)
         row: dict[str, float | str] = {HEARD: f"{said}\t{clean}\t{heard}"}
         row |= word_errors(clean, heard, f"dWER{suffix}")
@@ -126,7 +112,7 @@ class Words(Metric):
     def _hear(self, folder: str, path: str, samples: np.ndarray, rate: int) -> str | None:
         """What is heard in a recording, from the texts in ``folder`` if it was heard before."""
         store = Path(folder) / f"recognised{self.recognizer.suffix}.jsonl"
-        name = files_digest([self.recognizer.stamp()], [path])
+        name = files_digest([self.recognizer.stamp], [path])
         texts = _texts(store)
         if name not in texts:
             texts[name] = _network(self.recognizer)(samples, rate)
@@ -165,16 +151,9 @@ def _texts(store: Path) -> dict[str, str | None]:
 def word_errors(reference: str, recognised: str, rate: str) -> dict[str, float]:
     """Return an error rate and its parts, over the words of ``reference``, and the number of those.
 
-    Of several alignments with the fewest errors ``jiwer`` takes one; the sum is the same in all.
-
-    Args:
-        reference: Normalised text.
-        recognised: Normalised text.
-        rate: Name of the column, such as "WER" or "dWER_whisper".
-
-    Returns:
-        Columns ``rate``, ``{rate}_sub``, ``{rate}_del``, ``{rate}_ins``, ``{rate}_words``; nothing where the reference has no
-        words, as no rate is defined.
+    Columns are ``rate`` ("WER", "dWER_whisper", ...), ``{rate}_sub``, ``{rate}_del``, ``{rate}_ins``, ``{rate}_words``; there
+    are none where the reference has no words, as no rate is defined. Of several alignments with the fewest errors
+    ``jiwer`` takes one; the sum is the same in all.
     """
     import jiwer
 
@@ -182,8 +161,7 @@ def word_errors(reference: str, recognised: str, rate: str) -> dict[str, float]:
     if not words:
         return {}
     found = jiwer.process_words(reference, recognised)
-    parts = [getattr(found, long) / words for long in KINDS.values()]
-    row = {f"{rate}_{kind}": part for kind, part in zip(KINDS, parts, strict=True)}
+    row = {f"{rate}_{kind}": getattr(found, long) / words for kind, long in KINDS.items()}
     return {rate: found.wer, **row, f"{rate}_words": float(words)}
 
 
@@ -211,11 +189,7 @@ def whisper_text(text: str) -> str:
     return str(EnglishTextNormalizer({})(text)).strip()
 
 
-NORMALISATIONS: dict[str, Callable[[str], str]] = {
-    "basic": basic_text,
-    "none": plain_text,
-    "whisper_en": whisper_text,
-}
+NORMALISATIONS = {"basic": basic_text, "none": plain_text, "whisper_en": whisper_text}
 
 
 def normalisation(name: str) -> Callable[[str], str]:
