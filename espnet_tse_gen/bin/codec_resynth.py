@@ -53,9 +53,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         raise UserError("--weights: only with --codec_config; a codec directory has its own")
     from espnet_tse_gen.audio.recordings import Recordings
     from espnet_tse_gen.codec.resynthesis import open_codec, resynthesize_file, resynthesize_table
-    from espnet_tse_gen.utils.memory import keep_freed_memory
 
-    keep_freed_memory()
     codec = open_codec(args.codec_dir, args.codec_config, args.weights, args.device)
     if args.num_levels is not None and not 1 <= args.num_levels <= codec.num_levels:
         raise UserError(f"--num_levels: expected 1..{codec.num_levels} for codec '{codec.name}', got {args.num_levels}")

@@ -65,9 +65,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     from espnet_tse_gen.codec.registry import load_codec, on_device
     from espnet_tse_gen.tokens.job import Extraction, ExtractionOptions, TokenTable
     from espnet_tse_gen.utils.jobs import read_key_file
-    from espnet_tse_gen.utils.memory import keep_freed_memory
 
-    keep_freed_memory()
     tables = []
     for name, table in zip(args.name, read_tables(args.wav_scp, args.level_scp), strict=True):
         tables.append(TokenTable(name, table, read_key_file(args.key_file, table) if args.key_file else list(table)))

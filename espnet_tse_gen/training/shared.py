@@ -16,6 +16,7 @@ from espnet_tse_gen.training import mixing
 from espnet_tse_gen.training.choices import one_line_errors
 from espnet_tse_gen.training.dataset import TSEGenDataset
 from espnet_tse_gen.utils.files import read_scp
+from espnet_tse_gen.utils.memory import keep_freed_memory
 from espnet_tse_gen.utils.quiet import no_log
 
 
@@ -60,6 +61,7 @@ class CheckedTask:
 
         One that ends inside it may be aborted by threads of the group that still run, after all its work is done.
         """
+        keep_freed_memory()  # not all of these processes were started by a command of this package
         super().main_worker(args)  # type: ignore[misc]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.barrier()

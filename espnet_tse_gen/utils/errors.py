@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from espnet_tse_gen.utils.memory import keep_freed_memory
+
 EXTRAS: dict[str, str] = {
     **dict.fromkeys(
         ("espeakng_loader", "espnet", "espnet2", "jinja2", "kaldiio", "matplotlib", "tensorboard", "torchaudio"),
@@ -91,8 +93,11 @@ def naming_extra(what: str = "this", instead: str = "") -> Iterator[None]:
 def run_main(main: Callable[[], int | None]) -> None:
     """Run ``main``, turn a :class:`UserError` or a missing package into one line on stderr, and exit with the right status.
 
+    The process keeps the memory that it frees; see :func:`keep_freed_memory`.
+
     Exit status: 0 (or what ``main`` returns), 2 for a user's error, 130 after Ctrl-C.
     """
+    keep_freed_memory()
     try:
         with naming_extra("this command"):
             status = main()

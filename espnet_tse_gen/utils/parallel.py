@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.memory import keep_freed_memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,10 +45,7 @@ def map_jobs(
         yield from _report(map(function, items), len(items), description)
         return
     # "spawn" and not "fork": the caller may hold threads (torch, BLAS), which a forked child would inherit locked.
-    # Ctrl-C reaches all processes of a terminal; workers would answer with a traceback each, so they leave it to this one.
-    executor = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
-    )
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _set_up_worker)
     try:
         yield from _report(executor.map(function, items, chunksize=chunk), len(items), description)
     except BrokenProcessPool:
@@ -56,6 +54,12 @@ def map_jobs(
         ) from None
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _set_up_worker() -> None:
+    # Ctrl-C reaches all processes of a terminal; workers would answer with a traceback each, so they leave it to the parent.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()
 
 
 def _report(results: Iterator[Result], total: int, description: str) -> Iterator[Result]:
