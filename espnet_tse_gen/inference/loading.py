@@ -18,7 +18,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from espnet_tse_gen.discriminative.registry import is_discriminative
-from espnet_tse_gen.utils.checkpoints import SAFETENSORS
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.files import read_yaml
 
@@ -118,7 +117,7 @@ def find_checkpoint(directory: Path, model_file: str | Path | None = None) -> Pa
     Raises:
         UserError: If there is none.
     """
-    found = (path.name for path in directory.iterdir() if path.suffix in (".pth", SAFETENSORS))
+    found = (path.name for path in directory.iterdir() if path.suffix in (".pth", ".safetensors"))
     names = sorted(name for name in found if name != "checkpoint.pth")
     if model_file is not None:
         inside = directory / model_file
