@@ -9,6 +9,7 @@ Nothing heavy is imported before the command line has been read.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from espnet_tse_gen.utils.errors import UserError, run_main
 if TYPE_CHECKING:
     import numpy as np
 
+ABSENT = 0.5
+"""Confidence below which a warning is given."""
 OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 
 
@@ -33,7 +36,11 @@ def get_parser() -> argparse.ArgumentParser:
     extract = commands.add_parser("extract", help="extract the enrolled speaker's voice from a recording")
     extract.add_argument("--mixture", required=True, metavar="WAV", help="recording of several speakers (mono)")
     extract.add_argument(
-        "--enroll", required=True, metavar="WAV", help="the target speaker alone, a few seconds (mono)"
+        "--enroll",
+        required=True,
+        action="append",
+        metavar="WAV",
+        help="the target speaker alone, a few seconds (mono); may be given several times",
     )
     extract.add_argument("-o", "--output", required=True, metavar="WAV", help="file to write, .wav or .flac")
     extract.add_argument(
@@ -50,8 +57,8 @@ def get_parser() -> argparse.ArgumentParser:
             "--model",
             default=DEFAULT_MODEL,
             metavar="DIR|ZIP|NAME",
-            help="exp directory, zip file made by pack, or a shipped model: mini_librimix is generative and knows synthetic "
-            "voices only, mc_spex_16k is discriminative and was trained on real speech (default: %(default)s)",
+            help="exp directory, zip file made by pack, or a shipped model: dual_path_16k and the older mc_spex_16k are for "
+            "people, mini_librimix is generative and knows synthetic voices only (default: %(default)s)",
         )
         command.add_argument("--model_file", metavar="PTH", help="checkpoint in it (default: the best average)")
     extract.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
@@ -74,7 +81,7 @@ def _extract(args: argparse.Namespace) -> None:
     output = Path(args.output)
     if output.suffix.lower() not in OUTPUT_FORMATS:
         raise UserError(f"--output {output}: expected a name that ends in {' or '.join(OUTPUT_FORMATS)}")
-    for option, path in (("--mixture", args.mixture), ("--enroll", args.enroll)):
+    for option, path in (("--mixture", args.mixture), *(("--enroll", path) for path in args.enroll)):
         if output.exists() and Path(path).exists() and output.samefile(path):
             raise UserError(f"--output {output}: is the file of {option}; choose another name")
     if output.exists() and not args.overwrite:
@@ -85,7 +92,7 @@ def _extract(args: argparse.Namespace) -> None:
 
     # The recordings first: a mistake in their names should not wait for torch.
     mixture, rate = read_audio(args.mixture)
-    enroll, enroll_rate = read_audio(args.enroll)
+    enrolls = _read_enrolls(args.enroll)
     import torch
 
     from espnet_tse_gen.inference.base import TargetSpeakerExtractor, with_changes
@@ -95,18 +102,35 @@ def _extract(args: argparse.Namespace) -> None:
     extractor = TargetSpeakerExtractor.from_pretrained(args.model, args.device, args.model_file, args.decode)
     if args.seed is not None:
         extractor.options = with_changes(extractor.options, {"seed": args.seed})
+    enroll_rate = enrolls[0][1]
     request = extractor.request(
         mixture,
-        enroll,
+        [samples for samples, _ in enrolls] if len(enrolls) > 1 else enrolls[0][0],
         rate,
         enroll_sample_rate=enroll_rate,
         mixture_name=str(args.mixture),
-        enroll_name=str(args.enroll),
+        enroll_name=str(args.enroll[0]) if len(enrolls) == 1 else "enrolment",
     )
-    samples = extractor.extract([request])[0].samples
+    extraction = extractor.extract([request])[0]
+    samples = extraction.samples
     subtype = _subtype(args.mixture, output)
     write_audio(output, samples, rate, subtype)
+    confidence = extraction.confidence
     print(f"{output}: {len(samples) / rate:.2f} s at {rate} Hz{_clipping(samples, subtype)}")
+    if confidence is not None and confidence < ABSENT:
+        print(
+            f"{output}: the enrolled speaker is probably not in {args.mixture} (confidence {confidence:.2f})",
+            file=sys.stderr,
+        )
+
+
+def _read_enrolls(paths: Sequence[str]) -> list[tuple[np.ndarray, int]]:
+    """Read enrolments, all at the rate of the first."""
+    from espnet_tse_gen.audio.files import read_audio
+    from espnet_tse_gen.audio.recordings import resample
+
+    first, *others = (read_audio(path) for path in paths)
+    return [first, *((resample(samples, own, first[1]), first[1]) for samples, own in others)]
 
 
 def _subtype(mixture: str, output: Path) -> str:

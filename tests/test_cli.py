@@ -58,7 +58,7 @@ def test_help_imports_nothing_heavy(arguments):
         assert done.stdout == f"tse-gen {__version__}\n"
 
 
-@pytest.mark.parametrize("model", ["mini_librimix", "mc_spex_16k"])
+@pytest.mark.parametrize("model", ["mini_librimix", "mc_spex_16k", "dual_path_16k"])
 def test_extracting_with_a_model_that_ships_needs_the_base_installation_only(wavs, model):
     done = subprocess.run(
         [sys.executable, WITHOUT_EXTRAS, "espnet_tse_gen.cli", "extract", "--mixture", wavs / "m.wav", "--enroll", wavs / "e.wav",
@@ -101,15 +101,22 @@ def test_decoding_options_from_a_file(wavs):
 def test_shipped_model_is_found_by_name(wavs, monkeypatch, capsys):
     monkeypatch.setattr(loading, "SHIPPED", wavs / "pretrained")
     pack.main(
-        ["--exp_dir", str(tiny_exp_dir()), "--output", str(wavs / "pretrained" / "mini_librimix"), "--half", "true"]
+        [
+            "--exp_dir",
+            str(tiny_exp_dir()),
+            "--output",
+            str(wavs / "pretrained" / loading.DEFAULT_MODEL),
+            "--half",
+            "true",
+        ]
     )
     main(["extract", "--mixture", str(wavs / "m.wav"), "--enroll", str(wavs / "e.wav"), "-o", str(wavs / "o.wav")])
     assert (wavs / "o.wav").exists()
-    assert "did you mean 'mini_librimix'" in refused(wavs, model="mini_libri", output="p.wav")
+    assert "did you mean 'dual_path_16k'" in refused(wavs, model="dual_path", output="p.wav")
     capsys.readouterr()
     main(["info"])
     told = capsys.readouterr().out
-    assert "mel, 8000 Hz, 50 frames/s, 4 levels x 16" in told and "# mini_librimix" in told
+    assert "mel, 8000 Hz, 50 frames/s, 4 levels x 16" in told and "# dual_path_16k" in told
 
 
 def test_info_of_an_exp_directory(capsys):

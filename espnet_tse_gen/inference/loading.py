@@ -22,7 +22,7 @@ from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.files import read_yaml
 
 SHIPPED = Path(__file__).resolve().parents[1] / "pretrained"
-DEFAULT_MODEL = "mini_librimix"
+DEFAULT_MODEL = "dual_path_16k"
 CONFIG = "config.yaml"
 DECODE = "decode.yaml"
 CARD = "README.md"
