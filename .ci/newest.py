@@ -40,7 +40,7 @@ class Environment:
 
     def run(self, *command: str, show: bool = True) -> bool:
         """Run a program of the environment and return whether it succeeded."""
-        print(f"$ {' '.join(command)[:200]}", flush=True)
+        print(f"$ {' '.join(command).splitlines()[0][:160]}", flush=True)
         output = None if show else subprocess.DEVNULL
         return not subprocess.run(
             [self.bin / command[0], *command[1:]], cwd=ROOT, stdout=output, check=False
