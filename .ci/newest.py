@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LINTERS = (("ruff", "ruff", "check", "."), ("ruff", "ruff", "format", "--check", "."), ("mypy", "mypy"))
-TESTS = ("pytest", "-q", "-n", "2", "--dist", "loadfile", "-m", "not slow", "-p", "no:randomly")
+TESTS = ("pytest", "-q", "-n", "2", "--dist", "loadfile", "-m", "not slow")
 UPPER_BOUND = re.compile(r"(?:<=?|==|~=)\s*[^,;\s]+,?|,(?=\s*$)")
 
 
@@ -40,7 +40,7 @@ class Environment:
 
     def run(self, *command: str, show: bool = True) -> bool:
         """Run a program of the environment and return whether it succeeded."""
-        print(f"$ {' '.join(command)[:200]}", flush=True)
+        print(f"$ {' '.join(command).splitlines()[0][:160]}", flush=True)
         output = None if show else subprocess.DEVNULL
         return not subprocess.run(
             [self.bin / command[0], *command[1:]], cwd=ROOT, stdout=output, check=False
@@ -77,10 +77,19 @@ class Environment:
             sys.exit("newest: error: the newest versions cannot be installed together; see above")
         self.pip("install", "--no-deps", "-r", "constraints/dac.txt")
 
+    def imports(self, name: str) -> bool:
+        """Return whether the modules of a package can be imported."""
+        code = (
+            "import importlib, importlib.metadata as m, re, sys; normal = lambda n: re.sub(r'[-_.]+', '-', n).lower()\n"
+            "for module, owners in m.packages_distributions().items():\n"
+            "    if sys.argv[1] in map(normal, owners) and module.isidentifier(): importlib.import_module(module)"
+        )
+        return self.run("python", "-W", "ignore", "-c", code, name, show=False)
+
     def culprits(self, tested: dict[str, str], newest: dict[str, str]) -> list[str]:
         """Put tested versions back until the tests that failed pass, and return whose version decided."""
         named = {normal(re.split(r"[^\w.-]", line)[0]) for line in self.requirements()}
-        changed = [name for name in tested if name in newest and newest[name] != tested[name]]
+        changed = [name for name in tested if newest.get(name, tested[name]) != tested[name]]
         found = []
         for name in sorted(changed, key=lambda name: (name not in named, name)):
             before = self.failures()
@@ -113,8 +122,12 @@ def main() -> None:
     environment.install(args.pip)
     newest = environment.versions()
     broken = [package for package, *command in LINTERS if not environment.run(*command)]
+    for name in [name for name in tested if newest.get(name, tested[name]) != tested[name]]:
+        if not environment.imports(name):
+            broken.append(name)
+            environment.pip("install", "--no-deps", f"{name}=={tested[name]}")
     if not environment.run(*TESTS, "--cache-clear", "--tb", "short"):
-        found = environment.culprits(tested, newest)
+        found = environment.culprits(tested, environment.versions())
         broken += found or ["(the tests: no single package decides)"]
     for name, version in sorted(newest.items()):
         if tested.get(name, version) != version:
