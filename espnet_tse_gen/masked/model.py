@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -21,10 +20,10 @@ from espnet_tse_gen.masked.losses import (
 )
 from espnet_tse_gen.masked.masking import LEVEL_DISTRIBUTIONS, MODES, hide, sample_mask
 from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.precision import PRECISIONS, autocast
 
 Predictor = Callable[[Tensor, "int | None"], Tensor]
 
-PRECISIONS = ("float32", "bfloat16")
 VALIDATION_SEED = 20240602
 
 
@@ -210,7 +209,7 @@ class MaskedTSEModel(torch.nn.Module):
             drop_mixture = draw < self.drop_both
         if self.training and estimate is not None and self.drop_front_end > 0:
             drop_estimate = torch.rand(rows).to(target.device) < self.drop_front_end
-        with self._autocast():
+        with autocast(self.precision, self.codec_fingerprint.device.type):
             conditions = self.extractor.encode_conditions(
                 mixture, enroll, drop_enroll, drop_mixture, estimate, drop_estimate
             )
@@ -226,7 +225,7 @@ class MaskedTSEModel(torch.nn.Module):
             loss = loss + self.latent_weight * distance
         if not self.training:
             lengths = speech_mix_lengths, enroll_ref1_lengths
-            with torch.no_grad(), self._autocast():
+            with torch.no_grad(), autocast(self.precision, self.codec_fingerprint.device.type):
                 stats.update(
                     self._validation_figures(
                         mixture, enroll, estimate, lengths, target, visible, mask.counted, stats["ce"]
@@ -277,14 +276,14 @@ class MaskedTSEModel(torch.nn.Module):
     ) -> Any:
         """Return the extractor's conditions of signals that are encoded already; the network's part of :meth:`prepare`."""
         drop = torch.full((mixture.wav.shape[0],), True, device=mixture.wav.device) if drop_enroll else None
-        with self._autocast():
+        with autocast(self.precision, self.codec_fingerprint.device.type):
             return self.extractor.encode_conditions(mixture, enroll, drop, estimate=estimate)
 
     def predictor(self, conditions: Any) -> Predictor:
         """Return decoding's ``f(codes, level)``: logits ``[B, T, C]`` of one level, or ``[B, K, T, C]`` for ``level=None``."""
 
         def predict(codes: Tensor, level: int | None) -> Tensor:
-            with torch.no_grad(), self._autocast():
+            with torch.no_grad(), autocast(self.precision, self.codec_fingerprint.device.type):
                 hidden = self.extractor(codes, conditions)
                 levels = range(self.extractor.num_levels) if level is None else [level]
                 logits = [self.extractor.logits(hidden, k).float() for k in levels]
@@ -295,12 +294,6 @@ class MaskedTSEModel(torch.nn.Module):
     def collect_feats(self, **batch: Tensor) -> dict[str, Tensor]:
         """Return no features: lengths are all that the statistics stage needs."""
         return {}
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        # Nothing is entered for float32, so that ESPnet's own --use_amp keeps its say.
-        if self.precision == "float32":
-            return contextlib.nullcontext()
-        return torch.autocast(self.codec_fingerprint.device.type, dtype=torch.bfloat16)
 
     def _target_codes(
         self, mixture: Signal, codes: Tensor | None, wav: Tensor | None, lengths: Tensor | None

@@ -6,7 +6,6 @@ CPU where they are not given. All of that is put right here, without touching it
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,14 +21,12 @@ from espnet_tse_gen.discriminative.abs_extractor import AbsEmbeddingExtractor
 from espnet_tse_gen.discriminative.decoder import MultiScaleConvDecoder
 from espnet_tse_gen.discriminative.encoder import MultiScaleConvEncoder
 from espnet_tse_gen.training.losses import LABEL, Estimate
-from espnet_tse_gen.utils.errors import unknown_name
+from espnet_tse_gen.utils.precision import autocast, check_precision
 
 # ESPnet checks the types of its model's parts; those of this package must work where ESPnet is not installed.
 AbsEncoder.register(MultiScaleConvEncoder)
 AbsExtractor.register(AbsEmbeddingExtractor)
 AbsDecoder.register(MultiScaleConvDecoder)
-
-PRECISIONS = ("float32", "bfloat16")
 
 
 class ESPnetTSEModel(ESPnetExtractionModel):
@@ -65,8 +62,7 @@ class ESPnetTSEModel(ESPnetExtractionModel):
         precision: str = "float32",
         extract_feats_in_collect_stats: bool = False,
     ) -> None:
-        if precision not in PRECISIONS:
-            raise unknown_name("precision", str(precision), PRECISIONS)
+        check_precision(precision)
         super().__init__(
             encoder=encoder,
             extractor=extractor,
@@ -129,7 +125,7 @@ class ESPnetTSEModel(ESPnetExtractionModel):
             Per speaker the estimate ``[B, L]``, or a list of them, one per scale; features of the mixture and of the
             estimates; and what the extractor tells beside them, with the labels.
         """
-        with self._autocast():
+        with autocast(self.precision, next(self.parameters()).device.type):
             if hasattr(self.decoder, "decode_scales"):
                 features, frames = self.encoder(speech_mix, speech_lengths)
                 found, others = [], {}
@@ -152,12 +148,6 @@ class ESPnetTSEModel(ESPnetExtractionModel):
                 for each in speech
             ]
         return speech, features, found, {**others, **self._labels}
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        # Nothing is entered for float32, so that ESPnet's own --use_amp keeps its say.
-        if self.precision == "float32":
-            return contextlib.nullcontext()
-        return torch.autocast(next(self.parameters()).device.type, dtype=torch.bfloat16)
 
 
 def _silenced(estimate: Tensor, within: Tensor) -> Tensor:

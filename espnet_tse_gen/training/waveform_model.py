@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import torch
@@ -11,8 +10,7 @@ from torch import Tensor
 
 from espnet_tse_gen.dual_path.losses import extraction_loss, si_sdr
 from espnet_tse_gen.dual_path.network import DualPathExtractor
-from espnet_tse_gen.training.tse_model import PRECISIONS
-from espnet_tse_gen.utils.errors import unknown_name
+from espnet_tse_gen.utils.precision import autocast, check_precision
 
 
 class ESPnetWaveformModel(AbsESPnetModel):
@@ -40,8 +38,7 @@ class ESPnetWaveformModel(AbsESPnetModel):
         activity_weight: float = 2.0,
         precision: str = "float32",
     ) -> None:
-        if precision not in PRECISIONS:
-            raise unknown_name("precision", str(precision), PRECISIONS)
+        check_precision(precision)
         super().__init__()
         self.extractor, self.precision = extractor, precision
         self.level_weight, self.spectrum_weight = level_weight, spectrum_weight
@@ -69,7 +66,7 @@ class ESPnetWaveformModel(AbsESPnetModel):
         valid = torch.ones_like(speech_mix, dtype=torch.bool)
         if speech_mix_lengths is not None:
             valid = torch.arange(size, device=speech_mix.device) < speech_mix_lengths.to(speech_mix.device).unsqueeze(1)
-        with self._autocast(speech_mix.device.type):
+        with autocast(self.precision, speech_mix.device.type):
             voices, logits = self.extractor(speech_mix, enrolls)
         target = torch.cat([kwargs[f"speech_ref{n}"] for n in range(1, count + 1)])
         mixture, valid = speech_mix.repeat(count, 1), valid.repeat(count, 1)
@@ -97,9 +94,3 @@ class ESPnetWaveformModel(AbsESPnetModel):
     def collect_feats(self, speech_mix: Tensor, speech_mix_lengths: Tensor, **_: Any) -> dict[str, Tensor]:
         """Return what ESPnet's statistics stage measures."""
         return {"feats": speech_mix, "feats_lengths": speech_mix_lengths}
-
-    def _autocast(self, device: str) -> contextlib.AbstractContextManager[Any]:
-        # Nothing is entered for float32, so that ESPnet's own --use_amp keeps its say.
-        if self.precision == "float32":
-            return contextlib.nullcontext()
-        return torch.autocast(device, dtype=torch.bfloat16)
