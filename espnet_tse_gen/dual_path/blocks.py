@@ -95,7 +95,9 @@ class Attention(nn.Module):
             scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
             attended = scores.softmax(dim=-1).to(values.dtype) @ values
         else:
-            attended = F.scaled_dot_product_attention(queries.to(values.dtype), keys.to(values.dtype), values)
+            # Of four dimensions, or the fused attention is not taken.
+            flat = (part.to(values.dtype).flatten(0, 1) for part in (queries, keys, values))
+            attended = F.scaled_dot_product_attention(*flat).unflatten(0, queries.shape[:2])
         back = (0, 1, 3, 2, 4) if self.over_time else (0, 3, 1, 2, 4)
         return x + self.out(attended.permute(back).flatten(-2))
 
