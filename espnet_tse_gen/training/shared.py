@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from espnet_tse_gen.training import mixing
 from espnet_tse_gen.training.choices import one_line_errors
 from espnet_tse_gen.training.dataset import TSEGenDataset
+from espnet_tse_gen.training.optimizers import OPTIMIZERS, MuonAdamW, parameter_groups
 from espnet_tse_gen.utils.files import read_scp
 from espnet_tse_gen.utils.memory import keep_freed_memory
 from espnet_tse_gen.utils.quiet import no_log
@@ -70,6 +71,21 @@ class CheckedTask:
 
 class MixtureTask(CheckedTask):
     """A task whose training data are mixtures, read from tables or drawn on the fly; a mixin."""
+
+    @classmethod
+    def get_parser(cls) -> argparse.ArgumentParser:
+        """Return the parser, whose ``--optim`` takes ``muon`` too."""
+        parser = super().get_parser()
+        (optim,) = (action for action in parser._actions if "--optim" in action.option_strings)
+        optim.choices = list(OPTIMIZERS)
+        return parser
+
+    @classmethod
+    def build_optimizers(cls, args: argparse.Namespace, model: torch.nn.Module) -> list[torch.optim.Optimizer]:
+        """Return the optimizer; Muon is told which parameters are its own."""
+        if args.optim != "muon":
+            return super().build_optimizers(args, model)  # type: ignore[misc]
+        return [MuonAdamW(parameter_groups(model), **args.optim_conf)]
 
     @classmethod
     def build_sequence_iter_factory(cls, args: argparse.Namespace, iter_options: Any, mode: str) -> Any:

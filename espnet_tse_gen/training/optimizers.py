@@ -1,0 +1,90 @@
+"""``--optim muon`` beside ESPnet's optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from espnet2.tasks.abs_task import optim_classes
+from torch import Tensor, nn
+
+LEAST_WIDTH = 16
+"""Of a layer, for its weight to be one of Muon's: fewer directions leave nothing to balance."""
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Muon for the weights of linear layers, AdamW for all else (Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982).
+
+    An update of Muon moves all directions of a matrix alike, and is brought to the size that AdamW's would have, so that both
+    take one learning rate.
+
+    Args:
+        params: Parameters, or groups of them as :func:`parameter_groups` makes; those of a group with ``matrices`` are Muon's.
+        lr: Learning rate.
+        betas: AdamW's.
+        momentum: Muon's.
+        weight_decay: Of both.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.98),
+        momentum: float = 0.95,
+        weight_decay: float = 0.02,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "matrices": False})
+        groups: dict[bool, list[Tensor]] = {True: [], False: []}
+        for group in self.param_groups:
+            groups[group["matrices"]] += group["params"]
+        self.parts: dict[str, torch.optim.Optimizer] = {}
+        if groups[True]:
+            self.parts["muon"] = torch.optim.Muon(
+                groups[True], lr=lr, momentum=momentum, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        if groups[False]:
+            self.parts["adamw"] = torch.optim.AdamW(groups[False], lr=lr, betas=betas, weight_decay=weight_decay)
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        # Schedulers set the learning rate in these.
+        self.param_groups = [group for part in self.parts.values() for group in part.param_groups]
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Update all parameters that have a gradient; ``closure`` computes the loss again."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts.values():
+            part.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of both."""
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the state that :meth:`state_dict` returned."""
+        for name, part in self.parts.items():
+            part.load_state_dict(state_dict[name])
+        self._share_groups()
+
+
+OPTIMIZERS: dict[str, Any] = {**optim_classes, "muon": MuonAdamW}
+"""Values of ``--optim``."""
+
+
+def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Return the trained parameters of ``model`` as groups for :class:`MuonAdamW`."""
+    layers = (module.weight for module in model.modules() if isinstance(module, nn.Linear))
+    wide = {id(weight) for weight in layers if min(weight.shape) >= LEAST_WIDTH}
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [each for each in trained if (id(each) in wide) == matrices], "matrices": matrices}
+        for matrices in (True, False)
+    ]
+    return [group for group in groups if group["params"]]
