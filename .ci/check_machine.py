@@ -14,10 +14,10 @@ if shutil.which("gcc") is None or shutil.which("g++") is None:
 if not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")):
     packages.append("python3-dev")
 
-if not (3, 10) <= sys.version_info[:2] <= (3, 12):
+if not (3, 10) <= sys.version_info[:2] <= (3, 13):
     version = sys.version.split()[0]
     sys.exit(
-        f"make: error: {sys.executable} is Python {version}, expected 3.10 to 3.12; name one: make PYTHON=python3.11"
+        f"make: error: {sys.executable} is Python {version}, expected 3.10 to 3.13; name one: make PYTHON=python3.11"
     )
 if packages:
     sys.exit(f"make: error: missing on this machine; install: apt-get install {' '.join(packages)}")

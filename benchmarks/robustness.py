@@ -44,6 +44,8 @@ class Item:
     """An enrolment of the interferer."""
     rate: int = RATE
     """Hz at which mixture, target and interferer are; enrolments stay at 16 kHz."""
+    speakers: tuple[str, ...] = ()
+    """The two that are heard."""
 
 
 @dataclass(frozen=True)
@@ -86,18 +88,34 @@ def read_items(folder: Path, count: int) -> list[Item]:
     from espnet_tse_gen.utils.files import read_scp
 
     tables = {name: read_scp(folder / f"{name}.scp") for name in ("spk1", "spk2", "enroll_spk1", "enroll_spk2")}
+    names = [read_scp(folder / f"target_spk{n}") for n in (1, 2)]
     items: list[Item] = []
     for key in tables["spk1"]:
         sources, enrolls = (
             [read_audio(tables[f"{kind}{n}"][key], RATE, key)[0] for n in (1, 2)] for kind in ("spk", "enroll_spk")
         )
         for target, other in ((0, 1), (1, 0)):
-            items.append(
-                Item(sources[0] + sources[1], sources[target], sources[other], [enrolls[target]], enrolls[other])
-            )
+            heard = (sources[0] + sources[1], sources[target], sources[other], [enrolls[target]], enrolls[other])
+            items.append(Item(*heard, speakers=(names[0][key], names[1][key])))
     if len(items) < 4:
         raise UserError(f"{folder}: holds {len(items) // 2} mixtures, expected at least 2")
     return items[:count]
+
+
+def strangers(items: Sequence[Item]) -> list[Item]:
+    """Return for every item the next one whose speakers are both others.
+
+    Raises:
+        UserError: If an item has none.
+    """
+    found = []
+    for place in range(len(items)):
+        others = (items[(place + step) % len(items)] for step in range(1, len(items)))
+        stranger = next((one for one in others if not {*one.speakers} & {*items[place].speakers}), None)
+        if stranger is None:
+            raise UserError(f"--data_dir: no mixture without the speakers {' and '.join(items[place].speakers)}")
+        found.append(stranger)
+    return found
 
 
 def at_ratio(item: Item, ratio_db: float) -> Item:
@@ -131,7 +149,7 @@ def conditions(items: Sequence[Item], noise: str | None, seed: int) -> dict[str,
     from espnet_tse_gen.data.sources import read_audio_list, read_piece
 
     rng = np.random.default_rng(seed)
-    third = [items[(n + 2) % len(items)] for n in range(len(items))]
+    third = strangers(items)
     made: dict[str, list[Item]] = {"as they are": list(items)}
     for ratio in (-10, -5, 0, 5, 10):
         made[f"SIR {ratio} dB"] = [at_ratio(item, ratio) for item in items]
@@ -187,15 +205,10 @@ def conditions(items: Sequence[Item], noise: str | None, seed: int) -> dict[str,
     return made
 
 
-def si_sdr(estimate: np.ndarray, target: np.ndarray) -> float:
-    """Return the scale-invariant signal-to-distortion ratio in dB."""
-    estimate, target = (one.astype(np.float64) - one.mean(dtype=np.float64) for one in (estimate, target))
-    along = np.dot(estimate, target) / max(np.dot(target, target), 1e-12) * target
-    return float(10 * np.log10((np.sum(along**2) + 1e-12) / (np.sum((estimate - along) ** 2) + 1e-12)))
-
-
 def measure(name: str, items: Sequence[Item], extract: Callable[[Item], Any]) -> Row:
     """Extract the items of a condition and return its row."""
+    from espnet_tse_gen.scoring.signal import si_sdr
+
     mixtures, outputs, wrong, confidences, spent, seconds = [], [], [], [], 0.0, 0.0
     for item in items:
         start = time.perf_counter()
@@ -204,9 +217,9 @@ def measure(name: str, items: Sequence[Item], extract: Callable[[Item], Any]) ->
         seconds += len(item.mixture) / item.rate
         confidences.append(np.nan if found.confidence is None else found.confidence)
         if item.target.any():
-            mixtures.append(si_sdr(item.mixture, item.target))
-            outputs.append(si_sdr(found.samples, item.target))
-            wrong.append(si_sdr(found.samples, item.interferer) > outputs[-1])
+            mixtures.append(si_sdr(item.target, item.mixture))
+            outputs.append(si_sdr(item.target, found.samples))
+            wrong.append(si_sdr(item.interferer, found.samples) > outputs[-1])
         else:
             energies = [float(np.sum(np.square(one, dtype=np.float64))) for one in (found.samples, item.mixture)]
             outputs.append(10 * np.log10(max(energies[0], 1e-12) / energies[1]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,17 @@ from espnet_tse_gen.discriminative.network import ExtractionNetwork
 from espnet_tse_gen.discriminative.speaker import MIN_FRAMES
 from espnet_tse_gen.dual_path.network import DualPathExtractor, Enrolment
 from espnet_tse_gen.utils.errors import UserError
+
+
+class Voices(NamedTuple):
+    """What extraction makes of B segments."""
+
+    waveforms: Tensor
+    """``[B, L]``."""
+    activity: Tensor | None = None
+    """Logits ``[B, T]`` of speaking or not; None of a model that does not say."""
+    presence: Tensor | None = None
+    """How likely each is the enrolled voice, ``[B]`` in 0..1; None of a model that does not say."""
 
 
 class Halves(Protocol):
@@ -30,8 +41,8 @@ class Halves(Protocol):
     def enroll(self, recordings: Sequence[Tensor]) -> Any:
         """Return what :meth:`extract` takes of one target's enrolments ``[Le]``."""
 
-    def extract(self, mixture: Tensor, lengths: Tensor, enrolments: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
-        """Return voices ``[B, L]`` of mixtures ``[B, L]`` of ``lengths [B]``; and logits ``[B, T]`` of activity, or None."""
+    def extract(self, mixture: Tensor, lengths: Tensor, enrolments: Sequence[Any]) -> Voices:
+        """Return the voices of mixtures ``[B, L]`` of ``lengths [B]``."""
 
 
 class SplitExtractor(Protocol):
@@ -72,18 +83,24 @@ class DualPathHalves:
         """See :class:`Halves`."""
         return self.extractor.enroll(recordings)
 
-    def extract(self, mixture: Tensor, lengths: Tensor, enrolments: Sequence[Enrolment]) -> tuple[Tensor, Tensor]:
+    def extract(self, mixture: Tensor, lengths: Tensor, enrolments: Sequence[Enrolment]) -> Voices:
         """See :class:`Halves`."""
         # Rows of one target, as the segments of a recording are, go together; enrolments of different length cannot.
-        voices: dict[int, Tensor] = {}
-        logits: dict[int, Tensor] = {}
+        made: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
         for enrolment in {id(each): each for each in enrolments}.values():
             rows = [row for row, each in enumerate(enrolments) if each is enrolment]
-            made = self.extractor.extract(self.extractor.encode(mixture[rows]), enrolment.repeat(len(rows)))
-            voices.update(zip(rows, made[0], strict=True))
-            logits.update(zip(rows, made[1], strict=True))
-        order = range(len(enrolments))
-        return torch.stack([voices[row] for row in order]), torch.stack([logits[row] for row in order])
+            repeated = enrolment.repeat(len(rows))
+            voices, logits = self.extractor.extract(self.extractor.encode(mixture[rows]), repeated)
+            presence = self.extractor.presence(voices, repeated)
+            for place, row in enumerate(rows):
+                made[row] = voices[place], logits[place], None if presence is None else presence[place]
+        ordered = [made[row] for row in range(len(enrolments))]
+        present = [presence for _, _, presence in ordered if presence is not None]
+        return Voices(
+            torch.stack([voice for voice, _, _ in ordered]),
+            torch.stack([logits for _, logits, _ in ordered]),
+            torch.stack(present) if present else None,
+        )
 
 
 class EncoderDecoderHalves:
@@ -116,11 +133,11 @@ class EncoderDecoderHalves:
             rows.append(row if len(recordings) == 1 else row * (len(recording) / total))
         return torch.stack(rows).sum(dim=0)
 
-    def extract(self, mixture: Tensor, lengths: Tensor, enrolments: Sequence[Tensor]) -> tuple[Tensor, None]:
+    def extract(self, mixture: Tensor, lengths: Tensor, enrolments: Sequence[Tensor]) -> Voices:
         """See :class:`Halves`."""
         features, frames = self.model.encoder(mixture, lengths)
         masked = self.split.extract(features, frames, torch.stack(list(enrolments)))
-        return self.model.decoder(masked, lengths)[0], None
+        return Voices(self.model.decoder(masked, lengths)[0])
 
 
 def split_extractor(extractor: nn.Module) -> SplitExtractor:

@@ -29,6 +29,8 @@ from espnet_tse_gen.utils.errors import UserError
 
 LEVEL = 0.05
 """RMS that mixture and enrolment are brought to inside the network; the output is at the mixture's own level."""
+SILENCE = 1e-12
+"""Mean square of a voice below which nothing was extracted."""
 BAND_WIDTHS = (7, 7, 7, 7, 6, 6, 10, 10, 10, 10, 16, 16, 16, 16, 16, 32, 32, 32, 32, 33)
 """Bins of the 20 bands of a window of 640 samples."""
 
@@ -81,6 +83,7 @@ class DualPathExtractor(nn.Module):
         speaker_embedding: Whether an embedding of the voice scales and shifts the mixture's features.
         embedding_dropout: Share of training items without it.
         band_attention: Whether there is attention over bands.
+        presence: Slope and middle of :meth:`presence`, fitted by ``benchmarks/presence.py``.
 
     Raises:
         UserError: If an option does not fit.
@@ -102,6 +105,7 @@ class DualPathExtractor(nn.Module):
         speaker_embedding: bool = True,
         embedding_dropout: float = 0.1,
         band_attention: bool = True,
+        presence: Sequence[float] = (24.0, 0.7),
     ) -> None:
         super().__init__()
         if width < 1 or head_width < 1 or width % head_width:
@@ -119,7 +123,10 @@ class DualPathExtractor(nn.Module):
                 f"extractor_conf: speaker_embedding is made at {SAMPLE_RATE} Hz, the model's rate is {sample_rate} Hz; set it"
                 " to false, or train at 16 kHz"
             )
+        if len(presence) != 2:
+            raise UserError(f"extractor_conf: presence is {list(presence)}, expected two numbers: slope and middle")
         self.sample_rate, self.enroll_pool, self.enroll_frames = sample_rate, enroll_pool, enroll_frames
+        self.presence_slope, self.presence_middle = map(float, presence)
         self.embedding_dropout = embedding_dropout
         self.spectrum = Spectrum(window, hop)
         layout = BandLayout(band_widths, self.spectrum.bins)
@@ -201,6 +208,22 @@ class DualPathExtractor(nn.Module):
             x = block(x, enrolment.prefix[number] if enrolment.prefix else None)
         spectrum = mixture.spectrum.repeat(times, 1, 1) * self.masks(x)
         return self.spectrum.inverse(spectrum, mixture.samples), self.activity(x.mean(dim=1)).squeeze(-1).float()
+
+    def presence(self, voices: Tensor, enrolment: Enrolment) -> Tensor | None:
+        """Return how likely extracted voices are the enrolled ones, ``[B]``, by the likeness of their embeddings.
+
+        Args:
+            voices: ``[B, L]``.
+            enrolment: B rows.
+
+        Returns:
+            0..1; 0 for silence; None where embeddings are off.
+        """
+        if self.voice is None or enrolment.embedding is None:
+            return None
+        likeness = (self.voice(list(voices)) * enrolment.embedding).sum(dim=1)
+        present = torch.sigmoid(self.presence_slope * (likeness - self.presence_middle))
+        return present * (voices.square().mean(dim=1) > SILENCE)
 
     def _encoded(self, spectrum: Tensor) -> Tensor:
         x = self.features(spectrum)

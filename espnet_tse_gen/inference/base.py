@@ -73,14 +73,8 @@ class Extraction:
     """float32 ``[frames]``: how likely the target speaks, frame by frame; None of a model that does not say."""
     activity_rate: float = 0.0
     """Frames of ``activity`` per second."""
-
-    @property
-    def confidence(self) -> float | None:
-        """How likely the target speaks in the second in which that is likeliest, 0..1; None of a model that does not say."""
-        if self.activity is None:
-            return None
-        window = max(1, min(len(self.activity), round(self.activity_rate)))
-        return float(np.convolve(self.activity, np.full(window, 1.0 / window), "valid").max())
+    confidence: float | None = None
+    """How likely the enrolled speaker is in the mixture, 0..1: that of the likeliest segment; None where a model cannot say."""
 
 
 class TargetSpeakerExtractor(abc.ABC):

@@ -116,15 +116,18 @@ class WaveformInference(TargetSpeakerExtractor):
         plans = {n: plan_segments(len(requests[n].mixture), segment, overlap, hop) for n in voiced}
         joiners = {n: Joiner(len(requests[n].mixture), plan, overlap) for n, plan in plans.items()}
         activities: dict[int, list[tuple[Segment, np.ndarray]]] = {n: [] for n in voiced}
+        presences: dict[int, list[float]] = {n: [] for n in voiced}
         parts = [(n, number) for n, plan in plans.items() for number in range(len(plan))]
         for batch in self._batches([plans[n][number].end - plans[n][number].start for n, number in parts]):
             chosen = [parts[place] for place in batch]
             signals = [requests[n].mixture[plans[n][k].start : plans[n][k].end] for n, k in chosen]
-            outputs, activity = self._run(signals, [enrolments[n] for n, _ in chosen])
-            for row, ((n, number), output) in enumerate(zip(chosen, outputs, strict=True)):
-                joiners[n].add(number, output)
+            outputs, activity, presence = self._run(signals, [enrolments[n] for n, _ in chosen])
+            for row, (n, number) in enumerate(chosen):
+                joiners[n].add(number, outputs[row][: len(signals[row])])
                 if activity is not None:
                     activities[n].append((plans[n][number], activity[row, : len(signals[row]) // hop + 1]))
+                if presence is not None:
+                    presences[n].append(float(presence[row]))
         for n, joiner in joiners.items():
             scale = self.options.scale
             if scale == "auto":
@@ -132,19 +135,20 @@ class WaveformInference(TargetSpeakerExtractor):
             samples = joiner.samples * scale_factor(joiner.samples, requests[n].mixture, scale)
             activity = _joined(activities[n], hop) if activities[n] else None
             output = requests[n].to_input(samples, self.sample_rate)
-            results[n] = Extraction(output, activity=activity, activity_rate=self.sample_rate / hop)
+            confidence = max(presences[n], default=None)
+            results[n] = Extraction(output, None, activity, self.sample_rate / hop, confidence)
         return results
 
     def _run(
         self, signals: Sequence[np.ndarray], enrolments: Sequence[Any]
-    ) -> tuple[list[np.ndarray], np.ndarray | None]:
-        """Return what the network makes of signals, each of its signal's length, and the activity ``[B, T]``."""
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+        """Return what the network makes of signals ``[B, L]``, the activity ``[B, T]``, and who is there, ``[B]``."""
         padded, lengths = self._padded(signals)
         with self._precision():
-            made, logits = self._halves.extract(padded, lengths, enrolments)
-        outputs = made.float().cpu().numpy()
-        activity = None if logits is None else logits.float().sigmoid().cpu().numpy()
-        return [output[: len(signal)] for output, signal in zip(outputs, signals, strict=True)], activity
+            made = self._halves.extract(padded, lengths, enrolments)
+        activity = None if made.activity is None else made.activity.float().sigmoid().cpu().numpy()
+        presence = None if made.presence is None else made.presence.float().cpu().numpy()
+        return made.waveforms.float().cpu().numpy(), activity, presence
 
     def _enrolment(self, enrolls: Sequence[np.ndarray]) -> Any:
         """Return what the network keeps of a target's enrolments, made once for the same ones."""

@@ -110,6 +110,7 @@ def test_every_weight_but_the_voice_encoders_learns() -> None:
         ({"enroll_frames": False, "speaker_embedding": False}, "no target is known"),
         ({"sample_rate": 8000}, "speaker_embedding is made at 16000 Hz, the model's rate is 8000 Hz"),
         ({"extractor_blocks": 0}, "must be 1 or more"),
+        ({"presence": [1.0]}, "expected two numbers: slope and middle"),
     ],
 )
 def test_options_that_do_not_fit(conf: dict, message: str) -> None:
@@ -128,3 +129,20 @@ def test_the_voice_encoder_is_resemblyzers() -> None:
         level = 10 ** (-30 / 20) / recording.square().mean().sqrt()
         expected = theirs.embed_utterance((recording * level).numpy())
         np.testing.assert_allclose(embedding.numpy(), expected, atol=1e-5)
+
+
+def test_presence_is_by_the_likeness_of_the_voice() -> None:
+    network = DualPathExtractor(**{**DUAL_PATH, "speaker_embedding": True, "presence": [30.0, 0.6]}).eval()
+    network.voice.load_pretrained()
+    tone, other = torch.sin(torch.arange(32000) * 0.05), noise(32000)
+    enrolment = network.enroll([tone]).repeat(4)
+    with torch.no_grad():
+        same, louder, different, silent = network.presence(
+            torch.stack([tone, 20 * tone, other, torch.zeros(32000)]), enrolment
+        )
+    assert same > 0.99 and abs(same - louder) < 1e-3 and different < same and silent == 0.0
+
+
+def test_without_embeddings_nothing_is_said_of_presence() -> None:
+    network = DualPathExtractor(**{**DUAL_PATH, "speaker_embedding": False}).eval()
+    assert network.presence(noise(1, 8000), network.enroll([noise(6000)])) is None
