@@ -43,17 +43,18 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def command(args: argparse.Namespace, folder: Path, steps: int) -> list[str]:
-    """Return the command of a training of ``steps`` steps, validated on one mixture."""
+    """Return the command of a training of ``steps`` steps, validated on two mixtures."""
     import numpy as np
     import soundfile
 
     for name in ("mix", "spk1", "spk2", "enroll_spk1", "enroll_spk2"):
         soundfile.write(folder / f"{name}.wav", 0.1 * np.random.default_rng(0).standard_normal(32000), 16000)
-        (folder / f"{name}.scp").write_text(f"one {folder / name}.wav\n")
-    (folder / "shape").write_text("one 32000\n")
+        (folder / f"{name}.scp").write_text("".join(f"{key} {folder / name}.wav\n" for key in ("one", "two")))
+    (folder / "shape").write_text("one 32000\ntwo 32000\n")
     words = ["--config", str(args.config), "--output_dir", str(folder / "exp"), "--num_spk", "2", "--max_epoch", "1"]
     words += ["--num_iters_per_epoch", str(steps), "--log_interval", "1", "--valid_shape_file", str(folder / "shape")]
     words += ["--train_shape_file", str(folder / "shape"), "--use_tensorboard", "true"]
+    words += ["--valid_batch_size", "2"]
     for name, path in (("speech", "wav.scp"), ("speaker", "utt2spk")):
         kind = "sound" if name == "speech" else "text"
         words += ["--train_data_path_and_name_and_type", f"{args.sources / path},{name},{kind}"]

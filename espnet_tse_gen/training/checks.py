@@ -45,6 +45,13 @@ def check_options(args: argparse.Namespace, num_optimizers: int = 1) -> None:
     for name in args.required:
         if getattr(args, name) is None:
             raise UserError(f"--{name} is missing; give it")
+    processes = int(args.dist_world_size or (args.ngpu if args.multiprocessing_distributed else 0) or 1)
+    for name in ("batch_size", "valid_batch_size"):
+        size = getattr(args, name)
+        if size is not None and size < processes and args.batch_type in ("unsorted", "sorted", "folded"):
+            raise UserError(
+                f"--{name}: {size} items cannot be split over {processes} processes; give {processes} or more"
+            )
     numbers = ["", *map(str, range(2, num_optimizers + 1))]
     optimizers = OPTIMIZERS if num_optimizers == 1 else optim_classes
     options: list[tuple[str, Mapping[str, Any], str]] = [(f"optim{n}", optimizers, "params") for n in numbers]

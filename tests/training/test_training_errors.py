@@ -241,6 +241,7 @@ def test_a_pickle_is_not_run(refused: Callable[..., str], corpus: Path, tmp_path
         ),
         (["--optim_conf", "lr=-1.0"], "--optim_conf: Invalid learning rate: -1.0"),
         (["--scheduler_conf", "warmup_steps=many"], "--scheduler_conf:"),
+        (["--dist_world_size", "2", "--valid_batch_size", "1"], "--valid_batch_size: 1 items cannot be split over 2"),
         (["--max_epochs", "3"], "did you mean '--max_epoch'"),
         (["--codec_dir", "/nowhere"], "/nowhere: is not a codec directory"),
         (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
