@@ -11,6 +11,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import soundfile
+from training_runs import make_corpus
+
+from espnet_tse_gen.utils.files import read_scp, write_scp
 
 RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "mini_librimix" / "tse_gen1"
 TAG = "mini_test_mel_16k"
@@ -81,8 +85,6 @@ def test_every_stage_left_what_the_next_needs(place: Path) -> None:
 
 
 def test_outputs_have_the_mixtures_keys_and_lengths(place: Path) -> None:
-    import soundfile
-
     mixtures = dict(line.split() for line in (place / "dump/raw/test/wav.scp").read_text().splitlines())
     for speaker in ("spk1", "spk2"):
         scp = place / "exp" / TAG / "decode_one_pass" / "test" / f"{speaker}.scp"
@@ -240,6 +242,26 @@ def test_dynamic_mixing_draws_from_what_the_training_set_enrols_with(place: Path
     assert (place / stats / "valid" / "speech_mix_shape").exists()
     result = run(place, "--dynamic_mixing", "true", "--stage", "3", "--stop_stage", "6")
     assert result.stdout.count("up to date") == len(result.stdout.splitlines()) - 5
+
+
+def test_a_changed_recording_is_noticed_in_a_folder_with_spaces(tmp_path: Path) -> None:
+    data = make_corpus(tmp_path / "my data")
+    shutil.copy(data / "spk2enroll.json", data / "train")
+    for folder in (data / "train", data / "valid"):
+        for table in ("utt2spk", "spk2utt"):
+            write_scp(folder / table, {key: key for key in read_scp(folder / "wav.scp")})
+    options = ["--datadir", str(data), "--dumpdir", f"{data}/dump", "--stage", "2", "--stop_stage", "3", "--fs", "8k"]
+    options += ["--valid_set", "valid", "--test_sets", "valid", "--min_wav_duration", "0.1"]
+
+    def kept() -> int:
+        result = run(tmp_path, *options)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout.count("up to date")
+
+    assert [kept(), kept()] == [0, 4]
+    changed = next(iter(read_scp(data / "valid" / "spk1.scp").values()))
+    soundfile.write(changed, 0.5 * soundfile.read(changed)[0], 8000)
+    assert [kept(), kept()] == [2, 4]
 
 
 def test_an_unknown_option_of_the_corpus(tmp_path: Path) -> None:

@@ -227,8 +227,7 @@ if ! ${skip_data_prep}; then
         for dset in "${all_sets[@]}"; do
             need "${datadir}/${dset}/wav.scp" 1
             org=${dumpdir}/raw/org/${dset}
-            # shellcheck disable=SC2046
-            if todo "${org}/.done" "${org}/wav.scp" "${fs_hz}" $(tables "${datadir}/${dset}"); then
+            if todo "${org}/.done" "${org}/wav.scp" "${fs_hz}" "${datadir}/${dset}"/*; then
                 ${train_cmd} --num-threads "${nj}" "${org}/log/format_wav.log" "${python}" -m espnet_tse_gen.bin.format_wav \
                     --fs "${fs_hz}" --nj "${nj}" "${datadir}/${dset}" "${org}"
                 made
@@ -248,8 +247,7 @@ if ! ${skip_data_prep}; then
             if [[ " ${train_sets[*]} " == *" ${dset} "* ]]; then
                 shortest=${min_wav_duration}
             fi
-            # shellcheck disable=SC2046
-            if todo "${raw}/.done" "${raw}/wav.scp" "${shortest}" "${ref_num}" "${fs_hz}" $(tables "${org}"); then
+            if todo "${raw}/.done" "${raw}/wav.scp" "${shortest}" "${ref_num}" "${fs_hz}" "${org}"/*; then
                 mkdir -p "${raw}"
                 # Tables of before that the set no longer has must not stay.
                 find "${raw}" -maxdepth 1 -type f ! -name '.*' -delete
