@@ -267,7 +267,7 @@ def test_a_corpus_in_a_folder_with_spaces_reaches_the_recipe(tmp_path: Path) -> 
     done = subprocess.run(
         [recipe / "run.sh", "--python", sys.executable, "--datadir", f"{tmp_path}/elsewhere/data", "--dumpdir",
          f"{tmp_path}/dump", "--expdir", f"{tmp_path}/exp", "--stop_stage", "3", "--nj", "1", "--tse_config",
-         "conf/train/mc_spex_test.yaml", "--local_data_opts", options],
+         f"{ROOT}/tests/conf/mc_spex_test.yaml", "--local_data_opts", options],
         capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

@@ -16,8 +16,9 @@ from training_runs import make_corpus
 
 from espnet_tse_gen.utils.files import read_scp, write_scp
 
-RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "mini_librimix" / "tse_gen1"
-TAG = "mini_test_mel_16k"
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "egs2" / "mini_librimix" / "tse_gen1"
+TAG = "masked_test_mel_16k"
 SIZE = "--num_voices 8 --utterances_per_voice 4 --train_mixtures 24 --dev_mixtures 6 --test_mixtures 6"
 
 pytestmark = pytest.mark.slow
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.slow
 def run(place: Path, *arguments: str, data_options: str = SIZE) -> subprocess.CompletedProcess[str]:
     """Start run.sh with everything that it makes below ``place``."""
     command = [str(RECIPE / "run.sh"), "--datadir", f"{place}/data", "--dumpdir", f"{place}/dump"]
-    command += ["--expdir", f"{place}/exp", "--tse_config", "conf/train/mini_test.yaml"]
+    command += ["--expdir", f"{place}/exp", "--tse_config", f"{ROOT}/tests/conf/masked_test.yaml"]
     command += ["--inference_config", "conf/decode/one_pass.yaml", "--pretrained_exp", "", "--nj", "2"]
     command += ["--inference_nj", "2", "--local_data_opts", f"{data_options} --downloads {place}/downloads", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
@@ -211,6 +212,8 @@ def test_a_stage_says_which_stage_it_needs(tmp_path: Path, stage: int, missing: 
         (["--fs", "fast"], "--fs takes a rate"),
         (["--skip_train", "maybe"], "takes true or false"),
         (["--codec_config", "conf/codec/none.yaml"], "conf/codec/none.yaml: no such file"),
+        (["--tse_config", "conf/train/none.yaml"], "conf/train/none.yaml: no such file; see conf/train"),
+        (["--tse_config", "conf/train/mini.yaml"], "mini.yaml: no such file; it is called masked_small.yaml now"),
         (["--inference_config", "conf/decode/none.yaml"], "conf/decode/none.yaml: no such file"),
         (["--pretrained_exp", "nowhere"], "nowhere/config.yaml: no such file"),
         (["--score_with_asr", "true"], "--score_with_asr needs --asr_exp"),
