@@ -95,5 +95,5 @@ def test_discriminative_configuration_builds(path):
 
 
 def test_first_line_of_every_configuration_says_what_it_is_for():
-    for path in CONF.rglob("*.yaml"):
+    for path in (*CONF.rglob("*.yaml"), *FIXTURES.glob("*.yaml")):
         assert path.read_text().startswith("#"), path
