@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import zipfile
@@ -282,8 +283,13 @@ def test_help_lists_every_option() -> None:
     assert listed == names | {"config", "help"}
 
 
-def test_the_default_options_of_every_corpus_name_existing_files() -> None:
-    for script in RECIPE.parents[1].glob("*/tse_gen1/run.sh"):
-        for word in script.read_text().replace('"', " ").split():
-            if word.startswith("conf/") and word.endswith(".yaml"):
-                assert (script.parent / word).exists(), f"{script}: {word}"
+def test_what_recipes_and_documents_name_is_there() -> None:
+    recipes = [script.parent for script in (ROOT / "egs2").glob("*/*/run.sh")]
+    assert all((recipe / "README.md").exists() for recipe in recipes) and len(recipes) == 4
+    files = [file for recipe in recipes for file in (*recipe.glob("*.*"), *recipe.glob("local/*"))]
+    for file in (*files, *ROOT.glob("docs/*.md"), ROOT / "README.md"):
+        text = file.read_text() if file.is_file() else ""
+        for name in re.findall(r"\bconf/\w+/[a-z0-9_]+\.yaml", text):
+            assert (ROOT / name).exists(), f"{file}: {name}"
+        for link in re.findall(r"\]\((\.\./[^)#]+)", text):
+            assert (file.parent / link).exists(), f"{file}: {link}"
