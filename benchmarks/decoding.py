@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How fast decoding is: real-time factor at size B beside ESPnet's TD-SpeakerBeam, in one run, on the same recordings.
+"""How fast decoding is: real-time factor at full size beside ESPnet's TD-SpeakerBeam, in one run, on the same recordings.
 
 Systems: TD-SpeakerBeam at the size and rate of ESPnet's LibriMix recipe (the peer that ratios are taken to); our model with
 the decoding presets, once for each precision; and our own loop without caching, which encodes the mixture and the enrolment
@@ -91,7 +91,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
     parser.add_argument(
-        "--config", type=Path, default=ROOT / "conf/train/r1_base.yaml", help="our model's configuration"
+        "--config", type=Path, default=ROOT / "conf/train/masked.yaml", help="our model's configuration"
     )
     parser.add_argument(
         "--skip_uncached", action="store_true", help="leave out the loop without caching, the slowest row"

@@ -121,7 +121,11 @@ def tokenization(name: str, conf: dict[str, Any]) -> Callable[[], Any]:
 
 CASES: dict[str, Callable[[], Callable[[], Any]]] = {
     f"training step, {name}": lambda name=name: training(name)
-    for name in ("td_speakerbeam_16k_small", "spex_plus_16k_small", "mc_spex_16k_small", "mini", "dual_path_16k")
+    for name in (
+        *(f"{kind}_16k_small" for kind in ("td_speakerbeam", "spex_plus", "mc_spex")),
+        "masked_small",
+        "dual_path_16k",
+    )
 }
 CASES |= {
     f"extraction of {text}, {name}": lambda name=name, seconds=seconds: extraction(name, seconds)

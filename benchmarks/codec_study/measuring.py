@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import espnet_tse_gen
 from codec_study.probe import CONDITIONS, ItemFigures, LevelFigures, ProbeResult, run_probe
 from codec_study.quality import (
     ORIGINAL,
@@ -31,7 +30,7 @@ from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.scoring.table import Row, read_scores, replace_rows
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write, read_scp
-from espnet_tse_gen.utils.jobs import files_digest
+from espnet_tse_gen.utils.state import state_of
 
 
 @dataclass(frozen=True)
@@ -210,11 +209,10 @@ def _result(values: Mapping[str, Any]) -> ProbeResult:
     return ProbeResult(**{**values, "levels": levels, "items": [ItemFigures(**item) for item in values["items"]]})
 
 
-def _source(recordings: Recordings, facts: Mapping[str, Any], **options: Any) -> dict[str, Any]:
-    """All that a part's figures follow from."""
+def _source(recordings: Recordings, facts: Mapping[str, Any], **options: Any) -> str:
+    """The state of all that a part's figures follow from."""
     keys = sorted(recordings)
-    digest = files_digest(keys, (recordings[key] for key in keys))
-    return {"version": espnet_tse_gen.__version__, "codec": facts["fingerprint"], "files": digest, **options}
+    return state_of(facts["fingerprint"], options, keys, files=[recordings[key] for key in keys])
 
 
 def _known_rows(options: MeasuringOptions, tag: str, levels: Sequence[int]) -> list[Row]:

@@ -46,6 +46,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     from espnet_tse_gen.data.synthetic import build_corpus
     from espnet_tse_gen.utils.errors import UserError
     from espnet_tse_gen.utils.files import atomic_write
+    from espnet_tse_gen.utils.state import is_current, state_of
 
     counts = {"train": args.train_mixtures, "dev": args.dev_mixtures, "test": args.test_mixtures}
     for name, number in [("nj", args.nj), *((f"{split}_mixtures", count) for split, count in counts.items())]:
@@ -58,13 +59,13 @@ def main(cmd: Sequence[str] | None = None) -> None:
     print(f"{root}: {'made' if made else 'kept'} ({time.monotonic() - started:.0f} s)")
     for split, count in counts.items():
         path, record = metadata / f"libri2mix_{split}-mini.csv", metadata / f".{split}.json"
-        parameters = {"corpus": corpus, "num_mixtures": count, "seed": args.seed}
-        if path.exists() and record.exists() and json.loads(record.read_text()) == parameters:
+        state = state_of(corpus, count, args.seed)
+        if is_current(record, state, path):
             print(f"{path}: kept")
             continue
         write_metadata(path, make_metadata(root, {f"{split}-mini": None}, count, args.seed, num_jobs=args.nj))
         with atomic_write(record) as stream:
-            json.dump(parameters, stream)
+            stream.write(state)
         print(f"{path}: {count} mixtures")
 
 

@@ -1,6 +1,6 @@
 """Train a masked generative extractor, or collect its statistics: ESPnet's training command with the ``tse_gen`` task.
 
-    python -m espnet_tse_gen.bin.tse_gen_train --config conf/train/mini.yaml --codec_dir exp/codec_mel_16k ...
+    python -m espnet_tse_gen.bin.tse_gen_train --config conf/train/masked_small.yaml --codec_dir exp/codec_mel_16k ...
 
 Every option of ESPnet's trainer works; ``--print_config`` shows all of them with their defaults.
 """

@@ -25,6 +25,7 @@ from espnet_tse_gen.codec.registry import (
 from espnet_tse_gen.utils.errors import UserError, check_options
 from espnet_tse_gen.utils.fetch import file_sha256
 from espnet_tse_gen.utils.files import read_yaml
+from espnet_tse_gen.utils.state import state_of
 
 
 @dataclass(frozen=True)
@@ -85,16 +86,23 @@ class Preparation:
             origin |= {"fit_conf": config.fit_conf, "seed": self.seed, "max_seconds": self.max_seconds}
             origin["wav_scp"] = [str(table.wav_scp) for table in self.tables]
             origin["level_scp"] = [str(table.level_scp) for table in self.tables if table.level_scp is not None]
+            # Not of the code: a codec stays until its settings or its recordings change.
+            used = [
+                path for table in self.tables for key in sorted(table) for path in (table[key], table.level_path(key))
+            ]
+            origin["recordings"] = state_of(files=used, version="")
         elif codec.weights_option:
             # A training that went on has other weights of the same settings.
             checkpoint = codec.pretrained_cache()
             origin["weights"] = _origin_of(checkpoint) if checkpoint else None
         if (output / CODEC_YAML).is_file():
-            made = read_yaml(output / CODEC_YAML).get("origin") or {}
+            # One of an earlier version does not say from which files.
+            made = {"recordings": origin.get("recordings"), **(read_yaml(output / CODEC_YAML).get("origin") or {})}
             different = sorted(key for key in origin if made.get(key) != origin[key])
             if not different:
                 return f"{output}: is there already with the same settings; kept"
-            if not overwrite:
+            # Fitted anew to recordings that changed; its fingerprint says whether that made another codec of it.
+            if not overwrite and different != ["recordings"]:
                 raise UserError(
                     f"{output}: was made with other settings ({', '.join(different)}); choose another --output_dir, or "
                     "--overwrite true and make its tokens and models again"

@@ -13,7 +13,7 @@ from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.prepare import Preparation
 from espnet_tse_gen.codec.registry import codec_class, load_codec, on_device, read_codec_config
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.jobs import Part, files_digest, split_keys
+from espnet_tse_gen.utils.jobs import Part, split_keys
 
 
 def open_codec(directory: str | None, config: str | None, weights: str | None, device: str) -> AbsCodec:
@@ -99,8 +99,8 @@ def resynthesize_table(
     with_mixture = mixture != "false" and has_mixtures and codec.supports_mixture
     keys = split_keys(table, job, num_jobs)
     files = [table[key] for key in keys] + [table.level_path(key) for key in keys]
-    source = {"fingerprint": codec.fingerprint(), "mixture": with_mixture, "num_levels": num_levels}
-    part = Part(directory, name, job, num_jobs, {**source, "files": files_digest(keys, files)})
+    settings = {"fingerprint": codec.fingerprint(), "mixture": with_mixture, "num_levels": num_levels}
+    part = Part(directory, name, job, num_jobs, settings, keys, files)
     if part.is_complete():
         part.merge()
         return f"{part.scp}: is complete and up to date; kept"

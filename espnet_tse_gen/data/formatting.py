@@ -20,6 +20,7 @@ from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.data.datadir import DYNAMIC_MARK, DataDir
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.parallel import map_jobs
+from espnet_tse_gen.utils.state import state_of
 
 _RECORD = ".converted.jsonl"
 
@@ -77,7 +78,7 @@ def convert(groups: Sequence[Group], folder: str | Path, rate: int, num_jobs: in
         raise UserError(f"--fs is {rate}; expected a sampling rate in Hz")
     record = Path(folder) / _RECORD
     known = _read_record(record)
-    states = [_state(group, rate) for group in groups]
+    states = [state_of(rate, group.enrolment, files=group.sources) for group in groups]
     todo = []
     for group, state in zip(groups, states, strict=True):
         found = known.get(group.targets[0])
@@ -111,18 +112,6 @@ def _read_record(path: Path) -> dict[str, dict]:
             # The run was killed while it wrote this line.
             continue
     return known
-
-
-def _state(group: Group, rate: int) -> str:
-    state: list[object] = [rate, group.enrolment]
-    for path in group.sources:
-        try:
-            found = Path(path).stat()
-        except OSError:
-            # Reading it says why.
-            return ""
-        state += [path, found.st_size, found.st_mtime_ns]
-    return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]
 
 
 def _convert(group: Group, rate: int) -> tuple[list[str], str]:
@@ -185,10 +174,9 @@ def format_directory(source: str | Path, output: str | Path, sample_rate: int, n
     for name, table in data.tables.items():
         if name.startswith("enroll_"):
             data.tables[name] = {key: paths.get(path, path) for key, path in table.items()}
+    formatted = list(zip(groups, done.paths, strict=True))[:mixtures]
     for number, name in enumerate(names):
-        data.tables[name] = {
-            group.key: found[number] for group, found in zip(groups[:mixtures], done.paths, strict=False)
-        }
+        data.tables[name] = {group.key: found[number] for group, found in formatted}
     if data.pool is not None:
         data.pool = {speaker: [(name, paths[path]) for name, path in own] for speaker, own in data.pool.items()}
     data.write(output)

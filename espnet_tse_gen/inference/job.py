@@ -23,7 +23,8 @@ from espnet_tse_gen.audio.files import read_audio, write_audio
 from espnet_tse_gen.inference.base import Extraction, Request, TargetSpeakerExtractor
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write
-from espnet_tse_gen.utils.jobs import Part, files_digest
+from espnet_tse_gen.utils.jobs import Part
+from espnet_tse_gen.utils.state import file_state, state_of
 
 if TYPE_CHECKING:
     from espnet_tse_gen.codec.base import AbsCodec
@@ -84,8 +85,7 @@ class InferenceJob:
             UserError: If a recording cannot be used; then nothing has been changed.
         """
         files = [self.tables[kind][key] for kind in ("mixture", "enroll") for key in keys]
-        source = {**self.settings, "files": files_digest(keys, files)}
-        part = Part(self.output_dir, self.name, self.job, self.num_jobs, source)
+        part = Part(self.output_dir, self.name, self.job, self.num_jobs, self.settings, keys, files)
         books = {} if overwrite else self._read_books(keys)
         todo = [key for key in keys if key not in books]
         seconds = self._check(todo)
@@ -104,7 +104,7 @@ class InferenceJob:
         return self.output_dir / "wavs" / self.name / f"{key}.wav"
 
     def _source(self, key: str) -> str:
-        return files_digest([key], [self.tables["mixture"][key], self.tables["enroll"][key]])
+        return state_of(key, files=[self.tables["mixture"][key], self.tables["enroll"][key]])
 
     def _request(self, key: str) -> Request:
         paths = self.tables["mixture"][key], self.tables["enroll"][key]
@@ -160,8 +160,7 @@ class InferenceJob:
             spent += time.perf_counter() - start
             for key, request, extraction in zip(keys, requests, extractions, strict=True):
                 write_audio(self._wav(key), extraction.samples, request.sample_rate)
-                status = self._wav(key).stat()
-                books[key] = {"source": sources[key], "wav": [status.st_size, status.st_mtime_ns]}
+                books[key] = {"source": sources[key], "wav": file_state(self._wav(key))}
                 if self.codec is not None and "codes" in self.tables:
                     books[key]["accuracy"] = self._accuracy(key, self.codec, extraction)
                 progress.update(round(seconds[key]))
@@ -183,11 +182,10 @@ class InferenceJob:
                 content = json.loads(path.read_text(encoding="utf-8"))
                 entries = content["recordings"] if content["settings"] == self.settings else {}
                 for key in wanted & entries.keys():
-                    entry, wav = entries[key], self._wav(key)
-                    if not wav.is_file() or ("codes" in self.tables and "accuracy" not in entry):
+                    entry, wav = entries[key], file_state(self._wav(key))
+                    if wav is None or ("codes" in self.tables and "accuracy" not in entry):
                         continue
-                    status = wav.stat()
-                    if entry["wav"] == [status.st_size, status.st_mtime_ns] and entry["source"] == self._source(key):
+                    if entry["wav"] == wav and entry["source"] == self._source(key):
                         books[key] = entry
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue  # a damaged book only means that its recordings are made again

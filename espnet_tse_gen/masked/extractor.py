@@ -1,8 +1,8 @@
 """The masked-token extractor: mixture added per frame, enrolment as a cached prefix, one output head per level.
 
-``mixture_features: tokens`` is the published method (B0 in the documentation), ``latent+tokens`` and its kin the recommended one
-(R1). The mixture is frame-synchronous with the target, so it is added to the token embedding and never lengthens the sequence;
-the enrolment is a prefix that the target attends to (see :mod:`espnet_tse_gen.masked.transformer`).
+``mixture_features: tokens`` is the published method, ``latent+tokens`` and its kin the recommended one. The mixture is
+frame-synchronous with the target, so it is added to the token embedding and never lengthens the sequence; the enrolment is a
+prefix that the target attends to (see :mod:`espnet_tse_gen.masked.transformer`).
 """
 
 from __future__ import annotations

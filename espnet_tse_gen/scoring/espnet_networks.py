@@ -9,7 +9,6 @@ strictly, as weights only.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.fetch import file_sha256
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
 from espnet_tse_gen.utils.quiet import import_quietly
+from espnet_tse_gen.utils.state import state_of
 
 CONFIG = "config.yaml"
 CHECKPOINTS = ("valid.acc.ave.pth", "valid.acc.ave_*best.pth", "valid.*.ave.pth", "valid.*.best.pth", "*epoch.pth")
@@ -132,10 +132,8 @@ class ExpDir:
         return f"{self.config.parent.name}/{self.checkpoint.name} (SHA-256 {file_sha256(self.checkpoint)[:12]})"
 
     def stamp(self) -> str:
-        """A digest of configuration and checkpoint, to tell whether results are still those of this network."""
-        stat = self.checkpoint.stat()
-        text = f"{self.config.read_text(encoding='utf-8')}{self.checkpoint.name} {stat.st_size} {stat.st_mtime_ns}"
-        return hashlib.sha256(text.encode()).hexdigest()
+        """The state of what this network computes."""
+        return state_of(files=[self.config, self.checkpoint])
 
 
 def read_decoding(path: str | Path | None) -> dict[str, Any]:

@@ -8,7 +8,6 @@ that is stopped goes on where it was, and one with a further measure computes on
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import math
@@ -18,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import espnet_tse_gen
 from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.scoring.decode_facts import read_rtf, read_token_accuracy, rtf_files
 from espnet_tse_gen.scoring.items import Mixture, gender_pair, read_mixtures
@@ -28,8 +26,8 @@ from espnet_tse_gen.scoring.signal import constant_delay
 from espnet_tse_gen.scoring.table import Row, replace_rows
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write, read_scp
-from espnet_tse_gen.utils.jobs import files_digest
 from espnet_tse_gen.utils.parallel import map_jobs
+from espnet_tse_gen.utils.state import state_of
 
 STORE = "items.jsonl"
 DELAY_RECORDINGS = 50
@@ -133,9 +131,8 @@ def score_mixtures(
     Returns:
         What is known of each mixture (the same for every ``nj``), and under which state of each metric.
     """
-    version = espnet_tse_gen.__version__
-    states = [hashlib.sha256(f"{version} {metric.state()}".encode()).hexdigest()[:20] for metric in metrics]
-    files = {mixture.key: files_digest([], mixture.paths) for mixture in mixtures}
+    states = [state_of(metric.state()) for metric in metrics]
+    files = {mixture.key: state_of(files=mixture.paths) for mixture in mixtures}
     known: dict[str, Known] = {}
     lines = store.read_text(encoding="utf-8").splitlines() if store.exists() and not force else []
     for line in lines:

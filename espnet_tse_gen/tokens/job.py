@@ -8,9 +8,7 @@ table; whichever job finds all recordings of all tables in the arks writes ``NAM
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,12 +22,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+import espnet_tse_gen
 from espnet_tse_gen.audio.recordings import Recordings, duration, load_recording
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.tokens.store import Places, Store, read_places, remove_unused
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.jobs import split_keys
+from espnet_tse_gen.utils.state import state_of
 
 LATENTS = "_latents"
 """What is appended to a table's name for the table of latents."""
@@ -43,14 +43,8 @@ class Item(NamedTuple):
     """The mixture that sets its level; ``None``: it sets its own."""
 
     def digest(self) -> str:
-        """Return a digest of paths, sizes and modification times, there or not."""
-        digest = hashlib.sha256()
-        for path in self:
-            digest.update(f"{path}\n".encode())
-            with contextlib.suppress(OSError, TypeError):
-                status = os.stat(path)  # type: ignore[arg-type]
-                digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
-        return digest.hexdigest()[:32]
+        """Return the state of what its tokens are made from, beside the codec."""
+        return state_of(files=self)
 
 
 @dataclass(frozen=True)
@@ -102,7 +96,7 @@ class Extraction:
         # The smallest type that ESPnet's reader of arks takes; it refuses unsigned ones.
         self.dtype = "int16" if codec.codebook_size <= 1 << 15 else "int32"
         common = {"codec": codec.name, "fingerprint": codec.fingerprint(), "dtype": self.dtype}
-        self.header = {**common, "kinds": self.kinds}
+        self.header = {**common, "kinds": self.kinds, "version": espnet_tse_gen.__version__}
         self.manifest = {
             **common,
             "codec_tag": codec_tag,

@@ -93,7 +93,7 @@ class Store:
                     entries.append([digest, arrays])
                     continue
                 places = []
-                for stream, block, array in zip(self._streams, blocks, arrays, strict=False):
+                for stream, block, array in zip(self._streams[:-1], blocks, arrays, strict=True):
                     block += f"{key} ".encode()
                     made = kaldi_bytes(array)
                     places.append([stream.tell() + len(block), len(made), _checksum(digest, made)])
@@ -125,7 +125,7 @@ class Store:
         return sizes
 
     def _holds(self, digest: str, places: Sequence[Sequence[int]]) -> bool:
-        for stream, (offset, size, checksum) in zip(self._streams, places, strict=False):
+        for stream, (offset, size, checksum) in zip(self._streams[:-1], places, strict=True):
             stream.seek(offset)
             content = stream.read(size)
             if len(content) != size or _checksum(digest, content) != checksum:

@@ -8,14 +8,14 @@ writes ``NAME.scp``; jobs may run in any order, on one machine or many.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write, read_scp, write_scp
+from espnet_tse_gen.utils.state import state_of
 
 
 def split_keys(keys: Iterable[str], job: int, num_jobs: int) -> list[str]:
@@ -45,17 +45,6 @@ def read_key_file(path: str | Path, keys: Iterable[str]) -> list[str]:
     return sorted(chosen)
 
 
-def files_digest(keys: Sequence[str], paths: Iterable[str | None]) -> str:
-    """Return a digest of keys and of the paths, sizes and modification times of files, there or not."""
-    digest = hashlib.sha256("\n".join(keys).encode())
-    for path in paths:
-        digest.update(f"\n{path}".encode())
-        if path is not None and Path(path).is_file():
-            status = Path(path).stat()
-            digest.update(f" {status.st_size} {status.st_mtime_ns}".encode())
-    return digest.hexdigest()
-
-
 class Part:
     """The part of a table ``directory/name.scp`` that one job makes.
 
@@ -64,12 +53,23 @@ class Part:
         name: The table's name without suffix.
         job: Number of the job, from 1.
         num_jobs: Number of all jobs.
-        source: What the part is made from (plain values); a part made from something else is made again.
+        settings: What all parts are made with, plain values.
+        keys: The job's keys.
+        files: What its part is made from; a part that was made from something else is made again.
     """
 
-    def __init__(self, directory: str | Path, name: str, job: int, num_jobs: int, source: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        directory: str | Path,
+        name: str,
+        job: int,
+        num_jobs: int,
+        settings: dict[str, Any],
+        keys: Iterable[str],
+        files: Iterable[str | None],
+    ) -> None:
         self.directory, self.name, self.job, self.num_jobs = Path(directory), name, job, num_jobs
-        self.source = {**source, "num_jobs": num_jobs}
+        self.state = {**settings, "all": state_of(num_jobs, settings), "own": state_of(list(keys), files=files)}
         self.scp = self.directory / f"{name}.{job}.scp"
 
     def _manifest(self, job: int) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class Part:
 
     def is_complete(self) -> bool:
         """Return whether the part exists and was made from the same source."""
-        return self.scp.is_file() and self._manifest(self.job) == self.source
+        return self.scp.is_file() and self._manifest(self.job) == self.state
 
     def begin(self) -> None:
         """Declare the part, and with it the whole table, unfinished."""
@@ -90,14 +90,14 @@ class Part:
         """Write the part's table and then its manifest."""
         write_scp(self.scp, table)
         with atomic_write(self.directory / f"{self.name}.{self.job}.json") as stream:
-            json.dump(self.source, stream, indent=1, sort_keys=True)
+            json.dump(self.state, stream, indent=1, sort_keys=True)
 
     def merge(self) -> bool:
         """Write ``name.scp`` if all parts are complete and made alike; return whether it was written."""
         table: dict[str, str] = {}
         for job in range(1, self.num_jobs + 1):
             part = self.directory / f"{self.name}.{job}.scp"
-            if not part.is_file() or {**self._manifest(job), "files": self.source.get("files")} != self.source:
+            if not part.is_file() or self._manifest(job).get("all") != self.state["all"]:
                 return False
             table |= read_scp(part) if part.stat().st_size else {}
         write_scp(self.directory / f"{self.name}.scp", table)

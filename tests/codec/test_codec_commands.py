@@ -15,7 +15,7 @@ from espnet_tse_gen.audio.recordings import load_recording
 from espnet_tse_gen.bin import codec_prepare, codec_resynth
 from espnet_tse_gen.codec.registry import load_codec
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.files import read_scp
+from espnet_tse_gen.utils.files import read_scp, read_yaml, write_yaml
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,23 @@ def test_prepare_keeps_what_is_there(config, corpus, tmp_path, capsys) -> None:
     assert load_codec(tmp_path / "d").fingerprint() == made  # the same seed makes the same codec
     prepare(config, tmp_path / "e", *tables(corpus), "--max_seconds", "0.01")
     assert bool(load_codec(tmp_path / "e").fitted) and load_codec(tmp_path / "e").fingerprint() != made
+
+
+def test_a_codec_is_fitted_anew_to_recordings_that_changed(config, tmp_path, capsys) -> None:
+    write_corpus(tmp_path / "corpus")
+    prepare(config, tmp_path / "c", *tables(tmp_path / "corpus"))
+    made = load_codec(tmp_path / "c").fingerprint()
+    for one in read_scp(tmp_path / "corpus" / "spk1.scp").values():
+        soundfile.write(one, 0.1 * np.random.default_rng(1).standard_normal(len(soundfile.read(one)[0])), RATE)
+    prepare(config, tmp_path / "c", *tables(tmp_path / "corpus"))
+    assert load_codec(tmp_path / "c").fingerprint() != made
+    content = read_yaml(tmp_path / "c" / "codec.yaml")
+    # Of an earlier version: not known from which recordings, so it stays.
+    del content["origin"]["recordings"]
+    write_yaml(tmp_path / "c" / "codec.yaml", content)
+    capsys.readouterr()
+    prepare(config, tmp_path / "c", *tables(tmp_path / "corpus"))
+    assert "kept" in capsys.readouterr().out
 
 
 def test_prepare_from_a_local_file(released, tmp_path, capsys) -> None:

@@ -16,7 +16,7 @@ VARIANTS = [
     {"mixture_features": "latent+tokens", "enroll_features": "latent+tokens", "conv_kernel": 3},
     {"mixture_features": "latent+stft", "enroll_features": "stft", "embedding": "codec", "latent_head": True},
 ]
-VARIANT_NAMES = ["B0-strided-enrolment", "B0-tokens", "R1-latent+tokens", "stft-codec-embedding"]
+VARIANT_NAMES = ["tokens-strided-enrolment", "tokens", "latent+tokens", "stft-codec-embedding"]
 
 
 def _prepare(model, batch, rows=slice(None)):

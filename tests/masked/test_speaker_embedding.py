@@ -127,6 +127,25 @@ def test_embeddings_are_computed_once_and_looked_up_by_path(folder: Path, capsys
         table["/none.wav"]
 
 
+def test_a_changed_recording_is_embedded_anew(folder: Path, tmp_path: Path, capsys):
+    for number in range(2):
+        soundfile.write(tmp_path / f"{number}.wav", voice(1.5, 100.0, number), RATE)
+    (tmp_path / "enroll.scp").write_text("".join(f"{number} {tmp_path}/{number}.wav\n" for number in range(2)))
+    command = ["--scp", str(tmp_path / "enroll.scp"), "--output", str(tmp_path / "e.npz")]
+    embed_speakers.main(command)
+    before = SpeakerEmbeddings(tmp_path / "e.npz")
+    soundfile.write(tmp_path / "1.wav", voice(1.6, 240.0, 5), RATE)
+    embed_speakers.main(command)
+    assert "2 recordings, 1 embedded now" in capsys.readouterr().out
+    after = SpeakerEmbeddings(tmp_path / "e.npz")
+    same = [np.array_equal(before[f"{tmp_path}/{number}.wav"], after[f"{tmp_path}/{number}.wav"]) for number in (0, 1)]
+    assert same == [True, False]
+    # A file of an earlier version, which does not say what it was made from, is made anew.
+    np.savez(tmp_path / "e.npz", paths=np.array([f"{tmp_path}/0.wav"]), embeddings=np.zeros((1, 256), np.float32))
+    embed_speakers.main(command)
+    assert np.array_equal(SpeakerEmbeddings(tmp_path / "e.npz")[f"{tmp_path}/0.wav"], after[f"{tmp_path}/0.wav"])
+
+
 def test_files_that_are_no_embeddings(folder: Path):
     with pytest.raises(UserError, match="none.npz: no such file; embed_speakers makes it"):
         SpeakerEmbeddings(folder / "none.npz")

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "librispeech" / "codec1"
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "egs2" / "librispeech" / "codec1"
 SPLITS = {"train": {"train-clean-100": ["1", "2"]}, "dev": {"train-clean-100": ["3"]}, "test": {"test-clean": ["4"]}}
 
 pytestmark = pytest.mark.slow
@@ -21,7 +22,7 @@ def run(place: Path, *arguments: str, data_options: str = "") -> subprocess.Comp
     """Start run.sh with everything that it makes below ``place``."""
     options = f"--librispeech {place}/LibriSpeech --speakers_json {place}/splits.json --valid_subsets= {data_options}"
     command = [str(RECIPE / "run.sh"), "--datadir", f"{place}/data", "--expdir", f"{place}/exp", "--probe", "false"]
-    command += ["--train_config", "conf/train_codec/soundstream_test.yaml", "--table_args", "--measures si_sdr"]
+    command += ["--train_config", f"{ROOT}/tests/conf/soundstream_test.yaml", "--table_args", "--measures si_sdr"]
     command += ["--local_data_opts", options, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 

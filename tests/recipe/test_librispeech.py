@@ -37,7 +37,7 @@ def run(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         "--expdir",
         f"{place}/exp",
     ]
-    command += ["--tse_config", "conf/train/mc_spex_test.yaml", "--inference_nj", "1"]
+    command += ["--tse_config", f"{ROOT}/tests/conf/mc_spex_test.yaml", "--inference_nj", "1"]
     command += ["--inference_config", "conf/decode/segments.yaml conf/decode/one_pass.yaml"]
     command += ["--pretrained_exp", str(ROOT / "espnet_tse_gen" / "pretrained" / "mini_librimix")]
     command += ["--local_data_opts", options, *arguments]

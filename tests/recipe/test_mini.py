@@ -5,15 +5,21 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
+import soundfile
+from training_runs import make_corpus
 
-RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "mini_librimix" / "tse_gen1"
-TAG = "mini_test_mel_16k"
+from espnet_tse_gen.utils.files import read_scp, write_scp
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "egs2" / "mini_librimix" / "tse_gen1"
+TAG = "masked_test_mel_16k"
 SIZE = "--num_voices 8 --utterances_per_voice 4 --train_mixtures 24 --dev_mixtures 6 --test_mixtures 6"
 
 pytestmark = pytest.mark.slow
@@ -22,7 +28,7 @@ pytestmark = pytest.mark.slow
 def run(place: Path, *arguments: str, data_options: str = SIZE) -> subprocess.CompletedProcess[str]:
     """Start run.sh with everything that it makes below ``place``."""
     command = [str(RECIPE / "run.sh"), "--datadir", f"{place}/data", "--dumpdir", f"{place}/dump"]
-    command += ["--expdir", f"{place}/exp", "--tse_config", "conf/train/mini_test.yaml"]
+    command += ["--expdir", f"{place}/exp", "--tse_config", f"{ROOT}/tests/conf/masked_test.yaml"]
     command += ["--inference_config", "conf/decode/one_pass.yaml", "--pretrained_exp", "", "--nj", "2"]
     command += ["--inference_nj", "2", "--local_data_opts", f"{data_options} --downloads {place}/downloads", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
@@ -81,8 +87,6 @@ def test_every_stage_left_what_the_next_needs(place: Path) -> None:
 
 
 def test_outputs_have_the_mixtures_keys_and_lengths(place: Path) -> None:
-    import soundfile
-
     mixtures = dict(line.split() for line in (place / "dump/raw/test/wav.scp").read_text().splitlines())
     for speaker in ("spk1", "spk2"):
         scp = place / "exp" / TAG / "decode_one_pass" / "test" / f"{speaker}.scp"
@@ -209,6 +213,8 @@ def test_a_stage_says_which_stage_it_needs(tmp_path: Path, stage: int, missing: 
         (["--fs", "fast"], "--fs takes a rate"),
         (["--skip_train", "maybe"], "takes true or false"),
         (["--codec_config", "conf/codec/none.yaml"], "conf/codec/none.yaml: no such file"),
+        (["--tse_config", "conf/train/none.yaml"], "conf/train/none.yaml: no such file; see conf/train"),
+        (["--tse_config", "conf/train/mini.yaml"], "mini.yaml: no such file; it is called masked_small.yaml now"),
         (["--inference_config", "conf/decode/none.yaml"], "conf/decode/none.yaml: no such file"),
         (["--pretrained_exp", "nowhere"], "nowhere/config.yaml: no such file"),
         (["--score_with_asr", "true"], "--score_with_asr needs --asr_exp"),
@@ -242,6 +248,26 @@ def test_dynamic_mixing_draws_from_what_the_training_set_enrols_with(place: Path
     assert result.stdout.count("up to date") == len(result.stdout.splitlines()) - 5
 
 
+def test_a_changed_recording_is_noticed_in_a_folder_with_spaces(tmp_path: Path) -> None:
+    data = make_corpus(tmp_path / "my data")
+    shutil.copy(data / "spk2enroll.json", data / "train")
+    for folder in (data / "train", data / "valid"):
+        for table in ("utt2spk", "spk2utt"):
+            write_scp(folder / table, {key: key for key in read_scp(folder / "wav.scp")})
+    options = ["--datadir", str(data), "--dumpdir", f"{data}/dump", "--stage", "2", "--stop_stage", "3", "--fs", "8k"]
+    options += ["--valid_set", "valid", "--test_sets", "valid", "--min_wav_duration", "0.1"]
+
+    def kept() -> int:
+        result = run(tmp_path, *options)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout.count("up to date")
+
+    assert [kept(), kept()] == [0, 4]
+    changed = next(iter(read_scp(data / "valid" / "spk1.scp").values()))
+    soundfile.write(changed, 0.5 * soundfile.read(changed)[0], 8000)
+    assert [kept(), kept()] == [2, 4]
+
+
 def test_an_unknown_option_of_the_corpus(tmp_path: Path) -> None:
     result = run(tmp_path, "--stop_stage", "1", data_options="--num_voice 8")
     assert result.returncode == 2
@@ -257,8 +283,13 @@ def test_help_lists_every_option() -> None:
     assert listed == names | {"config", "help"}
 
 
-def test_the_default_options_of_every_corpus_name_existing_files() -> None:
-    for script in RECIPE.parents[1].glob("*/tse_gen1/run.sh"):
-        for word in script.read_text().replace('"', " ").split():
-            if word.startswith("conf/") and word.endswith(".yaml"):
-                assert (script.parent / word).exists(), f"{script}: {word}"
+def test_what_recipes_and_documents_name_is_there() -> None:
+    recipes = [script.parent for script in (ROOT / "egs2").glob("*/*/run.sh")]
+    assert all((recipe / "README.md").exists() for recipe in recipes) and len(recipes) == 4
+    files = [file for recipe in recipes for file in (*recipe.glob("*.*"), *recipe.glob("local/*"))]
+    for file in (*files, *ROOT.glob("docs/*.md"), ROOT / "README.md"):
+        text = file.read_text() if file.is_file() else ""
+        for name in re.findall(r"\bconf/\w+/[a-z0-9_]+\.yaml", text):
+            assert (ROOT / name).exists(), f"{file}: {name}"
+        for link in re.findall(r"\]\((\.\./[^)#]+)", text):
+            assert (file.parent / link).exists(), f"{file}: {link}"

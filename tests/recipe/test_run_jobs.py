@@ -136,31 +136,3 @@ def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
     result = launch(tmp_path, "x.log", "true")
     assert result.returncode == 2
     assert result.stderr == "run_jobs.py: error: x.log: cannot be written (Is a directory)\n"
-
-
-def split(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, UTILS / "split_scp.py", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.parametrize("count, parts", [(7, 3), (3, 3), (10, 1), (100, 7)])
-def test_a_split_loses_nothing_and_is_even(tmp_path: Path, count: int, parts: int) -> None:
-    lines = [f"key{number} /path/{number}.wav\n" for number in range(count)]
-    (tmp_path / "all.scp").write_text("".join(lines))
-    names = [f"split/{part}.scp" for part in range(parts)]
-    assert split(tmp_path, "all.scp", *names).returncode == 0
-    texts = [(tmp_path / name).read_text() for name in names]
-    assert "".join(texts) == "".join(lines)
-    sizes = [text.count("\n") for text in texts]
-    assert max(sizes) - min(sizes) <= 1
-
-
-def test_more_parts_than_lines(tmp_path: Path) -> None:
-    (tmp_path / "all.scp").write_text("a 1\n")
-    result = split(tmp_path, "all.scp", "1", "2")
-    assert result.returncode == 2 and "all.scp: has 1 lines, fewer than the 2 parts" in result.stderr
-
-
-def test_no_table(tmp_path: Path) -> None:
-    result = split(tmp_path, "none.scp", "1")
-    assert result.returncode == 2 and "none.scp: cannot be read" in result.stderr

@@ -17,7 +17,8 @@ from espnet_tse_gen.bin.codec_prepare import main as codec_prepare
 from espnet_tse_gen.codec.registry import build_codec, load_codec
 from espnet_tse_gen.utils.files import write_scp, write_yaml
 
-CONF = Path(__file__).parents[2] / "conf"
+ROOT = Path(__file__).parents[2]
+FIXTURE = ROOT / "tests" / "conf" / "soundstream_test.yaml"
 RATE = 16000
 
 
@@ -39,7 +40,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def training(speech: Path, output: Path, *options: str) -> list[str]:
     data = [f"--{kind}_data_path_and_name_and_type={speech}/{kind}/wav.scp,audio,sound" for kind in ("train", "valid")]
-    return ["--config", f"{CONF}/train_codec/soundstream_test.yaml", "--output_dir", str(output), *data, *options]
+    return ["--config", str(FIXTURE), "--output_dir", str(output), *data, *options]
 
 
 def train(speech: Path, output: Path, *options: str) -> Result:
@@ -60,7 +61,7 @@ def test_what_a_training_leaves(trained: tuple[Path, Result]) -> None:
     assert {"config.yaml", "1epoch.pth", "2epoch.pth", "latest.pth", "valid.mel_loss.best.pth"} <= names
     assert "checkpoint.previous.pth" not in names
     config = yaml.safe_load((exp / "config.yaml").read_text())
-    given = yaml.safe_load((CONF / "train_codec/soundstream_test.yaml").read_text())
+    given = yaml.safe_load(FIXTURE.read_text())
     assert config["codec_conf"] == given["codec_conf"]
     figures = results(result.log)
     assert sorted(figures) == [1, 2]
@@ -98,7 +99,7 @@ def _train_every_design(speech: str) -> None:
 
     from espnet_tse_gen.training.codec_task import CodecTask
 
-    base = yaml.safe_load((CONF / "train_codec/soundstream_test.yaml").read_text())
+    base = yaml.safe_load(FIXTURE.read_text())
     small = {"max_epoch": 1, "num_iters_per_epoch": 1, "batch_size": 2, "segment_seconds": 0.25}
     for design in sorted(CONFS.keys() - {base["codec"]}):
         conf = {**base, **small, "codec": design, "codec_conf": {**conf_of(design), "use_dual_decoder": False}}
@@ -129,7 +130,9 @@ def _codes_of_espnet(exp: str, wav: str, output: str) -> None:
 @pytest.mark.slow
 def test_the_trained_codec_has_the_codes_of_espnet(trained: tuple[Path, Result], speech: Path) -> None:
     exp, made = trained[0], speech / "codec"
-    codec_prepare(["--codec_config", f"{CONF}/codec/espnet.yaml", "--weights", str(exp), "--output_dir", str(made)])
+    codec_prepare(
+        ["--codec_config", f"{ROOT}/conf/codec/espnet.yaml", "--weights", str(exp), "--output_dir", str(made)]
+    )
     wav = str(speech / "valid2.wav")
     assert _in_a_process(_codes_of_espnet, str(exp), wav, str(speech / "codes.pth")) == 0
     want = torch.load(speech / "codes.pth", weights_only=True)
@@ -159,7 +162,7 @@ def test_mistakes_end_in_one_line_before_anything_is_written(speech: Path, optio
 
 def test_data_that_is_not_there(speech: Path, tmp_path: Path) -> None:
     write_yaml(tmp_path / "empty.yaml", {})
-    command = ["--config", f"{CONF}/train_codec/soundstream_test.yaml", "--output_dir", str(tmp_path / "exp")]
+    command = ["--config", str(FIXTURE), "--output_dir", str(tmp_path / "exp")]
     result = run(command, tmp_path / "log", "codec_train")
     assert result.status == 2 and "--train_data_path_and_name_and_type is missing" in result.error
     option = f"--valid_data_path_and_name_and_type={speech}/valid/wav.scp,speech,sound"

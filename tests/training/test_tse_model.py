@@ -18,7 +18,8 @@ from espnet_tse_gen.training.tse_build import build_model, load_training_model
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
-CONF = Path(__file__).parents[2] / "conf" / "train"
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "tests" / "conf"
 KINDS = ("td_speakerbeam", "spex_plus", "mc_spex")
 
 
@@ -87,7 +88,7 @@ def test_what_cannot_be_built_is_one_line(change: dict[str, Any], message: str) 
 
 
 def test_a_masked_generative_configuration_is_refused(tmp_path: Path) -> None:
-    config = read_yaml(CONF / "mini.yaml")
+    config = read_yaml(ROOT / "conf" / "train" / "masked_small.yaml")
     assert not is_discriminative(config)
     write_yaml(tmp_path / "config.yaml", config)
     with pytest.raises(UserError, match="is not the configuration of a discriminative extractor"):

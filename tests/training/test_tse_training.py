@@ -17,14 +17,15 @@ from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
 from espnet_tse_gen.utils.registry import chosen
 
-CONF = Path(__file__).parents[2] / "conf" / "train"
+ROOT = Path(__file__).parents[2]
+CONF, FIXTURES = ROOT / "conf" / "train", ROOT / "tests" / "conf"
 FILES = ["spex_plus_8k.yaml", "mc_spex_16k.yaml", "td_speakerbeam_8k.yaml"]
 SHORT = ["--preprocessor_conf", "crop_seconds=0.4", "--preprocessor_conf", "enroll_seconds=[0.4,0.8]"]
 
 
 def command(corpus: Path, output: Path, kind: str, *options: str) -> list[str]:
     """The whole command line of a training on the corpus' mixtures."""
-    words = ["--config", str(CONF / f"{kind}_test.yaml"), "--output_dir", str(output), "--sample_rate", str(RATE)]
+    words = ["--config", str(FIXTURES / f"{kind}_test.yaml"), "--output_dir", str(output), "--sample_rate", str(RATE)]
     words += ["--num_spk", "2", *data_options(corpus), *SHORT]
     for name in ("train", "valid"):
         words += [f"--{name}_shape_file", f"{corpus}/stats/{name}/speech_mix_shape"]
@@ -165,7 +166,7 @@ def test_the_preprocessor_labels_the_drawn_speaker(corpus: Path) -> None:
 def test_a_mistake_in_the_losses_is_one_line(
     corpus: Path, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
-    config = read_yaml(CONF / "mc_spex_test.yaml")
+    config = read_yaml(FIXTURES / "mc_spex_test.yaml")
     config["criterions"][0].update(change)
     write_yaml(tmp_path / "train.yaml", config)
     words = command(corpus, tmp_path / "exp", "mc_spex", "--config", str(tmp_path / "train.yaml"))

@@ -113,21 +113,9 @@ if running 2 "training: ${train_exp} (log: ${train_exp}/train.log)"; then
         need "${table}" 1
     done
     if todo "${train_exp}/.done" "${train_exp}/config.yaml" "${train_config}" "${train_args}" "${tables[@]}"; then
-        train=("${python}" -m espnet_tse_gen.bin.codec_train --output_dir "${train_exp}" --resume true
-            --config "${train_config}" --train_data_path_and_name_and_type "${tables[0]},audio,sound"
-            --valid_data_path_and_name_and_type "${tables[1]},audio,sound" "${train_opts[@]}")
-        if [[ ${ngpu} -gt 1 || ${num_nodes} -gt 1 ]]; then
-            "${python}" -m espnet2.bin.launch --cmd "${cuda_cmd}" --log "${train_exp}/train.log" --ngpu "${ngpu}" \
-                --num_nodes "${num_nodes}" --init_file_prefix "${train_exp}/.dist_init_" \
-                --multiprocessing_distributed true -- "${train[@]}"
-        else
-            keep_log "${train_exp}/train.log"
-            gpu=()
-            if [[ ${ngpu} -gt 0 ]]; then
-                gpu=(--gpu "${ngpu}")
-            fi
-            ${cuda_cmd} "${gpu[@]}" "${train_exp}/train.log" "${train[@]}" --ngpu "${ngpu}"
-        fi
+        start_training "${train_exp}" "${python}" -m espnet_tse_gen.bin.codec_train --output_dir "${train_exp}" --resume true \
+            --config "${train_config}" --train_data_path_and_name_and_type "${tables[0]},audio,sound" \
+            --valid_data_path_and_name_and_type "${tables[1]},audio,sound" "${train_opts[@]}"
         made
     fi
 fi

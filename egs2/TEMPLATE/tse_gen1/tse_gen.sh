@@ -32,7 +32,7 @@ codec_tag=
 codec_args=
 use_codes=true
 token_args=
-tse_config=conf/train/mini.yaml
+tse_config=conf/train/masked_small.yaml
 dynamic_mixing=
 speech_dir=
 tse_tag=
@@ -134,7 +134,11 @@ fs_hz=${BASH_REMATCH[1]}${BASH_REMATCH[2]:+000}
 read -r -a decode_configs <<< "${inference_config}"
 "${python}" -c 'import espnet_tse_gen' 2> /dev/null ||
     die "'${python}' cannot import espnet_tse_gen: run 'make' in the repository's root, or pip install -e '.[all]' there, or give --python"
-[[ -f ${tse_config} ]] || die "${tse_config}: no such file; see conf/train for those there are"
+declare -A renamed=([r1_base]=masked [b0_base]=masked_tokens [r1_dynamic]=masked_dynamic [mini]=masked_small
+    [r1_front_end_dynamic]=masked_front_end [mini_long]=masked_small_long)
+now=${renamed[$(basename "${tse_config}" .yaml)]:-}
+[[ -f ${tse_config} ]] ||
+    die "${tse_config}: no such file; ${now:+it is called ${now}.yaml now; }see conf/train for those there are"
 task=$("${python}" -m espnet_tse_gen.bin.task_of "${tse_config}" --sample_rate "${fs_hz}") ||
     die "--tse_config ${tse_config}: cannot be used, see the line above"
 if [[ ${task} == tse ]]; then
@@ -227,8 +231,7 @@ if ! ${skip_data_prep}; then
         for dset in "${all_sets[@]}"; do
             need "${datadir}/${dset}/wav.scp" 1
             org=${dumpdir}/raw/org/${dset}
-            # shellcheck disable=SC2046
-            if todo "${org}/.done" "${org}/wav.scp" "${fs_hz}" $(tables "${datadir}/${dset}"); then
+            if todo "${org}/.done" "${org}/wav.scp" "${fs_hz}" "${datadir}/${dset}"/*; then
                 ${train_cmd} --num-threads "${nj}" "${org}/log/format_wav.log" "${python}" -m espnet_tse_gen.bin.format_wav \
                     --fs "${fs_hz}" --nj "${nj}" "${datadir}/${dset}" "${org}"
                 made
@@ -248,8 +251,7 @@ if ! ${skip_data_prep}; then
             if [[ " ${train_sets[*]} " == *" ${dset} "* ]]; then
                 shortest=${min_wav_duration}
             fi
-            # shellcheck disable=SC2046
-            if todo "${raw}/.done" "${raw}/wav.scp" "${shortest}" "${ref_num}" "${fs_hz}" $(tables "${org}"); then
+            if todo "${raw}/.done" "${raw}/wav.scp" "${shortest}" "${ref_num}" "${fs_hz}" "${org}"/*; then
                 mkdir -p "${raw}"
                 # Tables of before that the set no longer has must not stay.
                 find "${raw}" -maxdepth 1 -type f ! -name '.*' -delete

@@ -18,7 +18,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
     --nj 8 \
     --inference_nj 8 \
     --codec_config auto \
-    --tse_config conf/train/r1_base.yaml \
+    --tse_config conf/train/masked.yaml \
     --inference_config "conf/decode/greedy_16.yaml conf/decode/one_pass.yaml" \
     --scoring_preset generative \
     "$@"

@@ -16,6 +16,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
     --ref_num 2 \
     --dynamic_mixing true \
     --use_codes false \
-    --tse_config conf/train/r1_dynamic.yaml \
+    --tse_config conf/train/masked_dynamic.yaml \
     --inference_config "conf/decode/greedy_16.yaml conf/decode/one_pass.yaml" \
     "$@"

@@ -20,7 +20,7 @@ fi
     --nj 2 \
     --inference_nj 2 \
     --codec_config conf/codec/mel_16k.yaml \
-    --tse_config conf/train/mini.yaml \
+    --tse_config conf/train/masked_small.yaml \
     --inference_config "conf/decode/greedy_16.yaml conf/decode/one_pass.yaml" \
     "${pretrained[@]}" \
     "$@"

@@ -7,7 +7,6 @@ are replaced, by a seeded choice among the speaker's other recordings, unless th
 from __future__ import annotations
 
 import functools
-import hashlib
 import random
 import re
 from collections import Counter
@@ -24,6 +23,7 @@ from espnet_tse_gen.data.enrolment.protocol import Protocol
 from espnet_tse_gen.data.librimix.layout import Mixture, MixtureTree, Talker, talkers_of
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.parallel import map_jobs
+from espnet_tse_gen.utils.state import state_of
 
 
 @dataclass(frozen=True)
@@ -238,8 +238,7 @@ def enrolment_files(
         paths = tuple(one.path for one in recordings)
         files[key] = paths[0]
         if len(paths) > 1:
-            states = [(path, Path(path).stat().st_size, Path(path).stat().st_mtime_ns) for path in paths]
-            digest = hashlib.sha256(repr(states).encode()).hexdigest()[:8]
+            digest = state_of(files=paths)[:8]
             # The name begins with the speaker's, as an utterance's does.
             name = "+".join(one.utterance or Path(one.path).stem for one in recordings)[:150]
             files[key] = str(Path(folder).absolute() / f"{name}-{digest}.wav")

@@ -19,6 +19,7 @@ from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.parallel import map_jobs
+from espnet_tse_gen.utils.state import state_of
 
 if TYPE_CHECKING:
     from espnet_tse_gen.scoring.speaker import SpeakerEncoder
@@ -42,6 +43,8 @@ class SpeakerEmbeddings:
         try:
             with np.load(path, allow_pickle=False) as content:
                 paths, table = content["paths"], content["embeddings"].astype(np.float32)
+                # Of an earlier version: what they were made from is not known.
+                states = content.get("states", np.full(paths.shape, ""))
             usable = table.ndim == 2 and paths.shape == table.shape[:1] and np.isfinite(table).all()
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; embed_speakers makes it") from None
@@ -50,6 +53,7 @@ class SpeakerEmbeddings:
         if not usable:
             raise UserError(f"{path}: is not a file of speaker embeddings; make it again with embed_speakers")
         self.table = dict(zip(map(str, paths), table, strict=True))
+        self.states = dict(zip(map(str, paths), map(str, states), strict=True))
         self.width = table.shape[1]
         """Numbers in an embedding."""
 
@@ -78,7 +82,7 @@ def embed(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def write_embeddings(output: str | Path, recordings: Sequence[str], num_jobs: int = 1, overwrite: bool = False) -> int:
-    """Write the embeddings of ``recordings`` (paths) to ``output``; those that are there stay.
+    """Write the embeddings of ``recordings`` (paths) to ``output``; what is there of unchanged ones stays.
 
     Returns:
         The number of embeddings that were computed.
@@ -86,14 +90,21 @@ def write_embeddings(output: str | Path, recordings: Sequence[str], num_jobs: in
     Raises:
         UserError: If a recording cannot be read, or ``output`` is there and is no such file.
     """
-    known = SpeakerEmbeddings(output).table if Path(output).exists() and not overwrite else {}
-    todo = sorted(set(recordings) - known.keys())
+    known: dict[str, np.ndarray] = {}
+    states: dict[str, str] = {}
+    if Path(output).exists() and not overwrite:
+        there = SpeakerEmbeddings(output)
+        known, states = there.table, there.states
+    now = {path: state_of(files=[path]) for path in recordings}
+    todo = sorted(path for path, state in now.items() if path not in known or states.get(path) != state)
     for first in range(0, len(todo), _BLOCK):
         block = todo[first : first + _BLOCK]
         known.update(zip(block, map_jobs(_embed_file, block, num_jobs, f"embedding into {output}"), strict=True))
+        states |= {path: now[path] for path in block}
         paths = sorted(known)
+        made_from = np.array([states.get(path, "") for path in paths])
         with atomic_write(output, "wb") as stream:
-            np.savez(stream, paths=np.array(paths), embeddings=np.stack([known[path] for path in paths]))
+            np.savez(stream, paths=np.array(paths), embeddings=np.stack([known[p] for p in paths]), states=made_from)
     return len(todo)
 
 

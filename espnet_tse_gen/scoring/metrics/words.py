@@ -31,7 +31,7 @@ from espnet_tse_gen.scoring.metrics.base import Column, Metric, Scores, require,
 from espnet_tse_gen.scoring.recognizers import Recognizer
 from espnet_tse_gen.utils.errors import unknown_name
 from espnet_tse_gen.utils.files import atomic_write, read_scp
-from espnet_tse_gen.utils.jobs import files_digest
+from espnet_tse_gen.utils.state import state_of
 
 HEARD = "heard"
 """Key under which an item's texts are handed to :meth:`Words.finish`."""
@@ -78,7 +78,7 @@ class Words(Metric):
         return f"{self.recognizer.describe()}, text '{self.text}'"
 
     def state(self) -> str:
-        return f"{self.recognizer.stamp} {self.text} {files_digest([], self.text_scps)}"
+        return f"{self.recognizer.stamp} {self.text} {state_of(files=self.text_scps)}"
 
     def score(self, item: Item) -> dict[str, float | str]:
         index, suffix, normalise = item.number - 1, self.recognizer.suffix, normalisation(self.text)
@@ -112,7 +112,7 @@ class Words(Metric):
     def _hear(self, folder: str, path: str, samples: np.ndarray, rate: int) -> str | None:
         """What is heard in a recording, from the texts in ``folder`` if it was heard before."""
         store = Path(folder) / f"recognised{self.recognizer.suffix}.jsonl"
-        name = files_digest([self.recognizer.stamp], [path])
+        name = state_of(self.recognizer.stamp, files=[path])
         texts = _texts(store)
         if name not in texts:
             texts[name] = _network(self.recognizer)(samples, rate)

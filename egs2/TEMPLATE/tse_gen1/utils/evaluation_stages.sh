@@ -126,7 +126,7 @@ if ! ${skip_eval}; then
                             tokens=(--codes_scp "${codes}")
                         fi
                         if todo "${out}/.spk${n}.done" "${out}/spk${n}.scp" "${config}" "${arguments}" \
-                            "${model[@]}" "${exps[i]}"/*.pth "${raw}/wav.scp" "${raw}/enroll_spk${n}.scp" "${tokens[@]}"; then
+                            "${model[@]}" "${exps[i]}"/*.{pth,safetensors} "${raw}/wav.scp" "${raw}/enroll_spk${n}.scp" "${tokens[@]}"; then
                             ${decode_cmd} "${gpu[@]}" "JOB=1:${jobs}" "${out}/log/decode_spk${n}.JOB.log" \
                                 "${python}" -m espnet_tse_gen.bin.tse_gen_inference --model_dir "${exps[i]}" \
                                 "${model[@]}" --mixture_scp "${raw}/wav.scp" "${target[@]}" \

@@ -73,33 +73,15 @@ at_most() {
     echo $(($1 < $2 ? $1 : $2))
 }
 
-# state_of WORD_OR_FILE...: a digest of the words, of the contents of files among them (of a checkpoint, its size and
-# time), and, of every table (*scp), of sizes and times of the files that it lists.
-state_of() {
-    local item
-    for item in "$@"; do
-        echo "${item}"
-        [[ -f ${item} ]] || continue
-        if [[ ${item} == *.pth ]]; then
-            stat -L -c '%s %Y' "${item}"
-        else
-            cat "${item}"
-        fi
-        [[ ${item} == *scp ]] || continue
-        sed -E 's/^\S+\s+//; /^[*]/d; s/:[0-9]+$//' "${item}" | sort -u | tr '\n' '\0' |
-            xargs -0 -r stat -c '%n %s %Y' 2> /dev/null || true
-    done | sha256sum | cut -d ' ' -f 1
-}
-
-# todo STAMP OUTPUT STATE...: true unless OUTPUT is there and STAMP says that it was made from the same STATE (as for
-# state_of). `made` records it once it is made. Neither nests.
+# todo STAMP OUTPUT WORD_OR_FILE...: true unless OUTPUT is current, as bin.current says from STAMP and from what it is made
+# from. `made` records that once it is made. Neither nests.
 todo() {
+    local status=0
     _stamp=$1
-    local output=$2
-    shift 2
-    _state=$(state_of "$@")
-    if [[ -e ${output} && -f ${_stamp} && $(< "${_stamp}") == "${_state}" ]]; then
-        log "  ${output}: up to date"
+    _state=$("${python}" -m espnet_tse_gen.bin.current "$@") || status=$?
+    [[ -n ${_state} ]] || exit "${status}"
+    if [[ ${status} -eq 0 ]]; then
+        log "  $2: up to date"
         return 1
     fi
     rm -f "${_stamp}"
@@ -116,15 +98,6 @@ running() {
         return 1
     fi
     log "Stage $1: $2"
-}
-
-# tables DIR: the tables of a data directory, for the record of what was made from them.
-tables() {
-    local n
-    echo "$1/wav.scp" "$1/spk2gender" "$1/spk2enroll.json" "$1/protocol"
-    for n in "${speakers[@]}"; do
-        echo "$1/spk${n}.scp" "$1/enroll_spk${n}.scp" "$1/target_spk${n}" "$1/utterances_spk${n}" "$1/text_spk${n}"
-    done
 }
 
 # protocol_of DIR KEY: what the protocol of a data directory says; empty where it says nothing.

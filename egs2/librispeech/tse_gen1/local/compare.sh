@@ -4,7 +4,7 @@
 # EXPDIR/comparison/RESULTS.md, with a report page beside it. What is there is kept.
 #   local/compare.sh --local_data_opts "--librispeech /corpora/LibriSpeech"
 # Options are those of run.sh, and two more:
-#   --size NAME   which conf/train/{spex_plus,mc_spex,td_speakerbeam}_NAME.yaml: 16k_small (for CPUs, the default), 16k, test
+#   --size NAME   which conf/train/{spex_plus,mc_spex,td_speakerbeam}_NAME.yaml: 16k_small (for CPUs, the default), 16k
 #   --part NAME   train only 'discriminative' or 'masked' (without front end), so that two can run at the same time; 'all' does the rest
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -47,10 +47,9 @@ if [[ ${part} != masked ]]; then
 fi
 front_end="--front_end ${expdir}/mc_spex"
 case ${size} in
-    test) masked=(mini_test mini_test) options=("" "${front_end}") ;;
     # A third of its epochs: about the time that MC-SpEx takes.
-    16k_small) masked=(mini_long mini_long) options=("--max_epoch 4" "--max_epoch 4 ${front_end}") ;;
-    *) masked=(r1_dynamic r1_front_end_dynamic) options=("" "${front_end}") ;;
+    16k_small) masked=(masked_small_long masked_small_long) options=("--max_epoch 4" "--max_epoch 4 ${front_end}") ;;
+    *) masked=(masked_dynamic masked_front_end) options=("" "${front_end}") ;;
 esac
 [[ ${part} == discriminative ]] || train masked "${masked[0]}" "${options[0]}"
 [[ ${part} == all ]] || exit 0

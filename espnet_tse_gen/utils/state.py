@@ -1,0 +1,90 @@
+"""Whether an output is still current: the one answer to this question.
+
+The state of an output is a digest of all that it is made from: the version of this package, options, and input files. Its maker
+puts the state down beside it once it is whole; an output beside which another state stands is made again.
+
+    state = state_of({"steps": 16}, files=["mixture.wav", "enroll.wav"])
+
+An input counts by its path, its size and its time of modification. The stages of a recipe ask through ``bin.current``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import espnet_tse_gen
+
+WEIGHTS = (".pth", ".safetensors")
+"""Endings of files that are too large to be read for this."""
+
+
+def file_state(path: str | Path | None) -> list[int] | None:
+    """Return size (bytes) and time of modification (nanoseconds) of a file, or None where there is none."""
+    try:
+        status = Path(path).stat() if path is not None else None
+    except (OSError, ValueError):
+        return None
+    return [status.st_size, status.st_mtime_ns] if status else None
+
+
+def state_of(*values: Any, files: Iterable[str | Path | None] = (), version: str | None = None) -> str:
+    """Return a digest (32 hex digits) of plain values and of files, there or not.
+
+    Args:
+        values: What JSON can hold, and paths.
+        files: Input files.
+        version: The code's; None: of this package.
+    """
+    inputs = [(str(path), file_state(path)) for path in files]
+    content = [espnet_tse_gen.__version__ if version is None else version, values, inputs]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def words_state(words: Iterable[str]) -> str:
+    """Return the state of a stage, as its script names it: options, and files among them.
+
+    A file counts by its content, weights by size and time. A table (``*scp``) and a list of enrolments (``*.json``) bring the
+    recordings that they list.
+    """
+    values, listed = [], dict[str, None]()
+    for word in words:
+        path, content = Path(word), None
+        if path.is_file():
+            weights = path.suffix in WEIGHTS
+            content = file_state(path) if weights else hashlib.sha256(path.read_bytes()).hexdigest()
+            listed |= dict.fromkeys([] if weights else _listed(path))
+        values.append([word, content])
+    return state_of(values, files=listed)
+
+
+def is_current(record: str | Path, state: str, output: str | Path) -> bool:
+    """Return whether ``output`` is there, and the file ``record`` says that it was made from ``state``."""
+    try:
+        return Path(output).exists() and Path(record).read_text(encoding="utf-8").strip() == state
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _listed(path: Path) -> Iterator[str]:
+    """Yield the paths that a table or a list of enrolments names."""
+    if path.name.endswith("scp"):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            # Of an archive, its offset is no part of the name.
+            yield from (re.sub(r":\d+$", "", value.strip()) for value in line.split(maxsplit=1)[1:])
+    elif path.suffix == ".json":
+        with contextlib.suppress(ValueError):
+            yield from _strings(json.loads(path.read_bytes()))
+
+
+def _strings(content: Any) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, (list, dict)):
+        for one in content.values() if isinstance(content, dict) else content:
+            yield from _strings(one)
