@@ -21,7 +21,7 @@ from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.parallel import map_jobs
 
 if TYPE_CHECKING:
-    from espnet_tse_gen.scoring.speaker import SpeakerEncoder
+    from espnet_tse_gen.audio.speaker import SpeakerEncoder
 
 # An interrupted run loses no more than this many recordings.
 _BLOCK = 1000
@@ -103,6 +103,6 @@ def _embed_file(path: str) -> np.ndarray:
 
 @functools.cache
 def _encoder() -> SpeakerEncoder:
-    from espnet_tse_gen.scoring.speaker import SpeakerEncoder
+    from espnet_tse_gen.audio.speaker import SpeakerEncoder
 
     return SpeakerEncoder()
