@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.abs_extractor import AbsEmbeddingExtractor
+from espnet_tse_gen.discriminative.abs_waveform_extractor import AbsWaveformExtractor
 from espnet_tse_gen.discriminative.network import ExtractionNetwork
 from espnet_tse_gen.discriminative.speaker import MIN_FRAMES
-from espnet_tse_gen.dual_path.network import DualPathExtractor, Enrolment
 from espnet_tse_gen.utils.errors import UserError
 
 
@@ -52,38 +52,27 @@ def halves_of(model: ExtractionNetwork) -> Halves:
     Raises:
         UserError: If it is another extractor, or one that takes embeddings in the place of recordings.
     """
-    if isinstance(model.extractor, DualPathExtractor):
-        return DualPathHalves(model.extractor)
+    if isinstance(model.extractor, AbsWaveformExtractor):
+        return WaveformHalves(model.extractor)
     return EncoderDecoderHalves(model)
 
 
-class DualPathHalves:
-    """The halves of the dual-path extractor, on whose attention padding would act."""
+class WaveformHalves:
+    """The halves of an extractor of waveforms, on which padding may act."""
 
     padding_exact = False
     keeps_level = True
 
-    def __init__(self, extractor: DualPathExtractor) -> None:
-        self.extractor = extractor
-        self.hop = extractor.spectrum.hop
-        self.shortest = (1, extractor.enroll_pool * self.hop)
+    def __init__(self, extractor: AbsWaveformExtractor) -> None:
+        self.extractor, self.hop, self.shortest = extractor, extractor.hop, extractor.shortest
 
-    def enroll(self, recordings: Sequence[Tensor]) -> Enrolment:
+    def enroll(self, recordings: Sequence[Tensor]) -> Any:
         """See :class:`Halves`."""
         return self.extractor.enroll(recordings)
 
-    def extract(self, mixture: Tensor, lengths: Tensor, enrolments: Sequence[Enrolment]) -> tuple[Tensor, Tensor]:
+    def extract(self, mixture: Tensor, lengths: Tensor, enrolments: Sequence[Any]) -> tuple[Tensor, Tensor]:
         """See :class:`Halves`."""
-        # Rows of one target, as the segments of a recording are, go together; enrolments of different length cannot.
-        voices: dict[int, Tensor] = {}
-        logits: dict[int, Tensor] = {}
-        for enrolment in {id(each): each for each in enrolments}.values():
-            rows = [row for row, each in enumerate(enrolments) if each is enrolment]
-            made = self.extractor.extract(self.extractor.encode(mixture[rows]), enrolment.repeat(len(rows)))
-            voices.update(zip(rows, made[0], strict=True))
-            logits.update(zip(rows, made[1], strict=True))
-        order = range(len(enrolments))
-        return torch.stack([voices[row] for row in order]), torch.stack([logits[row] for row in order])
+        return self.extractor.extract_rows(mixture, enrolments)
 
 
 class EncoderDecoderHalves:

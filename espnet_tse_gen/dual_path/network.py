@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from espnet_tse_gen.discriminative.abs_waveform_extractor import AbsWaveformExtractor
 from espnet_tse_gen.dual_path.bands import BandFeatures, BandLayout, BandMasks, Spectrum
 from espnet_tse_gen.dual_path.blocks import DualPathBlock, KeysValues
 from espnet_tse_gen.dual_path.voice_encoder import EMBEDDING_WIDTH, SAMPLE_RATE, VoiceEncoder
@@ -63,7 +64,7 @@ class EncodedMixture:
     """Length of the mixtures."""
 
 
-class DualPathExtractor(nn.Module):
+class DualPathExtractor(AbsWaveformExtractor):
     """Extracts the enrolled speaker from a mixture at 16 kHz.
 
     Args:
@@ -122,6 +123,7 @@ class DualPathExtractor(nn.Module):
         self.sample_rate, self.enroll_pool, self.enroll_frames = sample_rate, enroll_pool, enroll_frames
         self.embedding_dropout = embedding_dropout
         self.spectrum = Spectrum(window, hop)
+        self.window, self.hop, self.shortest = window, hop, (1, enroll_pool * hop)
         layout = BandLayout(band_widths, self.spectrum.bins)
         self.features = BandFeatures(layout, width)
         self.encoder = nn.ModuleList(
@@ -201,6 +203,19 @@ class DualPathExtractor(nn.Module):
             x = block(x, enrolment.prefix[number] if enrolment.prefix else None)
         spectrum = mixture.spectrum.repeat(times, 1, 1) * self.masks(x)
         return self.spectrum.inverse(spectrum, mixture.samples), self.activity(x.mean(dim=1)).squeeze(-1).float()
+
+    def extract_rows(self, mixture: Tensor, enrolments: Sequence[Enrolment]) -> tuple[Tensor, Tensor]:
+        """See :class:`AbsWaveformExtractor`."""
+        # Rows of one target, as the segments of a recording are, go together; enrolments of different length cannot.
+        voices: dict[int, Tensor] = {}
+        logits: dict[int, Tensor] = {}
+        for enrolment in {id(each): each for each in enrolments}.values():
+            rows = [row for row, each in enumerate(enrolments) if each is enrolment]
+            made = self.extract(self.encode(mixture[rows]), enrolment.repeat(len(rows)))
+            voices.update(zip(rows, made[0], strict=True))
+            logits.update(zip(rows, made[1], strict=True))
+        order = range(len(enrolments))
+        return torch.stack([voices[row] for row in order]), torch.stack([logits[row] for row in order])
 
     def _encoded(self, spectrum: Tensor) -> Tensor:
         x = self.features(spectrum)
