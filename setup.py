@@ -67,6 +67,9 @@ setup(
     package_data={
         "espnet_tse_gen": [
             "py.typed",
+            # A link to the conf/ at the top.
+            "conf/*.yaml",
+            "conf/*/*.yaml",
             "pretrained/*/*.yaml",
             "pretrained/*/*.pth",
             "pretrained/*/*.safetensors",
@@ -77,7 +80,7 @@ setup(
         ]
     },
     # What extraction needs with the models that ship; constraints/ holds the versions that were tested together.
-    install_requires=["numpy", "pyyaml", "safetensors", "scipy", "soundfile", "soxr", "torch", "tqdm"],
+    install_requires=["click>=8.1,<9", "numpy", "pyyaml", "safetensors", "scipy", "soundfile", "soxr", "torch", "tqdm"],
     extras_require={
         "espnet": ESPNET,
         "score": SCORE,

@@ -10,61 +10,46 @@ with the same options is not measured again.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import logging
 import os
 import platform
-from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from espnet_tse_gen.utils.arguments import OneLineParser, at_least, boolean, positive
+import click
+
+from espnet_tse_gen.utils.arguments import AT_LEAST_1, PATH, boolean, command
 from espnet_tse_gen.utils.errors import run_main
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Return the parser of this command's options."""
-    parser = OneLineParser(
-        prog="codec_table",
-        description="Compare codecs: fidelity at several numbers of levels, speed, and predictability of tokens.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--codec_dir", type=Path, action="append", required=True, help="codec directory; repeatable")
-    parser.add_argument(
-        "--wav_scp", type=Path, required=True, help="clean speech of speakers that no codec was made of"
-    )
-    parser.add_argument("--output_dir", type=Path, required=True, help="where codec_table.md, .json and scores.csv go")
-    parser.add_argument("--set", help="name of the set; default: name of the directory of --wav_scp")
-    parser.add_argument(
-        "--levels", default="1,2,4,8,all", help="levels to decode from; those a codec lacks are skipped"
-    )
-    parser.add_argument("--measures", default="pesq,stoi,si_sdr,dnsmos,similarity", help="measures to compute")
-    parser.add_argument("--max_recordings", type=at_least(1), help="use so many recordings only, spread over the table")
-    parser.add_argument("--nj", type=at_least(1), default=1, help="processes that compute the measures")
-    parser.add_argument("--speed_threads", type=at_least(1), default=2, help="threads that the codec is timed with")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda, for the codecs and the probe")
-    parser.add_argument("--probe_train_scp", type=Path, help="clean speech to train the probe on (other speakers)")
-    parser.add_argument("--probe_seconds", type=positive, default=1800.0, help="audio that the probe is trained on")
-    parser.add_argument(
-        "--probe_steps", type=at_least(1), default=500, help="training steps of the probe, for every codec"
-    )
-    parser.add_argument("--probe_seed", type=int, default=0, help="seed of the probe's weights and batches")
-    parser.add_argument("--resamples", type=at_least(1), default=1000, help="bootstrap resamples")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
-    parser.add_argument("--command", help="command to print in the head; default: this one")
-    parser.add_argument("--force", type=boolean, default=False, metavar="BOOL", help="measure again what is there")
-    parser.add_argument("--log_level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
-    return parser
-
-
-def main(cmd: Sequence[str] | None = None) -> None:
-    """Make the table that the options ask for.
-
-    Raises:
-        UserError: For options or files that cannot be used.
-    """
-    args = get_parser().parse_args(cmd)
+@command
+@click.option("--codec_dir", type=PATH, multiple=True, required=True, help="codec directory; repeatable")
+@click.option("--wav_scp", type=PATH, required=True, help="clean speech of speakers that no codec was made of")
+@click.option("--output_dir", type=PATH, required=True, help="where codec_table.md, .json and scores.csv go")
+@click.option("--set", help="name of the set; default: name of the directory of --wav_scp")
+@click.option("--levels", default="1,2,4,8,all", help="levels to decode from; those a codec lacks are skipped")
+@click.option("--measures", default="pesq,stoi,si_sdr,dnsmos,similarity", help="measures to compute")
+@click.option("--max_recordings", type=AT_LEAST_1, help="use so many recordings only, spread over the table")
+@click.option("--nj", type=AT_LEAST_1, default=1, help="processes that compute the measures")
+@click.option("--speed_threads", type=AT_LEAST_1, default=2, help="threads that the codec is timed with")
+@click.option("--device", default="cpu", help="cpu or cuda, for the codecs and the probe")
+@click.option("--probe_train_scp", type=PATH, help="clean speech to train the probe on (other speakers)")
+@click.option(
+    "--probe_seconds", type=click.FloatRange(min=0, min_open=True), default=1800.0, help="audio to train it on"
+)
+@click.option("--probe_steps", type=AT_LEAST_1, default=500, help="training steps of the probe, for every codec")
+@click.option("--probe_seed", type=int, default=0, help="seed of the probe's weights and batches")
+@click.option("--resamples", type=AT_LEAST_1, default=1000, help="bootstrap resamples")
+@click.option("--seed", type=int, default=0, help="seed of the bootstrap")
+@click.option("--command", help="command to print in the head; default: this one")
+@boolean("--force", "measure again what is there")
+@click.option("--log_level", default="INFO", type=click.Choice(("DEBUG", "INFO", "WARNING", "ERROR")))
+def main(**options: Any) -> None:
+    """Compare codecs: fidelity at several numbers of levels, speed, and predictability of tokens."""
+    args = SimpleNamespace(**options)
     logging.basicConfig(level=args.log_level, format="%(asctime)s %(levelname)s: %(message)s")
 
     from codec_study.measuring import (
@@ -89,7 +74,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     probe = None
     if args.probe_train_scp is not None:
         probe = ProbeOptions(Recordings(args.probe_train_scp), args.probe_seconds, args.probe_steps, args.probe_seed)
-    options = MeasuringOptions(
+    measuring = MeasuringOptions(
         recordings=subset(Recordings(args.wav_scp), args.max_recordings),
         set_name=args.set or args.wav_scp.resolve().parent.name,
         output_dir=args.output_dir,
@@ -101,21 +86,21 @@ def main(cmd: Sequence[str] | None = None) -> None:
         device=args.device,
         force=args.force,
     )
-    check_probe(options)
+    check_probe(measuring)
     # Every codec is loaded once before the first is measured: a wrong one is told now and not in an hour.
     for directory in args.codec_dir:
         choose_levels(load_codec(directory), levels)
     entries: list[CodecEntry] = []
     for tag, directory in zip(tags, args.codec_dir, strict=True):
-        entries.append(measure_codec(tag, load_codec(directory), options, entries))
+        entries.append(measure_codec(tag, load_codec(directory), measuring, entries))
     bootstrap = Bootstrap(args.resamples, args.seed)
     environment = describe_environment(args.command)
     environment["machine"] = _machine(args.device)
     environment["codecs"] = ", ".join(f"{entry.tag} {entry.facts['fingerprint'][:12]}" for entry in entries)
     with atomic_write(args.output_dir / "codec_table.json") as stream:
-        json.dump(table_values(entries, options.set_name, environment, bootstrap), stream, indent=1)
+        json.dump(table_values(entries, measuring.set_name, environment, bootstrap), stream, indent=1)
         stream.write("\n")
-    text = render_codec_table(entries, options.set_name, environment, bootstrap)
+    text = render_codec_table(entries, measuring.set_name, environment, bootstrap)
     with atomic_write(args.output_dir / "codec_table.md") as stream:
         stream.write(text)
     print(text)

@@ -194,7 +194,8 @@ def build_ours(config: Mapping[str, Any], seed: int) -> MaskedTSEModel:
 
 def our_system(model: MaskedTSEModel, preset: str, precision: str, cached: bool = True) -> System:
     """Return our model with a decoding preset; without ``cached``, every pass encodes mixture and enrolment again."""
-    from espnet_tse_gen.decoding import DecodingOptions, Sampler
+    from espnet_tse_gen.decoding.options import DecodingOptions
+    from espnet_tse_gen.decoding.sampler import Sampler
 
     sampler = Sampler(DecodingOptions.preset(preset), model.codec.num_levels, model.codec.codebook_size)
 

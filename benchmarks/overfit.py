@@ -24,7 +24,8 @@ from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.mel import MelCodec
-from espnet_tse_gen.decoding import DecodingOptions, Sampler
+from espnet_tse_gen.decoding.options import DecodingOptions
+from espnet_tse_gen.decoding.sampler import Sampler
 from espnet_tse_gen.masked.extractor import MaskedExtractor
 from espnet_tse_gen.masked.model import MaskedTSEModel
 from espnet_tse_gen.utils.errors import UserError, run_main

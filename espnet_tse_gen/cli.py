@@ -1,6 +1,6 @@
-"""The command ``tse-gen``: extract a voice from a recording without a recipe.
+"""The command ``tse-gen``: extract a voice from a recording without a recipe, and what else people type.
 
-    tse-gen extract --mixture meeting.wav --enroll alice.wav -o alice_only.wav
+    tse-gen extract meeting.wav --enroll alice.wav -o alice_only.wav
     tse-gen info --model exp/tse_x
 
 Nothing heavy is imported before the command line has been read.
@@ -8,184 +8,130 @@ Nothing heavy is imported before the command line has been read.
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
 
 from espnet_tse_gen import __version__
-from espnet_tse_gen.inference.loading import DEFAULT_MODEL
-from espnet_tse_gen.utils.arguments import OneLineParser
+from espnet_tse_gen.decoding.options import DecodingOptions
+from espnet_tse_gen.inference.loading import DEFAULT_MODEL, shipped_models
+from espnet_tse_gen.utils.arguments import AT_LEAST_0, PATH, Group, command, decoding_options
 from espnet_tse_gen.utils.errors import UserError, run_main
+from espnet_tse_gen.utils.options import presets
 
-if TYPE_CHECKING:
-    import numpy as np
-
-ABSENT = 0.5
-"""Confidence below which a warning is given."""
-OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
-
-
-def get_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    parser = OneLineParser(prog="tse-gen", description="Extract a target speaker's voice.")
-    parser.add_argument("--version", action="version", version=f"tse-gen {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-
-    extract = commands.add_parser("extract", help="extract the enrolled speaker's voice from a recording")
-    extract.add_argument("--mixture", required=True, metavar="WAV", help="recording of several speakers (mono)")
-    extract.add_argument(
-        "--enroll",
-        required=True,
-        action="append",
-        metavar="WAV",
-        help="the target speaker alone, a few seconds (mono); may be given several times",
-    )
-    extract.add_argument("-o", "--output", required=True, metavar="WAV", help="file to write, .wav or .flac")
-    extract.add_argument(
-        "--decode",
-        metavar="NAME|YAML",
-        help="a preset (one_pass, greedy_16, stochastic, ...; of discriminative models: segments) or a file of decoding "
-        "options; default: the model's own",
-    )
-    extract.add_argument("--seed", type=int, help="seed of stochastic decoding")
-    extract.add_argument("--overwrite", action="store_true", help="replace the output if it is there")
-    info = commands.add_parser("info", help="say what a model is")
-    for command in (extract, info):
-        command.add_argument(
-            "--model",
-            default=DEFAULT_MODEL,
-            metavar="DIR|ZIP|NAME",
-            help="exp directory, zip file made by pack, or a shipped model: dual_path_16k and the older mc_spex_16k are for "
-            "people, mini_librimix is generative and knows synthetic voices only (default: %(default)s)",
-        )
-        command.add_argument("--model_file", metavar="PTH", help="checkpoint in it (default: the best average)")
-    extract.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
-    extract.add_argument("--num_threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
-    return parser
+COMMANDS = {
+    "score": "score",
+    "report": "report",
+    "results": "make_results",
+    "resynth": "codec_resynth",
+    "tokenize": "codec_tokenize",
+    "codec": "codec_prepare",
+    "pack": "pack",
+    "check": "check_data",
+    "compare": "compare_trainings",
+}
+"""Programs of ``espnet_tse_gen.bin`` that are commands of people, too."""
 
 
-def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
-    args = get_parser().parse_args(cmd)
-    {"extract": _extract, "info": _info}[args.command](args)
+class _Model(click.Path):
+    """A model's directory or file, or the name of one that ships."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete names, then files."""
+        names = [CompletionItem(name) for name in shipped_models() if name.startswith(incomplete)]
+        return names or super().shell_complete(ctx, param, incomplete)
+
+
+class _Decode(click.Path):
+    """A preset's name, or a yaml file."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete names, then files."""
+        names = [CompletionItem(name) for name in presets() if name.startswith(incomplete)]
+        return names or super().shell_complete(ctx, param, incomplete)
+
+
+model_option = click.option(
+    "--model",
+    type=_Model(),
+    default=DEFAULT_MODEL,
+    metavar="DIR|ZIP|NAME",
+    help="exp directory, zip file made by pack, or a shipped model: dual_path_16k and the older mc_spex_16k are for people, "
+    "mini_librimix is generative and knows synthetic voices only",
+)
+file_option = click.option("--model_file", metavar="PTH", help="checkpoint in it; default: the best average")
+
+
+@click.group(
+    cls=Group,
+    lazy={name: f"espnet_tse_gen.bin.{module}" for name, module in COMMANDS.items()},
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="tse-gen", message="%(prog)s %(version)s")
+def main() -> None:
+    """Extract a target speaker's voice.
+
+    Completion in the shell: eval "$(_TSE_GEN_COMPLETE=bash_source tse-gen)"; for zsh and fish likewise.
+    """
 
 
 def entry() -> None:
     """Run the command as installed: a user's mistake is one line and exit status 2."""
-    run_main(main)
+    run_main(lambda: main(prog_name="tse-gen"))
 
 
-def _extract(args: argparse.Namespace) -> None:
-    output = Path(args.output)
-    if output.suffix.lower() not in OUTPUT_FORMATS:
-        raise UserError(f"--output {output}: expected a name that ends in {' or '.join(OUTPUT_FORMATS)}")
-    for option, path in (("--mixture", args.mixture), *(("--enroll", path) for path in args.enroll)):
-        if output.exists() and Path(path).exists() and output.samefile(path):
-            raise UserError(f"--output {output}: is the file of {option}; choose another name")
-    if output.exists() and not args.overwrite:
-        raise UserError(f"--output {output}: is there already; choose another name or add --overwrite")
-    if args.num_threads < 0:
-        raise UserError(f"--num_threads: expected 0 or more, got {args.num_threads}")
-    from espnet_tse_gen.audio.files import read_audio, write_audio
+@command
+@click.argument("mixtures", metavar="MIXTURE", nargs=-1, type=PATH)
+@click.option("--mixture", "named", multiple=True, type=PATH, metavar="WAV", help="the MIXTURE, named")
+@click.option(
+    "--enroll",
+    required=True,
+    multiple=True,
+    type=PATH,
+    metavar="WAV",
+    help="the target speaker alone, a few seconds (mono); may be given several times",
+)
+@click.option("-o", "--output", required=True, type=PATH, metavar="WAV", help="file to write, .wav or .flac")
+@model_option
+@file_option
+@click.option(
+    "--decode",
+    type=_Decode(),
+    metavar="NAME|YAML",
+    help="a preset (greedy_16, stochastic, ...; of discriminative models: segments) or a file of decoding options; default: the "
+    "model's own",
+)
+@decoding_options(DecodingOptions, only=("steps", "seed"))
+@click.option("--overwrite", is_flag=True, help="replace the output if it is there")
+@click.option("--device", default="cpu", help="cpu, cuda or cuda:N")
+@click.option("--dtype", default="float32", help="float32, float64 or bfloat16")
+@click.option("--num_threads", type=AT_LEAST_0, default=0, help="CPU threads; 0 leaves it to torch")
+def extract(mixtures: tuple[Path, ...], named: tuple[Path, ...], **options: Any) -> None:
+    """Extract the enrolled speaker's voice.
 
-    # The recordings first: a mistake in their names should not wait for torch.
-    mixture, rate = read_audio(args.mixture)
-    enrolls = _read_enrolls(args.enroll)
-    import torch
+    MIXTURE is a recording of several speakers (mono).
+    """
+    if len(mixtures + named) != 1:
+        raise UserError(f"MIXTURE: expected one recording, got {len(mixtures + named)}")
+    from espnet_tse_gen.inference.files import extract_file
 
-    from espnet_tse_gen.inference.base import TargetSpeakerExtractor, with_changes
-
-    if args.num_threads:
-        torch.set_num_threads(args.num_threads)
-    extractor = TargetSpeakerExtractor.from_pretrained(args.model, args.device, args.model_file, args.decode)
-    if args.seed is not None:
-        extractor.options = with_changes(extractor.options, {"seed": args.seed})
-    enroll_rate = enrolls[0][1]
-    request = extractor.request(
-        mixture,
-        [samples for samples, _ in enrolls] if len(enrolls) > 1 else enrolls[0][0],
-        rate,
-        enroll_sample_rate=enroll_rate,
-        mixture_name=str(args.mixture),
-        enroll_name=str(args.enroll[0]) if len(enrolls) == 1 else "enrolment",
-    )
-    extraction = extractor.extract([request])[0]
-    samples = extraction.samples
-    subtype = _subtype(args.mixture, output)
-    write_audio(output, samples, rate, subtype)
-    confidence = extraction.confidence
-    print(f"{output}: {len(samples) / rate:.2f} s at {rate} Hz{_clipping(samples, subtype)}")
-    if confidence is not None and confidence < ABSENT:
-        print(
-            f"{output}: the enrolled speaker is probably not in {args.mixture} (confidence {confidence:.2f})",
-            file=sys.stderr,
-        )
+    extract_file((mixtures + named)[0], **options)
 
 
-def _read_enrolls(paths: Sequence[str]) -> list[tuple[np.ndarray, int]]:
-    """Read enrolments, all at the rate of the first."""
-    from espnet_tse_gen.audio.files import read_audio
-    from espnet_tse_gen.audio.recordings import resample
+@command
+@model_option
+@file_option
+def info(**options: Any) -> None:
+    """Say what a model is."""
+    from espnet_tse_gen.inference.facts import describe_model
 
-    first, *others = (read_audio(path) for path in paths)
-    return [first, *((resample(samples, own, first[1]), first[1]) for samples, own in others)]
-
-
-def _subtype(mixture: str, output: Path) -> str:
-    """Return the sample format of the mixture, or 16 bits where the output's container does not have it."""
-    import soundfile
-
-    subtype = soundfile.info(mixture).subtype
-    return subtype if soundfile.check_format(OUTPUT_FORMATS[output.suffix.lower()], subtype) else "PCM_16"
+    print(describe_model(**options), end="")
 
 
-def _clipping(samples: np.ndarray, subtype: str) -> str:
-    clipped = int((abs(samples) > 1.0).sum()) if subtype not in ("FLOAT", "DOUBLE") else 0
-    return f" ({clipped} samples were clipped: the mixture is close to full scale)" if clipped else ""
-
-
-def _info(args: argparse.Namespace) -> None:
-    from espnet_tse_gen.inference.loading import CARD, DECODE, open_model
-
-    with open_model(args.model) as directory:
-        checkpoint = directory.checkpoint(args.model_file)
-        facts_of = _discriminative_facts if directory.is_discriminative else _masked_facts
-        parameters, extractor, facts = facts_of(directory.config_file, checkpoint)
-        decode, card = directory.text(DECODE) or "default\n", directory.text(CARD)
-    print(f"model:      {args.model}")
-    print(f"checkpoint: {checkpoint.name}, {parameters / 1e6:.2f} M parameters, {extractor}")
-    print(facts)
-    print(f"decoding:   {'; '.join(decode.splitlines())}")
-    if card:
-        print(f"\n{card}", end="")
-
-
-def _masked_facts(config: Path, checkpoint: Path) -> tuple[int, str, str]:
-    """Return a masked generative model's number of parameters, extractor, and the lines about its codec and front end."""
-    from espnet_tse_gen.inference.front_end import load_model
-
-    model = load_model(config, checkpoint)
-    codec = model.codec
-    front_end: Any = model.front_end
-    facts = (
-        f"codec:      {codec.name}, {codec.sample_rate} Hz, {codec.frame_rate:g} frames/s, "
-        f"{codec.num_levels} levels x {codec.codebook_size}, fingerprint {codec.fingerprint()[:12]}"
-    )
-    if front_end is not None:
-        facts += f"\nfront end:  {type(front_end.model.extractor).__name__}, {front_end.model.sample_rate} Hz"
-    return sum(parameter.numel() for parameter in model.parameters()), type(model.extractor).__name__, facts
-
-
-def _discriminative_facts(config: Path, checkpoint: Path) -> tuple[int, str, str]:
-    """Return a discriminative model's number of parameters, extractor, and the line about its rate."""
-    from espnet_tse_gen.discriminative.build import load_model
-
-    model = load_model(config, checkpoint)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return parameters, type(model.extractor).__name__, f"rate:       {model.sample_rate} Hz, waveform to waveform"
-
+main.add_command(extract, "extract")
+main.add_command(info, "info")
 
 if __name__ == "__main__":
     entry()

@@ -131,7 +131,7 @@ def test_output_is_not_replaced_unasked(wavs):
     first = made.stat().st_mtime_ns
     extract(wavs, "--overwrite")
     assert made.stat().st_mtime_ns > first
-    assert "is the file of --mixture" in refused(wavs, "--overwrite", output="m.wav")
+    assert "is the file of the mixture" in refused(wavs, "--overwrite", output="m.wav")
     assert "is the file of --enroll" in refused(wavs, "--overwrite", output="e.wav")
 
 
@@ -176,7 +176,8 @@ def test_bad_recording_is_refused_in_one_line(wavs, name, kind, message):
     [
         (["--decode", "one_pas"], "did you mean 'one_pass'"),
         (["--sede", "1"], "unknown option '--sede': did you mean '--seed'"),
-        (["--seed", "one"], "argument --seed: invalid int value"),
+        (["--seed", "one"], "decoding option 'seed': expected a whole number"),
+        (["--device"], "Option '--device' requires an argument"),
         (["--seed", "-1"], "decoding option 'seed': expected 0 or more"),
         (["--device", "cuda:77"], "device 'cuda:77'"),
         (["--num_threads", "-2"], "--num_threads"),
@@ -194,9 +195,16 @@ def test_output_format_is_checked_first(wavs):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["extrakt"], "unknown command 'extrakt': did you mean 'extract'? valid: extract, info"),
-        (["extract", "--mixtur", "m.wav"], "--mixture, --enroll, -o/--output: required"),
-        ([], "COMMAND: required"),
+        (
+            ["extrakt"],
+            "unknown command 'extrakt': did you mean 'extract'? valid: check, codec, compare, extract, info, pack,",
+        ),
+        (["extract", "--mixtur", "m.wav"], "unknown option '--mixtur': did you mean '--mixture'?"),
+        (["extract", "m.wav"], "--enroll, -o/--output: required; see --help"),
+        (["extract", "--enroll", "e.wav", "-o", "o.wav"], "MIXTURE: expected one recording, got 0"),
+        (["extract", "a.wav", "b.wav", "--enroll", "e.wav", "-o", "o.wav"], "MIXTURE: expected one recording, got 2"),
+        ([], "Missing command; see --help"),
+        (["score", "--inf_spc", "x"], "unknown option '--inf_spc': did you mean '--inf_scp'?"),
         (["info", "--modle", "x"], "unknown option '--modle': did you mean '--model'?"),
     ],
 )

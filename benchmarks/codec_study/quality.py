@@ -297,7 +297,7 @@ class _Meter:
         self.encoder: Any = None
         self.dnsmos: Any = None
         if "similarity" in measures:
-            from espnet_tse_gen.scoring.speaker import SpeakerEncoder
+            from espnet_tse_gen.audio.speaker import SpeakerEncoder
 
             self.encoder = SpeakerEncoder()
         if "dnsmos" in measures:
@@ -315,7 +315,7 @@ class _Meter:
 
     def similarity(self, voice: np.ndarray | None, output: np.ndarray | None, rate: int) -> float:
         """Cosine between ``voice`` and the voice of ``output``; 0 where there is none."""
-        from espnet_tse_gen.scoring.speaker import cosine
+        from espnet_tse_gen.audio.speaker import cosine
 
         return cosine(None if output is None else self.voice(output, rate, "drop"), voice)
 

@@ -5,37 +5,32 @@ python -m espnet_tse_gen.bin.codec_choose --conf_dir conf/codec --fs 16000 --exp
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
-from collections.abc import Sequence
 
-from espnet_tse_gen.utils.arguments import OneLineParser, boolean
+import click
+
+from espnet_tse_gen.utils.arguments import command
 from espnet_tse_gen.utils.errors import run_main
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    parser = OneLineParser(description="Print the codec configuration that a recipe's 'auto' stands for.")
-    parser.add_argument(
-        "--conf_dir", default="conf/codec", help="folder of codec configurations (default: %(default)s)"
-    )
-    parser.add_argument("--fs", type=int, required=True, help="sampling rate of the recordings, Hz")
-    parser.add_argument("--expdir", help="folder of codec directories; one that is there stays chosen")
-    parser.add_argument("--codec_args", default="", help="options that codec_prepare will get, as one word")
-    return parser
-
-
-def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
-    args = get_parser().parse_args(cmd)
-    given = OneLineParser(add_help=False)
-    given.add_argument("--weights")
-    given.add_argument("--download", type=boolean, default=False)
-    options, _ = given.parse_known_args(shlex.split(args.codec_args))
+@command
+@click.option("--conf_dir", default="conf/codec", help="folder of codec configurations")
+@click.option("--fs", type=int, required=True, help="sampling rate of the recordings, Hz")
+@click.option("--expdir", help="folder of codec directories; one that is there stays chosen")
+@click.option("--codec_args", default="", help="options that codec_prepare will get, as one word")
+def main(conf_dir: str, fs: int, expdir: str | None, codec_args: str) -> None:
+    """Print the codec configuration that a recipe's 'auto' stands for."""
     from espnet_tse_gen.codec.choose import choose_codec
 
-    path, reason = choose_codec(args.conf_dir, args.fs, args.expdir, options.weights, options.download)
+    params: list[click.Parameter] = [
+        click.Option(["--weights"]),
+        click.Option(["--download"], type=click.BOOL, default=False),
+    ]
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True}
+    options = click.Command(None, params=params, context_settings=settings)
+    given = options.make_context(None, shlex.split(codec_args)).params
+    path, reason = choose_codec(conf_dir, fs, expdir, **given)
     print(f"codec_config auto: {path} ({reason})", file=sys.stderr)
     print(path)
 

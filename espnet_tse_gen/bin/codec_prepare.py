@@ -1,6 +1,6 @@
 """Make a codec directory: fit a codec to recordings, or load released weights, once and for all later stages.
 
-    python -m espnet_tse_gen.bin.codec_prepare --codec_config conf/codec/mel_16k.yaml --output_dir exp/codec_mel_16k \\
+    tse-gen codec --codec_config conf/codec/mel_16k.yaml --output_dir exp/codec_mel_16k \\
         --wav_scp dump/raw/train/spk1.scp --level_scp dump/raw/train/wav.scp
 
 A directory that exists with the same settings is kept. Nothing is fetched from a network unless ``--download true``.
@@ -8,42 +8,47 @@ A directory that exists with the same settings is kept. Nothing is fetched from 
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from espnet_tse_gen.utils.arguments import OneLineParser, boolean
+import click
+
+from espnet_tse_gen.utils.arguments import PATH, boolean, command
 from espnet_tse_gen.utils.errors import run_main
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    parser = OneLineParser(description="Make a codec directory: fit a codec or load its released weights.")
-    add = parser.add_argument
-    add("--codec_config", required=True, help="a file of conf/codec")
-    add("--output_dir", help="codec directory to make; default exp/codec_<name of the config file>")
-    add("--wav_scp", action="append", default=[], help="recordings to fit to (may be repeated)")
-    add("--level_scp", action="append", default=[], help="mixtures that set the level of each --wav_scp, in its order")
-    add("--max_seconds", type=float, help="audio used for fitting at most; default: see fit_conf")
-    add("--seed", type=int, default=0, help="seed of fitting")
-    add("--weights", help="file of released weights, or an exp directory of ESPnet; default: 'weights' in the config, "
-        "then the cache")  # fmt: skip
-    add("--download", type=boolean, default=False, help="fetch released weights that are not there")
-    add("--half", type=boolean, default=False, help="round the weights to half precision")
-    add("--overwrite", type=boolean, default=False, help="replace one made with other settings")
-    return parser
-
-
-def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
-    args = get_parser().parse_args(cmd)
+@command
+@click.option("--codec_config", required=True, type=click.Path(), help="a file of conf/codec")
+@click.option("--output_dir", type=PATH, help="codec directory to make  [default: exp/codec_<name of the config file>]")
+@click.option("--wav_scp", multiple=True, type=click.Path(), help="recordings to fit to (may be repeated)")
+@click.option(
+    "--level_scp", multiple=True, type=click.Path(), help="mixtures that set the level of each --wav_scp, in its order"
+)
+@click.option("--max_seconds", type=float, help="audio used for fitting at most  [default: see fit_conf]")
+@click.option("--seed", type=int, default=0, help="seed of fitting")
+@click.option(
+    "--weights",
+    type=click.Path(),
+    help="file of released weights, or an exp directory of ESPnet  [default: 'weights' in the config, then the cache]",
+)
+@boolean("--download", "fetch released weights that are not there")
+@boolean("--half", "round the weights to half precision")
+@boolean("--overwrite", "replace one made with other settings")
+def main(
+    codec_config: str,
+    output_dir: Path | None,
+    wav_scp: Any,
+    level_scp: Any,
+    half: bool,
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Make a codec directory: fit a codec or load its released weights."""
     from espnet_tse_gen.audio.recordings import read_tables
     from espnet_tse_gen.codec.prepare import Preparation
 
-    tables = read_tables(args.wav_scp, args.level_scp)
-    output = Path(args.output_dir or f"exp/codec_{Path(args.codec_config).stem}")
-    made_of = Preparation(args.codec_config, tables, args.weights, args.download, args.seed, args.max_seconds)
-    print(made_of.save(output, args.half, args.overwrite))
+    made_of = Preparation(codec_config, read_tables(wav_scp, level_scp), **options)
+    print(made_of.save(output_dir or Path(f"exp/codec_{Path(codec_config).stem}"), half, overwrite))
 
 
 if __name__ == "__main__":

@@ -8,52 +8,43 @@ and ``utt2spk`` (``--speech_dir``, as ``prepare_speech_lists`` makes one). Every
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_tse_gen.utils.arguments import OneLineParser
-from espnet_tse_gen.utils.errors import run_main
+import click
+
+from espnet_tse_gen.utils.arguments import PATH, command
+from espnet_tse_gen.utils.errors import UserError, run_main
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = OneLineParser(description="List clean utterances for dynamic mixing: wav.scp, utt2spk, utt2dur.")
-    given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--spk2enroll", help="JSON file {speaker: [[utterance, wav], ...]} of a training set")
-    given.add_argument("--speech_dir", help="folder with wav.scp and utt2spk of clean utterances")
-    parser.add_argument("--output_dir", required=True, help="where the tables go")
-    parser.add_argument(
-        "--fs",
-        type=int,
-        default=0,
-        help="convert what is not 16-bit wav at this rate, in Hz; 0 lists files as they are",
-    )
-    parser.add_argument("--nj", type=int, default=1, help="number of processes that convert")
-    return parser
-
-
-def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
-    args = get_parser().parse_args(cmd)
+@command
+@click.option("--spk2enroll", type=PATH, help="JSON file {speaker: [[utterance, wav], ...]} of a training set")
+@click.option("--speech_dir", type=PATH, help="or: folder with wav.scp and utt2spk of clean utterances")
+@click.option("--output_dir", required=True, type=PATH, help="where the tables go")
+@click.option(
+    "--fs", type=int, default=0, help="convert what is not 16-bit wav at this rate, in Hz; 0: files as they are"
+)
+@click.option("--nj", type=int, default=1, help="number of processes that convert")
+def main(spk2enroll: Path | None, speech_dir: Path | None, output_dir: Path, fs: int, nj: int) -> None:
+    """List clean utterances for dynamic mixing: wav.scp, utt2spk, utt2dur."""
+    if (spk2enroll is None) == (speech_dir is None):
+        raise UserError("--spk2enroll, --speech_dir: required is one of the two; see --help")
     from espnet_tse_gen.data.datadir import read_pool
     from espnet_tse_gen.data.sources import as_wav, read_collections, write_sources
     from espnet_tse_gen.utils.files import check_same_keys
 
     collections = None
-    if args.spk2enroll:
-        pool = read_pool(args.spk2enroll)
+    if speech_dir is None:
+        pool = read_pool(str(spk2enroll))
         sources = [(utterance, speaker, path) for speaker, own in pool.items() for utterance, path in own]
     else:
-        folder = Path(args.speech_dir)
-        paths, speakers = check_same_keys(folder / "wav.scp", folder / "utt2spk")
+        paths, speakers = check_same_keys(speech_dir / "wav.scp", speech_dir / "utt2spk")
         sources = [(key, speakers[key], path) for key, path in paths.items()]
-        collections = read_collections(folder)
-    if args.fs:
-        sources, done = as_wav(sources, Path(args.output_dir) / "data", args.fs, args.nj)
-        print(f"{args.output_dir}: {done.describe(args.fs)}")
-    count = write_sources(args.output_dir, sources, collections)
-    print(f"{args.output_dir}: {count} utterances of {len({speaker for _, speaker, _ in sources})} speakers")
+        collections = read_collections(speech_dir)
+    if fs:
+        sources, done = as_wav(sources, output_dir / "data", fs, nj)
+        print(f"{output_dir}: {done.describe(fs)}")
+    count = write_sources(output_dir, sources, collections)
+    print(f"{output_dir}: {count} utterances of {len({speaker for _, speaker, _ in sources})} speakers")
 
 
 if __name__ == "__main__":

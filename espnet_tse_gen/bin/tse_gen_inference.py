@@ -1,6 +1,6 @@
 """Extract one speaker of every mixture of a set: the decoding stage of the recipe.
 
-    python -m espnet_tse_gen.bin.tse_gen_inference --model_dir exp/tse_x --decode_config conf/decode/greedy_16.yaml \\
+    python -m espnet_tse_gen.bin.tse_gen_inference --model exp/tse_x --decode conf/decode/greedy_16.yaml \\
         --mixture_scp dump/raw/test/wav.scp --enroll_scp dump/raw/test/enroll_spk1.scp --name spk1 \\
         --output_dir exp/tse_x/greedy_16/test --job 1 --num_jobs 4
 
@@ -13,123 +13,40 @@ options is kept.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from espnet_tse_gen.utils.arguments import OneLineParser, boolean
-from espnet_tse_gen.utils.errors import UserError, run_main
-from espnet_tse_gen.utils.files import check_same_keys, read_scp
+import click
 
-if TYPE_CHECKING:
-    from espnet_tse_gen.inference.base import TargetSpeakerExtractor
-
-# The fields of DecodingOptions and SegmentOptions, here by name: importing them would make --help wait for torch.
-DECODING_OPTIONS = (
-    "steps", "joint", "temperature", "choice_temperature", "anneal", "top_k", "top_p", "order", "coarse_first",
-    "guidance", "guidance_schedule", "remask", "rescore_fraction", "rescore_rounds", "remdm_eta", "seed",
-    "chunk_seconds", "carry_seconds", "reconstruction", "batch_size",
-)  # fmt: skip
-SEGMENT_OPTIONS = ("segment_seconds", "overlap_seconds", "scale", "batch_size")
-ALL_OPTIONS = tuple(dict.fromkeys((*DECODING_OPTIONS, *SEGMENT_OPTIONS)))
+from espnet_tse_gen.decoding.options import DecodingOptions
+from espnet_tse_gen.inference.options import SegmentOptions
+from espnet_tse_gen.utils.arguments import AT_LEAST_0, boolean, command, decoding_options
+from espnet_tse_gen.utils.errors import run_main
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    parser = OneLineParser(description="Extract one speaker of every mixture of a set.")
-    parser.add_argument("--model_dir", required=True, help="exp directory, packed zip file, or shipped model")
-    parser.add_argument("--model_file", help="checkpoint in it; default: the best average that is there")
-    parser.add_argument("--mixture_scp", required=True, help="table of the mixtures")
-    parser.add_argument("--enroll_scp", required=True, help="table of the enrolments: same keys, paths")
-    parser.add_argument("--output_dir", required=True, help="where the recordings and their table go")
-    parser.add_argument("--name", default="spk1", help="name of the table, e.g. spk1")
-    parser.add_argument("--target_scp", help="table of the targets, none of which may be its own enrolment")
-    parser.add_argument("--codes_scp", help="table of the targets' tokens, to measure token accuracy")
-    parser.add_argument("--key_file", help="table whose first column are the keys to extract; default: all")
-    parser.add_argument("--job", type=int, default=1, help="number of this job, from 1")
-    parser.add_argument("--num_jobs", type=int, default=1, help="number of all jobs")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-    parser.add_argument(
-        "--dtype", default="float32", help="float32; float64: no batch size changes a token; bfloat16: faster"
-    )
-    parser.add_argument("--num_threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
-    parser.add_argument("--overwrite", type=boolean, default=False, help="make again what is there")
-    group = parser.add_argument_group("decoding", "each of the following replaces one key of --decode_config")
-    group.add_argument("--decode_config", help="a file of conf/decode or a preset's name; default: the model's own")
-    for name in ALL_OPTIONS:
-        group.add_argument(f"--{name}", metavar="VALUE", help=argparse.SUPPRESS if name != "seed" else _decoding_help())
-    return parser
+@command
+@click.option("--model", "--model_dir", "model", required=True, help="exp directory, packed zip file, or shipped model")
+@click.option("--model_file", help="checkpoint in it; default: the best average that is there")
+@click.option("--mixture_scp", type=click.Path(), required=True, help="table of the mixtures")
+@click.option("--enroll_scp", type=click.Path(), required=True, help="table of the enrolments: same keys, paths")
+@click.option("--output_dir", type=click.Path(), required=True, help="where the recordings and their table go")
+@click.option("--name", default="spk1", help="name of the table, e.g. spk1")
+@click.option("--target_scp", type=click.Path(), help="table of the targets, none of which may be its own enrolment")
+@click.option("--codes_scp", type=click.Path(), help="table of the targets' tokens, to measure token accuracy")
+@click.option("--key_file", type=click.Path(), help="table whose first column are the keys to extract; default: all")
+@click.option("--job", type=int, default=1, help="number of this job, from 1")
+@click.option("--num_jobs", type=int, default=1, help="number of all jobs")
+@click.option("--device", default="cpu", help="cpu, cuda or cuda:N")
+@click.option("--dtype", default="float32", help="float32; float64: no batch size changes a token; bfloat16: faster")
+@click.option("--num_threads", type=AT_LEAST_0, default=0, help="CPU threads; 0 leaves it to torch")
+@boolean("--overwrite", "make again what is there")
+@click.option("--decode", "--decode_config", "decode", help="a file of conf/decode or a preset's name; default: the model's own. "
+              "Each of the following replaces one key of it")  # fmt: skip
+@decoding_options(DecodingOptions, SegmentOptions)
+def main(**options: Any) -> None:
+    """Extract one speaker of every mixture of a set."""
+    from espnet_tse_gen.inference.job import extract_set
 
-
-def _decoding_help() -> str:
-    masked = ", ".join(f"--{name}" for name in DECODING_OPTIONS if name != "seed")
-    own = ", ".join(f"--{name}" for name in SEGMENT_OPTIONS)
-    return f"and likewise {masked}; of discriminative models: {own}"
-
-
-def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
-    args = get_parser().parse_args(cmd)
-    from espnet_tse_gen.utils.jobs import read_key_file, split_keys
-
-    if args.num_threads < 0:
-        raise UserError(f"--num_threads: expected 0 or more, got {args.num_threads}")
-    check_same_keys(args.mixture_scp, args.enroll_scp)
-    mixtures, enrolls = read_scp(args.mixture_scp), read_scp(args.enroll_scp)
-    chosen = read_key_file(args.key_file, mixtures) if args.key_file else list(mixtures)
-    keys = split_keys(chosen, args.job, args.num_jobs)
-    tables = {"mixture": mixtures, "enroll": enrolls}
-    for kind in ("target", "codes"):
-        path = getattr(args, f"{kind}_scp")
-        if path:
-            tables[kind] = _covering(path, chosen, args.mixture_scp)
-    from espnet_tse_gen.inference.job import InferenceJob
-
-    extractor = _load(args)
-    job = InferenceJob(extractor, tables, args.output_dir, args.name, job=args.job, num_jobs=args.num_jobs)
-    print(job.run(keys, args.overwrite))
-
-
-def _covering(path: str, keys: Sequence[str], mixture_scp: str) -> dict[str, str]:
-    """Read a table that must have all ``keys`` (and may have more)."""
-    table = read_scp(path)
-    missing = sorted(set(keys) - table.keys())
-    if missing:
-        raise UserError(f"{path}: {len(missing)} key(s) of {mixture_scp} are missing, first '{missing[0]}'; add them")
-    return table
-
-
-def _load(args: argparse.Namespace) -> TargetSpeakerExtractor:
-    import torch
-
-    from espnet_tse_gen.inference.base import TargetSpeakerExtractor, with_changes
-
-    if args.num_threads:
-        torch.set_num_threads(args.num_threads)
-    extractor = TargetSpeakerExtractor.from_pretrained(
-        args.model_dir, args.device, args.model_file, args.decode_config, args.dtype
-    )
-    extractor.options = with_changes(extractor.options, given_options(args))
-    return extractor
-
-
-def given_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the decoding options on the command line, read as yaml values (``--steps "[8, 2]"``).
-
-    Raises:
-        UserError: If a value is not yaml.
-    """
-    import yaml
-
-    values: dict[str, Any] = {}
-    for name in ALL_OPTIONS:
-        text = getattr(args, name, None)
-        if text is not None:
-            try:
-                values[name] = yaml.safe_load(text)
-            except yaml.YAMLError:
-                raise UserError(f"--{name}: cannot read the value '{text}'") from None
-    return values
+    print(extract_set(**options))
 
 
 if __name__ == "__main__":

@@ -7,17 +7,9 @@ Every option of ESPnet's trainer works; ``--print_config`` shows all of them wit
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from espnet_tse_gen.utils.errors import run_main
-
-
-def get_parser() -> argparse.ArgumentParser:
-    """Return ESPnet's parser with the options of this task."""
-    from espnet_tse_gen.training.tse_gen_task import TSEGenTask
-
-    return TSEGenTask.get_parser()
 
 
 def main(cmd: Sequence[str] | None = None) -> None:

@@ -7,17 +7,9 @@ Every option of ESPnet's trainer and of its TSE task works; ``--print_config`` s
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from espnet_tse_gen.utils.errors import run_main
-
-
-def get_parser() -> argparse.ArgumentParser:
-    """Return ESPnet's parser with the options of this task."""
-    from espnet_tse_gen.training.tse_task import TSETask
-
-    return TSETask.get_parser()
 
 
 def main(cmd: Sequence[str] | None = None) -> None:

@@ -16,6 +16,46 @@ from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.jobs import Part, split_keys
 
 
+def resynthesize_named(
+    codec_dir: str | None,
+    codec_config: str | None,
+    weights: str | None,
+    source: str | None,
+    output: str | None,
+    wav_scp: str | None,
+    level_scp: str | None,
+    output_dir: str | None,
+    name: str | None,
+    mixture: str,
+    num_levels: int | None,
+    job: int,
+    num_jobs: int,
+    device: str,
+) -> str:
+    """Resynthesize the recording or the table that a command line names; return what was done of a table.
+
+    Raises:
+        UserError: If options do not go together, or a file cannot be used.
+    """
+    table = {"wav_scp": wav_scp, "output_dir": output_dir, "name": name}
+    single = {"input": source, "output": output}
+    for option, value in (table if source is None and output is None else single).items():
+        if value is None:
+            raise UserError(f"--{option} is missing: give --input and --output, or --wav_scp, --output_dir and --name")
+    if (codec_dir is None) == (codec_config is None):
+        raise UserError("--codec_dir: give it, or --codec_config instead; one of the two")
+    if weights is not None and codec_config is None:
+        raise UserError("--weights: only with --codec_config; a codec directory has its own")
+    codec = open_codec(codec_dir, codec_config, weights, device)
+    if num_levels is not None and not 1 <= num_levels <= codec.num_levels:
+        raise UserError(f"--num_levels: expected 1..{codec.num_levels} for codec '{codec.name}', got {num_levels}")
+    if source is not None and output is not None:
+        resynthesize_file(codec, source, output, num_levels)
+        return ""
+    recordings = Recordings(str(wav_scp), level_scp)
+    return resynthesize_table(codec, recordings, Path(str(output_dir)), str(name), mixture, job, num_jobs, num_levels)
+
+
 def open_codec(directory: str | None, config: str | None, weights: str | None, device: str) -> AbsCodec:
     """Return the codec of a directory, or the one that codec_prepare makes of a configuration without recordings.
 
@@ -28,7 +68,7 @@ def open_codec(directory: str | None, config: str | None, weights: str | None, d
     if codec_class(name).trainable:
         raise UserError(
             f"--codec_config {config}: codec '{name}' is fitted to recordings and has no weights of its own; make its "
-            f"directory once ('python -m espnet_tse_gen.bin.codec_prepare --codec_config {config} --wav_scp TABLE "
+            f"directory once ('tse-gen codec --codec_config {config} --wav_scp TABLE "
             "--output_dir DIR') and give that as --codec_dir DIR"
         )
     made_of = Preparation(str(config), weights=weights)

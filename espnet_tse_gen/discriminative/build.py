@@ -41,7 +41,11 @@ def build_parts(config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("extractor") in WAVEFORM_EXTRACTORS:
         return {"encoder": None, "extractor": _build_waveform_extractor(config), "decoder": None}
     parts: dict[str, Any] = {}
-    for kind, registry in (("encoder", ENCODERS), ("extractor", EXTRACTORS), ("decoder", DECODERS)):
+    for kind, registry in (
+        ("encoder", ENCODERS),
+        ("extractor", EXTRACTORS | WAVEFORM_EXTRACTORS),
+        ("decoder", DECODERS),
+    ):
         cls = chosen(kind, config.get(kind, "td_speakerbeam" if kind == "extractor" else "stft"), registry)
         conf = dict(config.get(f"{kind}_conf") or {})
         given = {"input_dim": parts["encoder"].output_dim} if kind == "extractor" else {}
@@ -59,7 +63,7 @@ def build_parts(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _build_waveform_extractor(config: Mapping[str, Any]) -> nn.Module:
-    cls = chosen("extractor", str(config["extractor"]), EXTRACTORS)
+    cls = chosen("extractor", str(config["extractor"]), WAVEFORM_EXTRACTORS)
     conf = dict(config.get("extractor_conf") or {})
     check_options("key of extractor_conf", conf, cls, ("sample_rate",))
     try:
@@ -107,9 +111,9 @@ def load_built(
     """Load a trained model that ``build`` builds from its configuration; arguments and errors as for :func:`load_model`."""
     config = read_yaml(config_path)
     if not is_discriminative(config):
+        valid = ", ".join(EXTRACTORS | WAVEFORM_EXTRACTORS)
         raise UserError(
-            f"{config_path}: is not the configuration of a discriminative extractor ({', '.join(EXTRACTORS)});"
-            " give the exp directory of one"
+            f"{config_path}: is not the configuration of a discriminative extractor ({valid}); give the exp directory of one"
         )
     try:
         model = build(config)

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.abs_extractor import AbsEmbeddingExtractor
+from espnet_tse_gen.discriminative.abs_waveform_extractor import AbsWaveformExtractor, Voices
 from espnet_tse_gen.discriminative.network import ExtractionNetwork
 from espnet_tse_gen.discriminative.speaker import MIN_FRAMES
-from espnet_tse_gen.dual_path.network import DualPathExtractor, Enrolment
 from espnet_tse_gen.utils.errors import UserError
-
-
-class Voices(NamedTuple):
-    """What extraction makes of B segments."""
-
-    waveforms: Tensor
-    """``[B, L]``."""
-    activity: Tensor | None = None
-    """Logits ``[B, T]`` of speaking or not; None of a model that does not say."""
-    presence: Tensor | None = None
-    """How likely each is the enrolled voice, ``[B]`` in 0..1; None of a model that does not say."""
 
 
 class Halves(Protocol):
@@ -63,44 +52,27 @@ def halves_of(model: ExtractionNetwork) -> Halves:
     Raises:
         UserError: If it is another extractor, or one that takes embeddings in the place of recordings.
     """
-    if isinstance(model.extractor, DualPathExtractor):
-        return DualPathHalves(model.extractor)
+    if isinstance(model.extractor, AbsWaveformExtractor):
+        return WaveformHalves(model.extractor)
     return EncoderDecoderHalves(model)
 
 
-class DualPathHalves:
-    """The halves of the dual-path extractor, on whose attention padding would act."""
+class WaveformHalves:
+    """The halves of an extractor of waveforms, on which padding may act."""
 
     padding_exact = False
     keeps_level = True
 
-    def __init__(self, extractor: DualPathExtractor) -> None:
-        self.extractor = extractor
-        self.hop = extractor.spectrum.hop
-        self.shortest = (1, extractor.enroll_pool * self.hop)
+    def __init__(self, extractor: AbsWaveformExtractor) -> None:
+        self.extractor, self.hop, self.shortest = extractor, extractor.hop, extractor.shortest
 
-    def enroll(self, recordings: Sequence[Tensor]) -> Enrolment:
+    def enroll(self, recordings: Sequence[Tensor]) -> Any:
         """See :class:`Halves`."""
         return self.extractor.enroll(recordings)
 
-    def extract(self, mixture: Tensor, lengths: Tensor, enrolments: Sequence[Enrolment]) -> Voices:
+    def extract(self, mixture: Tensor, lengths: Tensor, enrolments: Sequence[Any]) -> Voices:
         """See :class:`Halves`."""
-        # Rows of one target, as the segments of a recording are, go together; enrolments of different length cannot.
-        made: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
-        for enrolment in {id(each): each for each in enrolments}.values():
-            rows = [row for row, each in enumerate(enrolments) if each is enrolment]
-            repeated = enrolment.repeat(len(rows))
-            voices, logits = self.extractor.extract(self.extractor.encode(mixture[rows]), repeated)
-            presence = self.extractor.presence(voices, repeated)
-            for place, row in enumerate(rows):
-                made[row] = voices[place], logits[place], None if presence is None else presence[place]
-        ordered = [made[row] for row in range(len(enrolments))]
-        present = [presence for _, _, presence in ordered if presence is not None]
-        return Voices(
-            torch.stack([voice for voice, _, _ in ordered]),
-            torch.stack([logits for _, logits, _ in ordered]),
-            torch.stack(present) if present else None,
-        )
+        return self.extractor.extract_rows(mixture, enrolments)
 
 
 class EncoderDecoderHalves:

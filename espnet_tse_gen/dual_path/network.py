@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from espnet_tse_gen.discriminative.abs_waveform_extractor import AbsWaveformExtractor, Voices
 from espnet_tse_gen.dual_path.bands import BandFeatures, BandLayout, BandMasks, Spectrum
 from espnet_tse_gen.dual_path.blocks import DualPathBlock, KeysValues
 from espnet_tse_gen.dual_path.voice_encoder import EMBEDDING_WIDTH, SAMPLE_RATE, VoiceEncoder
@@ -65,7 +66,7 @@ class EncodedMixture:
     """Length of the mixtures."""
 
 
-class DualPathExtractor(nn.Module):
+class DualPathExtractor(AbsWaveformExtractor):
     """Extracts the enrolled speaker from a mixture at 16 kHz.
 
     Args:
@@ -129,6 +130,7 @@ class DualPathExtractor(nn.Module):
         self.presence_slope, self.presence_middle = map(float, presence)
         self.embedding_dropout = embedding_dropout
         self.spectrum = Spectrum(window, hop)
+        self.window, self.hop, self.shortest = window, hop, (1, enroll_pool * hop)
         layout = BandLayout(band_widths, self.spectrum.bins)
         self.features = BandFeatures(layout, width)
         self.encoder = nn.ModuleList(
@@ -224,6 +226,25 @@ class DualPathExtractor(nn.Module):
         likeness = (self.voice(list(voices)) * enrolment.embedding).sum(dim=1)
         present = torch.sigmoid(self.presence_slope * (likeness - self.presence_middle))
         return present * (voices.square().mean(dim=1) > SILENCE)
+
+    def extract_rows(self, mixture: Tensor, enrolments: Sequence[Enrolment]) -> Voices:
+        """See :class:`AbsWaveformExtractor`."""
+        # Rows of one target, as the segments of a recording are, go together; enrolments of different length cannot.
+        made: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
+        for enrolment in {id(each): each for each in enrolments}.values():
+            rows = [row for row, each in enumerate(enrolments) if each is enrolment]
+            repeated = enrolment.repeat(len(rows))
+            voices, logits = self.extract(self.encode(mixture[rows]), repeated)
+            presence = self.presence(voices, repeated)
+            for place, row in enumerate(rows):
+                made[row] = voices[place], logits[place], None if presence is None else presence[place]
+        ordered = [made[row] for row in range(len(enrolments))]
+        present = [presence for _, _, presence in ordered if presence is not None]
+        return Voices(
+            torch.stack([voice for voice, _, _ in ordered]),
+            torch.stack([logits for _, logits, _ in ordered]),
+            torch.stack(present) if present else None,
+        )
 
     def _encoded(self, spectrum: Tensor) -> Tensor:
         x = self.features(spectrum)

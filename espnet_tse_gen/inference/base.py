@@ -282,6 +282,36 @@ def _without_mean(samples: np.ndarray) -> np.ndarray:
     return samples - np.float32(mean) if abs(mean) > 1e-3 * rms(samples) else samples
 
 
+def open_extractor(
+    model: str | Path,
+    device: str = "cpu",
+    model_file: str | Path | None = None,
+    decode: Any = None,
+    dtype: str = "float32",
+    num_threads: int = 0,
+    changes: Mapping[str, Any] | None = None,
+) -> TargetSpeakerExtractor:
+    """Load a model as a command line names it; see :meth:`TargetSpeakerExtractor.from_pretrained`.
+
+    Args:
+        model: An exp directory, a zip file made by ``pack``, or the name of a model that ships with the package.
+        device: As there.
+        model_file: As there.
+        decode: As there.
+        dtype: As there.
+        num_threads: CPU threads of this process; 0 leaves it to torch.
+        changes: Fields of the decoding options that are replaced.
+
+    Raises:
+        UserError: If the model or an option cannot be used.
+    """
+    if num_threads:
+        torch.set_num_threads(num_threads)
+    extractor = TargetSpeakerExtractor.from_pretrained(model, device, model_file, decode, dtype)
+    extractor.options = with_changes(extractor.options, changes or {})
+    return extractor
+
+
 def with_changes(options: Any, changes: Mapping[str, Any]) -> Any:
     """Return decoding options of either kind with the given fields replaced, checked.
 

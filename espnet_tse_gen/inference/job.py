@@ -20,10 +20,10 @@ import soundfile
 import torch
 
 from espnet_tse_gen.audio.files import read_audio, write_audio
-from espnet_tse_gen.inference.base import Extraction, Request, TargetSpeakerExtractor
+from espnet_tse_gen.inference.base import Extraction, Request, TargetSpeakerExtractor, open_extractor
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.files import atomic_write
-from espnet_tse_gen.utils.jobs import Part
+from espnet_tse_gen.utils.files import atomic_write, check_same_keys, read_scp
+from espnet_tse_gen.utils.jobs import Part, read_key_file, split_keys
 from espnet_tse_gen.utils.state import file_state, state_of
 
 if TYPE_CHECKING:
@@ -243,6 +243,61 @@ class InferenceJob:
         }
         with atomic_write(self.output_dir / f"{self.name}.{self.job}.rtf.json") as stream:
             json.dump(content, stream, indent=1)
+
+
+def extract_set(
+    model: str,
+    mixture_scp: str,
+    enroll_scp: str,
+    output_dir: str,
+    name: str,
+    target_scp: str | None = None,
+    codes_scp: str | None = None,
+    key_file: str | None = None,
+    job: int = 1,
+    num_jobs: int = 1,
+    overwrite: bool = False,
+    **extractor: Any,
+) -> str:
+    """Do one job of extracting a set, and return a summary of one line.
+
+    Args:
+        model: As :func:`~espnet_tse_gen.inference.base.open_extractor` takes it.
+        mixture_scp: Table of the mixtures.
+        enroll_scp: Table of the enrolments.
+        output_dir: Where recordings and their table go.
+        name: Name of the table.
+        target_scp: Table of the targets, none of which may be its own enrolment.
+        codes_scp: Table of the targets' tokens.
+        key_file: Table whose first column are the keys; by default all.
+        job: Number of the job, from 1.
+        num_jobs: Number of all jobs.
+        overwrite: Make again what is there.
+        extractor: What else ``open_extractor`` takes.
+
+    Raises:
+        UserError: If tables, model, options or recordings cannot be used; then nothing has been changed.
+    """
+    mixtures, enrolls = check_same_keys(mixture_scp, enroll_scp)
+    chosen = read_key_file(key_file, mixtures) if key_file else list(mixtures)
+    keys = split_keys(chosen, job, num_jobs)
+    tables = {"mixture": mixtures, "enroll": enrolls}
+    tables |= {
+        kind: _covering(path, chosen, mixture_scp)
+        for kind, path in (("target", target_scp), ("codes", codes_scp))
+        if path
+    }
+    opened = open_extractor(model, **extractor)
+    return InferenceJob(opened, tables, output_dir, name, job=job, num_jobs=num_jobs).run(keys, overwrite)
+
+
+def _covering(path: str, keys: Sequence[str], mixture_scp: str) -> dict[str, str]:
+    """Read a table that must have all ``keys`` (and may have more)."""
+    table = read_scp(path)
+    missing = sorted(set(keys) - table.keys())
+    if missing:
+        raise UserError(f"{path}: {len(missing)} key(s) of {mixture_scp} are missing, first '{missing[0]}'; add them")
+    return table
 
 
 def _weights_digest(extractor: TargetSpeakerExtractor) -> str:

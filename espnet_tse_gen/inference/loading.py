@@ -20,29 +20,13 @@ from typing import Any
 from espnet_tse_gen.discriminative.registry import is_discriminative
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.files import read_yaml
+from espnet_tse_gen.utils.model_files import find_checkpoint
 
 SHIPPED = Path(__file__).resolve().parents[1] / "pretrained"
 DEFAULT_MODEL = "dual_path_16k"
 CONFIG = "config.yaml"
 DECODE = "decode.yaml"
 CARD = "README.md"
-WEIGHTS = "model.safetensors"
-"""What ``pack`` makes."""
-PREFERRED = (
-    WEIGHTS,
-    "model.pth",
-    "valid.si_sdr.ave.pth",
-    "valid.si_sdr.best.pth",
-    "valid.si_snr_loss_s0.ave.pth",
-    "valid.si_snr_loss_s0.best.pth",
-    "valid.loss.ave.pth",
-    "valid.loss.best.pth",
-    "valid.ce.ave.pth",
-    "valid.ce.best.pth",
-    "valid.acc.ave.pth",
-    "valid.acc.best.pth",
-)
-"""Checkpoints in the order in which they are taken when none is named."""
 
 
 @dataclass(frozen=True)
@@ -107,30 +91,6 @@ def open_model(where: str | Path) -> Iterator[ModelDir]:
     else:
         error = unknown_name("model", str(where), shipped_models() or ["none ships with this installation"])
         raise UserError(f"{error}; or give an exp directory or a packed zip file") from None
-
-
-def find_checkpoint(directory: Path, model_file: str | Path | None = None) -> Path:
-    """Return the checkpoint ``model_file`` of a model (a name in it, or a path), or the best one that is there.
-
-    Without a name: the first of :data:`PREFERRED`, then any other average, any other best, and the latest epoch.
-
-    Raises:
-        UserError: If there is none.
-    """
-    found = (path.name for path in directory.iterdir() if path.suffix in (".pth", ".safetensors"))
-    names = sorted(name for name in found if name != "checkpoint.pth")
-    if model_file is not None:
-        inside = directory / model_file
-        if inside.is_file():
-            return inside
-        if Path(model_file).is_file():
-            return Path(model_file)
-        raise UserError(f"{directory}: {unknown_name('checkpoint', str(model_file), names or ['none'])}")
-    further = [name for part in (".ave", ".best", "latest", "") for name in names if part in name]
-    for name in (*PREFERRED, *further):
-        if (directory / name).is_file():
-            return directory / name
-    raise UserError(f"{directory}: holds no checkpoint (*.pth, *.safetensors); train first")
 
 
 def _checked(directory: Path) -> ModelDir:

@@ -14,7 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.decoding import DecodingOptions, Predictor, Sampler, decode_chunks
+from espnet_tse_gen.decoding.chunks import decode_chunks
+from espnet_tse_gen.decoding.guidance import Predictor
+from espnet_tse_gen.decoding.options import DecodingOptions
+from espnet_tse_gen.decoding.sampler import Sampler
 from espnet_tse_gen.inference.base import DTYPES, Extraction, Request, TargetSpeakerExtractor
 from espnet_tse_gen.inference.loading import ModelDir
 from espnet_tse_gen.utils.errors import UserError

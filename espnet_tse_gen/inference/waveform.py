@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.audio.segments import Joiner, Segment, SegmentOptions, plan_segments
+from espnet_tse_gen.audio.segments import Joiner, Segment, plan_segments
 from espnet_tse_gen.discriminative.halves import Halves, halves_of
 from espnet_tse_gen.discriminative.network import ExtractionNetwork
 from espnet_tse_gen.inference.base import DTYPES, Extraction, Request, TargetSpeakerExtractor
 from espnet_tse_gen.inference.loading import ModelDir
+from espnet_tse_gen.inference.options import SegmentOptions
 
 MAX_ENROLL_SECONDS = 60.0
 KEPT_ENROLMENTS = 256

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet_tse_gen.inference.loading import find_checkpoint
 from espnet_tse_gen.report.pictures import Chart, read_curves, read_epochs, write_chart
 from espnet_tse_gen.utils.checkpoints import read_checkpoint
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.files import atomic_write, read_yaml
+from espnet_tse_gen.utils.model_files import find_checkpoint
 
 _UNITS = {"day": 86400.0, "hour": 3600.0, "minute": 60.0, "second": 1.0}
 

@@ -20,10 +20,13 @@ from espnet_tse_gen.report.pictures import CHART_HEIGHT, CHART_WIDTH, HEIGHT, WI
 from espnet_tse_gen.scoring.metrics import BY_NAME, legend
 from espnet_tse_gen.scoring.results import NO_VALUE, Bootstrap, Cell, Table, convention, ordered, set_tables
 from espnet_tse_gen.scoring.table import Row, add_derived, columns_present, read_scores
+from espnet_tse_gen.utils.arguments import pairs
 from espnet_tse_gen.utils.errors import UserError, naming_extra
 
 MARK = "index.html"
 TEMPLATE = Path(__file__).with_name("page.html.j2")
+RESERVED = ("clean", "enrolment")
+"""What no system may be called: columns of the page."""
 ITEM_COLUMNS = ("SI_SDR_aligned", "ESTOI", "similarity")
 
 
@@ -40,6 +43,50 @@ class ReportOptions:
     systems: Sequence[str] = ()  # Names of systems in the order of rows
     command: str | None = None  # The command to print; ``None`` for that of this process
     bootstrap: Bootstrap = field(default_factory=Bootstrap)  # How intervals are computed
+
+
+def report_of(
+    exp_dir: Path,
+    sets: Sequence[str],
+    systems: Sequence[str],
+    scores: Path | None,
+    output: Path | None,
+    title: str | None,
+    num_mixtures: int,
+    max_items: int,
+    command: str | None,
+    resamples: int,
+    seed: int,
+) -> Path:
+    """Make the page that a command line describes; see :func:`make_report`.
+
+    Raises:
+        UserError: For options or files that cannot be used.
+    """
+    names: dict[str, str] = {}
+    for text in systems:
+        name, separator, directory = text.partition("=")
+        if not name or (separator and not directory) or name in names or name in RESERVED:
+            raise UserError(f"--systems {text}: expected NAME or NAME=DIR, each name once, not {' or '.join(RESERVED)}")
+        names[name] = directory
+    demos = []
+    for text in sets:
+        ((name, directory),) = pairs("--sets", [text], "SET=DATA_DIR").items()
+        outputs = {system: Path(path) / name for system, path in names.items() if path}
+        demos.append(DemoSet(name, Path(directory), outputs))
+    default = exp_dir / "scores.csv"
+    options = ReportOptions(
+        exp_dir=exp_dir,
+        scores=scores or (default if default.exists() else None),
+        output=output or exp_dir / "report",
+        title=title or exp_dir.resolve().name,
+        count=num_mixtures,
+        max_items=max_items,
+        systems=list(names),
+        command=command,
+        bootstrap=Bootstrap(resamples, seed),
+    )
+    return make_report(options, demos)
 
 
 def make_report(options: ReportOptions, sets: Sequence[DemoSet]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,7 @@ Hear = Callable[[np.ndarray, int], str | None]
 """What is said in a recording (float ``[L]``) at a rate; ``None`` for a length that the recognizer cannot take."""
 
 
-class Recognizer:
+class Recognizer(abc.ABC):
     """Which recognizer: a frozen dataclass, of which other processes load the network.
 
     Its methods raise :class:`UserError` if a package or file is missing, or a file is damaged.
@@ -30,13 +31,13 @@ class Recognizer:
     packages: ClassVar[tuple[str, ...]] = ()
     """Modules that it imports and that the package works without."""
 
+    @abc.abstractmethod
     def load(self) -> Hear:
         """Return the function that recognises."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def describe(self) -> str:
         """Name recognizer, revision and options."""
-        raise NotImplementedError
 
     @cached_property
     def stamp(self) -> str:

@@ -23,14 +23,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 import espnet_tse_gen
-from espnet_tse_gen.audio.recordings import Recordings, duration, load_recording
+from espnet_tse_gen.audio.recordings import Recordings, duration, load_recording, read_tables
 from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.codec.registry import load_codec, on_device
 from espnet_tse_gen.tokens.store import Places, Store, read_places, remove_unused
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write
-from espnet_tse_gen.utils.jobs import split_keys
+from espnet_tse_gen.utils.jobs import read_key_file, split_keys
 from espnet_tse_gen.utils.state import state_of
 
+BATCH_SECONDS = {"cpu": 60.0, "cuda": 300.0}
+"""Audio in a batch at most, where a command line names nothing else."""
 LATENTS = "_latents"
 """What is appended to a table's name for the table of latents."""
 
@@ -314,3 +317,37 @@ def _write(path: Path, text: str) -> None:
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         with atomic_write(path) as stream:
             stream.write(text)
+
+
+def tokenize(
+    codec_dir: str,
+    output_dir: str,
+    wav_scp: Sequence[str],
+    level_scp: Sequence[str],
+    name: Sequence[str],
+    key_file: str | None,
+    batch_seconds: float | None,
+    batched: bool,
+    device: str,
+    num_threads: int,
+    job: int,
+    num_jobs: int,
+    **options: Any,
+) -> None:
+    """Do one job of encoding tables of recordings, as a command line names them.
+
+    Raises:
+        UserError: If options do not go together, or codec, tables or recordings cannot be used.
+    """
+    if len(name) != len(wav_scp):
+        raise UserError(f"--name: expected one for each --wav_scp ({len(wav_scp)}), got {len(name)}")
+    tables = []
+    for one, table in zip(name, read_tables(wav_scp, level_scp), strict=True):
+        tables.append(TokenTable(one, table, read_key_file(key_file, table) if key_file else list(table)))
+    if num_threads:
+        torch.set_num_threads(num_threads)
+    codec = on_device(load_codec(codec_dir), device)
+    codec.batched = batched
+    seconds = batch_seconds or BATCH_SECONDS.get(codec.device.type, BATCH_SECONDS["cpu"])
+    tag = Path(codec_dir).resolve().name.removeprefix("codec_")
+    Extraction(codec, tables, output_dir, tag, ExtractionOptions(batch_seconds=seconds, **options), job, num_jobs).run()

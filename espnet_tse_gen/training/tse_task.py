@@ -40,7 +40,7 @@ CRITERIONS = {**criterion_choices.classes, "spk_ce": SpeakerCrossEntropy}
 WRAPPERS = {**loss_wrapper_choices.classes, "multi_scale": MultiScaleSolver, "spk_ce": SpeakerSolver}
 
 encoder_choices = LazyClassChoices("encoder", ENCODERS, default="stft")
-extractor_choices = LazyClassChoices("extractor", EXTRACTORS, default="td_speakerbeam")
+extractor_choices = LazyClassChoices("extractor", EXTRACTORS | WAVEFORM_EXTRACTORS, default="td_speakerbeam")
 decoder_choices = LazyClassChoices("decoder", DECODERS, default="stft")
 preprocessor_choices = LazyClassChoices("preprocessor", PREPROCESSORS, default="tse")
 

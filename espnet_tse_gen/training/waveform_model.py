@@ -8,13 +8,13 @@ import torch
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import Tensor
 
+from espnet_tse_gen.discriminative.abs_waveform_extractor import AbsWaveformExtractor
 from espnet_tse_gen.dual_path.losses import extraction_loss, si_sdr
-from espnet_tse_gen.dual_path.network import DualPathExtractor
 from espnet_tse_gen.utils.precision import autocast, check_precision
 
 
 class ESPnetWaveformModel(AbsESPnetModel):
-    """Trains a :class:`DualPathExtractor`; all targets of a mixture share its encoding.
+    """Trains an extractor of waveforms; all targets of a mixture share its encoding.
 
     Args:
         extractor: The network.
@@ -31,7 +31,7 @@ class ESPnetWaveformModel(AbsESPnetModel):
 
     def __init__(
         self,
-        extractor: DualPathExtractor,
+        extractor: AbsWaveformExtractor,
         level_weight: float = 0.2,
         spectrum_weight: float = 0.5,
         silence_weight: float = 0.3,
@@ -70,8 +70,7 @@ class ESPnetWaveformModel(AbsESPnetModel):
             voices, logits = self.extractor(speech_mix, enrolls)
         target = torch.cat([kwargs[f"speech_ref{n}"] for n in range(1, count + 1)])
         mixture, valid = speech_mix.repeat(count, 1), valid.repeat(count, 1)
-        spectrum = self.extractor.spectrum
-        parts = extraction_loss(voices, target, mixture, valid, logits, spectrum.size, spectrum.hop)
+        parts = extraction_loss(voices, target, mixture, valid, logits, self.extractor.window, self.extractor.hop)
         present = target.abs().amax(dim=1) > 0
         share = present.float().mean()
         loss = (

@@ -1,88 +1,182 @@
-"""A command line whose mistakes end in one line that names the nearest valid option, also below subcommands.
+"""Command lines by click: a mistake is one :class:`UserError` that names the nearest valid option or command.
 
 Imports nothing heavy, so that ``--help`` answers at once.
+
+    @command
+    @click.option("--output_dir", type=PATH, required=True, help="where the tables go")
+    def main(output_dir: Path) -> None:
+        \"\"\"List recordings.\"\"\"
+
+    main(["--output_dir", "data"])
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
+import dataclasses
 import difflib
-import re
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
 
 from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.options import Options
 
-TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
+PATH = click.Path(path_type=Path)
+AT_LEAST_0, AT_LEAST_1 = click.IntRange(min=0), click.IntRange(min=1)
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """An :class:`argparse.ArgumentParser` that raises :class:`UserError` instead of printing its usage, and takes no
-    abbreviated options, which would change their meaning when an option is added.
-    """
+class _OneLine(click.Command):
+    """A command whose mistakes are a :class:`UserError`; called with words, or with none for those of the process."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault("allow_abbrev", False)
-        super().__init__(**kwargs)
-
-    def error(self, message: str) -> NoReturn:
-        """Raise the mistake as one line.
+    def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
+        """Run the command.
 
         Raises:
-            UserError: Always.
+            UserError: For what the user typed.
         """
-        raise UserError(_with_suggestion(self, " ".join(message.split())))
+        try:
+            return super().main(args, *more, **{**extra, "standalone_mode": False})
+        except click.UsageError as error:
+            raise UserError(_one_line(error)) from None
+        except click.Abort as abort:
+            # click's word for Ctrl-C and for the end of a file; run_main knows the one, and the other is a defect.
+            raise abort.__cause__ or abort from None
 
 
-def boolean(text: str) -> bool:
-    """Read ``true`` or ``false`` as ESPnet's options write them (an argparse ``type``)."""
-    if text.lower() in TRUE:
-        return True
-    if text.lower() in FALSE:
-        return False
-    raise argparse.ArgumentTypeError(f"expected true or false, found '{text}'")
+class Command(_OneLine):
+    """A command, some of whose options take all words that follow, up to the next option; see :func:`several`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words."""
+        greedy = {name for option in self.params if isinstance(option, _Several) for name in option.opts}
+        words: list[str] = []
+        for word in args:
+            # `--systems a b` becomes `--systems a --systems b`.
+            if words and not word.startswith("-") and len(words) > 1 and words[-2] in greedy:
+                words.append(words[-2])
+            words.append(word)
+        return super().parse_args(ctx, words)
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """Return an argparse ``type`` that takes whole numbers from ``least`` on."""
+class Group(_OneLine, click.Group):
+    """Commands, some of which are imported when they are wanted.
 
-    def read(text: str) -> int:
-        if not text.lstrip("-").isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"expected at least {least}, got {text}")
-        return int(text)
+    Args:
+        lazy: Name of a command to the module whose ``main`` it is.
+        settings: What :class:`click.Group` takes.
+    """
 
-    return read
+    def __init__(self, *, lazy: dict[str, str], **settings: Any) -> None:
+        super().__init__(no_args_is_help=False, **settings)
+        self.lazy = lazy
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return [*self.commands, *self.lazy]
 
-def positive(text: str) -> float:
-    """Read a number above 0 (an argparse ``type``)."""
-    with contextlib.suppress(ValueError):
-        if float(text) > 0:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"expected more than 0, got {text}")
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, or None where there is no such one."""
+        if cmd_name in self.lazy:
+            return importlib.import_module(self.lazy[cmd_name]).main
+        return super().get_command(ctx, cmd_name)
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the command that the first word names.
 
-def _with_suggestion(parser: argparse.ArgumentParser, message: str) -> str:
-    unrecognized = re.match(r"unrecognized arguments: (\S+)", message)
-    if unrecognized:
-        name = unrecognized[1].split("=")[0]
-        if not name.startswith("-"):
-            return f"unexpected argument '{name}'; see --help"
-        near = difflib.get_close_matches(name.lstrip("-"), sorted(set(_option_names(parser))), n=1, cutoff=0.4)
-        hint = f"did you mean '--{near[0]}'?" if near else "see --help for the valid ones"
-        return f"unknown option '{name}': {hint}"
-    choice = re.match(r"argument (.+): invalid choice: '?([^' ]+)'? \(choose from (.*)\)", message)
-    if choice:
-        kind = "command" if choice[1] in ("command", "COMMAND") else f"value of {choice[1]}"
-        return str(unknown_name(kind, choice[2], [name.strip(" '\"") for name in choice[3].split(",")]))
-    required = re.match(r"the following arguments are required: (.*)", message)
-    return f"{required[1]}: required; see --help" if required else message
+        Raises:
+            UserError: For an unknown one.
+        """
+        if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise unknown_name("command", args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
 
 
-def _option_names(parser: argparse.ArgumentParser) -> Iterator[str]:
-    for action in parser._actions:
-        yield from (flag[2:] for flag in action.option_strings if flag.startswith("--"))
-        if isinstance(action, argparse._SubParsersAction):
-            for below in action.choices.values():
-                yield from _option_names(below)
+class _Several(click.Option):
+    pass
+
+
+def command(function: Callable[..., Any]) -> Command:
+    """Make a function, under click's options, the command of a program; its docstring is the command's help."""
+    settings = {"show_default": True, "help_option_names": ["-h", "--help"]}
+    return click.command(cls=Command, context_settings=settings)(function)
+
+
+def several(name: str, **settings: Any) -> Callable[..., Any]:
+    """Return an option that takes one or more words, also when it is repeated: ``--sets dev test``."""
+    return click.option(name, cls=_Several, multiple=True, **settings)
+
+
+def boolean(name: str, meaning: str, default: bool = False) -> Callable[..., Any]:
+    """Return an option that takes ``true`` or ``false``, as ESPnet's options do."""
+    return click.option(name, type=click.BOOL, default=default, metavar="BOOL", help=meaning)
+
+
+def decoding_options(*kinds: type[Options], only: Sequence[str] = ()) -> Callable[..., Any]:
+    """Give a command an option for every field of classes of options; what is given is its argument ``changes``.
+
+    Args:
+        kinds: The classes.
+        only: Fields to give it; by default all.
+    """
+    named = {known.name: known for kind in reversed(kinds) for known in dataclasses.fields(kind)}
+
+    def decorate(function: Any) -> Any:
+        for name, known in reversed(named.items()):
+            if not only or name in only:
+                choices = known.metadata["choices"]
+                meaning = known.metadata["meaning"] + (f" ({', '.join(choices)})" if choices else "")
+                function = click.option(
+                    f"--{name}", metavar="VALUE", help=meaning, callback=_read_yaml, expose_value=False
+                )(function)
+        return function
+
+    return decorate
+
+
+def pairs(option: str, texts: Sequence[str], expected: str) -> dict[str, str]:
+    """Read words ``NAME=VALUE``.
+
+    Raises:
+        UserError: For a word of another form, naming ``option`` and what was ``expected``.
+    """
+    found = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not (name and separator and value):
+            raise UserError(f"{option} {text}: expected {expected}")
+        found[name] = value
+    return found
+
+
+def _read_yaml(ctx: click.Context, param: click.Parameter, text: str | None) -> None:
+    changes = ctx.params.setdefault("changes", {})
+    if text is not None:
+        import yaml
+
+        try:
+            changes[param.name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"--{param.name}: cannot read the value '{text}'") from None
+
+
+def _one_line(error: click.UsageError) -> str:
+    ctx = error.ctx
+    if isinstance(error, click.NoSuchOption) and ctx is not None:
+        valid = [name for param in ctx.command.get_params(ctx) for name in (*param.opts, *param.secondary_opts)]
+        near = difflib.get_close_matches(error.option_name, valid, n=1, cutoff=0.4)
+        hint = f"did you mean '{near[0]}'?" if near else "see --help for the valid ones"
+        return f"unknown option '{error.option_name}': {hint}"
+    if isinstance(error, click.MissingParameter) and ctx is not None:
+        # Those that were given have been read before the first that is missing.
+        missing = [param for param in ctx.command.get_params(ctx) if param.required and param.name not in ctx.params]
+        return f"{', '.join(_name(param) for param in missing)}: required; see --help"
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        return f"{_name(error.param)}: {error.message}"
+    return f"{error.format_message().rstrip('.')}; see --help"
+
+
+def _name(param: click.Parameter) -> str:
+    return "/".join(param.opts) if isinstance(param, click.Option) else param.human_readable_name

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_tse_gen.audio.segments import Joiner, SegmentOptions, plan_segments
-from espnet_tse_gen.utils.files import read_yaml
+from espnet_tse_gen.audio.segments import Joiner, plan_segments
 
 
 @st.composite
@@ -44,9 +43,3 @@ def test_zero_takes_any_length_whole():
 def test_overlaps_that_could_meet_are_refused():
     with pytest.raises(ValueError, match="cannot overlap"):
         plan_segments(100, 30, 11)
-
-
-def test_the_preset_is_the_file(repository):
-    assert SegmentOptions.resolve("segments") == SegmentOptions()
-    assert read_yaml(repository / "conf/decode/segments.yaml") == vars(SegmentOptions())
-    assert SegmentOptions.resolve(repository / "conf/decode/segments.yaml") == SegmentOptions()

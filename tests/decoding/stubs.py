@@ -11,7 +11,9 @@ import sys
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.decoding import DecodingOptions, Predictor, Sampler
+from espnet_tse_gen.decoding.guidance import Predictor
+from espnet_tse_gen.decoding.options import DecodingOptions
+from espnet_tse_gen.decoding.sampler import Sampler
 
 LEVELS, SIZE = 4, 24
 

@@ -10,7 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_tse_gen.decoding import DecodingOptions, Sampler, decode_chunks, plan_chunks
+from espnet_tse_gen.decoding.chunks import decode_chunks, plan_chunks
+from espnet_tse_gen.decoding.options import DecodingOptions
+from espnet_tse_gen.decoding.sampler import Sampler
 
 from .stubs import LEVELS, SIZE, Spy, TinyNet, conditions, oracle
 

@@ -8,27 +8,34 @@ from pathlib import Path
 import pytest
 import yaml
 
-from espnet_tse_gen.decoding import PRESETS, DecodingOptions
+from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.options import presets
 
 CONF = Path(__file__).parents[2] / "conf" / "decode"
-# segments.yaml is for discriminative models; see tests/test_segments.py.
-MASKED = sorted(path for path in CONF.glob("*.yaml") if path.stem != "segments")
+PRESETS = {
+    "one_pass": {"joint": True, "steps": 1},
+    "one_step_per_level": {"steps": 1},
+    "greedy_16": {"steps": (8, 2)},
+    "joint_16": {"joint": True, "steps": 16},
+    "stochastic": {"steps": (8, 2), "temperature": 1.0, "choice_temperature": 1.0, "top_k": 0.1},
+    "ancestral": {"joint": True, "steps": 1_000_000, "temperature": 1.0, "anneal": False, "order": "random"},
+}
 
 
-@pytest.mark.parametrize("path", MASKED, ids=lambda path: path.stem)
-def test_shipped_yaml_is_the_preset_of_its_name(path):
-    assert DecodingOptions.from_yaml(path) == DecodingOptions.preset(path.stem)
+def test_presets_are_the_files_of_conf_decode():
+    # segments.yaml is for discriminative models; see tests/inference/test_segment_options.py.
+    assert {*PRESETS, "segments"} == {path.stem for path in CONF.glob("*.yaml")} == set(presets())
+    for name, values in PRESETS.items():
+        assert (
+            DecodingOptions.preset(name) == DecodingOptions.resolve(CONF / f"{name}.yaml") == DecodingOptions(**values)
+        )
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_yaml_explains_every_option(path):
     for line in path.read_text(encoding="utf-8").splitlines():
         assert "#" in line
-
-
-def test_every_preset_but_the_ancestral_one_is_shipped_as_yaml():
-    assert {path.stem for path in MASKED} == set(PRESETS) - {"ancestral"}
 
 
 @pytest.mark.parametrize(
@@ -53,7 +60,7 @@ def test_more_steps_than_levels():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"temprature": 1.0}, r"unknown option in .*'temprature': did you mean 'temperature'\?"),
+        ({"temprature": 1.0}, r"unknown decoding option 'temprature': did you mean 'temperature'\?"),
         ({"order": "haltn"}, r"unknown value of decoding option 'order' 'haltn': did you mean 'halton'\?"),
         ({"remask": 1}, r"'remask': expected one of none, rescore"),
         ({"steps": 0}, r"'steps': expected a number of passes from 1"),
@@ -82,7 +89,7 @@ def test_bad_values_end_in_one_line_that_names_file_and_option(tmp_path, values,
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     with pytest.raises(UserError, match=message) as error:
-        DecodingOptions.from_yaml(path)
+        DecodingOptions.resolve(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -106,7 +113,7 @@ def test_resolve_takes_what_a_user_gives(tmp_path):
     assert DecodingOptions.resolve("one_pass") == DecodingOptions(steps=1, joint=True)
     options = DecodingOptions(seed=4)
     assert DecodingOptions.resolve(options) is options
-    with pytest.raises(UserError, match=r"unknown decoding preset 'greedy16': did you mean 'greedy_16'\?"):
+    with pytest.raises(UserError, match=r"models 'greedy16': did you mean 'greedy_16'\?"):
         DecodingOptions.resolve("greedy16")
     with pytest.raises(UserError, match="no such file"):
         DecodingOptions.resolve("nowhere/mine.yaml")

@@ -10,7 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_tse_gen.decoding import DecodingError, DecodingOptions, Sampler, mask_counts, sampler
+from espnet_tse_gen.decoding import sampler
+from espnet_tse_gen.decoding.options import DecodingOptions
+from espnet_tse_gen.decoding.sampler import DecodingError, Sampler
+from espnet_tse_gen.decoding.schedule import mask_counts
 from espnet_tse_gen.utils.errors import UserError
 
 from .stubs import LEVELS, SIZE, VARIANTS, Spy, make, network, random_fixed, run, valid_frames

@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import espnet_tse_gen
-from espnet_tse_gen.decoding import DecodingError, DecodingOptions, Sampler, sampler
+from espnet_tse_gen.decoding import sampler
+from espnet_tse_gen.decoding.options import DecodingOptions
+from espnet_tse_gen.decoding.sampler import DecodingError, Sampler
 
 from .stubs import LEVELS, SIZE, VARIANTS, Spy, make, network, oracle, random_fixed, run, valid_frames
 

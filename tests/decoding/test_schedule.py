@@ -7,7 +7,7 @@ from decimal import Decimal, localcontext
 
 import pytest
 
-from espnet_tse_gen.decoding import mask_counts, mask_ratio
+from espnet_tse_gen.decoding.schedule import mask_counts, mask_ratio
 
 
 def test_p01_schedule_exhaustively():

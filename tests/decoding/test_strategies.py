@@ -7,8 +7,7 @@ import math
 import pytest
 import torch
 
-from espnet_tse_gen.decoding import scale_from_weight
-from espnet_tse_gen.decoding.guidance import ConstantGuidance, LinearGuidance, guided_logits
+from espnet_tse_gen.decoding.guidance import ConstantGuidance, LinearGuidance, guided_logits, scale_from_weight
 from espnet_tse_gen.decoding.noise import RowNoise
 from espnet_tse_gen.decoding.strategies import (
     CoarseFirst,

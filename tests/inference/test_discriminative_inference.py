@@ -7,11 +7,11 @@ from tiny_discriminative import CONFIGS, RATE, discriminative_exp_dir
 from tiny_model import mixture, tiny_exp_dir, voice
 
 from espnet_tse_gen import load_extractor
-from espnet_tse_gen.audio.segments import SegmentOptions
 from espnet_tse_gen.discriminative.build import load_model
 from espnet_tse_gen.discriminative.halves import split_extractor
 from espnet_tse_gen.inference.base import with_changes
 from espnet_tse_gen.inference.masked import MaskedInference
+from espnet_tse_gen.inference.options import SegmentOptions
 from espnet_tse_gen.inference.waveform import WaveformInference, scale_factor
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
@@ -283,15 +283,15 @@ def test_shortest_input_is_processed():
 @pytest.mark.parametrize(
     ("decode", "message"),
     [
-        ("greedy_16", "preset 'greedy_16': is for masked generative models"),
+        ("greedy_16", "preset 'greedy_16': is for other models, and this one is discriminative"),
         ("segmints", "did you mean 'segments'"),
         ({"steps": 3}, "option 'steps' is for masked generative models"),
         ({"segment_second": 3}, "did you mean 'segment_seconds'"),
-        ({"segment_seconds": -1}, "'segment_seconds': expected a number of seconds, 0 or more, found -1"),
+        ({"segment_seconds": -1}, "'segment_seconds': expected 0 or more, found -1"),
         ({"segment_seconds": True}, "'segment_seconds': expected a number"),
         ({"overlap_seconds": 4.0}, "'overlap_seconds': expected at most a third of segment_seconds"),
         ({"scale": "peek"}, "did you mean 'peak'"),
-        ({"batch_size": 0}, "'batch_size': expected a whole number from 1"),
+        ({"batch_size": 0}, "'batch_size': expected 1 or more, found 0"),
         ("missing.yaml", r"missing\.yaml: no such file"),
     ],
 )

@@ -8,11 +8,11 @@ from tiny_model import HOP, RATE, fitted_codec, mixture, tiny_exp_dir, voice
 
 from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.codec.registry import save_codec
-from espnet_tse_gen.decoding import DecodingOptions
-from espnet_tse_gen.inference.loading import find_checkpoint
+from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.inference.masked import MaskedInference
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
+from espnet_tse_gen.utils.model_files import find_checkpoint
 
 LENGTHS = (1.0, 0.37, 2.115, 0.02, 1.6)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from espnet_tse_gen.audio.files import read_audio
+from espnet_tse_gen.audio.speaker import SpeakerEncoder
 from espnet_tse_gen.data.grammar import draw_sentences
 from espnet_tse_gen.data.synthetic import draw_voices, split_voices, synthesize
 from espnet_tse_gen.scoring.signal import si_sdr
-from espnet_tse_gen.scoring.speaker import SpeakerEncoder
 
 RATE = 16000
 

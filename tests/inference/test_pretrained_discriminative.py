@@ -13,9 +13,10 @@ from tiny_model import voice
 
 from espnet_tse_gen import cli, load_extractor
 from espnet_tse_gen.inference.front_end import load_front_end
-from espnet_tse_gen.inference.loading import find_checkpoint, shipped_models
+from espnet_tse_gen.inference.loading import shipped_models
 from espnet_tse_gen.inference.waveform import WaveformInference
 from espnet_tse_gen.utils.checkpoints import read_checkpoint
+from espnet_tse_gen.utils.model_files import find_checkpoint
 
 NAMES, RATE = ("mc_spex_16k", "dual_path_16k"), 16000
 

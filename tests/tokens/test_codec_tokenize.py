@@ -242,9 +242,9 @@ def test_errors_that_are_allowed_leave_keys_out(codec_dir, corpus, tmp_path, cap
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--batch_size", "0"], "--batch_size: expected at least 1"),
-        (["--batch_seconds", "0"], "--batch_seconds: expected more than 0"),
-        (["--max_errors", "-1"], "--max_errors: expected at least 0"),
+        (["--batch_size", "0"], "--batch_size: 0 is not in the range x>=1"),
+        (["--batch_seconds", "0"], "--batch_seconds: 0.0 is not in the range x>0"),
+        (["--max_errors", "-1"], "--max_errors: -1 is not in the range x>=0"),
         (["--name", "more"], r"--name: expected one for each --wav_scp \(2\), got 3"),
         (["--level_scp", "more"], "--level_scp: expected none or one for each"),
         (["--device", "cuda:77"], "--device cuda:77: cannot be used"),

@@ -22,7 +22,7 @@ from espnet_tse_gen.utils.parallel import map_jobs
 from espnet_tse_gen.utils.state import state_of
 
 if TYPE_CHECKING:
-    from espnet_tse_gen.scoring.speaker import SpeakerEncoder
+    from espnet_tse_gen.audio.speaker import SpeakerEncoder
 
 # An interrupted run loses no more than this many recordings.
 _BLOCK = 1000
@@ -114,6 +114,6 @@ def _embed_file(path: str) -> np.ndarray:
 
 @functools.cache
 def _encoder() -> SpeakerEncoder:
-    from espnet_tse_gen.scoring.speaker import SpeakerEncoder
+    from espnet_tse_gen.audio.speaker import SpeakerEncoder
 
     return SpeakerEncoder()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ Scores = Mapping[tuple[str, int], Mapping[str, Any]]
 """(mixture id, number of the target from 1) -> column -> value."""
 
 
-class Metric:
+class Metric(abc.ABC):
     """One measure, or several of one tool.
 
     Subclasses are frozen dataclasses of a few options: an instance is handed to other processes and stands for what was
@@ -71,14 +72,14 @@ class Metric:
     instead: ClassVar[str] = ""
     """What else a user without these can do."""
 
+    @abc.abstractmethod
     def score(self, item: Item) -> dict[str, Any]:
         """Return column -> value for one item; a measure that is not defined on it is left out, or not finite.
 
         Text is no score; :meth:`finish` gets it.
         """
-        raise NotImplementedError
 
-    def finish(self, folder: Path, scores: Scores) -> None:
+    def finish(self, folder: Path, scores: Scores) -> None:  # noqa: B027  what most measures need not do
         """Write what is to be read beside the scores, and log what is to be known, once all items are scored."""
 
     def describe(self) -> str:

@@ -6,8 +6,8 @@ P.835 gives OVRL, SIG and BAK, P.808 one overall figure; they are different numb
 from __future__ import annotations
 
 import functools
-import importlib.util
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,5 @@ def _espnet() -> Any:
 
 def _networks() -> tuple[str, str]:
     """Files of the P.835 and the P.808 network."""
-    spec = importlib.util.find_spec("speechmos")
-    assert spec is not None and spec.origin is not None
-    folder = Path(spec.origin).parent / "dnsmos_models"
+    folder = Path(str(distribution("speechmos").locate_file("speechmos/dnsmos_models")))
     return str(folder / "sig_bak_ovr.onnx"), str(folder / "model_v8.onnx")

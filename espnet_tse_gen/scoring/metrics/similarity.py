@@ -15,10 +15,10 @@ import numpy as np
 
 from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.audio.recordings import resample
+from espnet_tse_gen.audio.speaker import SpeakerEncoder, cosine
 from espnet_tse_gen.scoring.items import Item
 from espnet_tse_gen.scoring.metrics.base import Column, Metric, share
 from espnet_tse_gen.scoring.networks import RATE, NetworkChoice, describe, load_processor, load_transformer
-from espnet_tse_gen.scoring.speaker import SpeakerEncoder, cosine
 
 
 class Encoder(Protocol):

@@ -1,0 +1,149 @@
+"""Preparing sets of LibriMix as a command line names them: metadata, mixtures, data directories, and the mini corpus."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from espnet_tse_gen.data.corpus import wanted_speakers
+from espnet_tse_gen.data.enrolment.lists import BUT_URL, EnrolmentOptions, list_file
+from espnet_tse_gen.data.librimix.drawing import make_metadata, rows_without, write_metadata
+from espnet_tse_gen.data.librimix.generation import plan_generation, report_disk_use, run_plan
+from espnet_tse_gen.data.librimix.layout import MixtureTree, find_metadata
+from espnet_tse_gen.data.librimix.preparing import list_mixtures, prepare_directory
+from espnet_tse_gen.data.segment import segment_corpus
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.files import atomic_write
+from espnet_tse_gen.utils.state import is_current, state_of
+
+SPEECH = "mini_librispeech"
+METADATA = "mini_librimix_metadata"
+
+
+def prepare_metadata(**options: Any) -> None:
+    """Write a metadata file drawn from the speakers of a list, or taken from another one; options as of ``prepare_libri2mix``.
+
+    Raises:
+        UserError: If an option is missing, or a file cannot be used.
+    """
+    _need(options, "metadata", "speakers_json" if options["rows_of"] else "librispeech")
+    split, root, seed, jobs = options["split"], options["librispeech"], options["seed"], options["nj"]
+    subsets = wanted_speakers(options["speakers_json"], split, options["subsets"].replace(",", " ").split() or None)
+    if options["rows_of"]:
+        rows = rows_without(options["rows_of"], {speaker for own in subsets.values() for speaker in own or ()})
+    else:
+        if options["segment_seconds"]:
+            _need(options, "segment_dir")
+            count = segment_corpus(root, subsets, options["segment_dir"], options["segment_seconds"], jobs)
+            root = options["segment_dir"]
+            print(f"{root}: {count} pieces")
+        shortest = options["min_seconds"]
+        rows = make_metadata(root, subsets, options["num_mixtures"], seed, min_seconds=shortest, num_jobs=jobs)
+    path = Path(options["metadata"]) / f"libri2mix_{options['set_name'] or split + '-own'}.csv"
+    write_metadata(path, rows)
+    print(f"{path}: {len(rows)} mixtures")
+
+
+def prepare_sets(**options: Any) -> None:
+    """Make data directories, and the mixtures first where their metadata are given; options as of ``prepare_libri2mix``.
+
+    Raises:
+        UserError: If an option is missing, or a file cannot be used.
+    """
+    librispeech, mix_type, jobs = options["librispeech"], options["mix_type"], options["nj"]
+    _need(options, "libri2mix", "sets", *(["librispeech"] if options["metadata"] else []))
+    tree = MixtureTree(options["libri2mix"], options["sample_rate"], options["min_or_max"])
+    enrolment = EnrolmentOptions(
+        name=options["enroll_list"],
+        raw=options["enroll_list_raw"],
+        number=options["num_enrollments"],
+        targets=options["targets"],
+        folder=Path(options["enroll_dir"]),
+        download=options["download"],
+        url=options["enroll_url"] or BUT_URL,
+        seed=options["seed"],
+        allow_missing=options["allow_missing"],
+    )
+    sets = options["sets"].replace(",", " ").split()
+    metadata = {name: find_metadata(options["metadata"], name) if options["metadata"] else None for name in sets}
+    how = {"noise_root": options["wham"], "types": (mix_type,)} | {
+        name: options[name] for name in ("allow_missing", "replace")
+    }
+    plans = [plan_generation(tree, path, librispeech, **how) for path in metadata.values() if path is not None]
+    # Before hours of generation: is every list at hand?
+    speakers = {plan.subset: len(plan.rows[0].sources) for plan in plans}
+    for subset in sets:
+        if subset.split("-")[0] != "train":
+            if subset not in speakers:
+                speakers[subset] = len(list_mixtures(tree, subset, mix_type, None, librispeech)[0][0].talkers)
+            list_file(enrolment, subset, speakers[subset])
+    if plans:
+        print(report_disk_use(plans), flush=True)
+    for plan in plans:
+        made, missing = run_plan(plan, jobs)
+        left_out = f", {missing} left out for missing recordings" if missing else ""
+        print(f"{tree.folder / plan.subset}: {made} mixtures{left_out}", flush=True)
+    for name in dict.fromkeys(subset.split("-")[0] for subset in sets):
+        output, subsets = Path(options["data_dir"]) / name, [subset for subset in sets if subset.split("-")[0] == name]
+        found = prepare_directory(
+            output,
+            tree,
+            subsets,
+            mix_type=mix_type,
+            train=name == "train",
+            librispeech=librispeech,
+            metadata=[metadata[subset] for subset in subsets],
+            enrolment=enrolment,
+            num_jobs=jobs,
+        )
+        left_out = f", {found.left_out} left out because a speaker has no second recording to enrol with"
+        print(f"{output}: {found.mixtures} mixtures{left_out if found.left_out else ''}")
+        for remark in found.remarks:
+            print(f"{output}: {remark}")
+
+
+def prepare_mini(
+    output_dir: Path,
+    num_voices: int,
+    utterances_per_voice: int,
+    train_mixtures: int,
+    dev_mixtures: int,
+    test_mixtures: int,
+    seed: int,
+    nj: int,
+) -> None:
+    """Make the mini corpus and its metadata, unless they are there with the same options.
+
+    Raises:
+        UserError: For a number below 1, or as :func:`~espnet_tse_gen.data.synthetic.build_corpus`.
+    """
+    from espnet_tse_gen.data.synthetic import build_corpus
+
+    counts = {"train": train_mixtures, "dev": dev_mixtures, "test": test_mixtures}
+    for name, number in [("nj", nj), *((f"{split}_mixtures", count) for split, count in counts.items())]:
+        if number < 1:
+            raise UserError(f"--{name} is {number}; expected a positive number")
+    started = time.monotonic()
+    root, metadata = output_dir / SPEECH, output_dir / METADATA
+    made = build_corpus(root, num_voices, utterances_per_voice, seed, nj)
+    corpus = json.loads((root / "corpus.json").read_text())["parameters"]
+    print(f"{root}: {'made' if made else 'kept'} ({time.monotonic() - started:.0f} s)")
+    for split, count in counts.items():
+        path, record = metadata / f"libri2mix_{split}-mini.csv", metadata / f".{split}.json"
+        state = state_of(corpus, count, seed)
+        if is_current(record, state, path):
+            print(f"{path}: kept")
+            continue
+        write_metadata(path, make_metadata(root, {f"{split}-mini": None}, count, seed, num_jobs=nj))
+        with atomic_write(record) as stream:
+            stream.write(state)
+        print(f"{path}: {count} mixtures")
+
+
+def _need(options: Mapping[str, Any], *names: str) -> None:
+    for name in names:
+        if not options[name]:
+            raise UserError(f"--{name} is missing; see --help")

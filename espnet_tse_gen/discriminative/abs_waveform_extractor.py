@@ -1,0 +1,58 @@
+"""The interface of extractors that turn waveforms into waveforms, without an encoder and a decoder around them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+
+class Voices(NamedTuple):
+    """What extraction makes of B segments."""
+
+    waveforms: Tensor
+    """``[B, L]``."""
+    activity: Tensor | None = None
+    """Logits ``[B, T]`` of speaking or not; None of a model that does not say."""
+    presence: Tensor | None = None
+    """How likely each is the enrolled voice, ``[B]`` in 0..1; None of a model that does not say."""
+
+
+class AbsWaveformExtractor(nn.Module, ABC):
+    """Extracts voices, and says when they speak.
+
+    A new one is one file with a subclass, whose constructor takes ``sample_rate`` beside the keys of ``extractor_conf``, one
+    line in ``WAVEFORM_EXTRACTORS`` of ``discriminative/registry.py``, and one yaml in ``conf/train``.
+    """
+
+    sample_rate: int
+    """Hz."""
+    window: int
+    """Samples of the window in which the loss compares spectra."""
+    hop: int
+    """Samples between frames."""
+    shortest: tuple[int, int]
+    """Least samples of a mixture and of an enrolment."""
+
+    @abstractmethod
+    def forward(self, mixture: Tensor, enrolls: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
+        """Extract every target of every mixture, in training.
+
+        Args:
+            mixture: ``[B, L]``.
+            enrolls: Of each of N targets B recordings ``[Le]``.
+
+        Returns:
+            Voices ``[N * B, L]`` at the mixtures' level, and logits of their activity ``[N * B, L // hop + 1]``: above 0 where
+            the target is more likely to speak than not. All mixtures' first targets come first.
+        """
+
+    @abstractmethod
+    def enroll(self, recordings: Sequence[Tensor]) -> Any:
+        """Return what is kept of one target's enrolments ``[Le]``, of any lengths and levels."""
+
+    @abstractmethod
+    def extract_rows(self, mixture: Tensor, enrolments: Sequence[Any]) -> Voices:
+        """Return the voices of mixtures ``[B, L]``, each with its own kept enrolment."""

@@ -1,0 +1,160 @@
+"""Options of decoding as frozen dataclasses, whose fields say all there is to say of an option, once.
+
+The checks of what a yaml file or a caller gives, the options of command lines and the presets (the files of ``conf/decode``)
+are made of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.files import read_yaml
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+"""The configurations that ship."""
+Check = tuple[str, Callable[[Any], bool]]
+"""What is expected, and whether a value of the field's type is so."""
+FROM_0: Check = ("0 or more", lambda value: value >= 0)
+FROM_1: Check = ("1 or more", lambda value: value >= 1)
+PROBABILITY: Check = ("a probability in 0..1", lambda value: 0 <= value <= 1)
+_TYPES: dict[str, tuple[str, Callable[[Any], bool], type]] = {
+    "bool": ("true or false", lambda value: isinstance(value, bool), bool),
+    "int": ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool), int),
+    "float": (
+        "a number",
+        lambda value: isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value),
+        float,
+    ),
+}
+
+
+def option(
+    default: Any, meaning: str, check: Check | None = None, *, choices: tuple[str, ...] = (), read: Any = None
+) -> Any:
+    """Return a field of a class of options.
+
+    Args:
+        default: Its default value.
+        meaning: One line for people.
+        check: What else a value of the field's type must be.
+        choices: The texts that it may be.
+        read: For a field of another type than bool, int, float or such a text: called with the field's name and a value,
+            returns the value or raises :class:`UserError`.
+    """
+    return field(default=default, metadata={"meaning": meaning, "check": check, "choices": choices, "read": read})
+
+
+def require(condition: bool, name: str, expected: str, value: object) -> None:
+    """Require something of option ``name``.
+
+    Raises:
+        UserError: Naming the option, what was expected, and the value.
+    """
+    if not condition:
+        raise UserError(f"decoding option '{name}': expected {expected}, found {value!r}")
+
+
+def presets() -> dict[str, Path]:
+    """Return the files of ``conf/decode`` by name."""
+    return {path.stem: path for path in sorted(CONF.glob("decode/*.yaml"))}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Base of the classes of options; their fields are made by :func:`option`.
+
+    Raises:
+        UserError: From the constructor, naming the option and what it takes.
+    """
+
+    models: ClassVar[str] = ""
+    """Which models they are for."""
+
+    def __post_init__(self) -> None:
+        for known in fields(self):
+            name, value, choices = known.name, getattr(self, known.name), known.metadata["choices"]
+            if choices:
+                require(isinstance(value, str), name, f"one of {', '.join(choices)}", value)
+                if value not in choices:
+                    raise unknown_name(f"value of decoding option '{name}'", value, choices)
+            elif known.metadata["read"]:
+                value = known.metadata["read"](name, value)
+            else:
+                expected, fits, kind = _TYPES[str(known.type)]
+                require(fits(value), name, expected, value)
+                value = kind(value)
+            if known.metadata["check"]:
+                expected, fits = known.metadata["check"]
+                require(fits(value), name, expected, value)
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of the options."""
+        return [known.name for known in fields(cls)]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str = "") -> Self:
+        """Make options from a mapping.
+
+        Args:
+            values: Option names and values.
+            source: Where they come from, for the error message.
+
+        Raises:
+            UserError: If a name is unknown or is an option of other models, or a value is not usable.
+        """
+        at = f"{source}: " if source else ""
+        for name in map(str, values):
+            if name not in cls.names():
+                others = [kind.models for kind in Options.__subclasses__() if name in kind.names()]
+                if not others:
+                    raise UserError(f"{at}{unknown_name('decoding option', name, cls.names())}")
+                raise UserError(
+                    f"{at}decoding option '{name}' is for {others[0]} models, and this one is {cls.models}; its options are "
+                    f"{', '.join(cls.names())}"
+                )
+        try:
+            return cls(**values)
+        except UserError as error:
+            raise UserError(f"{at}{error}") from None
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """Return the options of a preset (the name of a file of ``conf/decode``), with ``changes``.
+
+        Raises:
+            UserError: If there is no such preset, or it is one for other models.
+        """
+        contents = {known: read_yaml(path) for known, path in presets().items()}
+        own = [known for known, content in contents.items() if content.keys() <= set(cls.names())]
+        if name in contents and name not in own:
+            raise UserError(
+                f"decoding preset '{name}': is for other models, and this one is {cls.models}; leave it out, or choose "
+                f"{', '.join(own)} or a yaml file"
+            )
+        if name not in own:
+            raise unknown_name(f"decoding preset of {cls.models} models", name, own)
+        return cls.from_dict({**contents[name], **changes}, f"decoding preset '{name}'")
+
+    @classmethod
+    def resolve(cls, value: Self | Mapping[str, Any] | str | Path | None) -> Self:
+        """Make options from whatever a user gives: nothing (defaults), a mapping, a yaml file, or a preset's name."""
+        if value is None:
+            return cls()
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, Mapping):
+            return cls.from_dict(value)
+        path = Path(str(value))
+        if str(value) not in presets() and (isinstance(value, Path) or path.suffix or path.exists()):
+            return cls.from_dict(read_yaml(path), str(path))
+        return cls.preset(str(value))

@@ -1,0 +1,44 @@
+import pytest
+
+from espnet_tse_gen.decoding.options import DecodingOptions
+from espnet_tse_gen.inference.options import SegmentOptions
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.files import read_yaml
+
+
+def test_the_preset_is_the_file(repository):
+    assert SegmentOptions.resolve("segments") == SegmentOptions()
+    assert read_yaml(repository / "conf/decode/segments.yaml") == vars(SegmentOptions())
+    assert SegmentOptions.resolve(repository / "conf/decode/segments.yaml") == SegmentOptions()
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "message"),
+    [
+        (
+            SegmentOptions,
+            "greedy_16",
+            "preset 'greedy_16': is for other models, and this one is discriminative; .* segments",
+        ),
+        (DecodingOptions, "segments", "preset 'segments': is for other models, and this one is masked generative"),
+        (
+            SegmentOptions,
+            "segmens",
+            "unknown decoding preset of discriminative models 'segmens': did you mean 'segments'",
+        ),
+        (
+            SegmentOptions,
+            {"steps": 2},
+            "option 'steps' is for masked generative models, and this one is discriminative",
+        ),
+        (DecodingOptions, {"scale": "peak"}, "option 'scale' is for discriminative models"),
+        (SegmentOptions, {"scale": "loud"}, "unknown value of decoding option 'scale' 'loud'"),
+        (SegmentOptions, {"segment_seconds": 0.01}, "'segment_seconds': expected 0, or at least 0.1 s"),
+        (SegmentOptions, {"segment_seconds": 2, "overlap_seconds": 1}, "'overlap_seconds': expected at most a third"),
+        (SegmentOptions, {"batch_size": 1.5}, "'batch_size': expected a whole number"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_one_line(kind, value, message):
+    with pytest.raises(UserError, match=message) as caught:
+        kind.resolve(value)
+    assert "\n" not in str(caught.value)
