@@ -73,9 +73,7 @@ def test_tokenization_benchmark(repository, tmp_path):
     assert "1 recordings (made of noise like speech)" in text and "### encodec, random weights" in text
     rows = re.findall(r"^\| (.+?) \| [\d.]+ \[", text, flags=re.MULTILINE)
     assert rows == ["`encodec` per file", "`encodec`, model loaded once", "ours, one process of 1 thread(s)"]
-    assert re.search(
-        r"^- encodec, ours, .* times the audio per second of the command per file \(goal 3: ", text, re.MULTILINE
-    )
+    assert re.search(r"^- encodec, ours, .* times the audio per second of the command per file, ", text, re.MULTILINE)
 
 
 @pytest.mark.slow
