@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 ABSENT = 0.5
 """Confidence below which a warning is given."""
-OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -79,19 +78,13 @@ def entry() -> None:
 
 def _extract(args: argparse.Namespace) -> None:
     output = Path(args.output)
-    if output.suffix.lower() not in OUTPUT_FORMATS:
-        raise UserError(f"--output {output}: expected a name that ends in {' or '.join(OUTPUT_FORMATS)}")
-    for option, path in (("--mixture", args.mixture), *(("--enroll", path) for path in args.enroll)):
-        if output.exists() and Path(path).exists() and output.samefile(path):
-            raise UserError(f"--output {output}: is the file of {option}; choose another name")
-    if output.exists() and not args.overwrite:
-        raise UserError(f"--output {output}: is there already; choose another name or add --overwrite")
     if args.num_threads < 0:
         raise UserError(f"--num_threads: expected 0 or more, got {args.num_threads}")
-    from espnet_tse_gen.audio.files import read_audio, write_audio
+    from espnet_tse_gen.audio.files import check_output, output_subtype, read_with_format, write_audio
 
+    check_output(output, [("--mixture", args.mixture), *(("--enroll", path) for path in args.enroll)], args.overwrite)
     # The recordings first: a mistake in their names should not wait for torch.
-    mixture, rate = read_audio(args.mixture)
+    mixture, rate, _, subtype = read_with_format(args.mixture)
     enrolls = _read_enrolls(args.enroll)
     import torch
 
@@ -113,7 +106,7 @@ def _extract(args: argparse.Namespace) -> None:
     )
     extraction = extractor.extract([request])[0]
     samples = extraction.samples
-    subtype = _subtype(args.mixture, output)
+    subtype = output_subtype(output, subtype)
     write_audio(output, samples, rate, subtype)
     confidence = extraction.confidence
     print(f"{output}: {len(samples) / rate:.2f} s at {rate} Hz{_clipping(samples, subtype)}")
@@ -131,14 +124,6 @@ def _read_enrolls(paths: Sequence[str]) -> list[tuple[np.ndarray, int]]:
 
     first, *others = (read_audio(path) for path in paths)
     return [first, *((resample(samples, own, first[1]), first[1]) for samples, own in others)]
-
-
-def _subtype(mixture: str, output: Path) -> str:
-    """Return the sample format of the mixture, or 16 bits where the output's container does not have it."""
-    import soundfile
-
-    subtype = soundfile.info(mixture).subtype
-    return subtype if soundfile.check_format(OUTPUT_FORMATS[output.suffix.lower()], subtype) else "PCM_16"
 
 
 def _clipping(samples: np.ndarray, subtype: str) -> str:

@@ -27,6 +27,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--weights", help="with --codec_config: its weights, as for codec_prepare")
     add("--input", help="one recording; with --output")
     add("--output", help="where its resynthesis goes")
+    add("--overwrite", action="store_true", help="replace --output if it is there")
     add("--wav_scp", help="recordings; with --output_dir and --name")
     add("--level_scp", help="mixtures (same keys) that set the level and lend their phase")
     add("--output_dir", help="where NAME.scp and wavs/NAME/KEY.wav go")
@@ -58,7 +59,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     if args.num_levels is not None and not 1 <= args.num_levels <= codec.num_levels:
         raise UserError(f"--num_levels: expected 1..{codec.num_levels} for codec '{codec.name}', got {args.num_levels}")
     if single:
-        resynthesize_file(codec, args.input, args.output, args.num_levels)
+        resynthesize_file(codec, args.input, args.output, args.num_levels, args.overwrite)
         return
     table, output = Recordings(args.wav_scp, args.level_scp), Path(args.output_dir)
     print(resynthesize_table(codec, table, output, args.name, args.mixture, args.job, args.num_jobs, args.num_levels))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from espnet_tse_gen.audio.files import write_audio
+from espnet_tse_gen.audio.files import check_output, output_subtype, write_audio
 from espnet_tse_gen.audio.recordings import Recording, Recordings, load_recording
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.prepare import Preparation
@@ -51,19 +51,22 @@ def resynthesize(codec: AbsCodec, recording: Recording, num_levels: int | None =
     return recording.restore(wav, codec.sample_rate)
 
 
-def resynthesize_file(codec: AbsCodec, source: str, output: str, num_levels: int | None = None) -> None:
+def resynthesize_file(
+    codec: AbsCodec, source: str, output: str, num_levels: int | None = None, overwrite: bool = False
+) -> None:
     """Write one recording after a round trip.
 
     Raises:
-        UserError: If a file cannot be read or written.
+        UserError: If a file cannot be read or written, or ``output`` is there and is not to be replaced.
     """
-    path = Path(output)
-    if path.suffix.lower() not in (".wav", ".flac"):
-        raise UserError(f"--output {output}: expected a name that ends in .wav or .flac")
-    if path.exists() and Path(source).exists() and path.samefile(source):
-        raise UserError(f"--output {output}: is the file of --input; choose another name")
+    check_output(output, [("--input", source)], overwrite)
     recording = load_recording(source, codec.sample_rate)
-    write_audio(output, resynthesize(codec, recording, num_levels), recording.rate)
+    _write(output, recording, resynthesize(codec, recording, num_levels))
+
+
+def _write(path: str, recording: Recording, samples: np.ndarray) -> None:
+    """Write what came back in the recording's sample format: floats may exceed full scale."""
+    write_audio(path, samples, recording.rate, output_subtype(path, recording.subtype))
 
 
 def resynthesize_table(
@@ -109,7 +112,7 @@ def resynthesize_table(
     for key in keys:
         recording = table.load(key, codec.sample_rate, with_mixture)
         entries[key] = str(directory / "wavs" / name / f"{key}.wav")
-        write_audio(entries[key], resynthesize(codec, recording, num_levels), recording.rate)
+        _write(entries[key], recording, resynthesize(codec, recording, num_levels))
     part.finish(entries)
     part.merge()
     return f"{part.scp}: {len(entries)} recordings resynthesized"

@@ -17,6 +17,7 @@ import torch
 from espnet2.tasks.abs_task import optim_classes, scheduler_classes
 from espnet2.torch_utils.load_pretrained_model import load_pretrained_model
 
+from espnet_tse_gen.audio.files import read_header
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.data.enrolment.embeddings import SpeakerEmbeddings
 from espnet_tse_gen.training.choices import check_conf
@@ -126,16 +127,10 @@ def check_rates(data: Data, sample_rate: int) -> None:
     Raises:
         UserError: Naming the file.
     """
-    import soundfile
-
     for path, _, kind in data:
         if kind == "sound":
             key, wav = next(iter(read_scp(path).items()))
-            try:
-                rate = soundfile.info(wav).samplerate
-            except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-                reason = str(error) if Path(wav).exists() else "no such file"
-                raise UserError(f"{wav} (key '{key}' of {path}): cannot be read ({reason})") from None
+            _, rate = read_header(wav, key, mono=False)
             if rate != sample_rate:
                 raise UserError(
                     f"{wav} (key '{key}' of {path}): sampling rate is {rate} Hz, expected {sample_rate} Hz;"

@@ -17,6 +17,9 @@ from typing import IO, Any
 
 from espnet_tse_gen.utils.errors import UserError
 
+LFS_POINTER = b"version https://git-lfs"
+"""What a file begins with that Git did not fetch from where the large files are."""
+
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[IO[Any]]:
