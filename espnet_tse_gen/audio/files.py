@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.files import LFS_POINTER, atomic_write
+from espnet_tse_gen.utils.files import atomic_write, is_lfs_pointer
 
 READ_FORMATS = "WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, AU, CAF, W64"
 """What people have of the formats that libsndfile reads."""
@@ -242,13 +242,10 @@ def _unreadable(path: str | Path, key: str | None, error: Exception) -> UserErro
         return UserError(f"{name}: commands in tables are not run; write what it gives into a file, and name that")
     if str(path) != "-" and not os.path.exists(path):
         return UserError(f"{name}: no such file")
-    with contextlib.suppress(OSError):
-        with open(path, "rb") as stream:
-            begin = stream.read(len(LFS_POINTER)) if os.path.isfile(path) else b"?"
-        if not begin:
-            return UserError(f"{name}: is not a readable audio file (it is empty); replace or remove it")
-        if begin == LFS_POINTER:
-            return UserError(f"{name}: is a pointer of Git LFS in the place of the recording; run 'git lfs pull'")
+    if os.path.isfile(path) and not os.path.getsize(path):
+        return UserError(f"{name}: is not a readable audio file (it is empty); replace or remove it")
+    if os.path.isfile(path) and is_lfs_pointer(path):
+        return UserError(f"{name}: is a pointer of Git LFS in the place of the recording; run 'git lfs pull'")
     if getattr(error, "code", None) == _NOT_RECOGNISED:
         made = f"{file.stem}_converted.wav" if file.suffix.lower() == ".wav" else f"{file.stem}.wav"
         return UserError(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import abc
 import hashlib
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,6 +200,11 @@ class TargetSpeakerExtractor(abc.ABC):
         Raises:
             UserError: Naming the number of the mixture or enrolment that cannot be used.
         """
+        for name, several in (("mixtures", mixtures), ("enrolls", enrolls)):
+            if isinstance(several, str | bytes | Mapping) or not hasattr(several, "__len__"):
+                raise UserError(
+                    f"extract_batch: {name} is of type {type(several).__name__}, expected a list of recordings"
+                )
         if len(mixtures) != len(enrolls) or (row_ids is not None and len(row_ids) != len(mixtures)):
             raise UserError(
                 f"extract_batch: {len(mixtures)} mixtures, {len(enrolls)} enrolments and "
@@ -248,7 +254,8 @@ class TargetSpeakerExtractor(abc.ABC):
         shortest, shortest_enroll = self.shortest_seconds
         what, what_enroll = self.shortest_names
         mixed = checked_signal(mixture, rate, shortest, mixture_name, what)
-        several = isinstance(enroll, list | tuple) and len(enroll) > 0 and np.ndim(enroll[0]) > 0
+        # A list of numbers is one recording.
+        several = isinstance(enroll, list | tuple) and len(enroll) > 0 and not isinstance(enroll[0], numbers.Number)
         voices = []
         for number, each in enumerate(enroll if several else [enroll], 1):
             name = f"{enroll_name} {number}" if several else enroll_name
