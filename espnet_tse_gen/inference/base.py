@@ -29,6 +29,10 @@ from espnet_tse_gen.utils.errors import UserError, naming_extra, unknown_name
 
 SILENT_ENROLL_DBFS = -70.0
 SILENCE_RMS = 1e-8
+NO_NUMBERS = (
+    "the model gives no numbers: its training diverged, or its weights are damaged; take another checkpoint, or train again "
+    "with a lower learning rate"
+)
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 """Choices of ``dtype`` and the type of the weights: with ``bfloat16`` only the computation is in bfloat16."""
 
@@ -56,7 +60,13 @@ class Request:
         return self.enrolls[0] if len(self.enrolls) == 1 else np.concatenate(self.enrolls)
 
     def to_input(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
-        """Bring an output at the model's rate (float ``[>= L]``) to the input's rate, level and length, float32."""
+        """Bring an output at the model's rate (float ``[>= L]``) to the input's rate, level and length, float32.
+
+        Raises:
+            UserError: If it holds NaN or infinite values.
+        """
+        if not np.isfinite(samples).all():
+            raise UserError(NO_NUMBERS)
         output = resample(samples[: len(self.mixture)], sample_rate, self.sample_rate) / self.gain
         output = output[: self.size]
         return np.pad(output, (0, self.size - len(output))).astype(np.float32)

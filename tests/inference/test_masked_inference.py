@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import soxr
 import torch
+from tiny_discriminative import discriminative_exp_dir
 from tiny_model import HOP, RATE, fitted_codec, mixture, tiny_exp_dir, voice
 
 from espnet_tse_gen import TargetSpeakerExtractor
@@ -347,6 +348,21 @@ def test_checkpoint_that_does_not_fit_is_refused(exp_dir, change):
     with pytest.raises(UserError) as caught:
         TargetSpeakerExtractor.from_pretrained(exp_dir)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["masked", "dual_path", "spex_plus"])
+def test_weights_of_a_training_that_diverged_end_in_one_line(exp_dir, tmp_path, kind):
+    if kind != "masked":
+        shutil.rmtree(exp_dir)
+        shutil.copytree(discriminative_exp_dir(kind), exp_dir)
+    path = exp_dir / "valid.loss.ave.pth"
+    state = torch.load(path, weights_only=True)
+    for name, value in state.items():
+        if value.is_floating_point() and not name.endswith("fingerprint"):
+            value.mul_(1e30).clamp_(-3e38, 3e38)  # every one of them still a number
+    torch.save(state, path)
+    with pytest.raises(UserError, match="the model gives no numbers: its training diverged"):
+        TargetSpeakerExtractor.from_pretrained(exp_dir)(mixture(0.5), voice(1.0, 110.0))
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
