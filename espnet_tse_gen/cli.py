@@ -78,20 +78,16 @@ def entry() -> None:
 
 def _extract(args: argparse.Namespace) -> None:
     output = Path(args.output)
-    if args.num_threads < 0:
-        raise UserError(f"--num_threads: expected 0 or more, got {args.num_threads}")
     from espnet_tse_gen.audio.files import check_output, output_subtype, read_with_format, write_audio
 
     check_output(output, [("--mixture", args.mixture), *(("--enroll", path) for path in args.enroll)], args.overwrite)
     # The recordings first: a mistake in their names should not wait for torch.
     mixture, rate, _, subtype = read_with_format(args.mixture)
     enrolls = _read_enrolls(args.enroll)
-    import torch
-
     from espnet_tse_gen.inference.base import TargetSpeakerExtractor, with_changes
+    from espnet_tse_gen.utils.parallel import set_threads
 
-    if args.num_threads:
-        torch.set_num_threads(args.num_threads)
+    set_threads(args.num_threads)
     extractor = TargetSpeakerExtractor.from_pretrained(args.model, args.device, args.model_file, args.decode)
     if args.seed is not None:
         extractor.options = with_changes(extractor.options, {"seed": args.seed})

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from broken_audio import DAMAGES, OF_FLAC, OF_WAV, encoded, with_data_size, with_total
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -158,6 +159,14 @@ def test_names_that_are_no_file(tmp_path: Path, enroll: Path) -> None:
     refused_command(
         "--output .*o.wav: is a folder", main, "extract", "--mixture", files[0], "--enroll", files[1], "-o", files[2]
     )
+
+
+def test_more_threads_than_cores_are_not_used(tmp_path: Path, enroll: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "m").write_bytes(encoded(mixed(), 16000))
+    extract(tmp_path / "m", enroll, tmp_path / "o.wav", "--num_threads", "5000")
+    assert torch.get_num_threads() <= (os.cpu_count() or 1)
+    assert capsys.readouterr().err.startswith("--num_threads: 5000 are more than this machine has cores; ")
+    refuse("--num_threads: expected 0 or more, got -1", tmp_path / "m", enroll, "--num_threads", "-1")
 
 
 def shell(tmp_path: Path, line: str) -> subprocess.CompletedProcess[str]:

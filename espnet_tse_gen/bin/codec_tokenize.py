@@ -59,18 +59,16 @@ def main(cmd: Sequence[str] | None = None) -> None:
     args = get_parser().parse_args(cmd)
     if len(args.name) != len(args.wav_scp):
         raise UserError(f"--name: expected one for each --wav_scp ({len(args.wav_scp)}), got {len(args.name)}")
-    import torch
-
     from espnet_tse_gen.audio.recordings import read_tables
     from espnet_tse_gen.codec.registry import load_codec, on_device
     from espnet_tse_gen.tokens.job import Extraction, ExtractionOptions, TokenTable
     from espnet_tse_gen.utils.jobs import read_key_file
+    from espnet_tse_gen.utils.parallel import set_threads
 
     tables = []
     for name, table in zip(args.name, read_tables(args.wav_scp, args.level_scp), strict=True):
         tables.append(TokenTable(name, table, read_key_file(args.key_file, table) if args.key_file else list(table)))
-    if args.num_threads:
-        torch.set_num_threads(args.num_threads)
+    set_threads(args.num_threads)
     codec = on_device(load_codec(args.codec_dir), args.device)
     codec.batched = args.batched
     seconds = args.batch_seconds or BATCH_SECONDS.get(codec.device.type, BATCH_SECONDS["cpu"])

@@ -72,8 +72,6 @@ def main(cmd: Sequence[str] | None = None) -> None:
     args = get_parser().parse_args(cmd)
     from espnet_tse_gen.utils.jobs import read_key_file, split_keys
 
-    if args.num_threads < 0:
-        raise UserError(f"--num_threads: expected 0 or more, got {args.num_threads}")
     check_same_keys(args.mixture_scp, args.enroll_scp)
     mixtures, enrolls = read_scp(args.mixture_scp), read_scp(args.enroll_scp)
     chosen = read_key_file(args.key_file, mixtures) if args.key_file else list(mixtures)
@@ -100,12 +98,10 @@ def _covering(path: str, keys: Sequence[str], mixture_scp: str) -> dict[str, str
 
 
 def _load(args: argparse.Namespace) -> TargetSpeakerExtractor:
-    import torch
-
     from espnet_tse_gen.inference.base import TargetSpeakerExtractor, with_changes
+    from espnet_tse_gen.utils.parallel import set_threads
 
-    if args.num_threads:
-        torch.set_num_threads(args.num_threads)
+    set_threads(args.num_threads)
     extractor = TargetSpeakerExtractor.from_pretrained(
         args.model_dir, args.device, args.model_file, args.decode_config, args.dtype
     )
