@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from espnet_tse_gen import __version__
 from espnet_tse_gen.inference.loading import DEFAULT_MODEL
 from espnet_tse_gen.utils.arguments import OneLineParser
-from espnet_tse_gen.utils.errors import UserError, run_main
+from espnet_tse_gen.utils.errors import run_main
 
 if TYPE_CHECKING:
     import numpy as np
