@@ -1,44 +1,97 @@
-"""Audio files, read with checks and written atomically."""
+"""Audio files: every recording is read here, with checks, and every one is written here, atomically.
+
+What is read: a file, ``-`` or another pipe (once), to its real end, whatever its header says of its length.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Sequence
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import soundfile
 
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.files import atomic_write
+from espnet_tse_gen.utils.files import atomic_write, is_lfs_pointer
+
+READ_FORMATS = "WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, AU, CAF, W64"
+"""What people have of the formats that libsndfile reads."""
+OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
+"""Format of an output by its suffix in small letters."""
+KEPT_SUBTYPES = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+"""Sample formats of inputs that outputs get too; any other loses something each time that it is written."""
 
 _FULL_SCALE = 0.999
+_BLOCK = 2**20
+# Largest number that fits into the 36 bits of a FLAC's header; libsndfile says 2**63 - 1 where they hold 0.
+_UNKNOWN_LENGTH = 2**36 - 1
+# Programs that write into a pipe put a size near 2**31 or 2**32 into the header, as they do not know it yet.
+_UNKNOWN_BYTES = 0x7FFF0000
+_NOT_RECOGNISED = 1
+
+_warned: set[str] = set()
 
 
-def read_audio(path: str | Path, sample_rate: int | None = None, key: str | None = None) -> tuple[np.ndarray, int]:
+class Audio(NamedTuple):
+    """A mono recording, and how its file holds it."""
+
+    samples: np.ndarray
+    """float32 ``[L]`` in -1..1."""
+    rate: int
+    """Hz."""
+    format: str
+    """libsndfile's name of the container, such as ``WAV``; empty where another reader would not find its samples."""
+    subtype: str
+    """libsndfile's name of the sample format, such as ``PCM_16``."""
+
+
+class _Stream(soundfile.SoundFile):
+    """A file that is read on as long as something comes: soundfile seeks behind every read, which needs a true header."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def read_audio(
+    path: str | Path, sample_rate: int | None = None, key: str | None = None, first_channel: bool = False
+) -> tuple[np.ndarray, int]:
     """Read a mono recording.
 
     Args:
-        path: Any file that libsndfile reads.
+        path: Any file that libsndfile reads; ``-`` or another pipe, which can be read once.
         sample_rate: The rate that the file must have; ``None`` takes any.
-        key: The scp key, for the error message.
+        key: The key in a table, for the error message; a table cannot name a pipe.
+        first_channel: Take the first channel where there are several, instead of refusing.
 
     Returns:
         ``(samples, rate)``: float32 ``[L]`` in -1..1, and Hz.
 
     Raises:
-        UserError: If the file is missing, not audio, empty, not mono, of another rate, or holds NaN or Inf.
+        UserError: If the file is missing, not audio, damaged, empty, not mono, of another rate, or holds NaN or Inf.
     """
-    import soundfile
+    return read_with_format(path, sample_rate, key, first_channel)[:2]
 
-    name = _name(path, key)
-    try:
-        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-        raise unreadable(path, key, error) from None
-    _check(name, samples.shape[0], samples.shape[1], rate, sample_rate)
-    if not np.isfinite(samples).all():
-        raise UserError(f"{name}: holds NaN or infinite samples; replace or remove it")
-    return np.ascontiguousarray(samples[:, 0]), int(rate)
+
+def read_with_format(
+    path: str | Path, sample_rate: int | None = None, key: str | None = None, first_channel: bool = False
+) -> Audio:
+    """Read a mono recording and how it is stored; arguments and errors as for :func:`read_audio`."""
+    with open_audio(path, key) as (file, repaired):
+        _check(path, key, file, sample_rate, first_channel)
+        parts = [part[:, 0] for part in _parts(file)]
+        samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        _check_length(path, key, len(samples))
+        if not np.isfinite(samples).all():
+            raise UserError(f"{_name(path, key)}: holds NaN or infinite samples; replace or remove it")
+        _warn(path, key, file, len(samples), repaired)
+        return Audio(samples, int(file.samplerate), "" if repaired else file.format, file.subtype)
 
 
 def read_header(
@@ -46,42 +99,166 @@ def read_header(
 ) -> tuple[int, int]:
     """Return ``(samples, rate in Hz)`` of a recording; arguments as for :func:`read_audio`.
 
+    A file whose header does not know the length is read for it.
+
     Raises:
         UserError: If it is missing, not audio, empty, of another rate, or (if ``mono``) of several channels.
     """
-    import soundfile
+    with open_audio(path, key or "") as (file, repaired):
+        _check(path, key, file, sample_rate, not mono)
+        length = file.frames if file.frames < _UNKNOWN_LENGTH else sum(map(len, _parts(file)))
+        _check_length(path, key, length)
+        _warn(path, key, file, length, repaired)
+        return int(length), int(file.samplerate)
 
+
+@contextlib.contextmanager
+def open_audio(path: str | Path, key: str | None = None) -> Iterator[tuple[soundfile.SoundFile, bool]]:
+    """Open a recording; an error of libsndfile inside the block becomes one line.
+
+    A WAV of length 0 that is followed by samples, as a program that was ended while it recorded leaves it, gets its length.
+
+    Yields:
+        The file, and whether its length was mended. ``read`` wants to be told how many samples.
+
+    Raises:
+        UserError: If the file is missing, not audio or damaged.
+    """
     try:
-        info = soundfile.info(str(path))
+        with contextlib.ExitStack() as opened:
+            source = _source(path, key)
+            file = opened.enter_context(_Stream(source))
+            repaired = None
+            if file.frames == 0 and file.format in ("WAV", "WAVEX"):
+                content = Path(source).read_bytes() if isinstance(source, str) else source.getvalue()
+                repaired = _with_length(content)
+                file = file if repaired is None else opened.enter_context(_Stream(io.BytesIO(repaired)))
+            yield file, repaired is not None
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-        raise unreadable(path, key, error) from None
-    _check(_name(path, key), info.frames, info.channels if mono else 1, info.samplerate, sample_rate)
-    return int(info.frames), int(info.samplerate)
+        raise _unreadable(path, key, error) from None
 
 
-def _check(name: str, samples: int, channels: int, rate: int, wanted: int | None) -> None:
-    if samples == 0:
-        raise UserError(f"{name}: has no samples; replace or remove it")
-    if channels != 1:
-        raise UserError(f"{name}: has {channels} channels, expected 1; mix it down or choose one channel first")
-    if wanted is not None and rate != wanted:
+def _source(path: str | Path, key: str | None) -> str | io.BytesIO:
+    """Return a file's path, or what is in a pipe."""
+    standard_input = str(path) == "-"
+    if not standard_input and (os.path.isfile(path) or not os.path.exists(path)):
+        return str(path)
+    if os.path.isdir(path):
+        raise UserError(f"{_name(path, key)}: is a folder; name a recording in it")
+    if key is not None:
+        raise UserError(f"{_name(path, key)}: is no file, and tables name files; write what comes from it into one")
+    with open(0 if standard_input else path, "rb", closefd=not standard_input) as stream:
+        content = stream.read()
+    if not content:
+        raise UserError(f"{_name(path, key)}: nothing comes from it; a pipe can be read once, by one option")
+    return io.BytesIO(content)
+
+
+def _with_length(content: bytes) -> bytes | None:
+    """Return a WAV whose data have length 0 with that of all that follows; None if that is not audio, but further chunks."""
+    place = 12
+    while content[:4] == b"RIFF" and place + 8 < len(content):
+        size = int.from_bytes(content[place + 4 : place + 8], "little")
+        if content[place : place + 4] == b"data" and size == 0 and not _are_chunks(content, place + 8):
+            lengths = [number.to_bytes(4, "little") for number in (len(content) - 8, len(content) - place - 8)]
+            return b"".join((b"RIFF", lengths[0], content[8 : place + 4], lengths[1], content[place + 8 :]))
+        place += 8 + size + size % 2
+    return None
+
+
+def _are_chunks(content: bytes, place: int) -> bool:
+    while place + 8 <= len(content):
+        if not content[place : place + 4].strip().isalnum():
+            return False
+        size = int.from_bytes(content[place + 4 : place + 8], "little")
+        place += 8 + size + size % 2
+    return place - len(content) in (0, 1)
+
+
+def _parts(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    """Yield what is in a file, float32 ``[<= block, channels]``, to its real end."""
+    block = max(1, min(file.frames, _BLOCK // file.channels))
+    while len(part := file.read(block, dtype="float32", always_2d=True)):
+        yield part
+
+
+def _check(
+    path: str | Path, key: str | None, file: soundfile.SoundFile, wanted: int | None, any_channels: bool
+) -> None:
+    name = _name(path, key)
+    if file.channels != 1 and not any_channels:
+        raise UserError(f"{name}: has {file.channels} channels, expected 1; mix it down or choose one channel first")
+    if wanted is not None and file.samplerate != wanted:
         raise UserError(
-            f"{name}: sampling rate is {rate} Hz, expected {wanted} Hz; resample it first (or run format_wav)"
+            f"{name}: sampling rate is {file.samplerate} Hz, expected {wanted} Hz; resample it first (or run format_wav)"
         )
 
 
-def unreadable(path: str | Path, key: str | None, error: Exception) -> UserError:
-    """Return the error for a file that soundfile could not open."""
-    name = _name(path, key)
+def _check_length(path: str | Path, key: str | None, samples: int) -> None:
+    if samples == 0:
+        raise UserError(f"{_name(path, key)}: has no samples; replace or remove it")
+
+
+def _warn(path: str | Path, key: str | None, file: soundfile.SoundFile, samples: int, repaired: bool) -> None:
+    """Say on stderr, once for a file, where it holds something else than its header says."""
+    log, name, seconds = file.extra_info, _name(path, key), samples / file.samplerate
+    said = re.search(r"(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", log)
+    more = re.search(r"Length : (\d+)(?s:.*)Unknown chunk marker .* at position (\d+)", log)
+    text = ""
+    if repaired:
+        text = (
+            f"its header says that it is empty, so its recording was broken off; the {seconds:.2f} s behind it are used"
+        )
+    elif said and int(said[2]) < int(said[1]) < _UNKNOWN_BYTES:
+        text = (
+            f"is cut short, or its header is wrong: it has {said[2]} of {said[1]} bytes; these {seconds:.2f} s are used"
+        )
+    elif samples < file.frames < _UNKNOWN_LENGTH:
+        text = (
+            f"is cut short, or its header is wrong: it has {seconds:.2f} of {file.frames / file.samplerate:.2f} s, which "
+            "are used"
+        )
+    elif more and int(more[1]) - int(more[2]) > samples:
+        text = f"its header is wrong: more follows behind the {seconds:.2f} s that it names, which alone are used"
+    elif file.format == "OGG" and isinstance(file.name, str) and not _ogg_ends(file.name):
+        text = f"is cut short: its last page is missing; the {seconds:.2f} s before it are used"
+    if text and name not in _warned:
+        _warned.add(name)
+        print(f"{name}: warning: {text}", file=sys.stderr)
+
+
+def _ogg_ends(path: str) -> bool:
+    """Return whether the last page of an Ogg file says that it is the last."""
+    with open(path, "rb") as stream:
+        stream.seek(max(0, os.path.getsize(path) - 2**17))
+        _, mark, page = stream.read().rpartition(b"OggS")
+    return not mark or len(page) < 2 or bool(page[1] & 4)
+
+
+def _unreadable(path: str | Path, key: str | None, error: Exception) -> UserError:
+    """Return the error for a file that soundfile could not read."""
+    name, file = _name(path, key), Path(path)
     if str(path).rstrip().endswith("|"):
         return UserError(f"{name}: commands in tables are not run; write what it gives into a file, and name that")
-    if not Path(path).exists():
+    if str(path) != "-" and not os.path.exists(path):
         return UserError(f"{name}: no such file")
-    return UserError(f"{name}: is not a readable audio file ({error}); replace or remove it")
+    if os.path.isfile(path) and not os.path.getsize(path):
+        return UserError(f"{name}: is not a readable audio file (it is empty); replace or remove it")
+    if os.path.isfile(path) and is_lfs_pointer(path):
+        return UserError(f"{name}: is a pointer of Git LFS in the place of the recording; run 'git lfs pull'")
+    if getattr(error, "code", None) == _NOT_RECOGNISED:
+        made = f"{file.stem}_converted.wav" if file.suffix.lower() == ".wav" else f"{file.stem}.wav"
+        return UserError(
+            f"{name}: is not a readable audio file: of the formats {READ_FORMATS} it is none; convert a recording of "
+            f"another one first, such as by 'ffmpeg -i {shlex.quote(file.name)} -ac 1 {shlex.quote(made)}'"
+        )
+    reason = getattr(error, "error_string", "") or getattr(error, "strerror", "") or str(error)
+    reason = reason.removeprefix("Error : ").rstrip(".")
+    return UserError(f"{name}: is not a readable audio file ({reason}); replace or remove it")
 
 
 def _name(path: str | Path, key: str | None) -> str:
-    return f"{path} (key '{key}')" if key else f"{path}"
+    return f"{path} (key '{key}')" if key else "standard input" if str(path) == "-" else f"{path}"
 
 
 def full_scale_factor(signals: Sequence[np.ndarray]) -> float:
@@ -93,13 +270,44 @@ def full_scale_factor(signals: Sequence[np.ndarray]) -> float:
     return 1.0 if peak <= 1.0 else _FULL_SCALE / peak
 
 
+def check_output(path: str | Path, inputs: Sequence[tuple[str, str | Path]], overwrite: bool) -> None:
+    """Require that ``--output`` names a recording that can be written.
+
+    Args:
+        path: What the option gave.
+        inputs: ``(option, path)`` of the recordings that are read.
+        overwrite: Whether a file may be replaced, which is none of the inputs.
+
+    Raises:
+        UserError: If its suffix is of no format that is written, or it is there.
+    """
+    if Path(path).suffix.lower() not in OUTPUT_FORMATS:
+        raise UserError(f"--output {path}: expected a name that ends in {' or '.join(OUTPUT_FORMATS)}")
+    if not os.path.exists(path):
+        return
+    for option, given in inputs:
+        if os.path.exists(given) and os.path.samefile(path, given):
+            raise UserError(f"--output {path}: is the file of {option}; choose another name")
+    if os.path.isdir(path):
+        raise UserError(f"--output {path}: is a folder; name a file")
+    if not overwrite:
+        raise UserError(f"--output {path}: is there already; choose another name or add --overwrite")
+
+
+def output_subtype(path: str | Path, subtype: str) -> str:
+    """Return the sample format for an output: its input's, if that loses nothing and ``path`` can hold it, or 16 bits."""
+    kept = subtype in KEPT_SUBTYPES and soundfile.check_format(_output_format(path), subtype)
+    return subtype if kept else "PCM_16"
+
+
 def write_audio(path: str | Path, samples: np.ndarray, sample_rate: int, subtype: str = "PCM_16") -> None:
     """Write mono ``samples`` (float ``[L]``) as wav or flac (by suffix), atomically. Values beyond full scale are clipped."""
-    import soundfile
-
-    audio_format = "FLAC" if Path(path).suffix == ".flac" else "WAV"
     # In memory first: soundfile turns a full disk into an AssertionError when it writes to an open file.
     encoded = io.BytesIO()
-    soundfile.write(encoded, samples, sample_rate, format=audio_format, subtype=subtype)
+    soundfile.write(encoded, samples, sample_rate, format=_output_format(path), subtype=subtype)
     with atomic_write(path, "wb") as stream:
         stream.write(encoded.getbuffer())
+
+
+def _output_format(path: str | Path) -> str:
+    return OUTPUT_FORMATS.get(Path(path).suffix.lower(), "WAV")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import read_audio
+from espnet_tse_gen.audio.files import read_audio, read_header, read_with_format
 from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp
@@ -29,6 +29,7 @@ class Recording:
     gain: float  # the factor of the level convention; divide by it to undo
     rate: int  # Hz, of the file
     size: int  # samples of the file at its own rate
+    subtype: str  # how the file holds them, such as PCM_16
     mixture: np.ndarray | None = None  # of the same key, float32 [L], same rate and factor; only when asked for
 
     def restore(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -112,14 +113,14 @@ def load_recording(
         UserError: Naming file and key, if it is missing, corrupt, empty, not mono, or holds NaN; if the mixture's rate
             differs from the recording's.
     """
-    samples, rate = read_audio(path, key=key)
+    samples, rate, _, subtype = read_with_format(path, key=key)
     mixture = samples
     if level_path is not None and str(level_path) != str(path):
         mixture, _ = read_audio(level_path, sample_rate=rate, key=key)
     gain = mixture_gain(mixture)
     made = resample(samples * np.float32(gain), rate, sample_rate)
     guide = resample(mixture * np.float32(gain), rate, sample_rate) if with_mixture else None
-    return Recording(made, gain, rate, samples.shape[0], guide)
+    return Recording(made, gain, rate, samples.shape[0], subtype, guide)
 
 
 def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
@@ -134,9 +135,8 @@ def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
 
 def duration(path: str | Path) -> float:
     """Return the seconds that a file's header says, 0 if it cannot be read (loading it then says why)."""
-    import soundfile
-
     try:
-        return float(soundfile.info(str(path)).duration)
-    except (soundfile.SoundFileError, OSError, RuntimeError):
+        samples, rate = read_header(path, mono=False)
+    except UserError:
         return 0.0
+    return samples / rate

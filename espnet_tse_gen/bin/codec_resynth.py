@@ -28,6 +28,7 @@ from espnet_tse_gen.utils.errors import run_main
 @click.option("--weights", type=click.Path(), help="with --codec_config: its weights, as for codec_prepare")
 @click.option("--input", "source", type=click.Path(), help="one recording; with --output")
 @click.option("--output", type=click.Path(), help="where its resynthesis goes")
+@click.option("--overwrite", is_flag=True, help="replace --output if it is there")
 @click.option("--wav_scp", type=click.Path(), help="recordings; with --output_dir and --name")
 @click.option("--level_scp", type=click.Path(), help="mixtures (same keys) that set the level and lend their phase")
 @click.option("--output_dir", type=click.Path(), help="where NAME.scp and wavs/NAME/KEY.wav go")

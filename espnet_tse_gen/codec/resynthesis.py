@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from espnet_tse_gen.audio.files import write_audio
+from espnet_tse_gen.audio.files import check_output, output_subtype, write_audio
 from espnet_tse_gen.audio.recordings import Recording, Recordings, load_recording
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.prepare import Preparation
@@ -31,6 +31,7 @@ def resynthesize_named(
     job: int,
     num_jobs: int,
     device: str,
+    overwrite: bool = False,
 ) -> str:
     """Resynthesize the recording or the table that a command line names; return what was done of a table.
 
@@ -50,7 +51,7 @@ def resynthesize_named(
     if num_levels is not None and not 1 <= num_levels <= codec.num_levels:
         raise UserError(f"--num_levels: expected 1..{codec.num_levels} for codec '{codec.name}', got {num_levels}")
     if source is not None and output is not None:
-        resynthesize_file(codec, source, output, num_levels)
+        resynthesize_file(codec, source, output, num_levels, overwrite)
         return ""
     recordings = Recordings(str(wav_scp), level_scp)
     return resynthesize_table(codec, recordings, Path(str(output_dir)), str(name), mixture, job, num_jobs, num_levels)
@@ -91,19 +92,22 @@ def resynthesize(codec: AbsCodec, recording: Recording, num_levels: int | None =
     return recording.restore(wav, codec.sample_rate)
 
 
-def resynthesize_file(codec: AbsCodec, source: str, output: str, num_levels: int | None = None) -> None:
+def resynthesize_file(
+    codec: AbsCodec, source: str, output: str, num_levels: int | None = None, overwrite: bool = False
+) -> None:
     """Write one recording after a round trip.
 
     Raises:
-        UserError: If a file cannot be read or written.
+        UserError: If a file cannot be read or written, or ``output`` is there and is not to be replaced.
     """
-    path = Path(output)
-    if path.suffix.lower() not in (".wav", ".flac"):
-        raise UserError(f"--output {output}: expected a name that ends in .wav or .flac")
-    if path.exists() and Path(source).exists() and path.samefile(source):
-        raise UserError(f"--output {output}: is the file of --input; choose another name")
+    check_output(output, [("--input", source)], overwrite)
     recording = load_recording(source, codec.sample_rate)
-    write_audio(output, resynthesize(codec, recording, num_levels), recording.rate)
+    _write(output, recording, resynthesize(codec, recording, num_levels))
+
+
+def _write(path: str, recording: Recording, samples: np.ndarray) -> None:
+    """Write what came back in the recording's sample format: floats may exceed full scale."""
+    write_audio(path, samples, recording.rate, output_subtype(path, recording.subtype))
 
 
 def resynthesize_table(
@@ -149,7 +153,7 @@ def resynthesize_table(
     for key in keys:
         recording = table.load(key, codec.sample_rate, with_mixture)
         entries[key] = str(directory / "wavs" / name / f"{key}.wav")
-        write_audio(entries[key], resynthesize(codec, recording, num_levels), recording.rate)
+        _write(entries[key], recording, resynthesize(codec, recording, num_levels))
     part.finish(entries)
     part.merge()
     return f"{part.scp}: {len(entries)} recordings resynthesized"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import full_scale_factor, read_audio, write_audio
+from espnet_tse_gen.audio.files import full_scale_factor, read_with_format, write_audio
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.data.datadir import DYNAMIC_MARK, DataDir
 from espnet_tse_gen.utils.errors import UserError
@@ -116,15 +116,12 @@ def _read_record(path: Path) -> dict[str, dict]:
 
 def _convert(group: Group, rate: int) -> tuple[list[str], str]:
     """Return the absolute paths of a group in the wanted format, and what was scaled (or an empty text)."""
-    import soundfile
-
     signals, fits = [], []
     for path in group.sources:
-        samples, found = read_audio(path, key=group.key)
+        samples, found, container, subtype = read_with_format(path, key=group.key)
         if group.enrolment and not np.any(samples):
             raise UserError(f"{path} (key '{group.key}'): is silent; an enrolment must hold the speaker's voice")
-        info = soundfile.info(path)
-        fits.append(found == rate and info.format in ("WAV", "WAVEX") and info.subtype == "PCM_16")
+        fits.append(found == rate and container in ("WAV", "WAVEX") and subtype == "PCM_16")
         signals.append(resample(samples, found, rate))
     factor = full_scale_factor(signals)
     paths = []

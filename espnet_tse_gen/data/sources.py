@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import read_header, unreadable
+from espnet_tse_gen.audio.files import open_audio, read_header
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.data.corpus import is_hidden
 from espnet_tse_gen.data.formatting import Converted, Group, convert
@@ -193,17 +193,12 @@ def read_piece(
         UserError: If the file is missing, not audio, shorter than its duration says, not mono, holds NaN, or has a lower
             rate than wanted.
     """
-    import soundfile
-
     name = f"{source.path} (key '{source.name}')"
-    try:
-        with soundfile.SoundFile(source.path) as file:
-            own = round(file.samplerate * source.speed)
-            wanted = -(-samples * own // rate)
-            file.seek(min(round(start * own), file.frames))
-            piece = file.read(wanted, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-        raise unreadable(source.path, source.name, error) from None
+    with open_audio(source.path, source.name) as (file, _):
+        own = round(file.samplerate * source.speed)
+        wanted = -(-samples * own // rate)
+        file.seek(min(round(start * own), file.frames))
+        piece = file.read(wanted, dtype="float32", always_2d=True)
     between = min(band_rate or rate, rate)
     if file.samplerate < between:
         raise UserError(f"{name}: sampling rate is {file.samplerate} Hz, expected at least {between} Hz; remove it")

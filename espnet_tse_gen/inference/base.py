@@ -12,6 +12,7 @@ from __future__ import annotations
 import abc
 import hashlib
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +26,14 @@ from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.inference.checks import check_device, checked_rate, checked_signal, rms
 from espnet_tse_gen.inference.loading import DEFAULT_MODEL, ModelDir, open_model
 from espnet_tse_gen.utils.errors import UserError, naming_extra, unknown_name
+from espnet_tse_gen.utils.parallel import set_threads
 
 SILENT_ENROLL_DBFS = -70.0
 SILENCE_RMS = 1e-8
+NO_NUMBERS = (
+    "the model gives no numbers: its training diverged, or its weights are damaged; take another checkpoint, or train again "
+    "with a lower learning rate"
+)
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 """Choices of ``dtype`` and the type of the weights: with ``bfloat16`` only the computation is in bfloat16."""
 
@@ -55,7 +61,13 @@ class Request:
         return self.enrolls[0] if len(self.enrolls) == 1 else np.concatenate(self.enrolls)
 
     def to_input(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
-        """Bring an output at the model's rate (float ``[>= L]``) to the input's rate, level and length, float32."""
+        """Bring an output at the model's rate (float ``[>= L]``) to the input's rate, level and length, float32.
+
+        Raises:
+            UserError: If it holds NaN or infinite values.
+        """
+        if not np.isfinite(samples).all():
+            raise UserError(NO_NUMBERS)
         output = resample(samples[: len(self.mixture)], sample_rate, self.sample_rate) / self.gain
         output = output[: self.size]
         return np.pad(output, (0, self.size - len(output))).astype(np.float32)
@@ -193,6 +205,11 @@ class TargetSpeakerExtractor(abc.ABC):
         Raises:
             UserError: Naming the number of the mixture or enrolment that cannot be used.
         """
+        for name, several in (("mixtures", mixtures), ("enrolls", enrolls)):
+            if isinstance(several, str | bytes | Mapping) or not hasattr(several, "__len__"):
+                raise UserError(
+                    f"extract_batch: {name} is of type {type(several).__name__}, expected a list of recordings"
+                )
         if len(mixtures) != len(enrolls) or (row_ids is not None and len(row_ids) != len(mixtures)):
             raise UserError(
                 f"extract_batch: {len(mixtures)} mixtures, {len(enrolls)} enrolments and "
@@ -242,7 +259,8 @@ class TargetSpeakerExtractor(abc.ABC):
         shortest, shortest_enroll = self.shortest_seconds
         what, what_enroll = self.shortest_names
         mixed = checked_signal(mixture, rate, shortest, mixture_name, what)
-        several = isinstance(enroll, list | tuple) and len(enroll) > 0 and np.ndim(enroll[0]) > 0
+        # A list of numbers is one recording.
+        several = isinstance(enroll, list | tuple) and len(enroll) > 0 and not isinstance(enroll[0], numbers.Number)
         voices = []
         for number, each in enumerate(enroll if several else [enroll], 1):
             name = f"{enroll_name} {number}" if several else enroll_name
@@ -305,8 +323,7 @@ def open_extractor(
     Raises:
         UserError: If the model or an option cannot be used.
     """
-    if num_threads:
-        torch.set_num_threads(num_threads)
+    set_threads(num_threads)
     extractor = TargetSpeakerExtractor.from_pretrained(model, device, model_file, decode, dtype)
     extractor.options = with_changes(extractor.options, changes or {})
     return extractor

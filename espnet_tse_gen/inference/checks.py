@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def checked_signal(
     Raises:
         UserError: If it is not one channel of numbers, or is empty, not finite or too short.
     """
-    samples = np.asarray(value)
+    samples = _as_array(value, name)
     if samples.ndim == 2 and 1 in samples.shape:
         samples = samples.reshape(-1)
     if samples.ndim != 1:
@@ -51,13 +52,36 @@ def checked_signal(
     return samples
 
 
+def _as_array(value: Any, name: str) -> np.ndarray:
+    if isinstance(value, str | bytes | PurePath):
+        raise UserError(
+            f"{name}: is the name {str(value)!r}, expected samples; read the file first, e.g. by soundfile.read"
+        )
+    try:
+        if isinstance(value, torch.Tensor):
+            # NumPy has no bfloat16; nothing is lost to float32, which extraction computes in.
+            value = value.detach().cpu()
+            value = value.float() if value.is_floating_point() else value
+        samples = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(f"{name}: cannot be taken as samples ({reason}); expected one array of numbers") from None
+    if samples.dtype == object:
+        raise UserError(f"{name}: is of type {type(value).__name__}, expected one array of numbers")
+    return samples
+
+
 def checked_rate(rate: Any, name: str) -> int:
     """Return a sampling rate in Hz.
 
     Raises:
         UserError: If it is not a whole number within :data:`RATES`.
     """
-    if isinstance(rate, bool) or not isinstance(rate, int | np.integer) or not RATES[0] <= rate <= RATES[1]:
+    try:
+        whole = int(rate) == rate and not isinstance(rate, bool) and RATES[0] <= rate <= RATES[1]
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        whole = False
+    if not whole:
         raise UserError(f"{name}: sampling rate {rate!r} is not a whole number of Hz in {RATES[0]}..{RATES[1]}")
     return int(rate)
 

@@ -7,18 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import soundfile
-
-from espnet_tse_gen.audio.files import read_audio, write_audio
+from espnet_tse_gen.audio.files import check_output, output_subtype, read_audio, read_with_format, write_audio
 from espnet_tse_gen.audio.recordings import resample
-from espnet_tse_gen.utils.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
 ABSENT = 0.5
 """Confidence below which a warning is given."""
-OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 
 
 def extract_file(
@@ -36,15 +32,9 @@ def extract_file(
     Raises:
         UserError: If a recording, the model or an option cannot be used; then nothing is written.
     """
-    if output.suffix.lower() not in OUTPUT_FORMATS:
-        raise UserError(f"--output {output}: expected a name that ends in {' or '.join(OUTPUT_FORMATS)}")
-    for option, path in (("the mixture", mixture), *(("--enroll", path) for path in enroll)):
-        if output.exists() and path.exists() and output.samefile(path):
-            raise UserError(f"--output {output}: is the file of {option}; choose another name")
-    if output.exists() and not overwrite:
-        raise UserError(f"--output {output}: is there already; choose another name or add --overwrite")
+    check_output(output, [("the mixture", mixture), *(("--enroll", path) for path in enroll)], overwrite)
     # The recordings first: a mistake in their names should not wait for torch.
-    mixed, rate = read_audio(mixture)
+    mixed, rate, _, subtype = read_with_format(mixture)
     (first, enroll_rate), *others = (read_audio(path) for path in enroll)
     voices = [first, *(resample(samples, own, enroll_rate) for samples, own in others)]
     from espnet_tse_gen.inference.base import open_extractor
@@ -59,7 +49,7 @@ def extract_file(
         enroll_name="enrolment" if others else str(enroll[0]),
     )
     extraction = opened.extract([request])[0]
-    samples, subtype = extraction.samples, _subtype(mixture, output)
+    samples, subtype = extraction.samples, output_subtype(output, subtype)
     write_audio(output, samples, rate, subtype)
     print(f"{output}: {len(samples) / rate:.2f} s at {rate} Hz{_clipping(samples, subtype)}")
     if extraction.confidence is not None and extraction.confidence < ABSENT:
@@ -67,12 +57,6 @@ def extract_file(
             f"{output}: the enrolled speaker is probably not in {mixture} (confidence {extraction.confidence:.2f})",
             file=sys.stderr,
         )
-
-
-def _subtype(mixture: Path, output: Path) -> str:
-    """Return the sample format of the mixture, or 16 bits where the output's container does not have it."""
-    subtype = soundfile.info(mixture).subtype
-    return subtype if soundfile.check_format(OUTPUT_FORMATS[output.suffix.lower()], subtype) else "PCM_16"
 
 
 def _clipping(samples: np.ndarray, subtype: str) -> str:

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import soundfile
 import torch
 
-from espnet_tse_gen.audio.files import read_audio, write_audio
+from espnet_tse_gen.audio.files import read_audio, read_header, write_audio
 from espnet_tse_gen.inference.base import Extraction, Request, TargetSpeakerExtractor, open_extractor
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write, check_same_keys, read_scp
@@ -318,8 +317,8 @@ def _same_recording(enroll: str, target: str) -> bool:
     if Path(enroll).resolve() == Path(target).resolve():
         return True
     try:
-        if soundfile.info(enroll).frames != soundfile.info(target).frames:
+        if read_header(enroll)[0] != read_header(target)[0]:
             return False
-    except (soundfile.SoundFileError, OSError):
+    except UserError:
         return False
     return bool(np.array_equal(read_audio(enroll)[0], read_audio(target)[0]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 import zipfile
 import zlib
@@ -19,7 +20,7 @@ from typing import Any
 
 from espnet_tse_gen.discriminative.registry import is_discriminative
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.files import read_yaml
+from espnet_tse_gen.utils.files import is_lfs_pointer, read_yaml
 from espnet_tse_gen.utils.model_files import find_checkpoint
 
 SHIPPED = Path(__file__).resolve().parents[1] / "pretrained"
@@ -71,21 +72,32 @@ def open_model(where: str | Path) -> Iterator[ModelDir]:
     """Give a model's directory; one that had to be unpacked is removed when the block ends.
 
     Args:
-        where: An exp directory, a zip file made by ``pack``, or the name of a shipped model.
+        where: An exp directory, a zip file made by ``pack``, or the name of a shipped model, which comes first; ``./NAME`` is
+            a folder of that name.
 
     Raises:
         UserError: If there is no such model, or it is not a model.
     """
-    path = Path(where)
-    if path.is_dir():
+    try:
+        path, shipped = Path(where), shipped_models().get(str(where))
+    except TypeError:
+        raise UserError(f"model {where!r}: expected an exp directory, a zip file or a name as text") from None
+    if shipped is not None:
+        # Also where a folder, such as one with outputs of that model, has the same name.
+        if (path / CONFIG).is_file():
+            print(
+                f"{where}: the model of this name that ships is used; write ./{where} for the folder", file=sys.stderr
+            )
+        yield _checked(shipped)
+    elif path.is_dir():
         yield _checked(path)
     elif path.is_file():
+        if is_lfs_pointer(path):
+            raise UserError(f"{path}: is a pointer of Git LFS in the place of the model; run 'git lfs pull'")
         if not zipfile.is_zipfile(path):
             raise UserError(f"{path}: is neither an exp directory nor a zip file made by pack; give its directory")
         with tempfile.TemporaryDirectory(prefix="tse_gen_") as temporary:
             yield _checked(_unpack(path, Path(temporary)))
-    elif str(where) in shipped_models():
-        yield _checked(shipped_models()[str(where)])
     elif os.sep in str(where) or path.suffix:
         raise UserError(f"{where}: no such exp directory or zip file; train a model first or correct the path")
     else:

@@ -17,8 +17,8 @@ from torch import Tensor
 from espnet_tse_gen.decoding.chunks import decode_chunks
 from espnet_tse_gen.decoding.guidance import Predictor
 from espnet_tse_gen.decoding.options import DecodingOptions
-from espnet_tse_gen.decoding.sampler import Sampler
-from espnet_tse_gen.inference.base import DTYPES, Extraction, Request, TargetSpeakerExtractor
+from espnet_tse_gen.decoding.sampler import DecodingError, Sampler
+from espnet_tse_gen.inference.base import DTYPES, NO_NUMBERS, Extraction, Request, TargetSpeakerExtractor
 from espnet_tse_gen.inference.loading import ModelDir
 from espnet_tse_gen.utils.errors import UserError
 
@@ -132,7 +132,10 @@ class MaskedInference(TargetSpeakerExtractor):
         batches = [short[first : first + size] for first in range(0, len(short), size)]
         for batch in batches + [[n] for n in voiced if chunk and frames[n] > chunk]:
             rows = [requests[n] for n in batch]
-            codes = self._decode_long(rows[0]) if frames[batch[0]] > chunk > 0 else self._decode(rows)
+            try:
+                codes = self._decode_long(rows[0]) if frames[batch[0]] > chunk > 0 else self._decode(rows)
+            except DecodingError:
+                raise UserError(NO_NUMBERS) from None
             for n, extraction in zip(batch, self._reconstruct(rows, codes), strict=True):
                 results[n] = extraction
         return results

@@ -64,12 +64,18 @@ def load_model(
     if "model_conf" not in config or not ("codec" in config or "codec_dir" in config):
         raise UserError(f"{config_path}: is not the configuration of a tse_gen training; give its exp directory")
     beside = config_path.parent / "codec"
+    named = config.get("codec_dir")
     if beside.is_dir():
         codec = load_codec(beside)
-    elif config.get("codec_dir"):
-        codec = load_codec(config["codec_dir"])
+    elif named and Path(named).is_dir():
+        codec = load_codec(named)
     else:
         codec = build_codec(config["codec"], config.get("codec_conf") or {})
+        if named or codec.state_dict():
+            raise UserError(
+                f"{beside}: no such folder; it holds the codec that the model was trained with: copy it from the training's "
+                "directory, beside the checkpoints"
+            )
     try:
         model = build_model(codec, config, None if make_front_end is None else make_front_end(codec.sample_rate))
     except UserError as error:

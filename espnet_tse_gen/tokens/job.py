@@ -30,6 +30,7 @@ from espnet_tse_gen.tokens.store import Places, Store, read_places, remove_unuse
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.jobs import read_key_file, split_keys
+from espnet_tse_gen.utils.parallel import set_threads
 from espnet_tse_gen.utils.state import state_of
 
 BATCH_SECONDS = {"cpu": 60.0, "cuda": 300.0}
@@ -344,8 +345,7 @@ def tokenize(
     tables = []
     for one, table in zip(name, read_tables(wav_scp, level_scp), strict=True):
         tables.append(TokenTable(one, table, read_key_file(key_file, table) if key_file else list(table)))
-    if num_threads:
-        torch.set_num_threads(num_threads)
+    set_threads(num_threads)
     codec = on_device(load_codec(codec_dir), device)
     codec.batched = batched
     seconds = batch_seconds or BATCH_SECONDS.get(codec.device.type, BATCH_SECONDS["cpu"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from espnet2.tasks.abs_task import optim_classes, scheduler_classes
 from espnet2.torch_utils.load_pretrained_model import load_pretrained_model
 
+from espnet_tse_gen.audio.files import read_header
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.data.enrolment.embeddings import SpeakerEmbeddings
 from espnet_tse_gen.training.choices import check_conf
@@ -24,7 +26,7 @@ from espnet_tse_gen.training.optimizers import OPTIMIZERS
 from espnet_tse_gen.training.trainer import CHECKPOINT
 from espnet_tse_gen.utils.checkpoints import check_finite, load_checkpoint, read_checkpoint
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.files import check_same_keys, read_scp
+from espnet_tse_gen.utils.files import check_same_keys, read_scp, read_yaml
 
 TABLE_TYPES = ("sound", "text", "kaldi_ark", "npy")
 """Data types whose file is a table with one line per key."""
@@ -77,12 +79,15 @@ def check_options(args: argparse.Namespace, num_optimizers: int = 1) -> None:
 
 
 def _check_numbers(option: str, conf: Mapping[str, Any]) -> None:
-    """Require that no number is text: to yaml 1.1, as ESPnet reads it, ``1e-3`` is."""
+    """Require that no number is text: to yaml 1.1, as ESPnet reads it, ``1e-3`` and ``1.0e30`` are."""
     for name, value in conf.items():
-        if isinstance(value, str) and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", value):
-            mantissa, exponent = re.split("[eE]", value)
+        if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+", value):
+            mantissa, exponent = re.split("[eE]", re.sub(r"^([+-]?)\.", r"\g<1>0.", value))
+            mantissa += "" if "." in mantissa else ".0"
+            exponent = exponent if exponent[0] in "+-" else f"+{exponent}"
             raise UserError(
-                f"{option} {name}: '{value}' is text to yaml; write the number with a point, as {mantissa}.0e{exponent}"
+                f"{option} {name}: '{value}' is text to yaml; write the number with a point and a sign, as "
+                f"{mantissa}e{exponent}"
             )
 
 
@@ -135,16 +140,10 @@ def check_rates(data: Data, sample_rate: int) -> None:
     Raises:
         UserError: Naming the file.
     """
-    import soundfile
-
     for path, _, kind in data:
         if kind == "sound":
             key, wav = next(iter(read_scp(path).items()))
-            try:
-                rate = soundfile.info(wav).samplerate
-            except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-                reason = str(error) if Path(wav).exists() else "no such file"
-                raise UserError(f"{wav} (key '{key}' of {path}): cannot be read ({reason})") from None
+            _, rate = read_header(wav, key, mono=False)
             if rate != sample_rate:
                 raise UserError(
                     f"{wav} (key '{key}' of {path}): sampling rate is {rate} Hz, expected {sample_rate} Hz;"
@@ -191,6 +190,25 @@ def check_embeddings(wanted: int, given: SpeakerEmbeddings | None) -> None:
         )
 
 
+def _check_steps(args: argparse.Namespace) -> None:
+    """Require that a training goes on with the optimizers and schedulers it began with, whose state the checkpoint holds."""
+    file = Path(args.output_dir) / "config.yaml"
+    for option, before in read_yaml(file).items() if file.is_file() else ():
+        now = vars(args).get(option, before)
+        if re.fullmatch(r"(optim|scheduler)\d?", option) and now != before:
+            raise UserError(
+                f"--{option}: is '{now}', but the training in {args.output_dir} began with '{before}'; give that, or another "
+                "--output_dir (--tse_tag of the recipe), or remove the folder to start again"
+            )
+        if re.fullmatch(r"(optim|scheduler)\d?_conf", option) and (now or {}) != (before or {}):
+            # Not by logging, which ESPnet sets up later.
+            print(
+                f"--{option}: warning: was changed since the training in {args.output_dir} began, which goes on with what it "
+                "began with; a training with the new values needs another folder",
+                file=sys.stderr,
+            )
+
+
 def check_checkpoints(args: argparse.Namespace, model: torch.nn.Module) -> None:
     """Require that what the training starts from fits ``model``, which gets its weights.
 
@@ -199,6 +217,7 @@ def check_checkpoints(args: argparse.Namespace, model: torch.nn.Module) -> None:
     """
     checkpoint = Path(args.output_dir) / CHECKPOINT
     if args.resume and checkpoint.exists():
+        _check_steps(args)
         load_checkpoint(model, checkpoint, Path(args.config or "of this training"))
         return
     for given in args.init_param:

@@ -6,7 +6,11 @@ Mistakes end in one line, data are checked before anything is written, and train
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import platform
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +20,7 @@ from espnet_tse_gen.training import mixing
 from espnet_tse_gen.training.choices import one_line_errors
 from espnet_tse_gen.training.dataset import TSEGenDataset
 from espnet_tse_gen.training.optimizers import OPTIMIZERS, MuonAdamW, parameter_groups
+from espnet_tse_gen.training.trainer import is_first_process, lock_folder
 from espnet_tse_gen.utils.files import read_scp
 from espnet_tse_gen.utils.memory import keep_freed_memory
 from espnet_tse_gen.utils.quiet import no_log
@@ -44,17 +49,28 @@ class CheckedTask:
 
     @classmethod
     def main(cls, args: argparse.Namespace | None = None, cmd: Sequence[str] | None = None) -> None:
-        """Check, then run ESPnet's training or statistics.
+        """Check, then run ESPnet's training, as the only one in its folder, or statistics.
 
         Raises:
-            UserError: See the task's ``check``.
+            UserError: If another training writes into the folder; see also the task's ``check``.
         """
         if args is None:
             args = cls.get_parser().parse_args(cmd)
-        if not args.print_config:
-            with no_log():
-                cls.check(args)  # type: ignore[attr-defined]
-        super().main(args=args)  # type: ignore[misc]
+        with contextlib.ExitStack() as locked:
+            lock, folder = None, Path(args.output_dir or "")
+            writes = args.output_dir and not (args.print_config or args.collect_stats or args.dry_run)
+            if writes and is_first_process(args) and folder.is_dir():
+                # Before the check, which brings back the checkpoint of an interrupted training.
+                lock = locked.enter_context(lock_folder(folder))
+            if not args.print_config:
+                with no_log():
+                    cls.check(args)  # type: ignore[attr-defined]
+            if writes and is_first_process(args):
+                folder.mkdir(parents=True, exist_ok=True)
+                lock = lock or locked.enter_context(lock_folder(folder))
+                lock.truncate(0)
+                print(f"process {os.getpid()} of {platform.node()}", end="", file=lock, flush=True)
+            super().main(args=args)  # type: ignore[misc]
 
     @classmethod
     def main_worker(cls, args: argparse.Namespace) -> None:

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
+import fcntl
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from espnet2.train.distributed_utils import get_rank
 from espnet2.train.gan_trainer import GANTrainer
 from espnet2.train.trainer import Trainer
 
+from espnet_tse_gen.utils.errors import UserError
+
 CHECKPOINT = "checkpoint.pth"
 PREVIOUS = "checkpoint.previous.pth"
+LOCK = ".training.lock"
 
 
 class KillSafe:
@@ -27,16 +32,23 @@ class KillSafe:
 
     @classmethod
     def train_one_epoch(cls, *, reporter: Any, options: Any, distributed_option: Any, **kwargs: Any) -> bool:
-        """Train an epoch; everything of the one before it is on disk by now."""
+        """Train an epoch; everything of the one before it is on disk by now.
+
+        Raises:
+            UserError: If the training diverged.
+        """
         rank = distributed_option.dist_rank if distributed_option.distributed else 0
         if rank == 0:
             (Path(options.output_dir) / PREVIOUS).unlink(missing_ok=True)
         else:
             # ESPnet seeds all processes alike, so that their masks would be the same ones, item by item.
             torch.manual_seed(options.seed + reporter.get_epoch() + 1_000_003 * rank)
-        return super().train_one_epoch(  # type: ignore[misc]
+        invalid = super().train_one_epoch(  # type: ignore[misc]
             reporter=reporter, options=options, distributed_option=distributed_option, **kwargs
         )
+        # ESPnet would write the checkpoint, over the last sound one, and end with success.
+        _check_sound(kwargs["model"], bool(invalid), reporter.get_epoch())
+        return invalid
 
     @classmethod
     def validate_one_epoch(cls, *, options: Any, distributed_option: Any, **kwargs: Any) -> None:
@@ -47,6 +59,19 @@ class KillSafe:
         if not distributed_option.distributed or distributed_option.dist_rank == 0:
             with contextlib.suppress(FileNotFoundError):
                 os.replace(Path(options.output_dir) / CHECKPOINT, Path(options.output_dir) / PREVIOUS)
+
+
+def _check_sound(model: torch.nn.Module, invalid: bool, epoch: int) -> None:
+    fault = "its gradients were not finite at any step" if invalid else ""
+    for name, value in model.named_parameters():
+        if not bool(torch.isfinite(value).all()):
+            fault = f"weight '{name}' holds NaN or infinite values"
+            break
+    if fault:
+        raise UserError(
+            f"the training diverged in epoch {epoch}: {fault}; the checkpoints of epochs before it are kept; train again in "
+            "another folder, with a lower learning rate (optim_conf: lr) or lower grad_clip"
+        )
 
 
 class TSEGenTrainer(KillSafe, Trainer):
@@ -60,6 +85,32 @@ class CodecTrainer(KillSafe, GANTrainer):
 def is_first_process(args: argparse.Namespace) -> bool:
     """Return whether this is the process that writes: the only one, or that of rank 0 of a distributed training."""
     return get_rank(args.dist_rank, args.dist_launcher) in (None, 0)
+
+
+def lock_folder(folder: Path) -> IO[str]:
+    """Keep other trainings out of ``folder`` for as long as the returned file is open.
+
+    The system frees a lock when its process ends, however it ends. Locks of this kind work across machines, too, and processes
+    that are forked do not inherit them.
+
+    Raises:
+        UserError: If another training has the lock, or the folder cannot be written.
+    """
+    try:
+        stream = open(folder / LOCK, "a+", encoding="utf-8")  # noqa: SIM115  (closing it frees the lock)
+    except OSError as error:
+        raise UserError(f"--output_dir {folder}: cannot be written ({error.strerror})") from None
+    try:
+        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            return stream  # a file system without locks
+        stream.seek(0)
+        raise UserError(
+            f"--output_dir {folder}: another training writes into it ({stream.read() or 'it is starting'}); wait for it, stop "
+            "it, or name another folder"
+        ) from None
+    return stream
 
 
 def recover_checkpoint(args: argparse.Namespace) -> None:

@@ -11,7 +11,10 @@ import numpy as np
 import torch
 
 from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.files import is_lfs_pointer
 
+WRAPPERS = ("module.", "_orig_mod.")
+"""What DistributedDataParallel and torch.compile put before the name of every weight."""
 SAFETENSORS = ".safetensors"
 """Suffix of the format of packed models, which cannot hold code."""
 
@@ -58,7 +61,7 @@ def check_finite(state: Mapping[str, torch.Tensor], path: str | Path, prefix: st
 
 
 def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
-    """Return the weights in a checkpoint, on the CPU.
+    """Return the weights in a checkpoint, on the CPU, by their names in the model alone.
 
     Raises:
         UserError: If the file is missing or is not a checkpoint.
@@ -67,7 +70,16 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     if isinstance(state, dict) and "model" in state and "optimizers" in state:
         state = state["model"]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise UserError(f"{path}: is not a checkpoint of weights; name a .pth or .safetensors file of the model")
+        inside = (
+            [f"'{key}'" for key, value in state.items() if isinstance(value, dict)] if isinstance(state, dict) else []
+        )
+        further = f"; it has {', '.join(inside[:3])}: save what is in there by itself" if inside else ""
+        raise UserError(
+            f"{path}: is not a checkpoint of weights; name a .pth or .safetensors file of the model{further}"
+        )
+    for prefix in WRAPPERS:
+        if state and all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
 
 
@@ -77,6 +89,8 @@ def read_tensors(path: str | Path) -> Any:
     Raises:
         UserError: If the file is missing, damaged, or holds anything else.
     """
+    if is_lfs_pointer(path):
+        raise UserError(f"{path}: is a pointer of Git LFS in the place of the checkpoint; run 'git lfs pull'")
     if Path(path).suffix == SAFETENSORS:
         return _read_safetensors(Path(path))
     scalar = np.float64(0.0).__reduce__()[0]

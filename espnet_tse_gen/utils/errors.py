@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from espnet_tse_gen.utils.caches import find_numba_cache
 from espnet_tse_gen.utils.memory import keep_freed_memory
 
 EXTRAS: dict[str, str] = {
@@ -93,11 +94,12 @@ def naming_extra(what: str = "this", instead: str = "") -> Iterator[None]:
 def run_main(main: Callable[[], int | None]) -> None:
     """Run ``main``, turn a :class:`UserError` or a missing package into one line on stderr, and exit with the right status.
 
-    The process keeps the memory that it frees; see :func:`keep_freed_memory`.
+    The process keeps the memory that it frees, and numba has a cache; see :func:`keep_freed_memory`, :func:`find_numba_cache`.
 
     Exit status: 0 (or what ``main`` returns), 2 for a user's error, 130 after Ctrl-C.
     """
     keep_freed_memory()
+    find_numba_cache()
     try:
         with naming_extra("this command"):
             status = main()

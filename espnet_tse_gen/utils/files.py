@@ -43,12 +43,24 @@ def atomic_write(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[I
             partial.unlink()
 
 
+def is_lfs_pointer(path: str | Path) -> bool:
+    """Return whether a file only says where Git LFS has what belongs there."""
+    begin = b"version https://git-lfs"
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(len(begin)) == begin
+    except OSError:
+        return False
+
+
 def read_text(path: str | Path) -> str:
     """Return the text of a UTF-8 file, without the byte order mark that editors on Windows begin it with.
 
     Raises:
         UserError: If it is missing or is no such text.
     """
+    if is_lfs_pointer(path):
+        raise UserError(f"{path}: is a pointer of Git LFS in the place of the file; run 'git lfs pull'")
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
 import time
@@ -20,6 +21,26 @@ Result = TypeVar("Result")
 # A log file gets a line only of jobs that are worth one, and not more often than this, in seconds.
 _WORTH_A_LINE = 500
 _LINE_INTERVAL = 30.0
+
+
+def set_threads(number: int) -> None:
+    """Let torch compute with ``number`` threads, but not more than there are cores, which would take many times as long.
+
+    Args:
+        number: What ``--num_threads`` gave; 0 leaves it to torch.
+
+    Raises:
+        UserError: If it is negative.
+    """
+    if number < 0:
+        raise UserError(f"--num_threads: expected 0 or more, got {number}")
+    if number:
+        import torch
+
+        cores = len(os.sched_getaffinity(0))
+        if number > cores:
+            print(f"--num_threads: {number} are more than this machine has cores; {cores} are used", file=sys.stderr)
+        torch.set_num_threads(min(number, cores))
 
 
 def map_jobs(

@@ -176,12 +176,33 @@ def test_level_and_number_of_levels(codec_dir: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "quiet.wav", loud / 64, 16000, subtype="FLOAT")
     made = {}
     for name, more in (("a", ()), ("quiet", ()), ("a", ("--num_levels", 4)), ("a", ("--num_levels", 1))):
-        output = tmp_path / "out.wav"
-        resynthesize("--codec_dir", codec_dir, "--input", tmp_path / f"{name}.wav", "--output", output, *more)
-        made[(name, *more)] = soundfile.read(output)[0]
+        one = ["--codec_dir", codec_dir, "--input", tmp_path / f"{name}.wav", "--output", tmp_path / "out.wav", *more]
+        resynthesize(*one, "--overwrite")
+        made[(name, *more)] = soundfile.read(tmp_path / "out.wav")[0]
+        with pytest.raises(UserError, match="is there already; choose another name or add --overwrite"):
+            resynthesize(*one)
+        np.testing.assert_array_equal(soundfile.read(tmp_path / "out.wav")[0], made[(name, *more)])
     assert np.std(made["a",]) / np.std(made["quiet",]) == pytest.approx(64, rel=0.05)
     np.testing.assert_array_equal(made["a",], made["a", "--num_levels", 4])
     assert np.abs(made["a", "--num_levels", 1] - made["a",]).max() > 0.01
+
+
+def test_floats_beyond_full_scale_are_not_clipped(codec_dir: Path, tmp_path: Path) -> None:
+    samples = write(tmp_path / "a.wav", 16000)
+    soundfile.write(tmp_path / "loud.wav", samples * 32768, 16000, subtype="FLOAT")
+    (tmp_path / "wav.scp").write_text(f"a {tmp_path}/a.wav\nloud {tmp_path}/loud.wav\n")
+    made = {}
+    for key in ("a", "loud"):
+        resynthesize(
+            "--codec_dir", codec_dir, "--input", tmp_path / f"{key}.wav", "--output", tmp_path / f"{key}_out.wav"
+        )
+        made[key] = soundfile.read(tmp_path / f"{key}_out.wav")[0]
+    resynthesize(
+        "--codec_dir", codec_dir, "--wav_scp", tmp_path / "wav.scp", "--output_dir", tmp_path / "o", "--name", "x"
+    )
+    for key, whole in made.items():
+        assert np.std(whole) == pytest.approx(np.std(made["a"]) * (32768 if key == "loud" else 1), rel=0.01)
+        np.testing.assert_array_equal(soundfile.read(tmp_path / f"o/wavs/x/{key}.wav")[0], whole)
 
 
 def test_mistakes_are_one_line(codec_dir: Path, released: Path, tmp_path: Path) -> None:

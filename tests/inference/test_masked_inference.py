@@ -1,14 +1,18 @@
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soxr
 import torch
+from tiny_discriminative import discriminative_exp_dir
 from tiny_model import HOP, RATE, fitted_codec, mixture, tiny_exp_dir, voice
 
 from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.codec.registry import save_codec
 from espnet_tse_gen.decoding.options import DecodingOptions
+from espnet_tse_gen.inference import loading
+from espnet_tse_gen.inference.loading import open_model
 from espnet_tse_gen.inference.masked import MaskedInference
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
@@ -181,7 +185,15 @@ BAD_INPUT = {
     "short mixture": (mixture(1.0)[: HOP - 1], None, "mixture 0: is 19.9 ms long, expected at least one frame"),
     "complex mixture": (np.ones(1000, np.complex64), None, "mixture 0: is of type complex64"),
     "int64 mixture": (np.ones(1000, np.int64), None, "mixture 0: is of type int64"),
-    "text mixture": ("m.wav", None, "mixture 0: has shape"),
+    "path of a mixture": ("m.wav", None, "mixture 0: is the name 'm.wav', expected samples; read the file first"),
+    "path of an enrolment": (None, Path("e.wav"), "enrolment 0: is the name 'e.wav'"),
+    "paths of enrolments": (None, ["e.wav", "f.wav"], "enrolment 0 1: is the name 'e.wav'"),
+    "no enrolment": (None, [None], "enrolment 0 1: is of type NoneType"),
+    "ragged mixture": ([[0.1, 0.2], [0.3]], None, "mixture 0: cannot be taken as samples"),
+    "mixture of anything": ({"array": [0.1]}, None, "mixture 0: is of type dict, expected one array of numbers"),
+    "tensor without numbers": (torch.zeros(9000, device="meta"), None, "mixture 0: cannot be taken as samples"),
+    "sparse tensor": (torch.ones(9000).to_sparse(), None, "mixture 0: cannot be taken as samples"),
+    "tensor of whole numbers": (torch.ones(9000, dtype=torch.int64), None, "mixture 0: is of type int64"),
     "silent enrolment": (None, np.full(8000, 1e-5, np.float32), "enrolment 0: is silent"),
     "empty enrolment": (None, [], "enrolment 0: has no samples"),
     "infinite enrolment": (None, np.r_[voice(1.0, 110.0), np.float32("inf")], "enrolment 0: holds NaN"),
@@ -199,7 +211,42 @@ def test_bad_input_is_refused_in_one_line(extractor, case):
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("rate", [0, -16000, 16000.0, 2**31, True])
+@pytest.mark.parametrize(("mixtures", "enrolls"), [(None, [0.1]), ("m.wav", ["e.wav"]), ([mixture(0.5)], iter([0.1]))])
+def test_what_is_no_batch_is_refused(extractor, mixtures, enrolls):
+    with pytest.raises(
+        UserError, match="extract_batch: (mixtures|enrolls) is of type .*, expected a list of recordings"
+    ):
+        extractor.extract_batch(mixtures, enrolls)
+
+
+def test_no_mixture_is_refused(extractor):
+    with pytest.raises(UserError, match="mixture: is of type NoneType, expected one array of numbers"):
+        extractor(None, voice(1.0, 110.0))
+
+
+ARRAYS = {
+    "gradient": lambda samples: torch.from_numpy(samples).requires_grad_(),
+    "bfloat16": lambda samples: torch.from_numpy(samples).bfloat16(),
+    "float16": lambda samples: torch.from_numpy(samples).half(),
+    "float64": lambda samples: torch.from_numpy(samples).double(),
+    "lists": lambda samples: samples.tolist(),
+    "big-endian": lambda samples: samples.astype(">f4"),
+    "reversed": lambda samples: samples[::-1].copy()[::-1],
+}
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_any_array_of_numbers_is_taken(extractor, kind):
+    signals = [mixture(0.5), voice(1.0, 110.0)]
+    mixed, enroll = map(ARRAYS[kind], signals)
+    if kind in ("bfloat16", "float16"):
+        signals = [mixed.float().numpy(), enroll.float().numpy()]
+    made = extractor(*signals)
+    np.testing.assert_array_equal(extractor(mixed, enroll, 8000.0), made)
+    np.testing.assert_array_equal(extractor(mixed, [enroll], torch.tensor(8000)), made)
+
+
+@pytest.mark.parametrize("rate", [0, -16000, 16000.5, "16000", float("nan"), float("inf"), 2**31, True, [16000, 8000]])
 def test_impossible_rate_is_refused(extractor, rate):
     with pytest.raises(UserError, match="sampling rate"):
         extractor(mixture(0.5), voice(1.0, 110.0), rate)
@@ -245,9 +292,9 @@ def test_bad_arguments_are_refused(arguments, message):
         load(**arguments)
 
 
-@pytest.mark.parametrize("where", ["no/such/dir", "nothing.zip", "no_such_model"])
+@pytest.mark.parametrize("where", ["no/such/dir", "nothing.zip", "no_such_model", None, 3])
 def test_missing_model_is_refused(where):
-    with pytest.raises(UserError, match=where.split("/")[0]):
+    with pytest.raises(UserError, match=str(where).split("/")[0]):
         TargetSpeakerExtractor.from_pretrained(where)
 
 
@@ -302,6 +349,76 @@ def test_checkpoint_that_does_not_fit_is_refused(exp_dir, change):
     with pytest.raises(UserError) as caught:
         TargetSpeakerExtractor.from_pretrained(exp_dir)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["masked", "dual_path", "spex_plus"])
+def test_weights_of_a_training_that_diverged_end_in_one_line(exp_dir, tmp_path, kind):
+    if kind != "masked":
+        shutil.rmtree(exp_dir)
+        shutil.copytree(discriminative_exp_dir(kind), exp_dir)
+    path = exp_dir / "valid.loss.ave.pth"
+    state = torch.load(path, weights_only=True)
+    for name, value in state.items():
+        if value.is_floating_point() and not name.endswith("fingerprint"):
+            value.mul_(1e30).clamp_(-3e38, 3e38)  # every one of them still a number
+    torch.save(state, path)
+    with pytest.raises(UserError, match="the model gives no numbers: its training diverged"):
+        TargetSpeakerExtractor.from_pretrained(exp_dir)(mixture(0.5), voice(1.0, 110.0))
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+def test_names_of_wrapped_models_are_understood(exp_dir, prefix):
+    path = exp_dir / "valid.loss.ave.pth"
+    state = torch.load(path, weights_only=True)
+    torch.save({prefix + name: value for name, value in state.items()}, path)
+    made = TargetSpeakerExtractor.from_pretrained(exp_dir)(mixture(0.5), voice(1.0, 110.0))
+    np.testing.assert_array_equal(made, load()(mixture(0.5), voice(1.0, 110.0)))
+
+
+def test_weights_inside_something_else_are_named(exp_dir):
+    path = exp_dir / "valid.loss.ave.pth"
+    torch.save({"epoch": 3, "state_dict": torch.load(path, weights_only=True)}, path)
+    with pytest.raises(UserError, match="it has 'state_dict': save what is in there by itself"):
+        TargetSpeakerExtractor.from_pretrained(exp_dir)
+
+
+@pytest.mark.parametrize(
+    "name", ["valid.loss.ave.pth", "config.yaml", "codec/weights.pth", "codec/codec.yaml", "model.zip"]
+)
+def test_a_pointer_of_git_lfs_is_named(exp_dir, name):
+    (exp_dir / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    where = exp_dir / name if name == "model.zip" else exp_dir
+    with pytest.raises(UserError, match=f"{name}: is a pointer of Git LFS .* run 'git lfs pull'"):
+        TargetSpeakerExtractor.from_pretrained(where)
+
+
+@pytest.mark.parametrize("named", [None, "/somewhere/exp/codec_mel"])
+def test_a_model_without_its_codec_says_so(exp_dir, named):
+    shutil.rmtree(exp_dir / "codec")
+    write_yaml(exp_dir / "config.yaml", {**read_yaml(exp_dir / "config.yaml"), "codec_dir": named})
+    with pytest.raises(
+        UserError, match="exp/codec: no such folder; it holds the codec that the model was trained with"
+    ):
+        TargetSpeakerExtractor.from_pretrained(exp_dir)
+
+
+def test_a_folder_does_not_hide_a_model_that_ships(exp_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loading, "SHIPPED", tmp_path / "pretrained")
+    shutil.copytree(exp_dir, tmp_path / "pretrained" / "mine")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()  # where outputs go that are named after the model
+    with open_model("mine") as directory:
+        assert directory.path == tmp_path / "pretrained" / "mine"
+    assert capsys.readouterr().err == ""
+    shutil.copy(exp_dir / "config.yaml", tmp_path / "mine")
+    for where, found in (("mine", tmp_path / "pretrained/mine"), ("./mine", Path("mine")), (tmp_path / "mine",) * 2):
+        with open_model(where) as directory:
+            assert directory.path == found
+    assert capsys.readouterr().err == "mine: the model of this name that ships is used; write ./mine for the folder\n"
+    shutil.rmtree(tmp_path / "mine")
+    (tmp_path / "mine").write_text("notes")
+    with open_model("mine") as directory:
+        assert directory.path == tmp_path / "pretrained" / "mine"
 
 
 def test_codec_weights_that_were_changed_are_refused(exp_dir):

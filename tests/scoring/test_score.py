@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -362,6 +363,24 @@ def test_a_package_that_is_missing_ends_in_one_line_with_the_command(
         with pytest.raises(UserError, match=r"pip install 'espnet_tse_gen\[score\]'") as error:
             score.main(arguments(world, *more))
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_scoring_needs_no_place_for_caches(world: Path, tmp_path: Path) -> None:
+    keep(world, "anna_carl")
+    (tmp_path / "temporary").mkdir()
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR")
+    }
+    # As where neither a home nor the installation can be written, which root can.
+    places = "UserProvidedCacheLocator,UserWideCacheLocator"
+    environment |= {"HOME": "/proc/none", "NUMBA_CACHE_LOCATOR_CLASSES": places, "TMPDIR": f"{tmp_path}/temporary"}
+    done = subprocess.run(
+        [sys.executable, "-m", "espnet_tse_gen.bin.score", *arguments(world)],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert not list((tmp_path / "temporary").glob("numba*"))
 
 
 def test_gender_pairs() -> None:

@@ -163,10 +163,15 @@ def kill(process: BaseProcess) -> None:
 
 def kill_when(process: BaseProcess, log: Path, text: str, timeout: float = 120.0) -> None:
     """Kill the process group once ``text`` has been printed."""
+    wait_for(log, text, process, timeout)
+    kill(process)
+
+
+def wait_for(log: Path, text: str, process: BaseProcess, timeout: float = 120.0) -> None:
+    """Wait until ``text`` has been printed."""
     end = time.monotonic() + timeout
     while process.exitcode is None and time.monotonic() < end:
         if log.exists() and text in log.read_text():
-            kill(process)
             return
         time.sleep(0.002)
     raise AssertionError(f"ended before '{text}':\n{log.read_text()}")

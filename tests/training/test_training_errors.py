@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from tiny_model import RATE, fitted_codec
-from training_runs import Result, run, state, training, write_wav
+from training_runs import Result, kill, results, run, start, state, training, wait_for, write_wav
 
 from espnet_tse_gen.bin import codec_tokenize
 from espnet_tse_gen.codec.registry import save_codec
+from espnet_tse_gen.utils.checkpoints import check_finite, read_checkpoint
 from espnet_tse_gen.utils.files import read_scp, write_scp
 
 pytestmark = pytest.mark.slow
@@ -237,8 +240,18 @@ def test_a_pickle_is_not_run(refused: Callable[..., str], corpus: Path, tmp_path
         (["--scheduler_conf", "warmup_step=1"], "did you mean 'warmup_steps'"),
         (
             ["--optim_conf", "lr=1e-3"],
-            "--optim_conf lr: '1e-3' is text to yaml; write the number with a point, as 1.0e-3",
+            "--optim_conf lr: '1e-3' is text to yaml; write the number with a point and a sign, as 1.0e-3",
         ),
+        (
+            ["--optim_conf", "weight_decay=1.0e30"],
+            "weight_decay: '1.0e30' is text to yaml; write the number with a point and a sign, as 1.0e+30",
+        ),
+        (["--optim_conf", "lr=1e4"], "a point and a sign, as 1.0e+4"),
+        (["--optim_conf", "lr=.5e2"], "a point and a sign, as 0.5e+2"),
+        (["--scheduler_conf", "warmup_steps=2.5E3"], "a point and a sign, as 2.5e+3"),
+        (["--optim", "sgd", "--optim_conf", "lr=0.1"], "--optim: is 'sgd', but the training in "),
+        (["--optim", "adam"], "/exp began with 'adamw'; give that, or another --output_dir"),
+        (["--scheduler", "none"], "--scheduler: is 'None', but"),
         (["--optim_conf", "lr=-1.0"], "--optim_conf: Invalid learning rate: -1.0"),
         (["--scheduler_conf", "warmup_steps=many"], "--scheduler_conf:"),
         (["--dist_world_size", "2", "--valid_batch_size", "1"], "--valid_batch_size: 1 items cannot be split over 2"),
@@ -251,6 +264,62 @@ def test_a_pickle_is_not_run(refused: Callable[..., str], corpus: Path, tmp_path
 )
 def test_unknown_names_and_files(refused: Callable[..., str], options: list[str], says: str) -> None:
     assert says in refused(*options)
+
+
+def test_a_number_that_is_advised_is_one(refused: Callable[..., str]) -> None:
+    for text in ("1e30", "1.0e30", "-.5E7", "3.e2", "1e+2"):
+        advice = refused("--optim_conf", f"lr={text}").split(", as ")[1]
+        assert yaml.safe_load(advice) == float(text)
+
+
+def test_another_learning_rate_is_said_to_change_nothing(
+    corpus: Path, trained: tuple[Path, Result], tmp_path: Path
+) -> None:
+    output = shutil.copytree(trained[0], tmp_path / "exp", symlinks=True)
+    for options, says in (([], 0), (["--optim_conf", "lr=0.5"], 1)):
+        result = run(training(corpus, output, "--resume", "true", *options), tmp_path / "log")
+        assert result.status == 0, result.log
+        assert result.log.count("--optim_conf: warning: was changed since the training in") == says, result.log
+
+
+def test_a_second_training_in_one_folder_is_refused(corpus: Path, tmp_path: Path) -> None:
+    output, log, other = tmp_path / "exp", tmp_path / "log", tmp_path / "other.log"
+    command = training(corpus, output, "--resume", "true", "--max_epoch", "40")
+    first = start(command, log)
+    try:
+        wait_for(log, "1epoch results", first)
+        (tmp_path / "link").symlink_to(output)
+        for folder in (output, tmp_path / "link", tmp_path / "x" / ".." / "exp"):
+            (tmp_path / "x").mkdir(exist_ok=True)
+            result = run(training(corpus, folder, "--resume", "true"), other)
+            assert result.status == 2 and "Traceback" not in result.log
+            assert f"another training writes into it (process {first.pid} of " in result.error
+        discriminative = run(
+            ["--output_dir", str(output), "--train_data_path_and_name_and_type", "x,speech_mix,sound"],
+            other,
+            "tse_train",
+        )
+        assert discriminative.status == 2 and "another training writes into it" in discriminative.error
+    finally:
+        kill(first)
+    assert results(log.read_text())
+    result = run(training(corpus, output, "--resume", "true", "--max_epoch", "41"), log)
+    assert result.status == 0 and "training was resumed" in result.log, result.log
+
+
+@pytest.mark.parametrize("rate", ["1.0e+38", "1.0e+20"])
+def test_a_training_that_diverges_says_so(
+    corpus: Path, trained: tuple[Path, Result], tmp_path: Path, rate: str
+) -> None:
+    options = ["--optim", "sgd", "--optim_conf", f"lr={rate}", "--scheduler", "none", "--grad_clip", "1.0e+30"]
+    result = run(training(corpus, tmp_path / "exp", "--resume", "true", *options), tmp_path / "log")
+    assert result.status == 2, result.log
+    assert "Traceback" not in result.log
+    assert re.search(
+        r"error: the training diverged in epoch \d: .* lower learning rate \(optim_conf: lr\)", result.error
+    )
+    for path in (tmp_path / "exp").glob("*.pth"):  # what is there can be decoded with
+        check_finite(read_checkpoint(path), path)
 
 
 def test_no_output_directory(refused: Callable[..., str]) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import read_audio, read_header, unreadable, write_audio
+from espnet_tse_gen.audio.files import read_audio, read_header, write_audio
 from espnet_tse_gen.data.librimix.layout import MIX_TYPES, MixtureTree, Row, read_metadata, set_name
 from espnet_tse_gen.data.librimix.rule import SOURCE_RATE, extend_noise, mix, render
 from espnet_tse_gen.utils.errors import UserError, unknown_name
@@ -223,16 +223,9 @@ def run_plan(plan: Plan, num_jobs: int = 1) -> tuple[int, int]:
 
 
 def _noise(path: Path, row: Row, length: int) -> np.ndarray:
-    import soundfile
-
+    noise, _ = read_audio(path, SOURCE_RATE, row.name, first_channel=True)
     try:
-        noise, rate = soundfile.read(str(path), dtype="float32", stop=length, always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-        raise unreadable(path, row.name, error) from None
-    if rate != SOURCE_RATE:
-        raise UserError(f"{path} (mixture '{row.name}'): sampling rate is {rate} Hz, expected {SOURCE_RATE} Hz")
-    try:
-        return extend_noise(noise[:, 0], length)
+        return extend_noise(noise[:length], length)
     except UserError as error:
         raise UserError(f"{path} (mixture '{row.name}'): {error}") from None
 
