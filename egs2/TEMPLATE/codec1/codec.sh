@@ -1,68 +1,36 @@
 #!/usr/bin/env bash
-# The recipe of a codec, in stages, for any corpus: data, training, a codec directory, and a table of what it is worth. A
-# corpus directory links here and starts it through its run.sh. Every stage can be run again alone, and does nothing where
-# nothing has changed.
+# Training of a codec, from a corpus of clean speech to a table of figures.
+# Stages: 1 data preparation, 2 training, 3 codec directory, 4 table.
+# Every stage can be run again alone, and does nothing where nothing has changed. A corpus starts this through its run.sh.
 set -euo pipefail
 
-# Defaults. Each of these is an option; see help_message.
-stage=1
-stop_stage=4
-ngpu=0
-num_nodes=1
-nj=2
-datadir=data
-expdir=exp
-python=python3
-train_set=train
-valid_set=dev
-test_set="test"
-local_data_opts=
-train_config=conf/train_codec/mini_16k.yaml
-train_tag=
-train_args=
-model_file=
-codec_config=
-codec_tag=
-codec_args=
-compare=
-probe=true
-table_args=
-
-help_message="Usage: $(basename "$0") [--option value ...]
-
-Training of a codec, from a corpus of clean speech to a table of figures.
-Stages: 1 data preparation, 2 training, 3 codec directory, 4 table.
-
-Options, with their defaults:
-  General
-    --stage            first stage to run (${stage})
-    --stop_stage       last stage to run (${stop_stage})
-    --ngpu             GPUs per node for training; 0 trains on the CPU (${ngpu})
-    --num_nodes        nodes for training (${num_nodes})
-    --nj               parallel jobs in computing the table (${nj})
-    --datadir          where stage 1 puts data directories (${datadir})
-    --expdir           where trainings, codecs and the table go (${expdir})
-    --python           Python interpreter (${python})
-    --config           file of lines 'option=value' read before the command line
-  Data
-    --train_set        data directory of training (${train_set})
-    --valid_set        data directory of validation (${valid_set})
-    --test_set         data directory of the table (${test_set})
-    --local_data_opts  options for local/data.sh (${local_data_opts})
-  Training
-    --train_config     a file of conf/train_codec (${train_config})
-    --train_tag        name of the training; default: from the file and --train_args (${train_tag})
-    --train_args       further options of bin.codec_train, such as '--max_epoch 5' (${train_args})
-  Codec directory
-    --model_file       checkpoint to take, such as latest.pth; empty: the best by the training's first criterion (${model_file})
-    --codec_config     a file of conf/codec; default: that named like --train_config, else conf/codec/espnet.yaml (${codec_config})
-    --codec_tag        name of the codec directory; default: that of the training (${codec_tag})
-    --codec_args       further options of bin.codec_prepare (${codec_args})
-  Table
-    --compare          further codec directories to put into it (${compare})
-    --probe            also measure how well a small network predicts the tokens (${probe})
-    --table_args       further options of benchmarks/codec_table.py (${table_args})
-    --help             this text"
+# General
+stage=1                     # first stage to run
+stop_stage=4                # last stage to run
+ngpu=0                      # GPUs per node for training; 0 trains on the CPU
+num_nodes=1                 # nodes for training
+nj=2                        # parallel jobs in computing the table
+datadir=data                # where stage 1 puts data directories
+expdir=exp                  # where trainings, codecs and the table go
+python=python3              # Python interpreter
+# Data
+train_set=train             # data directory of training
+valid_set=dev               # data directory of validation
+test_set="test"             # data directory of the table
+local_data_opts=            # options for local/data.sh
+# Training
+train_config=conf/train_codec/mini_16k.yaml # a file of conf/train_codec
+train_tag=                  # name of the training; empty: from the file and --train_args
+train_args=                 # further options of bin.codec_train, such as '--max_epoch 5'
+# Codec directory
+model_file=                 # checkpoint to take, such as latest.pth; empty: the best by the training's first criterion
+codec_config=               # a file of conf/codec; default: that named like --train_config, else conf/codec/espnet.yaml
+codec_tag=                  # name of the codec directory; default: that of the training
+codec_args=                 # further options of bin.codec_prepare
+# Table
+compare=                    # further codec directories to put into it
+probe=true                  # also measure how well a small network predicts the tokens
+table_args=                 # further options of benchmarks/codec_table.py
 
 # shellcheck source=utils/parse_options.sh
 . utils/parse_options.sh

@@ -1,124 +1,69 @@
 #!/usr/bin/env bash
-# The recipe of target speaker extraction, masked generative or discriminative, in stages, for any corpus. A corpus directory
-# links here and starts it through its run.sh. Every stage can be run again alone, and does nothing where nothing has changed.
+# Target speaker extraction, from a corpus to scores: masked generative, or discriminative (TD-SpeakerBeam, SpEx+, MC-SpEx, dual-path),
+# as --tse_config says. A discriminative extractor needs no codec: stages 4 and 5 are left out.
+# Stages: 1 data preparation, 2 format wav, 3 remove short and check, 4 codec preparation, 5 token extraction,
+#         6 statistics, 7 training, 8 decoding, 9 scoring, 10 report, 11 packing.
+# Every stage can be run again alone, and does nothing where nothing has changed. A corpus starts this through its run.sh.
 set -euo pipefail
 
-# Defaults. Each of these is an option; see help_message.
-stage=1
-stop_stage=11
-skip_data_prep=false
-skip_train=false
-skip_eval=false
-skip_packing=false
-ngpu=0
-num_nodes=1
-nj=2
-inference_nj=2
-gpu_inference=false
-cmd_backend=local
-datadir=data
-dumpdir=dump
-expdir=exp
-python=python3
-train_set=train
-valid_set=dev
-test_sets="test"
-local_data_opts=
-fs=16k
-ref_num=2
-min_wav_duration=1.0
-codec_config=conf/codec/mel_16k.yaml
-codec_tag=
-codec_args=
-use_codes=true
-token_args=
-tse_config=conf/train/masked_small.yaml
-dynamic_mixing=
-speech_dir=
-tse_tag=
-tse_args=
-tse_exp=
-tse_stats_dir=
-pretrained_exp=
-inference_config=conf/decode/greedy_16.yaml
-inference_args=
-inference_tag=
-inference_model=
-scoring_preset=signal
-scoring_protocol=
-score_with_asr=false
-asr_exp=
-published=
-scoring_args=
+# General
+stage=1                     # first stage to run
+stop_stage=11               # last stage to run
+skip_data_prep=false        # leave out stages 1-5
+skip_train=false            # leave out stages 4-7, and the data of training in stages 2-3
+skip_eval=false             # leave out stages 8-10
+skip_packing=false          # leave out stage 11
+ngpu=0                      # GPUs per node for training; 0 trains on the CPU
+num_nodes=1                 # nodes for training
+nj=2                        # parallel jobs in data preparation, token extraction and scoring
+inference_nj=2              # parallel jobs in decoding
+gpu_inference=false         # extract tokens and decode on GPUs, one per job
+cmd_backend=local           # how jobs start: local, slurm (conf/slurm.yaml says what they ask for), or Kaldi's run.pl,
+#   queue.pl, slurm.pl; see cmd.sh
+datadir=data                # where stage 1 puts data directories
+dumpdir=dump                # where formatted audio and tokens go
+expdir=exp                  # where codecs, models and results go
+python=python3              # Python interpreter
+# Data
+train_set=train             # data directory of training
+valid_set=dev               # data directory of validation
+test_sets="test"            # data directories to decode and score
+local_data_opts=            # options for local/data.sh
+fs=16k                      # sampling rate, such as 8k or 16k
+ref_num=2                   # speakers in a mixture
+min_wav_duration=1.0        # shortest training and validation mixture in seconds
+# Codec
+codec_config=conf/codec/mel_16k.yaml    # a file of conf/codec, or 'auto': dac_16k where its weights are at hand, else
+#   mini_16k, and mel_8k for recordings at 8 kHz
+codec_tag=                  # name of the codec directory; default: that of the file
+codec_args=                 # further options of bin.codec_prepare, such as '--download true'
+use_codes=true              # train on tokens extracted in stage 5, not on the fly
+token_args=                 # further options of bin.codec_tokenize, such as '--max_errors 3'
+# Model
+tse_config=conf/train/masked_small.yaml # a file of conf/train, which also says what kind of extractor it is
+dynamic_mixing=             # draw training mixtures on the fly, true or false; empty: as the file says
+speech_dir=                 # wav.scp and utt2spk of clean utterances for that, in the place of a training set; empty: what
+#   the training set draws enrolments from
+tse_tag=                    # name of the model; empty: from files and --tse_args
+tse_args=                   # further options of training, such as '--max_epoch 5'
+tse_exp=                    # directory of the model; default: <expdir>/<tse_tag>
+tse_stats_dir=              # directory of stage 6; empty: from files and sets
+pretrained_exp=             # directories of trained models to decode with as well, of any kind; with --skip_train true and a new
+#   --tse_tag NAME, only with these: their scores and report go to <expdir>/NAME
+# Decoding and scoring
+inference_config=conf/decode/greedy_16.yaml # files of conf/decode, one or more; each model decodes with those of its kind
+inference_args=             # further options of decoding
+inference_tag=              # name of the outputs; default: decode_<file>
+inference_model=            # checkpoint to decode with, such as valid.loss.ave.pth; empty: the best that is there
+scoring_preset=signal       # signal, generative (adds DNSMOS) or full (adds CI-SDR, and DNSMOS by ESPnet)
+scoring_protocol=           # measures to show, such as 'STOI SDR SI_SNR'; empty: all
+score_with_asr=false        # compute WER and dWER
+asr_exp=                    # exp directory of the ESPnet ASR model for that, or an unpacked one
+published=                  # published figures to check the mixture row against, such as 'test=libri2mix_test_16k_min_clean';
+#   see conf/published.yaml
+scoring_args=               # further options of bin.score, such as '--networks wavlm'
 
-help_message="Usage: $(basename "$0") [--option value ...]
-
-Target speaker extraction, from a corpus to scores: masked generative, or discriminative (TD-SpeakerBeam, SpEx+, MC-SpEx),
-as --tse_config says. A discriminative extractor needs no codec: stages 4 and 5 are left out.
-Stages: 1 data preparation, 2 format wav, 3 remove short and check, 4 codec preparation, 5 token extraction,
-        6 statistics, 7 training, 8 decoding, 9 scoring, 10 report, 11 packing.
-
-Options, with their defaults:
-  General
-    --stage              first stage to run (${stage})
-    --stop_stage         last stage to run (${stop_stage})
-    --skip_data_prep     leave out stages 1-5 (${skip_data_prep})
-    --skip_train         leave out stages 4-7, and the data of training in stages 2-3 (${skip_train})
-    --skip_eval          leave out stages 8-10 (${skip_eval})
-    --skip_packing       leave out stage 11 (${skip_packing})
-    --ngpu               GPUs per node for training; 0 trains on the CPU (${ngpu})
-    --num_nodes          nodes for training (${num_nodes})
-    --nj                 parallel jobs in data preparation, token extraction and scoring (${nj})
-    --inference_nj       parallel jobs in decoding (${inference_nj})
-    --gpu_inference      extract tokens and decode on GPUs, one per job (${gpu_inference})
-    --cmd_backend        how jobs start: local, slurm (conf/slurm.yaml says what they ask for), or Kaldi's run.pl,
-                         queue.pl, slurm.pl; see cmd.sh (${cmd_backend})
-    --datadir            where stage 1 puts data directories (${datadir})
-    --dumpdir            where formatted audio and tokens go (${dumpdir})
-    --expdir             where codecs, models and results go (${expdir})
-    --python             Python interpreter (${python})
-    --config             file of lines 'option=value' read before the command line
-  Data
-    --train_set          data directory of training (${train_set})
-    --valid_set          data directory of validation (${valid_set})
-    --test_sets          data directories to decode and score (${test_sets})
-    --local_data_opts    options for local/data.sh (${local_data_opts})
-    --fs                 sampling rate, such as 8k or 16k (${fs})
-    --ref_num            speakers in a mixture (${ref_num})
-    --min_wav_duration   shortest training and validation mixture in seconds (${min_wav_duration})
-  Codec
-    --codec_config       a file of conf/codec, or 'auto': dac_16k where its weights are at hand, else mini_16k, and
-                         mel_8k for recordings at 8 kHz (${codec_config})
-    --codec_tag          name of the codec directory; default: that of the file (${codec_tag})
-    --codec_args         further options of bin.codec_prepare, such as '--download true' (${codec_args})
-    --use_codes          train on tokens extracted in stage 5, not on the fly (${use_codes})
-    --token_args         further options of bin.codec_tokenize, such as '--max_errors 3' (${token_args})
-  Model
-    --tse_config         a file of conf/train, which also says what kind of extractor it is (${tse_config})
-    --dynamic_mixing     draw training mixtures on the fly, true or false; empty: as the file says (${dynamic_mixing})
-    --speech_dir         wav.scp and utt2spk of clean utterances for that, in the place of a training set; empty: what
-                         the training set draws enrolments from (${speech_dir})
-    --tse_tag            name of the model; default: from files and --tse_args (${tse_tag})
-    --tse_args           further options of training, such as '--max_epoch 5' (${tse_args})
-    --tse_exp            directory of the model; default: <expdir>/<tse_tag> (${tse_exp})
-    --tse_stats_dir      directory of stage 6; default: from files and sets (${tse_stats_dir})
-    --pretrained_exp     directories of trained models to decode with as well, of any kind; with --skip_train true and a new
-                         --tse_tag NAME, only with these: their scores and report go to <expdir>/NAME (${pretrained_exp})
-  Decoding and scoring
-    --inference_config   files of conf/decode, one or more; each model decodes with those of its kind (${inference_config})
-    --inference_args     further options of decoding (${inference_args})
-    --inference_tag      name of the outputs; default: decode_<file> (${inference_tag})
-    --inference_model    checkpoint to decode with, such as valid.loss.ave.pth; empty: the best that is there (${inference_model})
-    --scoring_preset     signal, generative (adds DNSMOS) or full (adds CI-SDR, and DNSMOS by ESPnet) (${scoring_preset})
-    --scoring_protocol   measures to show, such as 'STOI SDR SI_SNR'; empty: all (${scoring_protocol})
-    --score_with_asr     compute WER and dWER (${score_with_asr})
-    --asr_exp            exp directory of the ESPnet ASR model for that, or an unpacked one (${asr_exp})
-    --published          published figures to check the mixture row against, such as
-                         'test=libri2mix_test_16k_min_clean'; see conf/published.yaml (${published})
-    --scoring_args       further options of bin.score, such as '--networks wavlm' (${scoring_args})
-    --help               this text"
-
-command_line=$(printf '%q ' "$0" "$@")
+_command_line=$(printf '%q ' "$0" "$@")
 # shellcheck source=utils/parse_options.sh
 . utils/parse_options.sh
 . utils/recipe_functions.sh

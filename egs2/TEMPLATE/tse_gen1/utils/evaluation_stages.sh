@@ -256,7 +256,7 @@ if ! ${skip_eval}; then
             "${measures[@]}" "${protocols[@]}" "${result_dir}/scores.csv"; then
             ${train_cmd} "${result_dir}/log/results.log" "${python}" -m espnet_tse_gen.bin.make_results \
                 --exp_dir "${result_dir}" --systems "${systems[@]}" --sets "${tests[@]}" "${measures[@]}" \
-                --command "${command_line}"
+                --command "${_command_line}"
             made
         fi
         log "  ${result_dir}/RESULTS.md"
@@ -283,7 +283,7 @@ if ! ${skip_eval}; then
         if todo "${result_dir}/.report.done" "${result_dir}/report/index.html" "${sets[@]}" "${rows[@]}" \
             "${tables[@]}" "${protocols[@]}" "${result_dir}/scores.csv"; then
             ${train_cmd} "${result_dir}/log/report.log" "${python}" -m espnet_tse_gen.bin.report \
-                --exp_dir "${result_dir}" --sets "${sets[@]}" --systems "${rows[@]}" --command "${command_line}"
+                --exp_dir "${result_dir}" --sets "${sets[@]}" --systems "${rows[@]}" --command "${_command_line}"
             made
         fi
         log "  ${result_dir}/report/index.html"

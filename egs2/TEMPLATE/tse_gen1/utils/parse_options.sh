@@ -3,21 +3,50 @@
 #
 # An option is a variable that the calling script assigns, at the start of a line, above the line that sources this
 # file; its value there is the default. `--name value` and `--name=value` set it, dashes in a name count as
-# underscores, and a variable whose default is true or false takes nothing else. `--help` prints $help_message.
-# `--config FILE` reads defaults from a file of assignments; what stands on the command line wins. Anything else ends
-# the script with one line. Positional arguments are left in "$@".
+# underscores, and a variable whose default is true or false takes nothing else. `--config FILE` reads defaults from a
+# file of assignments; what stands on the command line wins. Anything else ends the script with one line. Positional
+# arguments are left in "$@".
 #
-# Use:   nj=4                 # number of jobs
+# `--help` prints the comment at the script's head and, of what stands between `set` and the line that sources this, each
+# option with its comment and value, comments as headings, and those that are indented as the text of the option above.
+#
+# Use:   # Data
+#        nj=4                 # number of jobs
 #        . utils/parse_options.sh
 
 _po_script=${BASH_SOURCE[1]:-$0}
 _po_names=$(sed -n -E '/^(\.|source) .*parse_options\.sh/q; s/^([a-z][a-z0-9_]*)=.*/\1/p' "${_po_script}" |
-    sort -u | grep -v -x help_message || true)
+    sort -u)
 
 # One clear line on stderr, then exit status 2.
 _po_die() {
     echo "$(basename "${_po_script}"): error: $*" >&2
     exit 2
+}
+
+# The help, as above; an option's text is printed once all of it is known, before its value.
+_po_help() {
+    local line name='' text='' width
+    width=$(awk 'length > n { n = length } END { print n < 6 ? 6 : n }' <<< "${_po_names}")
+    printf 'Usage: %s [--option value ...]\n\n' "$(basename "${_po_script}")"
+    sed -n -e '1d' -e '/^#/!q' -e 's/^# \{0,1\}//p' "${_po_script}"
+    printf '\nOptions, with their values:\n'
+    while IFS= read -r line; do
+        if [[ ${line} =~ ^#\ {3,}(.*) ]]; then
+            printf -v text '%s\n%*s%s' "${text}" $((width + 8)) '' "${line:4}"
+            continue
+        fi
+        [[ -z ${name} ]] || printf '    --%-*s  %s\n' "${width}" "${name}" "${text}${!name:+${text:+ }(${!name})}"
+        name=
+        if [[ ${line} =~ ^([a-z][a-z0-9_]*)=(.*[[:space:]]#[[:space:]](.*))? ]]; then
+            name=${BASH_REMATCH[1]} text=${BASH_REMATCH[3]}
+        elif [[ ${line} =~ ^#\ (.+) ]]; then
+            printf '  %s\n' "${BASH_REMATCH[1]}"
+        fi
+    done < <(
+        sed -n -E '/^set /,/^(\.|source) .*parse_options\.sh/{/shellcheck/!p}' "${_po_script}"
+        printf '%s\n' "config= # file of lines 'option=value' that is read before the command line" 'help= # this text' ''
+    )
 }
 
 # The option name with the smallest edit distance to $1; nothing when none is near.
@@ -84,7 +113,7 @@ done
 while [[ $# -gt 0 ]]; do
     case $1 in
         -h | --help)
-            printf '%s\n' "${help_message:-$(basename "${_po_script}") takes the options: $(tr '\n' ' ' <<< "${_po_names}")}"
+            _po_help
             exit 0
             ;;
         --config=*) shift ;;

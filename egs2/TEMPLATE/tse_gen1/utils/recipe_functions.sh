@@ -25,6 +25,15 @@ whole_number() {
     done
 }
 
+# required OPTION...: require a value of each.
+required() {
+    local option where=
+    [[ $0 != *data.sh ]] || where=' (in run.sh through --local_data_opts)'
+    for option in "$@"; do
+        [[ -n ${!option} ]] || die "--${option} is missing; give it to $(basename "$0")${where}, --help says what it is"
+    done
+}
+
 # keep_log FILE: give an existing log a number, so that a new one does not replace it.
 keep_log() {
     local n=1

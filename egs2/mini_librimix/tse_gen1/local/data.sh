@@ -1,46 +1,26 @@
 #!/usr/bin/env bash
-# Data directories of the mini corpus: synthetic voices, mixed as Libri2Mix is. Needs no corpus, and keeps what is there.
+# Data directories of the mini corpus, DATADIR/{train,dev,test}: two-speaker mixtures of synthetic voices, mixed as Libri2Mix is. Needs
+# no corpus, and keeps what is there.
 set -euo pipefail
 
-# Defaults. Each of these is an option; see help_message.
-datadir=data
-fs=16k
-nj=2
-python=python3
-downloads=downloads
-num_voices=56
-utterances_per_voice=25
-train_mixtures=1200
-dev_mixtures=60
-test_mixtures=40
-min_or_max=min
-seed=0
-
-help_message="Usage: local/data.sh [--option value ...]
-
-Makes DATADIR/{train,dev,test} of two-speaker mixtures of synthetic voices.
-
-Options, with their defaults:
-  --datadir               where the data directories go (${datadir})
-  --fs                    sampling rate, 8k or 16k (${fs})
-  --nj                    number of processes (${nj})
-  --python                Python interpreter (${python})
-  --downloads             where the recordings go (${downloads})
-  --num_voices            number of voices, at least 8 (${num_voices})
-  --utterances_per_voice  sentences per voice (${utterances_per_voice})
-  --train_mixtures        mixtures to train on (${train_mixtures})
-  --dev_mixtures          mixtures to validate on (${dev_mixtures})
-  --test_mixtures         mixtures to test on (${test_mixtures})
-  --min_or_max            cut to the shorter source, or pad to the longer (${min_or_max})
-  --seed                  everything follows from it (${seed})"
+datadir=data                # where the data directories go
+fs=16k                      # sampling rate, 8k or 16k
+nj=2                        # number of processes
+python=python3              # Python interpreter
+downloads=downloads         # where the recordings go
+num_voices=56               # number of voices, at least 8
+utterances_per_voice=25     # sentences per voice
+train_mixtures=1200         # mixtures to train on
+dev_mixtures=60             # mixtures to validate on
+test_mixtures=40            # mixtures to test on
+min_or_max=min              # cut to the shorter source, or pad to the longer
+seed=0                      # everything follows from it
 
 . ./path.sh
 . utils/parse_options.sh
+. utils/recipe_functions.sh
 
-if [[ $# -ne 0 ]]; then
-    echo "data.sh: error: unexpected argument '$1' (--help lists the options)" >&2
-    exit 2
-fi
+[[ $# -eq 0 ]] || die "unexpected argument '$1' (--help lists the options)"
 
 "${python}" -m espnet_tse_gen.bin.prepare_mini_librimix --output_dir "${downloads}" --num_voices "${num_voices}" \
     --utterances_per_voice "${utterances_per_voice}" --train_mixtures "${train_mixtures}" \
