@@ -1,3 +1,5 @@
+import importlib
+import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from tiny_model import RATE, mixture, tiny_exp_dir, voice
 
 from espnet_tse_gen import TargetSpeakerExtractor, __version__
 from espnet_tse_gen.bin import pack
-from espnet_tse_gen.cli import main
+from espnet_tse_gen.cli import COMMANDS, main
 from espnet_tse_gen.inference import loading
 from espnet_tse_gen.utils.errors import UserError
 
@@ -78,6 +80,49 @@ def test_output_is_like_the_input(wavs, capsys):
     soundfile.write(wavs / "m.wav", mixture(0.8), RATE, subtype="FLOAT")
     assert soundfile.info(str(extract(wavs, output="float.wav"))).subtype == "FLOAT"
     assert soundfile.info(str(extract(wavs, output="float.flac"))).subtype == "PCM_16"
+
+
+def test_the_mixture_may_stand_alone(wavs):
+    named = extract(wavs).read_bytes()
+    main(["extract", str(wavs / "m.wav"), "--enroll", str(wavs / "e.wav"), "-o", str(wavs / "p.wav"), "--model",
+          str(tiny_exp_dir())])  # fmt: skip
+    assert (wavs / "p.wav").read_bytes() == named
+
+
+def test_single_decoding_options_replace_those_of_the_model(wavs):
+    given = extract(wavs, "--steps", "1", "--dtype", "float64", output="1.wav").read_bytes()
+    (wavs / "mine.yaml").write_text("steps: 1\n")
+    assert (
+        extract(wavs, "--decode", str(wavs / "mine.yaml"), "--dtype", "float64", output="2.wav").read_bytes() == given
+    )
+    assert "'steps': expected a number of passes" in refused(wavs, "--steps", "0", output="3.wav")
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("tse-gen ex", ["extract"]),
+        ("tse-gen co", ["codec", "compare"]),
+        ("tse-gen score --inf", ["--inf_scp"]),
+        ("tse-gen extract --model mc", ["mc_spex_16k"]),
+        ("tse-gen extract --decode st", ["stochastic"]),
+    ],
+)
+def test_the_shell_completes(words, completed):
+    done = subprocess.run(
+        [sys.executable, "-c", "from espnet_tse_gen.cli import entry; entry()"], capture_output=True, text=True, check=False,
+        env={**os.environ, "_TSE_GEN_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))},
+    )  # fmt: skip
+    assert [line.partition(",")[2] for line in done.stdout.splitlines()] == completed
+
+
+def test_every_command_is_a_program_of_its_own_too(capsys):
+    for name, module in COMMANDS.items():
+        main([name, "--help"])
+        told = capsys.readouterr().out
+        importlib.import_module(f"espnet_tse_gen.bin.{module}").main(["--help"])
+        own = capsys.readouterr().out
+        assert told.splitlines()[0].startswith("Usage: ") and told.splitlines()[2:] == own.splitlines()[2:]
 
 
 def test_command_line_and_python_give_the_same(wavs):

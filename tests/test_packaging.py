@@ -1,0 +1,57 @@
+"""What is installed from a wheel, and from the source distribution, is whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+TREES = ("espnet_tse_gen", "conf", "docs", "constraints")
+FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "Makefile")
+
+
+@pytest.fixture
+def tree(repository: Path, tmp_path: Path) -> Path:
+    """A copy of the sources, in which building leaves its traces."""
+    for name in TREES:
+        shutil.copytree(repository / name, tmp_path / "src" / name, symlinks=True)
+    for name in FILES:
+        shutil.copy(repository / name, tmp_path / "src")
+    return tmp_path / "src"
+
+
+def run(where: Path, *command: object, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], capture_output=True, text=True, check=False, cwd=where,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("through_sdist", [False, True])
+def test_an_installed_wheel_finds_presets_and_models(tree: Path, tmp_path: Path, through_sdist: bool) -> None:
+    if through_sdist:
+        run(tree, "setup.py", "-q", "sdist", "--dist-dir", tmp_path)
+        with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+            archive.extractall(tmp_path / "sdist", filter="data")
+        tree = next((tmp_path / "sdist").iterdir())
+    target, options = tmp_path / "installed", ("--no-deps", "--no-build-isolation", "--quiet")
+    run(tree, "-m", "pip", "wheel", *options, "--wheel-dir", tmp_path, ".")
+    run(tmp_path, "-m", "pip", "install", *options, "--target", target, next(tmp_path.glob("*.whl")))
+    code = (
+        "import espnet_tse_gen as p; from espnet_tse_gen.utils.options import CONF, presets;"
+        "from espnet_tse_gen.inference.loading import shipped_models;"
+        "from espnet_tse_gen.decoding.options import DecodingOptions;"
+        "print(p.__file__, *presets(), *shipped_models(), DecodingOptions.preset('joint_16').steps);"
+        "print(*CONF.glob('codec/mel_16k.yaml'))"
+    )
+    told = run(tmp_path, "-c", code, PYTHONPATH=str(target)).split()
+    assert told[0].startswith(str(target)) and {"greedy_16", "segments", "dual_path_16k", "16"} < set(told)
+    assert told[-1] == str(target / "espnet_tse_gen/conf/codec/mel_16k.yaml")
