@@ -35,7 +35,6 @@ def get_parser() -> argparse.ArgumentParser:
     add("--output", type=Path, help="folder to make; default: EXP_DIR/report")
     add("--title", help="heading; default: name of EXP_DIR")
     add("--num_mixtures", type=at_least(0), default=12, help="mixtures with recordings, per set")
-    add("--max_items", type=at_least(0), default=500, help="rows of the table of single items, per set")
     add("--command", help="command to print in the head; default: this one")
     add("--resamples", type=at_least(1), default=1000, help="bootstrap resamples")
     add("--seed", type=int, default=0, help="seed of the bootstrap")
@@ -74,7 +73,6 @@ def main(cmd: Sequence[str] | None = None) -> None:
         output=args.output or args.exp_dir / "report",
         title=args.title or args.exp_dir.resolve().name,
         count=args.num_mixtures,
-        max_items=args.max_items,
         systems=list(names),
         command=args.command,
         bootstrap=Bootstrap(args.resamples, args.seed),

@@ -43,7 +43,6 @@ def get_parser() -> argparse.ArgumentParser:
     add("--delay", type=_delay, default=0, metavar="SAMPLES", help="by which outputs lag the references (codec delay); auto: "
         "measured on --ceiling_scp")  # fmt: skip
     add("--ceiling_scp", type=Path, action="append", help="clean speech through the codec; once per speaker")
-    add("--rtf_json", type=Path, help="real-time factor; default: what decoding left beside --inf_scp")
     add("--nj", type=at_least(1), default=1, help="number of processes")
     add("--force", type=boolean, default=False, metavar="BOOL", help="score again even if nothing changed")
     add("--log_level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
@@ -124,7 +123,6 @@ def _job(args: argparse.Namespace) -> ScoringJob:
         delay=args.delay,
         ceiling_scps=args.ceiling_scp or (),
         nj=args.nj,
-        rtf_json=args.rtf_json,
         networks=[choice for choice in networks if not choice.name.startswith("whisper")],
         further=[Words(recognizer, text, tuple(map(str, texts)), *folders) for recognizer, text in recognizers],
     )
