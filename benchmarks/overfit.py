@@ -2,7 +2,7 @@
 
     python benchmarks/overfit.py --librispeech /data/LibriSpeech/train-clean-100 --size S
 
-Without dropout, label smoothing and condition dropout, the masked cross-entropy must fall below 0.05 nats, and decoding with
+Without dropout and condition dropout, the masked cross-entropy must fall below 0.05 nats, and decoding with
 one pass (masking ``joint``) or one pass per level (``level``) must give over 99 % of the tokens. A model that fails has a fault
 in its masks, its positions or its heads. ``--size S`` (width 384, 8 layers) takes about ten minutes on a CPU core.
 """

@@ -26,7 +26,6 @@ from espnet_tse_gen.utils.errors import run_main
 @click.option("--output", type=PATH, help="folder to make  [default: EXP_DIR/report]")
 @click.option("--title", help="heading  [default: name of EXP_DIR]")
 @click.option("--num_mixtures", type=AT_LEAST_0, default=12, help="mixtures with recordings, per set")
-@click.option("--max_items", type=AT_LEAST_0, default=500, help="rows of the table of single items, per set")
 @click.option("--command", help="command to print in the head; default: this one")
 @click.option("--resamples", type=AT_LEAST_1, default=1000, help="bootstrap resamples")
 @click.option("--seed", type=int, default=0, help="seed of the bootstrap")

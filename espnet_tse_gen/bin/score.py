@@ -30,7 +30,6 @@ from espnet_tse_gen.utils.errors import run_main
 @click.option("--preset", default="signal", help="signal, generative (adds DNSMOS) or full (adds CI-SDR)")
 @click.option("--delay", default="0", metavar="SAMPLES", help="by which outputs lag; auto: measured on --ceiling_scp")
 @click.option("--ceiling_scp", type=PATH, multiple=True, help="clean speech through the codec; once per speaker")
-@click.option("--rtf_json", type=PATH, help="real-time factor  [default: what decoding left beside --inf_scp]")
 @click.option("--nj", type=AT_LEAST_1, default=1, help="number of processes")
 @boolean("--force", "score again even if nothing changed")
 @click.option("--log_level", default="INFO", type=click.Choice(("DEBUG", "INFO", "WARNING", "ERROR")))

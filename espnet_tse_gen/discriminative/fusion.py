@@ -67,7 +67,7 @@ class ConvolutionOverScales(nn.Module):
     Its view of neighbouring frames makes a speaker embedding depend on the order of the frames.
     """
 
-    def __init__(self, image_channel: int) -> None:
+    def __init__(self, image_channel: int = 16) -> None:
         super().__init__()
         self.expand = nn.Conv2d(NUM_SCALES, image_channel, 3, padding=1)
         self.norm = GlobalNorm(image_channel)
@@ -107,7 +107,7 @@ class ScaleFuser(nn.Module):
         return x if self.projection is None else self.projection(x)
 
 
-def build_interaction(name: str, channel: int, hidden_channel: int, image_channel: int, norm: str) -> nn.Module | None:
+def build_interaction(name: str, channel: int, hidden_channel: int, norm: str) -> nn.Module | None:
     """Return the interaction ``name`` (``tac``, ``conv2d`` or ``none``) of scales of ``channel`` channels.
 
     Raises:
@@ -118,7 +118,7 @@ def build_interaction(name: str, channel: int, hidden_channel: int, image_channe
     if name == "tac":
         return TransformAverageConcatenate(channel, hidden_channel, norm)
     if name == "conv2d":
-        return ConvolutionOverScales(image_channel)
+        return ConvolutionOverScales()
     if name == "none":
         return None
     raise unknown_name("interaction of scales (option 'fusion')", name, INTERACTIONS)

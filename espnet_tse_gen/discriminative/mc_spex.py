@@ -38,7 +38,6 @@ class MCSpExExtractor(AbsEmbeddingExtractor):
         fusion_norm: Norm inside ``tac`` of the fuser, ``cln`` (frame by frame) or ``gln`` (over all frames, so that
             every frame of an enrolment sees the others); inferred.
         fusion_hidden_channel: Width of the interaction ``tac``; inferred.
-        fusion_image_channel: Width of the interaction ``conv2d``; inferred.
         fusion_projection: ``shared``: the fuser projects to ``bottleneck_channel`` for both branches (the figure shows
             one tensor leaving the fuser); ``separate``: each branch projects for itself. Widths are inferred.
         share_fusion: Whether mixture and enrolment go through one fuser: stated by the paper, and in the figure.
@@ -71,7 +70,6 @@ class MCSpExExtractor(AbsEmbeddingExtractor):
         fusion: str = "tac",
         fusion_norm: str = "cln",
         fusion_hidden_channel: int = 256,
-        fusion_image_channel: int = 16,
         fusion_projection: str = "shared",
         share_fusion: bool = True,
         speaker_front_end: bool = False,
@@ -90,7 +88,6 @@ class MCSpExExtractor(AbsEmbeddingExtractor):
         check_sizes(
             "extractor 'mc_spex'",
             fusion_hidden_channel=fusion_hidden_channel,
-            fusion_image_channel=fusion_image_channel,
             interaction_hidden_channel=interaction_hidden_channel,
             bottleneck_channel=bottleneck_channel,
             hidden_channel=hidden_channel,
@@ -108,9 +105,7 @@ class MCSpExExtractor(AbsEmbeddingExtractor):
         super().__init__(input_dim, num_train_spk, embedding_dim)
 
         def fuser(width: int) -> ScaleFuser:
-            interaction = build_interaction(
-                fusion, self.scale_channel, fusion_hidden_channel, fusion_image_channel, fusion_norm
-            )
+            interaction = build_interaction(fusion, self.scale_channel, fusion_hidden_channel, fusion_norm)
             return ScaleFuser(self.scale_channel, width if fusion_projection == "shared" else 0, interaction)
 
         self.fusion = fuser(bottleneck_channel)

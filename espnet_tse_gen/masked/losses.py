@@ -33,10 +33,10 @@ class TokenScores:
     top10: Tensor
 
 
-def score_level(logits: Tensor, targets: Tensor, rows: Tensor, level: int, smoothing: float = 0.0) -> TokenScores:
+def score_level(logits: Tensor, targets: Tensor, rows: Tensor, level: int) -> TokenScores:
     """Score ``logits [N, C]`` of one level against ``targets [N]`` in float32."""
     logits = logits.float()
-    cross_entropy = F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+    cross_entropy = F.cross_entropy(logits, targets, reduction="none")
     with torch.no_grad():
         right = logits.gather(1, targets[:, None])
         # Ties go to the lower id, as in argmax; without that, uniform logits would count as right.

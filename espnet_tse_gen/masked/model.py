@@ -40,7 +40,6 @@ class MaskedTSEModel(torch.nn.Module):
         level_distribution: ``linear`` or ``uniform``, of the level drawn in mode ``level``.
         joint_share: Share of jointly masked items in mode ``mixed``.
         loss_norm: ``pooled``, ``per_sample`` or ``elbo``; see :func:`masked_cross_entropy`.
-        label_smoothing: Of the cross-entropy in training.
         drop_enroll: Probability of hiding the enrolment of an item, for classifier-free guidance.
         drop_both: Probability of hiding enrolment and mixture.
         precision: ``float32``, or ``bfloat16`` to run the extractor under autocast with float32 weights, loss and logits.
@@ -64,7 +63,6 @@ class MaskedTSEModel(torch.nn.Module):
         level_distribution: str = "linear",
         joint_share: float = 0.5,
         loss_norm: str = "pooled",
-        label_smoothing: float = 0.0,
         drop_enroll: float = 0.1,
         drop_both: float = 0.05,
         precision: str = "float32",
@@ -87,7 +85,6 @@ class MaskedTSEModel(torch.nn.Module):
         self.level_distribution = level_distribution
         self.joint_share = joint_share
         self.loss_norm = loss_norm
-        self.label_smoothing = label_smoothing
         self.drop_enroll = drop_enroll
         self.drop_both = drop_both
         self.precision = precision
@@ -214,7 +211,7 @@ class MaskedTSEModel(torch.nn.Module):
                 mixture, enroll, drop_enroll, drop_mixture, estimate, drop_estimate
             )
             hidden = self.extractor(visible, conditions)
-            scores = self.score(hidden, target, mask.counted, self.label_smoothing if self.training else 0.0)
+            scores = self.score(hidden, target, mask.counted)
         loss, weight = masked_cross_entropy(scores, mask.ratio.to(target.device), self.loss_norm)
         stats = {"ce": loss.detach(), **level_statistics(scores, num_levels)}
         correct = torch.cat([score.top1 for score in scores])
@@ -236,14 +233,14 @@ class MaskedTSEModel(torch.nn.Module):
         stats = {name: value.reshape(1) for name, value in stats.items()}
         return loss.reshape(1), stats, torch.as_tensor(weight, dtype=loss.dtype, device=loss.device).reshape(1)
 
-    def score(self, hidden: Tensor, target: Tensor, counted: Tensor, smoothing: float = 0.0) -> list[TokenScores]:
+    def score(self, hidden: Tensor, target: Tensor, counted: Tensor) -> list[TokenScores]:
         """Score the predictions at the ``counted [B, K, T]`` positions; only these positions reach a head."""
         scores = []
         for level in range(target.shape[1]):
             rows, frames = counted[:, level].nonzero(as_tuple=True)
             if rows.numel() or level == 0:
                 logits = self.extractor.logits(hidden[rows, frames], level)
-                scores.append(score_level(logits, target[rows, level, frames], rows, level, smoothing))
+                scores.append(score_level(logits, target[rows, level, frames], rows, level))
         return scores
 
     def prepare(

@@ -39,7 +39,6 @@ class ReportOptions:
     output: Path  # Folder to make
     title: str  # Heading of the page
     count: int = 12  # Mixtures with recordings, per set
-    max_items: int = 500  # Rows of the table of single items, per set
     systems: Sequence[str] = ()  # Names of systems in the order of rows
     command: str | None = None  # The command to print; ``None`` for that of this process
     bootstrap: Bootstrap = field(default_factory=Bootstrap)  # How intervals are computed
@@ -53,7 +52,6 @@ def report_of(
     output: Path | None,
     title: str | None,
     num_mixtures: int,
-    max_items: int,
     command: str | None,
     resamples: int,
     seed: int,
@@ -81,7 +79,6 @@ def report_of(
         output=output or exp_dir / "report",
         title=title or exp_dir.resolve().name,
         count=num_mixtures,
-        max_items=max_items,
         systems=list(names),
         command=command,
         bootstrap=Bootstrap(resamples, seed),
@@ -148,7 +145,7 @@ def _gather(options: ReportOptions, sets: Sequence[DemoSet], rows: list[Row], fo
                 "name": demo.name,
                 "about": " ".join(about),
                 "tables": tables,
-                "item_table": item_table(part, systems, options.max_items) if part else None,
+                "item_table": item_table(part, systems) if part else None,
                 "cases": cases,
                 "labels": [*labels],
                 "outputs": [name for name in labels if name in demo.outputs],
@@ -177,7 +174,7 @@ def short_scores(row: Row | None) -> list[str]:
     return [f"{label} {column.show(value)} {column.unit}".strip() for label, column, value in shown]
 
 
-def item_table(rows: Sequence[Row], systems: Sequence[str], limit: int) -> Table:
+def item_table(rows: Sequence[Row], systems: Sequence[str], limit: int = 500) -> Table:
     """One row per target with the main figures of every system; says how many rows were left out beyond ``limit``."""
     by_item: dict[tuple[str, int], dict[str, Row]] = {}
     for row in rows:

@@ -54,9 +54,6 @@ class ScoringJob:
     delay: int | None = 0
     ceiling_scps: Sequence[Path] = ()
     nj: int = 1  # Number of processes
-    rtf_json: Path | None = (
-        None  # File with the real-time factor; by default what decoding left beside the output tables
-    )
     networks: Sequence[NetworkChoice] = ()
     further: Sequence[Metric] = ()
 
@@ -82,7 +79,7 @@ def run_scoring(job: ScoringJob, force: bool = False) -> list[Row]:
     choose_metrics(job.preset, 0, job.networks)
     mixtures = read_mixtures(job.mixture_scp, job.ref_scps, job.inf_scps, job.data_dir)
     delay = choose_delay(job, mixtures)
-    rtf, note = read_rtf([job.rtf_json] if job.rtf_json is not None else rtf_files(job.inf_scps))
+    rtf, note = read_rtf(rtf_files(job.inf_scps))
     accuracies = [read_token_accuracy(scp) for scp in job.inf_scps]
     metrics = [*choose_metrics(job.preset, delay, job.networks), *job.further]
     for metric in job.further:

@@ -33,7 +33,6 @@ def score_system(
     force: bool,
     preset: str,
     nj: int,
-    rtf_json: Path | None,
     **asr: Any,
 ) -> str:
     """Score a system; return a summary of one line.
@@ -57,7 +56,6 @@ def score_system(
         force: Score again what is known.
         preset: As :class:`ScoringJob` takes it.
         nj: Number of processes.
-        rtf_json: As :class:`ScoringJob` takes it.
         asr: Options of word error rates, ``score_with_asr`` and ``asr_*``.
 
     Raises:
@@ -94,7 +92,6 @@ def score_system(
         delay=None if delay == "auto" else int(delay),
         ceiling_scps=ceiling_scp,
         nj=nj,
-        rtf_json=rtf_json,
         networks=[choice for choice in choices if not choice.name.startswith("whisper")],
         further=[Words(one, norm, texts, *kept) for one, norm in _recognizers(choices, device, **asr)],
     )
