@@ -8,6 +8,7 @@ Nothing heavy is imported before the command line has been read.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,27 +36,22 @@ COMMANDS = {
 """Programs of ``espnet_tse_gen.bin`` that are commands of people, too."""
 
 
-class _Model(click.Path):
-    """A model's directory or file, or the name of one that ships."""
+class _NameOrPath(click.Path):
+    """A file or directory, or one of the names that ``names()`` gives, which the shell completes first."""
+
+    def __init__(self, names: Callable[[], Iterable[str]]) -> None:
+        super().__init__()
+        self.names = names
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Complete names, then files."""
-        names = [CompletionItem(name) for name in shipped_models() if name.startswith(incomplete)]
-        return names or super().shell_complete(ctx, param, incomplete)
-
-
-class _Decode(click.Path):
-    """A preset's name, or a yaml file."""
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Complete names, then files."""
-        names = [CompletionItem(name) for name in presets() if name.startswith(incomplete)]
-        return names or super().shell_complete(ctx, param, incomplete)
+        """Complete names, and files where no name begins so."""
+        found = [CompletionItem(name) for name in self.names() if name.startswith(incomplete)]
+        return found or super().shell_complete(ctx, param, incomplete)
 
 
 model_option = click.option(
     "--model",
-    type=_Model(),
+    type=_NameOrPath(shipped_models),
     default=DEFAULT_MODEL,
     metavar="DIR|ZIP|NAME",
     help="exp directory, zip file made by pack, or a shipped model: dual_path_16k and the older mc_spex_16k are for people, "
@@ -98,7 +94,7 @@ def entry() -> None:
 @file_option
 @click.option(
     "--decode",
-    type=_Decode(),
+    type=_NameOrPath(presets),
     metavar="NAME|YAML",
     help="a preset (greedy_16, stochastic, ...; of discriminative models: segments) or a file of decoding options; default: the "
     "model's own",

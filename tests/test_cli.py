@@ -95,7 +95,7 @@ def test_single_decoding_options_replace_those_of_the_model(wavs):
     assert (
         extract(wavs, "--decode", str(wavs / "mine.yaml"), "--dtype", "float64", output="2.wav").read_bytes() == given
     )
-    assert "'steps': expected a number of passes" in refused(wavs, "--steps", "0", output="3.wav")
+    assert "'steps': expected a number of steps" in refused(wavs, "--steps", "0", output="3.wav")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Long recordings in chunks: every chunk is given the tokens of its overlap with the one before.
 
-The carried tokens stay as they are at all levels, so that the chunks' codes join into one stream that the codec
+The shared tokens stay as they are at all levels, so that the chunks' codes join into one stream that the codec
 decodes once, and no waveform is cross-faded. The last chunk is the final window of full length, with as much more
 overlap as that takes: a short rest with little context is never decoded alone. Everything here is in frames.
 """
@@ -22,31 +22,31 @@ PredictorFactory = Callable[[int, int], tuple[Predictor, Predictor | None]]
 
 
 class Chunk(NamedTuple):
-    """Frames ``start`` to ``end`` (excluded), the first ``carried`` of which the chunk before has decoded."""
+    """Frames ``start`` to ``end`` (excluded), the first ``shared`` of which the chunk before has decoded."""
 
     start: int
     end: int
-    carried: int
+    shared: int
 
 
-def plan_chunks(frames: int, chunk: int, carry: int) -> list[Chunk]:
+def plan_chunks(frames: int, chunk: int, overlap: int) -> list[Chunk]:
     """Return the chunks of a recording.
 
     Args:
         frames: Length of the recording.
         chunk: Length of a chunk; 0 puts everything into one.
-        carry: Least overlap of two chunks.
+        overlap: Least overlap of two chunks.
 
     Raises:
-        ValueError: If ``carry`` is negative or not less than ``chunk``.
+        ValueError: If ``overlap`` is negative or not less than ``chunk``.
     """
-    if chunk and not 0 <= carry < chunk:
-        raise ValueError(f"chunks of {chunk} frames cannot overlap by {carry}")
+    if chunk and not 0 <= overlap < chunk:
+        raise ValueError(f"chunks of {chunk} frames cannot overlap by {overlap}")
     if not chunk or frames <= chunk:
         return [Chunk(0, frames, 0)]
     chunks = [Chunk(0, chunk, 0)]
     while (done := chunks[-1].end) < frames:
-        start = min(done - carry, frames - chunk)
+        start = min(done - overlap, frames - chunk)
         chunks.append(Chunk(start, start + chunk, done - start))
     return chunks
 
@@ -56,7 +56,7 @@ def decode_chunks(
     make_f: PredictorFactory,
     frames: int,
     chunk: int,
-    carry: int,
+    overlap: int,
     row_ids: Sequence[RowId] = (0,),
     device: torch.device | str = "cpu",
 ) -> Tensor:
@@ -67,7 +67,7 @@ def decode_chunks(
         make_f: Called once per chunk with its first frame and the frame after its last.
         frames: Length T of the recordings. Longer batches of different lengths go row by row: their last chunks differ.
         chunk: Frames per chunk, as ``DecodingOptions.chunk_frames`` gives them; 0 puts everything into one.
-        carry: Frames that a chunk is given from the one before, at least.
+        overlap: Frames that a chunk is given from the one before, at least.
         row_ids: One id per recording, for its noise; B of them.
         device: Where the codes live.
 
@@ -75,7 +75,7 @@ def decode_chunks(
         int64 ``[B, K, T]``.
     """
     codes = torch.full((len(row_ids), sampler.num_levels, frames), sampler.mask_id, dtype=torch.int64, device=device)
-    for start, end, _ in plan_chunks(frames, chunk, carry):
+    for start, end, _ in plan_chunks(frames, chunk, overlap):
         # What the chunk before has decoded is in place already, the rest is MASK: the window is what is given.
         window = codes[:, :, start:end]
         valid = torch.ones(len(row_ids), end - start, dtype=torch.bool, device=device)

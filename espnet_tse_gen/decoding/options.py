@@ -7,6 +7,7 @@ options = dataclasses.replace(options, guidance=1.5)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from espnet_tse_gen.utils.options import FROM_0, FROM_1, PROBABILITY, Options, o
 def _steps(name: str, value: Any) -> tuple[int, ...] | int:
     numbers = list(value) if isinstance(value, list | tuple) else [value]
     plain = all(isinstance(number, int) and not isinstance(number, bool) and number >= 1 for number in numbers)
-    require(bool(numbers) and plain, name, "a number of passes from 1, or a list of them, one per level", value)
+    require(bool(numbers) and plain, name, "a number of steps from 1, or a list of them, one per level", value)
     return tuple(numbers) if isinstance(value, list | tuple) else numbers[0]
 
 
@@ -30,16 +31,17 @@ class DecodingOptions(Options):
     """
 
     models: ClassVar[str] = "masked generative"
+    former: ClassVar[Mapping[str, str]] = {"carry_seconds": "chunk_overlap_seconds"}
 
     steps: tuple[int, ...] | int = option(
         (8, 2),
-        "passes of every level; a list: of the first levels, the others take 1; with joint: over all",
+        "steps of every level; a list: of the first levels, the others take 1; with joint: over all",
         read=_steps,
     )
     joint: bool = option(False, "all levels at once instead of level after level")
     temperature: float = option(0.0, "sampling temperature of tokens; 0 takes the most probable one", FROM_0)
     choice_temperature: float = option(0.0, "noise on the confidence that decides which tokens are kept", FROM_0)
-    anneal: bool = option(True, "both temperatures fall linearly to 0 at the last pass")
+    anneal: bool = option(True, "both temperatures fall linearly to 0 at the last step")
     top_k: float = option(
         0.0,
         "keep that many most probable tokens; below 1 a share of the codebook; 0 is off",
@@ -62,15 +64,15 @@ class DecodingOptions(Options):
         "remask rescore: share of least certain tokens predicted again",
         ("a share above 0, up to 1", lambda value: 0 < value <= 1),
     )
-    rescore_rounds: int = option(1, "remask rescore: extra passes per level", FROM_1)
+    rescore_rounds: int = option(1, "remask rescore: extra steps per level", FROM_1)
     remdm_eta: float = option(
-        0.1, "remask remdm_*: largest probability per pass that a committed token is masked again", PROBABILITY
+        0.1, "remask remdm_*: largest probability per step that a committed token is masked again", PROBABILITY
     )
     seed: int = option(0, "of what is drawn", FROM_0)
     chunk_seconds: float = option(
         10.0, "longer input is decoded in chunks of this length; 0 decodes any length at once", FROM_0
     )
-    carry_seconds: float = option(2.0, "overlap of chunks, whose tokens the next chunk is given", FROM_0)
+    chunk_overlap_seconds: float = option(2.0, "overlap of chunks, whose codes the next chunk is given", FROM_0)
     reconstruction: str = option(
         "auto",
         "the mixture's phase where the codec can use it; or codec, or mixture",
@@ -83,11 +85,11 @@ class DecodingOptions(Options):
         if self.joint and not isinstance(self.steps, int):
             require(len(self.steps) == 1, "steps", "one number where joint is true", list(self.steps))
             object.__setattr__(self, "steps", self.steps[0])
-        require(self.chunk_seconds == 0 or self.carry_seconds < self.chunk_seconds, "carry_seconds",
-                f"less than chunk_seconds ({self.chunk_seconds:g})", self.carry_seconds)  # fmt: skip
+        require(self.chunk_seconds == 0 or self.chunk_overlap_seconds < self.chunk_seconds, "chunk_overlap_seconds",
+                f"less than chunk_seconds ({self.chunk_seconds:g})", self.chunk_overlap_seconds)  # fmt: skip
 
     def level_steps(self, num_levels: int) -> tuple[int, ...]:
-        """Return the passes of every level (``num_levels`` numbers), or the one number of joint decoding.
+        """Return the steps of every level (``num_levels`` numbers), or the one number of joint decoding.
 
         Raises:
             UserError: If ``steps`` lists more levels than there are.
@@ -107,11 +109,11 @@ class DecodingOptions(Options):
         return min(int(self.top_k), codebook_size)
 
     def chunk_frames(self, frame_rate: float) -> tuple[int, int]:
-        """Return (chunk, carry) in frames for a codec of ``frame_rate`` frames per second; chunk 0 means no chunks.
+        """Return (chunk, overlap) in frames for a codec of ``frame_rate`` frames per second; chunk 0 means no chunks.
 
         A chunk is at least one frame longer than what it is given, so that every chunk adds something.
         """
         if self.chunk_seconds == 0:
             return 0, 0
-        carry = round(self.carry_seconds * frame_rate)
-        return max(round(self.chunk_seconds * frame_rate), carry + 1), carry
+        overlap = round(self.chunk_overlap_seconds * frame_rate)
+        return max(round(self.chunk_seconds * frame_rate), overlap + 1), overlap

@@ -164,9 +164,9 @@ class MaskedInference(TargetSpeakerExtractor):
             frames = slice(start - first, end - first)
             return self._predictors(mixture, lengths, enroll, enroll_lengths, embedding, frames)
 
-        chunk, carry = self.options.chunk_frames(rate)
+        chunk, overlap = self.options.chunk_frames(rate)
         frames = self.codec.num_frames(len(request.mixture))
-        return decode_chunks(self._sampler, predictors, frames, chunk, carry, (request.row_id,), self.device)
+        return decode_chunks(self._sampler, predictors, frames, chunk, overlap, (request.row_id,), self.device)
 
     def _predictors(
         self,

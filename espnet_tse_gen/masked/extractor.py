@@ -144,8 +144,8 @@ class MaskedExtractor(AbsMaskedExtractor):
         stft_size = stft_size or 2 ** math.ceil(math.log2(3 * codec.hop))
 
         def table() -> TokenEmbedding:
-            books = [codec.codebook(k) for k in range(codec.num_levels)] if embedding == "codec" else None
-            return TokenEmbedding(codec.num_levels, codec.codebook_size, width, embedding, books)
+            codebooks = [codec.codebook(k) for k in range(codec.num_levels)] if embedding == "codec" else None
+            return TokenEmbedding(codec.num_levels, codec.codebook_size, width, embedding, codebooks)
 
         mixture_names = parse_features(mixture_features)
         enroll_names = () if enroll_features == NO_FEATURES else parse_features(enroll_features)

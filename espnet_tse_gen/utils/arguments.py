@@ -121,16 +121,21 @@ def decoding_options(*kinds: type[Options], only: Sequence[str] = ()) -> Callabl
         kinds: The classes.
         only: Fields to give it; by default all.
     """
-    named = {known.name: known for kind in reversed(kinds) for known in dataclasses.fields(kind)}
+    meanings: dict[str, list[str]] = {}
+    for kind in kinds:
+        of = "" if kind is kinds[0] else f"of {kind.models} models: "
+        for known in dataclasses.fields(kind):
+            choices = known.metadata["choices"]
+            meaning = of + known.metadata["meaning"] + (f" ({', '.join(choices)})" if choices else "")
+            meanings.setdefault(known.name, []).append(meaning)
+        # Read by its old name, too, but not shown.
+        meanings.update({old: [] for old in kind.former})
 
     def decorate(function: Any) -> Any:
-        for name, known in reversed(named.items()):
+        for name, texts in reversed(meanings.items()):
             if not only or name in only:
-                choices = known.metadata["choices"]
-                meaning = known.metadata["meaning"] + (f" ({', '.join(choices)})" if choices else "")
-                function = click.option(
-                    f"--{name}", metavar="VALUE", help=meaning, callback=_read_yaml, expose_value=False
-                )(function)
+                settings: dict[str, Any] = {"callback": _read_yaml, "expose_value": False, "hidden": not texts}
+                function = click.option(f"--{name}", metavar="VALUE", help="; ".join(texts), **settings)(function)
         return function
 
     return decorate

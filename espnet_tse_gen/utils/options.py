@@ -7,6 +7,7 @@ are made of them.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -77,6 +78,8 @@ class Options:
 
     models: ClassVar[str] = ""
     """Which models they are for."""
+    former: ClassVar[Mapping[str, str]] = {}
+    """Names that options had in earlier versions, and their names now."""
 
     def __post_init__(self) -> None:
         for known in fields(self):
@@ -113,7 +116,10 @@ class Options:
             UserError: If a name is unknown or is an option of other models, or a value is not usable.
         """
         at = f"{source}: " if source else ""
-        for name in map(str, values):
+        for old in values.keys() & cls.former.keys():
+            warnings.warn(f"{at}decoding option '{old}' is called '{cls.former[old]}' now", FutureWarning, stacklevel=3)
+        values = {cls.former.get(str(name), str(name)): value for name, value in values.items()}
+        for name in values:
             if name not in cls.names():
                 others = [kind.models for kind in Options.__subclasses__() if name in kind.names()]
                 if not others:

@@ -108,6 +108,14 @@ def test_the_recipe_and_python_give_the_same(data):
     np.testing.assert_allclose(extractor.extract([request])[0].samples, made, atol=1.01 / 32768)
 
 
+def test_an_option_is_taken_by_its_former_name(data):
+    with pytest.warns(FutureWarning, match="'carry_seconds' is called 'chunk_overlap_seconds' now"):
+        main(command(data, "--chunk_seconds", "0.5", "--carry_seconds", "0.2"))
+    first = written(data)
+    main(command(data, "--chunk_seconds", "0.5", "--chunk_overlap_seconds", "0.2"))
+    assert not changed_wavs(first, written(data))
+
+
 def test_running_again_keeps_everything(data, capsys):
     main(command(data))
     before = written(data)

@@ -1,4 +1,4 @@
-"""Long input: chunks that carry tokens over."""
+"""Long input: chunks that share tokens."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def factory(frames: int, rows: int = 1, calls: list | None = None):
 @given(frames=st.integers(1, 3000), chunk=st.integers(1, 600), data=st.data())
 @quick
 def test_p22_plan_covers_everything_once(frames, chunk, data):
-    """P22: chunks of full length, overlaps of at least the carry, every frame decoded by exactly one chunk."""
-    carry = data.draw(st.integers(0, chunk - 1))
-    chunks = plan_chunks(frames, chunk, carry)
-    assert sum(end - start - carried for start, end, carried in chunks) == frames
-    assert chunks[0].start == 0 and chunks[0].carried == 0 and chunks[-1].end == frames
+    """P22: chunks of full length, overlaps of at least what is asked for, every frame decoded by exactly one chunk."""
+    overlap = data.draw(st.integers(0, chunk - 1))
+    chunks = plan_chunks(frames, chunk, overlap)
+    assert sum(end - start - shared for start, end, shared in chunks) == frames
+    assert chunks[0].start == 0 and chunks[0].shared == 0 and chunks[-1].end == frames
     for before, after in itertools.pairwise(chunks):
-        assert after.carried == before.end - after.start >= carry
-        assert after.carried < after.end - after.start
+        assert after.shared == before.end - after.start >= overlap
+        assert after.shared < after.end - after.start
     if frames > chunk:
         assert all(end - start == chunk for start, end, _ in chunks)
-        assert len(chunks) == math.ceil((frames - carry) / (chunk - carry))
-        assert all(carried == carry for _, _, carried in chunks[1:-1])
+        assert len(chunks) == math.ceil((frames - overlap) / (chunk - overlap))
+        assert all(shared == overlap for _, _, shared in chunks[1:-1])
 
 
 def test_p22_default_chunks_of_ten_seconds_with_a_hop_of_eight():
@@ -111,7 +111,7 @@ def test_batch_is_single():
 
 
 def test_every_chunk_draws_its_own_noise():
-    """Equal conditions and no carry: sampled chunks still differ."""
+    """Equal conditions and no overlap: sampled chunks still differ."""
     sampler = Sampler(DecodingOptions(steps=1, temperature=1.0, anneal=False), LEVELS, SIZE)
     flat = torch.zeros(1, 20, LEVELS, SIZE).transpose(1, 2)
     codes = decode_chunks(sampler, lambda start, end: (lambda codes, level: flat[:, level], None), 60, 20, 0, ["a"])

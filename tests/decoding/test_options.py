@@ -63,8 +63,8 @@ def test_more_steps_than_levels():
         ({"temprature": 1.0}, r"unknown decoding option 'temprature': did you mean 'temperature'\?"),
         ({"order": "haltn"}, r"unknown value of decoding option 'order' 'haltn': did you mean 'halton'\?"),
         ({"remask": 1}, r"'remask': expected one of none, rescore"),
-        ({"steps": 0}, r"'steps': expected a number of passes from 1"),
-        ({"steps": [8, "2"]}, r"'steps': expected a number of passes"),
+        ({"steps": 0}, r"'steps': expected a number of steps from 1"),
+        ({"steps": [8, "2"]}, r"'steps': expected a number of steps"),
         ({"steps": []}, r"'steps'"),
         ({"steps": True}, r"'steps'"),
         ({"steps": [8, 2], "joint": True}, r"'steps': expected one number where joint is true"),
@@ -78,7 +78,7 @@ def test_more_steps_than_levels():
         ({"seed": 0.5}, r"'seed': expected a whole number"),
         ({"seed": -1}, r"'seed': expected 0 or more"),
         ({"batch_size": 0}, r"'batch_size': expected 1 or more"),
-        ({"carry_seconds": 10}, r"'carry_seconds': expected less than chunk_seconds \(10\)"),
+        ({"chunk_overlap_seconds": 10}, r"'chunk_overlap_seconds': expected less than chunk_seconds \(10\)"),
         ({"rescore_fraction": 0}, r"'rescore_fraction'"),
         ({"rescore_rounds": 0}, r"'rescore_rounds'"),
         ({"remdm_eta": 2}, r"'remdm_eta'"),
@@ -131,3 +131,10 @@ def test_chunks_in_frames(rate, frames):
 
 def test_no_chunks():
     assert DecodingOptions(chunk_seconds=0).chunk_frames(50.0) == (0, 0)
+
+
+def test_an_option_is_read_by_its_former_name_with_a_warning(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("carry_seconds: 3\n", encoding="utf-8")
+    with pytest.warns(FutureWarning, match=r"mine\.yaml: .*'carry_seconds' is called 'chunk_overlap_seconds' now"):
+        assert DecodingOptions.resolve(path) == DecodingOptions(chunk_overlap_seconds=3.0)

@@ -143,7 +143,7 @@ def test_the_directory_decodes_alone_and_packed(exp_dir, tmp_path, capsys):
 
 
 def test_batches_and_chunks_decode_like_single_recordings():
-    options = {"steps": 2, "guidance": 1.5, "chunk_seconds": 1.0, "carry_seconds": 0.2}
+    options = {"steps": 2, "guidance": 1.5, "chunk_seconds": 1.0, "chunk_overlap_seconds": 0.2}
     extractor = TargetSpeakerExtractor.from_pretrained(model_exp_dir(), decode=options, dtype="float64")
     mixtures = [mixture(0.8), mixture(0.5, 3), mixture(2.3, 4)]
     enrolls = [voice(1.0, 110.0, 1), voice(0.7, 197.0, 2), voice(1.0, 110.0, 3)]

@@ -143,7 +143,7 @@ def test_guidance_of_one_never_prepares_the_unconditional_branch(extractor, monk
 
 
 def test_long_input_is_decoded_in_chunks_of_bounded_size(extractor, monkeypatch):
-    chunked = load({"chunk_seconds": 1.0, "carry_seconds": 0.2})
+    chunked = load({"chunk_seconds": 1.0, "chunk_overlap_seconds": 0.2})
     seen = []
     prepare = chunked.model.prepare
     monkeypatch.setattr(chunked.model, "prepare", lambda *args: seen.append(args[0].shape[1]) or prepare(*args))
@@ -157,7 +157,7 @@ def test_long_input_is_decoded_in_chunks_of_bounded_size(extractor, monkeypatch)
 
 
 def test_long_and_short_requests_mix():
-    extractor = load({"chunk_seconds": 1.0, "carry_seconds": 0.2, "steps": 1, "batch_size": 2})
+    extractor = load({"chunk_seconds": 1.0, "chunk_overlap_seconds": 0.2, "steps": 1, "batch_size": 2})
     mixed = [mixture(seconds, seed=n) for n, seconds in enumerate((0.5, 2.2, 0.7, 1.5, 0.6))]
     enrolls = [voice(1.0, 110.0, seed=n + 9) for n in range(5)]
     for alone, row in zip(map(extractor, mixed, enrolls), extractor.extract_batch(mixed, enrolls), strict=True):

@@ -167,7 +167,9 @@ def test_decoding_embeds_the_enrolment_itself():
     }
     model = build_model(fitted_codec(), config).eval()
     torch.nn.init.normal_(model.extractor.heads, std=0.5)
-    extractor = MaskedInference(model, {"steps": 1, "guidance": 1.5, "chunk_seconds": 1.0, "carry_seconds": 0.2})
+    extractor = MaskedInference(
+        model, {"steps": 1, "guidance": 1.5, "chunk_seconds": 1.0, "chunk_overlap_seconds": 0.2}
+    )
     short, long = mixture(0.8), mixture(1.7)
     voices = [voice(1.0, 110.0, 1), voice(1.0, 197.0, 2)]
     together = extractor.extract_batch([short, short, long], [*voices, voices[0]])
