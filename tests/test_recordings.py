@@ -278,6 +278,29 @@ def doors(world: Path, output: Path) -> dict[str, np.ndarray]:
     return made
 
 
+def test_floats_beyond_full_scale_are_not_clipped_in_a_set(world: Path) -> None:
+    for path in (world / "wavs").glob("*_wav.scp.wav"):
+        samples, rate = soundfile.read(path)
+        soundfile.write(path, samples * 32768, rate, subtype="FLOAT")
+    data, made = world / "data/test", {}
+    tables = ["--mixture_scp", str(data / "wav.scp"), "--enroll_scp", str(data / "enroll_spk1.scp")]
+    inference.main(["--model_dir", str(tiny_exp_dir()), *tables, "--output_dir", str(world / "decoded")])
+    for key, path in read_scp(world / "decoded/spk1.scp").items():
+        made[key] = soundfile.read(path)[0]
+        given = soundfile.read(read_scp(data / "wav.scp")[key])[0]
+        assert soundfile.info(path).subtype == "FLOAT"
+        assert 0.01 < np.std(made[key]) / np.std(given) < 3
+
+
+def test_what_16_bits_cannot_hold_is_said(world: Path) -> None:
+    path = next((world / "wavs").glob("*_wav.scp.wav"))
+    samples, rate = soundfile.read(path)
+    soundfile.write(path, samples * 1e-6, rate, subtype="FLOAT")
+    write_scp(world / "data/test/utt2spk", {key: key for key in read_scp(world / "data/test/wav.scp")})
+    refused_command(f"{path.name} .*16 bits hold nothing of it", format_wav.main, world / "data/test", world / "out")
+    assert not (world / "out/wav.scp").exists()
+
+
 # Another number of examples by hand: TSE_GEN_EXAMPLES=500
 EXAMPLES = int(os.environ.get("TSE_GEN_EXAMPLES", "30"))
 CONTAINERS = [

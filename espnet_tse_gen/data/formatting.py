@@ -23,6 +23,8 @@ from espnet_tse_gen.utils.parallel import map_jobs
 from espnet_tse_gen.utils.state import state_of
 
 _RECORD = ".converted.jsonl"
+_LEAST = 2.0**-16
+"""Half of what 16 bits tell apart."""
 
 
 @dataclass(frozen=True)
@@ -116,11 +118,17 @@ def _read_record(path: Path) -> dict[str, dict]:
 
 def _convert(group: Group, rate: int) -> tuple[list[str], str]:
     """Return the absolute paths of a group in the wanted format, and what was scaled (or an empty text)."""
-    signals, fits = [], []
+    signals: list[np.ndarray] = []
+    fits = []
     for path in group.sources:
         samples, found, container, subtype = read_with_format(path, key=group.key)
         if group.enrolment and not np.any(samples):
             raise UserError(f"{path} (key '{group.key}'): is silent; an enrolment must hold the speaker's voice")
+        if not signals and 0 < np.abs(samples).max() < _LEAST:
+            raise UserError(
+                f"{path} (key '{group.key}'): 16 bits hold nothing of it, so quiet it is (peak "
+                f"{np.abs(samples).max():.2g} of full scale); raise its level"
+            )
         fits.append(found == rate and container in ("WAV", "WAVEX") and subtype == "PCM_16")
         signals.append(resample(samples, found, rate))
     factor = full_scale_factor(signals)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from espnet_tse_gen.audio.files import read_audio, read_header, write_audio
+from espnet_tse_gen.audio.files import output_subtype, read_audio, read_header, read_with_format, write_audio
 from espnet_tse_gen.inference.base import Extraction, Request, TargetSpeakerExtractor, open_extractor
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write, check_same_keys, read_scp
@@ -105,11 +105,12 @@ class InferenceJob:
     def _source(self, key: str) -> str:
         return state_of(key, files=[self.tables["mixture"][key], self.tables["enroll"][key]])
 
-    def _request(self, key: str) -> Request:
+    def _request(self, key: str) -> tuple[Request, str]:
+        """Return what is to be extracted, and the mixture's sample format."""
         paths = self.tables["mixture"][key], self.tables["enroll"][key]
-        (mixture, rate), (enroll, enroll_rate) = (read_audio(path, key=key) for path in paths)
+        (mixture, rate, _, subtype), (enroll, enroll_rate, *_) = (read_with_format(path, key=key) for path in paths)
         names = [f"{path} (key '{key}')" for path in paths]
-        return self.extractor.request(
+        request = self.extractor.request(
             mixture,
             enroll,
             rate,
@@ -118,6 +119,7 @@ class InferenceJob:
             mixture_name=names[0],
             enroll_name=names[1],
         )
+        return request, subtype
 
     def _check(self, keys: Sequence[str]) -> dict[str, float]:
         """Return the mixtures' durations in seconds, after reading everything that will be decoded."""
@@ -127,7 +129,7 @@ class InferenceJob:
             try:
                 if "/" in key:
                     raise UserError(f"key '{key}': holds a slash and cannot name a file; rename it")
-                request = self._request(key)
+                request, _ = self._request(key)
                 seconds[key] = request.size / request.sample_rate
                 if self.codec is not None and "codes" in self.tables:
                     self._target_codes(key, self.codec, self.codec.num_frames(len(request.mixture)))
@@ -153,13 +155,14 @@ class InferenceJob:
         for first in range(0, len(order), size):
             keys = order[first : first + size]
             sources = {key: self._source(key) for key in keys}
-            requests = [self._request(key) for key in keys]
+            requests, subtypes = zip(*(self._request(key) for key in keys), strict=True)
             start = time.perf_counter()
             extractions = self.extractor.extract(requests)
             spent += time.perf_counter() - start
-            for key, request, extraction in zip(keys, requests, extractions, strict=True):
-                write_audio(self._wav(key), extraction.samples, request.sample_rate)
-                books[key] = {"source": sources[key], "wav": file_state(self._wav(key))}
+            for key, request, subtype, extraction in zip(keys, requests, subtypes, extractions, strict=True):
+                wav = self._wav(key)
+                write_audio(wav, extraction.samples, request.sample_rate, output_subtype(wav, subtype))
+                books[key] = {"source": sources[key], "wav": file_state(wav)}
                 if self.codec is not None and "codes" in self.tables:
                     books[key]["accuracy"] = self._accuracy(key, self.codec, extraction)
                 progress.update(round(seconds[key]))

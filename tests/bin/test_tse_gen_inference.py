@@ -88,7 +88,7 @@ def test_outputs_have_the_inputs_rate_and_length(data, capsys):
     for key, path in table.items():
         given, made = soundfile.info(str(data / f"wav_{key}.wav")), soundfile.info(path)
         assert (made.frames, made.samplerate, made.channels) == (given.frames, given.samplerate, 1)
-        assert made.subtype == "PCM_16" and path == str(data / "out" / "wavs" / "spk1" / f"{key}.wav")
+        assert made.subtype == given.subtype == "FLOAT" and path == str(data / "out" / "wavs" / "spk1" / f"{key}.wav")
     timing = json.loads((data / "out" / "spk1.1.rtf.json").read_text())
     assert timing["recordings"] == 4 and timing["audio_seconds"] == pytest.approx(sum(SECONDS.values()), abs=1e-3)
     assert timing["wall_seconds"] > 0 and timing["batch_size"] == 3 and timing["device"] == "cpu"
