@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -26,11 +27,13 @@ WEIGHTS = (".pth", ".safetensors")
 
 def file_state(path: str | Path | None) -> list[int] | None:
     """Return size (bytes) and time of modification (nanoseconds) of a file, or None where there is none."""
+    if path is None:
+        return None
     try:
-        status = Path(path).stat() if path is not None else None
+        status = os.stat(path)
     except (OSError, ValueError):
         return None
-    return [status.st_size, status.st_mtime_ns] if status else None
+    return [status.st_size, status.st_mtime_ns]
 
 
 def state_of(*values: Any, files: Iterable[str | Path | None] = (), version: str | None = None) -> str:

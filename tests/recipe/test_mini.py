@@ -284,7 +284,8 @@ def test_help_lists_every_option() -> None:
 
 def test_what_recipes_and_documents_name_is_there() -> None:
     recipes = [script.parent for script in (ROOT / "egs2").glob("*/*/run.sh")]
-    assert all((recipe / "README.md").exists() for recipe in recipes) and len(recipes) == 4
+    recipes += [RECIPE.parents[1] / "TEMPLATE" / kind for kind in ("tse_gen1", "codec1")]
+    assert all((recipe / "README.md").exists() for recipe in recipes) and len(recipes) == 6
     files = [file for recipe in recipes for file in (*recipe.glob("*.*"), *recipe.glob("local/*"))]
     for file in (*files, *ROOT.glob("docs/*.md"), ROOT / "README.md"):
         text = file.read_text() if file.is_file() else ""

@@ -178,6 +178,13 @@ if ! ${skip_eval}; then
         done
     done
 
+    # The sets, as tables and page name them, and what says how each was made.
+    folders=() protocols=()
+    for dset in "${tests[@]}"; do
+        folders+=("${dset}=${dumpdir}/raw/${dset}")
+        protocols+=("${dumpdir}/raw/${dset}/protocol")
+    done
+
     if running 9 "scoring: ${result_dir}/scores.csv"; then
         for dset in "${tests[@]}"; do
             raw=${dumpdir}/raw/${dset}
@@ -241,12 +248,6 @@ if ! ${skip_eval}; then
         if [[ -n ${scoring_protocol} ]]; then
             read -r -a measures <<< "--measures ${scoring_protocol}"
         fi
-        protocols=()
-        folders=()
-        for dset in "${tests[@]}"; do
-            folders+=("${dset}=${dumpdir}/raw/${dset}")
-            protocols+=("${dumpdir}/raw/${dset}/protocol")
-        done
         measures+=(--data_dirs "${folders[@]}")
         if [[ -n ${published} ]]; then
             read -r -a checks <<< "${published}"
@@ -264,26 +265,18 @@ if ! ${skip_eval}; then
 
     if running 10 "report: ${result_dir}/report"; then
         need "${result_dir}/scores.csv" 9
-        sets=()
-        for dset in "${tests[@]}"; do
-            sets+=("${dset}=${dumpdir}/raw/${dset}")
-        done
         rows=()
         tables=()
-        protocols=()
-        for dset in "${tests[@]}"; do
-            protocols+=("${dumpdir}/raw/${dset}/protocol")
-        done
         for i in "${!systems[@]}"; do
             rows+=("${systems[i]}${outputs[i]:+=${outputs[i]}}")
             for dset in "${tests[@]}"; do
                 tables+=("${outputs[i]}/${dset}/spk1.scp")
             done
         done
-        if todo "${result_dir}/.report.done" "${result_dir}/report/index.html" "${sets[@]}" "${rows[@]}" \
+        if todo "${result_dir}/.report.done" "${result_dir}/report/index.html" "${folders[@]}" "${rows[@]}" \
             "${tables[@]}" "${protocols[@]}" "${result_dir}/scores.csv"; then
             ${train_cmd} "${result_dir}/log/report.log" "${python}" -m espnet_tse_gen.bin.report \
-                --exp_dir "${result_dir}" --sets "${sets[@]}" --systems "${rows[@]}" --command "${_command_line}"
+                --exp_dir "${result_dir}" --sets "${folders[@]}" --systems "${rows[@]}" --command "${_command_line}"
             made
         fi
         log "  ${result_dir}/report/index.html"
