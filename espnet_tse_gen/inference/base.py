@@ -312,11 +312,11 @@ def open_extractor(
     """Load a model as a command line names it; see :meth:`TargetSpeakerExtractor.from_pretrained`.
 
     Args:
-        model: An exp directory, a zip file made by ``pack``, or the name of a model that ships with the package.
-        device: As there.
-        model_file: As there.
-        decode: As there.
-        dtype: As there.
+        model: What ``from_pretrained`` calls ``where``; the others, up to ``dtype``, are called the same.
+        device: See there.
+        model_file: See there.
+        decode: See there.
+        dtype: See there.
         num_threads: CPU threads of this process; 0 leaves it to torch.
         changes: Fields of the decoding options that are replaced.
 

@@ -261,21 +261,9 @@ def extract_set(
     overwrite: bool = False,
     **extractor: Any,
 ) -> str:
-    """Do one job of extracting a set, and return a summary of one line.
+    """Do one job of extracting a set; return a summary of one line.
 
-    Args:
-        model: As :func:`~espnet_tse_gen.inference.base.open_extractor` takes it.
-        mixture_scp: Table of the mixtures.
-        enroll_scp: Table of the enrolments.
-        output_dir: Where recordings and their table go.
-        name: Name of the table.
-        target_scp: Table of the targets, none of which may be its own enrolment.
-        codes_scp: Table of the targets' tokens.
-        key_file: Table whose first column are the keys; by default all.
-        job: Number of the job, from 1.
-        num_jobs: Number of all jobs.
-        overwrite: Make again what is there.
-        extractor: What else ``open_extractor`` takes.
+    Arguments are the options of ``bin.tse_gen_inference``; what is in ``extractor``, :func:`open_extractor` takes.
 
     Raises:
         UserError: If tables, model, options or recordings cannot be used; then nothing has been changed.

@@ -35,28 +35,7 @@ def score_system(
     nj: int,
     **asr: Any,
 ) -> str:
-    """Score a system; return a summary of one line.
-
-    Args:
-        system: Its name.
-        inf_scp: Tables of its outputs.
-        output_dir: For ESPnet's tables and what is kept.
-        data_dir: The set's data directory; needless where ``ref_scp`` and ``mixture_scp`` are given.
-        ref_scp: Tables of clean speech; by default those of the data directory.
-        mixture_scp: Table of mixtures; by default that of the data directory.
-        scores: The score table; by default in ``output_dir``.
-        test_set: The set's name; by default that of the data directory.
-        delay: By which outputs lag, samples, or ``auto``.
-        ceiling_scp: Clean speech through the codec, on which the delay is measured.
-        networks: Further measures, ``NAME[=WHERE]``.
-        download_networks: Fetch what they lack.
-        device: Where they and recognizers run.
-        text: Transcripts; by default those of the data directory.
-        clean_dir: Where recognised clean speech is kept; by default in ``output_dir``.
-        force: Score again what is known.
-        preset: As :class:`ScoringJob` takes it.
-        nj: Number of processes.
-        asr: Options of word error rates, ``score_with_asr`` and ``asr_*``.
+    """Score a system; return a summary of one line. Arguments are the options of ``bin.score``, of ASR those in ``asr``.
 
     Raises:
         UserError: For options or files that cannot be used.
