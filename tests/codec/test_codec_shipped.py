@@ -42,7 +42,9 @@ def test_it_codes_speakers_it_never_met(tmp_path: Path) -> None:
     values = []
     for path in sorted(RECORDINGS.rglob("*.flac"))[::14]:
         output = tmp_path / "out.wav"
-        codec_resynth.main(["--codec_config", str(CONFIG), "--input", str(path), "--output", str(output)])
+        codec_resynth.main(
+            ["--codec_config", str(CONFIG), "--input", str(path), "--output", str(output), "--overwrite"]
+        )
         (wanted, rate), (made, made_rate) = soundfile.read(path), soundfile.read(output)
         assert made_rate == rate and made.shape == wanted.shape
         values.append(stoi(wanted, made, rate, extended=True))
