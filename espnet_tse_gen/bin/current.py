@@ -17,12 +17,15 @@ from espnet_tse_gen.utils.state import is_current, words_state
 
 
 def main(cmd: Sequence[str] | None = None) -> int:
-    """Print the state; return 0 if the output is current, 1 if it is to be made.
+    """Print the state; return 0 if the output is current (or to ``--help``), 1 if it is to be made.
 
     Raises:
         UserError: If fewer than two arguments are given, or a file cannot be read.
     """
     words = list(sys.argv[1:] if cmd is None else cmd)
+    if words[:1] in (["--help"], ["-h"]):
+        print(__doc__)
+        return 0
     if len(words) < 2:
         raise UserError("expected RECORD OUTPUT [OPTION_OR_FILE ...]")
     record, output, *made_from = words
