@@ -110,7 +110,10 @@ def extract(mixtures: tuple[Path, ...], named: tuple[Path, ...], **options: Any)
     MIXTURE is a recording of several speakers (mono).
     """
     if len(mixtures + named) != 1:
-        raise UserError(f"MIXTURE: expected one recording, got {len(mixtures + named)}")
+        raise UserError(
+            f"MIXTURE: expected one recording, got {len(mixtures + named)}; each enrolment has an --enroll of its own, and "
+            "each mixture a command of its own"
+        )
     from espnet_tse_gen.inference.files import extract_file
 
     extract_file((mixtures + named)[0], **options)

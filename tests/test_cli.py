@@ -1,5 +1,6 @@
 import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,6 +81,15 @@ def test_output_is_like_the_input(wavs, capsys):
     soundfile.write(wavs / "m.wav", mixture(0.8), RATE, subtype="FLOAT")
     assert soundfile.info(str(extract(wavs, output="float.wav"))).subtype == "FLOAT"
     assert soundfile.info(str(extract(wavs, output="float.flac"))).subtype == "PCM_16"
+
+
+def test_it_says_how_sure_it_is_and_that_nothing_came_out(wavs, capsys):
+    extract(wavs, model="dual_path_16k", output="sure.wav")
+    assert re.search(r"sure\.wav: 0\.80 s at 16000 Hz, confidence [01]\.\d\d\n", capsys.readouterr().out)
+    soundfile.write(wavs / "m.wav", np.full(12800, 0.3), 16000)
+    extract(wavs, model="dual_path_16k", output="silent.wav")
+    told = capsys.readouterr()
+    assert "confidence" not in told.out and f"silent.wav: is silent; in {wavs / 'm.wav'} there is nothing" in told.err
 
 
 def test_the_mixture_may_stand_alone(wavs):
@@ -247,7 +257,10 @@ def test_output_format_is_checked_first(wavs):
         (["extract", "--mixtur", "m.wav"], "unknown option '--mixtur': did you mean '--mixture'?"),
         (["extract", "m.wav"], "--enroll, -o/--output: required; see --help"),
         (["extract", "--enroll", "e.wav", "-o", "o.wav"], "MIXTURE: expected one recording, got 0"),
-        (["extract", "a.wav", "b.wav", "--enroll", "e.wav", "-o", "o.wav"], "MIXTURE: expected one recording, got 2"),
+        (
+            ["extract", "a.wav", "b.wav", "--enroll", "e.wav", "-o", "o.wav"],
+            "got 2; each enrolment has an --enroll of its own,",
+        ),
         ([], "Missing command; see --help"),
         (["score", "--inf_spc", "x"], "unknown option '--inf_spc': did you mean '--inf_scp'?"),
         (["info", "--modle", "x"], "unknown option '--modle': did you mean '--model'?"),

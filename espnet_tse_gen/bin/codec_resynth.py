@@ -5,7 +5,7 @@
     tse-gen resynth --codec_config conf/codec/mini_16k.yaml --input a.wav --output b.wav
 
 Every output has its input's rate, length and level. With --codec_config the codec is made for this call, with weights
-from where codec_prepare finds them too.
+from where 'tse-gen codec' finds them too.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from espnet_tse_gen.utils.errors import run_main
 
 
 @command
-@click.option("--codec_dir", type=click.Path(), help="codec directory, made by codec_prepare")
+@click.option("--codec_dir", type=click.Path(), help="codec directory, made by 'tse-gen codec'")
 @click.option(
     "--codec_config",
     type=click.Path(),
     help="instead: a file of conf/codec whose weights ship, are cached, or are given",
 )
-@click.option("--weights", type=click.Path(), help="with --codec_config: its weights, as for codec_prepare")
+@click.option("--weights", type=click.Path(), help="with --codec_config: its weights, as for 'tse-gen codec'")
 @click.option("--input", "source", type=click.Path(), help="one recording; with --output")
 @click.option("--output", type=click.Path(), help="where its resynthesis goes")
 @click.option("--overwrite", is_flag=True, help="replace --output if it is there")

@@ -20,7 +20,7 @@ from espnet_tse_gen.utils.errors import run_main
 
 
 @command
-@click.option("--codec_dir", required=True, type=click.Path(), help="codec directory, made by codec_prepare")
+@click.option("--codec_dir", required=True, type=click.Path(), help="codec directory, made by 'tse-gen codec'")
 @click.option("--wav_scp", required=True, multiple=True, type=click.Path(), help="recordings to encode; may be repeated, "
               "with a --name for each")  # fmt: skip
 @click.option("--level_scp", multiple=True, help="mixtures (same keys) that set the level of each --wav_scp, in its order; "

@@ -113,7 +113,9 @@ class MelCodec(AbsCodec):
 
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
         if not bool(self.fitted):
-            raise UserError("codec 'mel' has no codebooks yet; make a codec directory with codec_prepare and load that")
+            raise UserError(
+                "codec 'mel' has no codebooks yet; make a codec directory with 'tse-gen codec' and load that"
+            )
         latents = (self.log_mel(wav) - self.mean) / self.scale
         return self.quantize(latents).T, latents.T
 

@@ -138,7 +138,7 @@ class Preparation:
         if self.download and fetched:
             return codec.download_pretrained()
         missing = f"{place}: no such file or directory" if place else "nothing is in the local cache"
-        command = f"python -m espnet_tse_gen.bin.codec_prepare --codec_config {self.config_file} --download true"
+        command = f"tse-gen codec --codec_config {self.config_file} --download true"
         advice = f"On a machine with a network run '{command}', or put" if fetched else "Put"
         raise UserError(
             f"{missing}; codec '{codec.name}' needs its released weights ({codec.pretrained_source()}). {advice} them "

@@ -118,7 +118,7 @@ def load_codec(path: str | Path) -> AbsCodec:
     """
     directory = Path(path)
     if not (directory / CODEC_YAML).is_file():
-        raise UserError(f"{directory}: is not a codec directory (no {CODEC_YAML}); make it with codec_prepare")
+        raise UserError(f"{directory}: is not a codec directory (no {CODEC_YAML}); make it with 'tse-gen codec'")
     content = read_yaml(directory / CODEC_YAML)
     for key in ("codec", "codec_conf", "fingerprint"):
         if key not in content:

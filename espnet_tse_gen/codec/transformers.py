@@ -176,7 +176,7 @@ class TransformersCodec(AbsCodec):
 
     def _check_network(self) -> None:
         if self.network is None:
-            raise self.fault(f"{self.model} is not loaded; make a codec directory with codec_prepare")
+            raise self.fault(f"{self.model} is not loaded; make a codec directory with 'tse-gen codec'")
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         """Move or convert the weights, and forget what was computed from them where they were before."""

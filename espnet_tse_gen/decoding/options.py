@@ -35,7 +35,7 @@ class DecodingOptions(Options):
 
     steps: tuple[int, ...] | int = option(
         (8, 2),
-        "steps of every level; a list: of the first levels, the others take 1; with joint: over all",
+        "steps of every level; a list, as [8,2]: of the first levels, the others take 1; with joint: over all",
         read=_steps,
     )
     joint: bool = option(False, "all levels at once instead of level after level")

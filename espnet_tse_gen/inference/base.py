@@ -213,7 +213,8 @@ class TargetSpeakerExtractor(abc.ABC):
         if len(mixtures) != len(enrolls) or (row_ids is not None and len(row_ids) != len(mixtures)):
             raise UserError(
                 f"extract_batch: {len(mixtures)} mixtures, {len(enrolls)} enrolments and "
-                f"{len(mixtures) if row_ids is None else len(row_ids)} row ids; expected as many of each"
+                f"{len(mixtures) if row_ids is None else len(row_ids)} row ids; expected as many of each "
+                "(one enrolment for all: [enroll] * len(mixtures))"
             )
         requests = [
             self.request(

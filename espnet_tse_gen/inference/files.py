@@ -20,7 +20,7 @@ ABSENT = 0.5
 def extract_file(
     mixture: Path, enroll: Sequence[Path], output: Path, overwrite: bool = False, **extractor: Any
 ) -> None:
-    """Extract a voice, and print what was written; on stderr, that the target is probably absent.
+    """Extract a voice, and print what was written; on stderr, that the target is probably absent or the output silent.
 
     Args:
         mixture: The recording.
@@ -51,8 +51,11 @@ def extract_file(
     extraction = opened.extract([request])[0]
     samples, subtype = extraction.samples, output_subtype(output, subtype)
     write_audio(output, samples, rate, subtype)
-    print(f"{output}: {len(samples) / rate:.2f} s at {rate} Hz{_clipping(samples, subtype)}")
-    if extraction.confidence is not None and extraction.confidence < ABSENT:
+    sure = "" if extraction.confidence is None else f", confidence {extraction.confidence:.2f}"
+    print(f"{output}: {len(samples) / rate:.2f} s at {rate} Hz{sure}{_clipping(samples, subtype)}")
+    if not samples.any():
+        print(f"{output}: is silent; in {mixture} there is nothing to extract from", file=sys.stderr)
+    elif extraction.confidence is not None and extraction.confidence < ABSENT:
         print(
             f"{output}: the enrolled speaker is probably not in {mixture} (confidence {extraction.confidence:.2f})",
             file=sys.stderr,

@@ -78,7 +78,7 @@ def pack(
         table = results or directory / "RESULTS.md"
         told = table.read_text(encoding="utf-8") if table.is_file() else ""
         origin = f"`{checkpoint.name}` of the training, stored with {16 if half else 32} bits"
-        files[CARD] = _card(name or output.stem, description, origin, told).encode()
+        files[CARD] = _card(name or output.stem, output.name, description, origin, told).encode()
     (_write_zip if output.suffix == ".zip" else _write_directory)(output, files)
     size = sum(len(content) for content in files.values())
     return f"{output}: {len(files)} files, {size / 2**20:.1f} MiB before compression"
@@ -177,7 +177,7 @@ def _weights(checkpoint: Path, half: bool) -> bytes:
     return save(dict(state))
 
 
-def _card(name: str, description: list[str], weights: str, results: str) -> str:
+def _card(name: str, where: str, description: list[str], weights: str, results: str) -> str:
     lines = [
         f"# {name}",
         "",
@@ -185,13 +185,13 @@ def _card(name: str, description: list[str], weights: str, results: str) -> str:
         f"- Weights: {weights}",
         "",
         "```",
-        f"tse-gen extract mixture.wav --enroll enroll.wav -o voice.wav --model {name}.zip",
+        f"tse-gen extract mixture.wav --enroll enroll.wav -o voice.wav --model {where}",
         "```",
         "",
         "```python",
         "from espnet_tse_gen import TargetSpeakerExtractor",
         "",
-        f'extractor = TargetSpeakerExtractor.from_pretrained("{name}.zip")',
+        f'extractor = TargetSpeakerExtractor.from_pretrained("{where}")',
         "voice = extractor(mixture, enroll, sample_rate=16000)",
         "```",
     ]

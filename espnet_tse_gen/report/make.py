@@ -21,7 +21,7 @@ from espnet_tse_gen.scoring.metrics import BY_NAME, legend
 from espnet_tse_gen.scoring.results import NO_VALUE, Bootstrap, Cell, Table, convention, ordered, set_tables
 from espnet_tse_gen.scoring.table import Row, add_derived, columns_present, read_scores
 from espnet_tse_gen.utils.arguments import pairs
-from espnet_tse_gen.utils.errors import UserError, naming_extra
+from espnet_tse_gen.utils.errors import UserError, naming_extra, unknown_name
 
 MARK = "index.html"
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -93,7 +93,8 @@ def make_report(options: ReportOptions, sets: Sequence[DemoSet]) -> Path:
         Path of its ``index.html``.
 
     Raises:
-        UserError: For missing or unreadable input, or where ``output`` is a folder that is no report.
+        UserError: For missing or unreadable input, a system with neither scores nor outputs, or where
+            ``output`` is a folder that is no report.
     """
     with naming_extra("the report"):
         import jinja2
@@ -103,6 +104,10 @@ def make_report(options: ReportOptions, sets: Sequence[DemoSet]) -> Path:
         raise UserError(f"{options.output}: exists and is not a report; choose another --output or remove it")
     check_outputs(sets)
     rows = read_scores(options.scores) if options.scores is not None else []
+    known = {"mixture", *(row.system for row in rows), *(name for demo in sets for name in demo.outputs)}
+    for name in options.systems:
+        if name not in known:
+            raise unknown_name("system", name, known)
     add_derived(rows)
     partial = output.with_name(f".{output.name}.{os.getpid()}.part")
     shutil.rmtree(partial, ignore_errors=True)

@@ -78,6 +78,7 @@ def test_card_tells_what_the_model_is(exp_dir, tmp_path):
     card = (directory / "README.md").read_text()
     assert card.startswith("# my_model\n") and "| tiny | 1.23 |" in card and "\n## Results on test\n" in card
     assert "8000 Hz" in card and "4 levels x 16" in card and "valid.loss.ave.pth" in card
+    assert "--model tiny\n" in card and 'from_pretrained("tiny")' in card
 
 
 def test_existing_output_is_kept_unless_told(exp_dir, tmp_path):

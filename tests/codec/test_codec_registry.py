@@ -76,7 +76,7 @@ def test_impossible_values_are_refused(name: str, conf: dict) -> None:
 
 
 def test_unfitted_codec_says_what_to_do() -> None:
-    with pytest.raises(UserError, match="codec_prepare"):
+    with pytest.raises(UserError, match="tse-gen codec"):
         build_codec("mel").encode(torch.zeros(1, 100))
     with pytest.raises(UserError, match="no recording"):
         build_codec("mel").fit([])

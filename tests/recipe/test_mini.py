@@ -212,11 +212,11 @@ def test_a_stage_says_which_stage_it_needs(tmp_path: Path, stage: int, missing: 
         (["--nj", "0"], "--nj takes a whole number of at least 1"),
         (["--fs", "fast"], "--fs takes a rate"),
         (["--skip_train", "maybe"], "takes true or false"),
-        (["--codec_config", "conf/codec/none.yaml"], "conf/codec/none.yaml: no such file"),
+        (["--codec_config", "conf/codec/none.yaml"], "conf/codec/none.yaml: no such file; see conf/codec for"),
         (["--tse_config", "conf/train/none.yaml"], "conf/train/none.yaml: no such file; see conf/train"),
         (["--tse_config", "conf/train/mini.yaml"], "mini.yaml: no such file; it is called masked_small.yaml now"),
         (["--inference_config", "conf/decode/none.yaml"], "conf/decode/none.yaml: no such file"),
-        (["--pretrained_exp", "nowhere"], "nowhere/config.yaml: no such file"),
+        (["--pretrained_exp", "dual_path_16k"], "(models that ship: espnet_tse_gen/pretrained/NAME in the repository)"),
         (["--score_with_asr", "true"], "--score_with_asr needs --asr_exp"),
         (["--score_with_asr", "true", "--asr_exp", "nowhere"], "--asr_exp: nowhere/config.yaml: no such file"),
         (["--python", "no-such-python"], "'no-such-python' cannot import espnet_tse_gen"),
@@ -280,6 +280,19 @@ def test_help_lists_every_option() -> None:
     result = subprocess.run([RECIPE / "run.sh", "--help"], capture_output=True, text=True, check=True)
     listed = {line.split()[0].lstrip("-") for line in result.stdout.splitlines() if line.startswith("    --")}
     assert listed == names | {"config", "help"}
+
+
+@pytest.mark.parametrize(
+    "script", sorted((ROOT / "egs2").glob("*/*/local/*.sh")), ids=lambda path: f"{path.relative_to(ROOT)}"
+)
+def test_every_script_of_a_corpus_says_what_it_does(script: Path) -> None:
+    # From another folder than that of the recipe, which it goes to itself.
+    result = subprocess.run([script.relative_to(ROOT), "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not result.stderr
+    head = re.search(r"\A#!.*\n# (.*)\n", script.read_text())
+    assert head and head[1] in result.stdout
+    for line in result.stdout.partition("Options, with their values:\n")[2].splitlines():
+        assert not re.match(r"    --\w+ +(\(|$)", line), f"{script}: an option without a text: {line}"
 
 
 def test_what_recipes_and_documents_name_is_there() -> None:

@@ -157,6 +157,11 @@ def test_a_folder_that_is_no_report_is_left_alone(world: Path) -> None:
     assert (world / "mine/thesis.txt").exists()
 
 
+def test_a_system_with_neither_scores_nor_outputs_is_refused(world: Path) -> None:
+    with pytest.raises(UserError, match="unknown system 'gredy': did you mean 'greedy'"):
+        report.main([*arguments(world), "gredy"])
+
+
 def test_a_case_shows_mixture_every_system_clean_and_enrolment_in_this_order(world: Path) -> None:
     write_scores(world)
     report.main([*arguments(world), f"again={world / 'exp/m/greedy'}"])

@@ -47,7 +47,7 @@ if [[ -z ${codec_config} ]]; then
     [[ -f ${codec_config} ]] || codec_config=conf/codec/espnet.yaml
 fi
 for file in "${train_config}" "${codec_config}"; do
-    [[ -f ${file} ]] || die "${file}: no such file; see conf/ for those there are"
+    [[ -f ${file} ]] || die "${file}: no such file; see $(dirname "${file}") for those there are"
 done
 "${python}" -c 'import espnet_tse_gen' 2> /dev/null ||
     die "'${python}' cannot import espnet_tse_gen: run 'make' in the repository's root, or pip install -e '.[all]' there, or give --python"

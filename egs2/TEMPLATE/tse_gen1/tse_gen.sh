@@ -95,7 +95,7 @@ elif [[ ${codec_config} == auto ]]; then
         --expdir "${expdir}" "--codec_args=${codec_args}") || die "--codec_config auto: no codec chosen, see the line above"
 fi
 for file in "${codec_config}" "${tse_config}" "${decode_configs[@]}"; do
-    [[ -f ${file} ]] || die "${file}: no such file; see conf/ for those there are"
+    [[ -f ${file} ]] || die "${file}: no such file; see $(dirname "${file}") for those there are"
 done
 [[ -z ${inference_tag} || ${#decode_configs[@]} -eq 1 ]] ||
     die "--inference_tag names one output, but --inference_config names ${#decode_configs[@]} files"
@@ -103,7 +103,7 @@ read -r -a pretrained_exps <<< "${pretrained_exp}"
 pretrained_tasks=()
 for exp in "${pretrained_exps[@]}"; do
     [[ -f ${exp}/config.yaml ]] ||
-        die "--pretrained_exp: ${exp}/config.yaml: no such file; give directories that training or packing made"
+        die "--pretrained_exp: ${exp}/config.yaml: no such file; give directories that training or packing made (models that ship: espnet_tse_gen/pretrained/NAME in the repository)"
     pretrained_tasks+=("$("${python}" -m espnet_tse_gen.bin.task_of "${exp}/config.yaml")") ||
         die "--pretrained_exp ${exp}: cannot be used, see the line above"
 done

@@ -15,6 +15,8 @@
 #        . utils/parse_options.sh
 
 _po_script=${BASH_SOURCE[1]:-$0}
+# Its path is relative to where it was called, which it may have left.
+[[ -r ${_po_script} ]] || _po_script=${OLDPWD}/${_po_script}
 _po_names=$(sed -n -E '/^(\.|source) .*parse_options\.sh/q; s/^([a-z][a-z0-9_]*)=.*/\1/p' "${_po_script}" |
     sort -u)
 

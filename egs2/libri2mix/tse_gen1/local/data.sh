@@ -2,6 +2,7 @@
 # Data directories of Libri2Mix, DATADIR/{train,dev,test}, from an existing tree. With --metadata, the mixtures of the sets are generated
 # into --libri2mix first: what is not there yet, after its disk use has been printed.
 set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 datadir=data                # where the data directories go
 fs=16k                      # sampling rate, 8k or 16k

@@ -2,6 +2,7 @@
 # Data directories of clean speech from a LibriSpeech tree: wav.scp, utt2spk and spk2gender of each set. No audio is copied.
 # Subsets are divided by commas; with --speakers_json, none means all that it names.
 set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 datadir=data                # where the data directories go
 train_set=train             # name of the data directory of training

@@ -16,7 +16,7 @@ expdir=exp
 python=python3
 given=()
 while [[ $# -gt 0 ]]; do
-    [[ $1 != --help ]] || { sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" && exit 0; }
+    [[ $1 != --help ]] || { sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "local/ablations.sh" && exit 0; }
     [[ $# -ge 2 ]] || { echo "ablations.sh: error: $1 needs a value" >&2 && exit 2; }
     case $1 in
         --epochs | --mixing | --fewer) printf -v "${1#--}" '%s' "$2" ;;

@@ -15,6 +15,7 @@ expdir=exp
 python=python3
 given=()
 while [[ $# -gt 0 ]]; do
+    [[ $1 != --help ]] || { sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "local/compare.sh" && exit 0; }
     case $1 in
         --size | --part | --expdir | --python)
             [[ $# -ge 2 ]] || { echo "compare.sh: error: $1 needs a value" >&2 && exit 2; }

@@ -3,6 +3,7 @@
 # two-speaker mixtures that are drawn once from other speakers, and made as those of Libri2Mix are.
 # Subsets are divided by commas; with --speakers_json, none means all that it names.
 set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 datadir=data                # where the data directories go
 fs=16k                      # sampling rate, 8k or 16k

@@ -17,7 +17,7 @@ models=
 made=()
 given=()
 while [[ $# -gt 0 ]]; do
-    [[ $1 != --help ]] || { sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" && exit 0; }
+    [[ $1 != --help ]] || { sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "local/measure.sh" && exit 0; }
     [[ $# -ge 2 ]] || { echo "measure.sh: error: $1 needs a value" >&2 && exit 2; }
     case $1 in
         --librispeech | --speakers_json | --metadata | --sets | --num_mixtures | --allow_missing) made+=("$1" "$2") ;;

@@ -13,9 +13,9 @@ python=python3              # Python interpreter
 librispeech=                # the folder that holds the subsets (test-other, ...) and SPEAKERS.TXT
 speakers_json=              # file that says which speakers may be used for what, {"train": {SUBSET: [SPEAKER, ...]}, "dev":
 #   ..., "test": ...}
-sets="test_a=test-other test_b_speechocean=speechocean762 test_b_commonvoice=common-voice \
-    dev_a=dev-clean dev_b_speechocean=speechocean762 dev_b_commonvoice=common-voice"
-#   NAME=SUBSET ...; the part of NAME before '_' is the split whose speakers are mixed
+sets="test_a=test-other test_b_speechocean=speechocean762 test_b_commonvoice=common-voice" # NAME=SUBSET ...; what stands before the
+#   first '_' of NAME is the split whose speakers are mixed
+sets+=" dev_a=dev-clean dev_b_speechocean=speechocean762 dev_b_commonvoice=common-voice"
 num_mixtures=60             # mixtures in each of them; both speakers of a mixture are targets
 metadata=                   # LibriMix's libri2mix_dev-clean.csv, or its like; its mixtures of which no speaker is in the
 #   split 'train' make one more set. Empty: none

@@ -2,6 +2,7 @@
 # Data directories of the mini corpus, DATADIR/{train,dev,test}: two-speaker mixtures of synthetic voices, mixed as Libri2Mix is. Needs
 # no corpus, and keeps what is there.
 set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 datadir=data                # where the data directories go
 fs=16k                      # sampling rate, 8k or 16k
