@@ -148,6 +148,4 @@ def on_device(codec: AbsCodec, device: str) -> AbsCodec:
         return codec.to(device)
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:150]
-        raise UserError(
-            f"--device {device}: cannot be used ({reason}); give cpu, or cuda where there is a GPU"
-        ) from None
+        raise UserError(f"--device {device}: cannot be used ({reason}); give cpu, or cuda with a GPU") from None

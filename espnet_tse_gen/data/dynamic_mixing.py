@@ -74,9 +74,7 @@ class DynamicMixer:
         where: str = "the sources",
     ) -> None:
         if samples < 1:
-            raise UserError(
-                "preprocessor_conf: crop_seconds: dynamic mixing needs the length of a mixture; give more than 0"
-            )
+            raise UserError("preprocessor_conf: crop_seconds: dynamic mixing needs a mixture's length; give one")
         self.options, self.rate, self.samples, self.talkers = options, rate, samples, talkers
         self.enroll_seconds, self.level_dbfs, self.band_rate, self.seed = enroll_seconds, level_dbfs, band_rate, seed
         played = at_speeds(sources, options.speeds)
@@ -313,9 +311,7 @@ class DynamicMixer:
         best = max(ends, key=lambda pieces: min(energy[end] - energy[start] for start, end in pieces))
         read = [(Piece(source, start, end - start), whole[start:end]) for start, end in best]
         if not all(heard.any() for _, heard in read):
-            raise UserError(
-                f"{source.path} (key '{source.name}'): is digital silence, or all but a moment of it is; remove it"
-            )
+            raise UserError(f"{source.path} (key '{source.name}'): is digital silence, but for a moment; remove it")
         return read
 
     def _anywhere(self, rng: np.random.Generator, source: Source, samples: int) -> tuple[Piece, np.ndarray]:

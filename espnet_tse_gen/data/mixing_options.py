@@ -110,15 +110,11 @@ class MixingOptions:
             and shares
             and all(isinstance(share, int | float) and share > 0 for share in shares.values())
         ):
-            raise UserError(
-                f"--dynamic_mixing_conf collections: expected shares above 0, as {{a: 0.7, b: 0.3}}, found {shares}"
-            )
+            raise UserError(f"--dynamic_mixing_conf collections: expected shares above 0 as {{a: 0.7}}, found {shares}")
         if self.alone_share + self.crowd_share > 1:
             raise UserError("--dynamic_mixing_conf alone_share, crowd_share: are more than 1 together; lower one")
         if self.single_utterance not in SINGLE_UTTERANCE:
-            raise unknown_name(
-                "value of --dynamic_mixing_conf single_utterance", self.single_utterance, SINGLE_UTTERANCE
-            )
+            raise unknown_name("--dynamic_mixing_conf single_utterance", self.single_utterance, SINGLE_UTTERANCE)
 
 
 _DEFAULTS = {field.name: field.default for field in fields(MixingOptions)}

@@ -53,9 +53,7 @@ class TSEGenPreprocessor:
         self.train = train
         self.speaker_embeddings = speaker_embeddings
         if len(enroll_seconds) != 2 or not 0 < enroll_seconds[0] <= enroll_seconds[1]:
-            raise UserError(
-                f"preprocessor_conf: enroll_seconds must be [shortest, longest], not {list(enroll_seconds)}"
-            )
+            raise UserError(f"preprocessor_conf: enroll_seconds {list(enroll_seconds)}: expected [shortest, longest]")
         if crop_seconds < 0 or ref_num < 1:
             raise UserError(f"preprocessor_conf: crop_seconds {crop_seconds} and ref_num {ref_num} must be positive")
         self.rate, self.hop = codec_sample_rate, hop
@@ -96,9 +94,7 @@ class TSEGenPreprocessor:
                 raise UserError(f"neither codes_ref{target} nor speech_ref{target} given for '{uid}'; give one of them")
             speech = _signal(data[f"speech_ref{target}"], uid, f"speech_ref{target}")
             if len(speech) != len(recorded):
-                raise UserError(
-                    f"speech_ref{target} of '{uid}' has {len(speech)} samples, expected {len(recorded)} as its mixture"
-                )
+                raise UserError(f"speech_ref{target} of '{uid}' has {len(speech)} samples, its mixture {len(recorded)}")
             speech = resample(speech, self.data_rate, self.rate)
             item["speech_ref1"] = (speech[samples] * gain).astype(np.float32)
         seconds = (start * self.hop / self.rate, (start + length) * self.hop / self.rate)

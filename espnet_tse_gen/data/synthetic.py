@@ -221,9 +221,7 @@ def build_corpus(
     """
     root = Path(root)
     if utterances_per_voice < 2:
-        raise UserError(
-            f"--utterances_per_voice is {utterances_per_voice}; expected at least 2 (a target and an enrolment)"
-        )
+        raise UserError(f"--utterances_per_voice is {utterances_per_voice}; expected 2 or more (target and enrolment)")
     parameters = {
         "version": CORPUS_VERSION,
         "num_voices": num_voices,
@@ -234,9 +232,7 @@ def build_corpus(
     if record.exists() and json.loads(record.read_text())["parameters"] == parameters:
         return False
     if root.exists() and not record.exists():
-        raise UserError(
-            f"{root}: exists and is no corpus made by this command; choose another --output_dir or remove it"
-        )
+        raise UserError(f"{root}: is no corpus made by this command; choose another --output_dir or remove it")
 
     splits = split_voices(draw_voices(num_voices, seed))
     partial = root.with_name(f".{root.name}.part")

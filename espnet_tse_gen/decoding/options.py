@@ -97,9 +97,7 @@ class DecodingOptions(Options):
         if isinstance(self.steps, int):
             return (self.steps,) if self.joint else (self.steps,) * num_levels
         if len(self.steps) > num_levels:
-            raise UserError(
-                f"decoding option 'steps' lists {len(self.steps)} levels, the codec has {num_levels}; shorten the list"
-            )
+            raise UserError(f"decoding option 'steps' lists {len(self.steps)} levels, the codec has {num_levels}")
         return self.steps + (1,) * (num_levels - len(self.steps))
 
     def top_k_count(self, codebook_size: int) -> int:

@@ -61,9 +61,7 @@ class InferenceJob:
         self.output_dir, self.job, self.num_jobs = Path(output_dir), job, num_jobs
         self.codec: AbsCodec | None = getattr(extractor, "codec", None)
         if "codes" in tables and self.codec is None:
-            raise UserError(
-                "--codes_scp: token accuracy is measured of models with a codec, and this one has none; leave it out"
-            )
+            raise UserError("--codes_scp: token accuracy is that of a codec, which this model has not; leave it out")
         options = dataclasses.asdict(extractor.options)
         # How many are decoded together changes no token.
         del options["batch_size"]

@@ -40,9 +40,7 @@ class NamedErrors(Mapping[str, Any]):
             file = getattr(getattr(self.loader, "loader", None), "data", {}).get(key)
             if isinstance(file, str) and not Path(file).exists():
                 reason = f"{file}: no such file"
-            raise UserError(
-                f"{self.path}: what key '{key}' names cannot be read ({reason}); replace or remove it"
-            ) from None
+            raise UserError(f"{self.path}: key '{key}' cannot be read ({reason}); replace or remove it") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.loader)

@@ -44,9 +44,7 @@ class MultiScaleSolver(AbsLossWrapper):
     ) -> None:
         super().__init__()
         if min(scale_weights, default=0.0) < 0 or sum(scale_weights) <= 0:
-            raise UserError(
-                f"wrapper_conf: scale_weights {list(scale_weights)}: expected weights of 0 or more, one above"
-            )
+            raise UserError(f"wrapper_conf: scale_weights {list(scale_weights)}: expected 0 or more, one of them above")
         self.criterion, self.weight = criterion, weight
         self.scale_weights = tuple(map(float, scale_weights))
 

@@ -206,9 +206,7 @@ def _build_loss(given: Any) -> Any:
         UserError: For an unknown name or key.
     """
     if not isinstance(given, dict) or not {"name", "wrapper"} <= given.keys():
-        raise UserError(
-            f"--criterions: expected 'name', 'conf', 'wrapper' and 'wrapper_conf' of every loss, found {given}"
-        )
+        raise UserError(f"--criterions: every loss needs 'name', 'conf', 'wrapper' and 'wrapper_conf', found {given}")
     for key in given:
         if key not in ("name", "conf", "wrapper", "wrapper_conf"):
             raise unknown_name("key of --criterions", str(key), ("name", "conf", "wrapper", "wrapper_conf"))

@@ -74,9 +74,7 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
             [f"'{key}'" for key, value in state.items() if isinstance(value, dict)] if isinstance(state, dict) else []
         )
         further = f"; it has {', '.join(inside[:3])}: save what is in there by itself" if inside else ""
-        raise UserError(
-            f"{path}: is not a checkpoint of weights; name a .pth or .safetensors file of the model{further}"
-        )
+        raise UserError(f"{path}: is not a checkpoint of weights; name a model's .pth or .safetensors file{further}")
     for prefix in WRAPPERS:
         if state and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}

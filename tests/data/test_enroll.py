@@ -328,7 +328,7 @@ def test_a_list_is_fetched_once_and_only_a_list_is_kept(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--download", "false"], "no such file; allow fetching it"),
+        (["--download", "false"], "no such file; allow --download true"),
         (["--enroll_url", "http://127.0.0.1:9/{set}"], "cannot be fetched"),
     ],
 )

@@ -64,9 +64,7 @@ class SpeakerEmbeddings:
             UserError: If there is none.
         """
         if recording not in self.table:
-            raise UserError(
-                f"--speaker_embeddings {self.path}: holds no embedding of {recording}; make the file with embed_speakers"
-            )
+            raise UserError(f"--speaker_embeddings {self.path}: has no embedding of {recording}; run embed_speakers")
         return self.table[recording]
 
 

@@ -114,9 +114,7 @@ def list_file(options: EnrolmentOptions, subset: str, number_of_speakers: int = 
     path = Path(options.folder) / f"but_{subset}_map_mixture2enrollment{suffix}"
     there = path.is_file()
     if not there and not options.download:
-        raise UserError(
-            f"{path}: no such file; allow fetching it (--download true), or put {url} there, or choose --enroll_list random"
-        )
+        raise UserError(f"{path}: no such file; allow --download true, put {url} there, or choose --enroll_list random")
     try:
         fetch(url, path)
     except UserError as error:

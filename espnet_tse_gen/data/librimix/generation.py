@@ -105,9 +105,7 @@ def plan_generation(
             raise UserError(f"--mix_type {' '.join(types)} needs noise; give --wham the folder 'wham_noise'")
         noises = Path(noise_root)
         if silent := [row.name for row in rows if not row.noise]:
-            raise UserError(
-                f"{metadata}: mixture '{silent[0]}' has no noise_path; only mix_clean can be made of this file"
-            )
+            raise UserError(f"{metadata}: mixture '{silent[0]}' has no noise_path; only mix_clean can be made of it")
     is_file = functools.cache(Path.is_file)
     absent: dict[str, Path] = {}
     for row in rows:

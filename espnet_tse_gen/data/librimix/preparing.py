@@ -62,15 +62,11 @@ def list_mixtures(
     """
     table, folder = tree.csv(subset, mix_type), tree.folder / subset / mix_type
     if not folder.is_dir():
-        raise UserError(
-            f"{folder}: no such folder; generate it (--librispeech and --metadata), or correct --libri2mix or --sets"
-        )
+        raise UserError(f"{folder}: no such folder; generate it (--librispeech and --metadata), or correct --sets")
     if table.exists():
         names = sorted(line.get("mixture_ID", "") for line in read_csv(table)[1])
     elif tree.record(subset).exists():
-        raise UserError(
-            f"{folder}: its generation was not finished; finish it with the --metadata that it was begun with"
-        )
+        raise UserError(f"{folder}: its generation was not finished; finish it with the --metadata it was begun with")
     else:
         names = sorted(path.stem for path in folder.glob("[!.]*.wav"))
     if not names:
