@@ -12,9 +12,7 @@ depend on its neighbours or on padding), and keep the length contract; a family 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import inspect
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from espnet_tse_gen.utils.checkpoints import state_digest
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.fetch import fetch
 
@@ -124,12 +123,7 @@ class AbsCodec(torch.nn.Module, ABC):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of the codec's name, configuration and weights; equal if and only if codes agree."""
-        digest = hashlib.sha256(json.dumps([self.name, self.conf()], sort_keys=True).encode())
-        for key, value in sorted(self.state_dict().items()):
-            array = value.detach().cpu().contiguous()
-            digest.update(f"{key} {array.dtype} {tuple(array.shape)}".encode())
-            digest.update(array.numpy().tobytes())
-        return digest.hexdigest()
+        return state_digest([self.name, self.conf()], self.state_dict())
 
     def fault(self, message: str) -> UserError:
         """Return the error of this codec with a one-line message."""

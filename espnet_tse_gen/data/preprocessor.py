@@ -72,7 +72,7 @@ class TSEGenPreprocessor:
             UserError: If a recording is not mono or not finite, or an enrolment cannot be found.
         """
         target = self._draw_target(uid)
-        recorded = _signal(data["speech_mix"], uid, "speech_mix")
+        recorded = one_channel(data["speech_mix"], uid, "speech_mix")
         # Of the recording at its own rate, as in token extraction and decoding.
         gain = mixture_gain(recorded, self.level_dbfs)
         mixture = resample(recorded, self.data_rate, self.rate)
@@ -92,7 +92,7 @@ class TSEGenPreprocessor:
         else:
             if f"speech_ref{target}" not in data:
                 raise UserError(f"neither codes_ref{target} nor speech_ref{target} given for '{uid}'; give one of them")
-            speech = _signal(data[f"speech_ref{target}"], uid, f"speech_ref{target}")
+            speech = one_channel(data[f"speech_ref{target}"], uid, f"speech_ref{target}")
             if len(speech) != len(recorded):
                 raise UserError(f"speech_ref{target} of '{uid}' has {len(speech)} samples, its mixture {len(recorded)}")
             speech = resample(speech, self.data_rate, self.rate)
@@ -158,8 +158,12 @@ class TSEGenPreprocessor:
         return listed[0][1], True
 
 
-def _signal(value: str | np.ndarray, uid: str, name: str) -> np.ndarray:
-    """Return the samples ``[L]`` that ESPnet read, if they are one channel of numbers."""
+def one_channel(value: str | np.ndarray, uid: str, name: str) -> np.ndarray:
+    """Return the samples ``[L]`` that ESPnet read, if they are one channel of numbers.
+
+    Raises:
+        UserError: If they are not, naming the item and what of it.
+    """
     samples = np.asarray(value, dtype=np.float32)
     if samples.ndim == 2 and samples.shape[1] == 1:
         samples = samples[:, 0]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.abs_extractor import AbsEmbeddingExtractor
-from espnet_tse_gen.discriminative.blocks import NUM_SCALES, ChannelNorm, TCNStack, check_sizes, valid_frames
+from espnet_tse_gen.discriminative.blocks import ChannelNorm, TCNStack, check_sizes, valid_frames
 from espnet_tse_gen.discriminative.fusion import (
     MaskGenerator,
     ScaleFuser,
@@ -144,7 +144,7 @@ class MCSpExExtractor(AbsEmbeddingExtractor):
         x = self.enroll_projection(fusion(features, valid))
         return self.speaker_encoder(self.speaker_front_end(x), ilens_aux)
 
-    def extract(self, input: Tensor, ilens: Tensor, embedding: Tensor, num_scales: int = NUM_SCALES) -> Tensor:
+    def extract(self, input: Tensor, ilens: Tensor, embedding: Tensor, num_scales: int = 1) -> Tensor:
         """Return the target's features; see :meth:`AbsEmbeddingExtractor.extract`."""
         features = input.transpose(1, 2)
         valid = valid_frames(ilens, features.shape[-1], features.device)

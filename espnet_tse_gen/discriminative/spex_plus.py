@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.abs_extractor import AbsEmbeddingExtractor
-from espnet_tse_gen.discriminative.blocks import NUM_SCALES, TCNStack, check_sizes, valid_frames
+from espnet_tse_gen.discriminative.blocks import TCNStack, check_sizes, valid_frames
 from espnet_tse_gen.discriminative.fusion import MaskGenerator, ScaleFuser
 from espnet_tse_gen.discriminative.speaker import ResNetEncoder, check_enrolment
 
@@ -73,7 +73,7 @@ class SpExPlusExtractor(AbsEmbeddingExtractor):
         check_enrolment(ilens_aux, input_aux.shape[1])
         return self.speaker_encoder(self.enroll_fusion(input_aux.transpose(1, 2)), ilens_aux)
 
-    def extract(self, input: Tensor, ilens: Tensor, embedding: Tensor, num_scales: int = NUM_SCALES) -> Tensor:
+    def extract(self, input: Tensor, ilens: Tensor, embedding: Tensor, num_scales: int = 1) -> Tensor:
         """Return the target's features; see :meth:`AbsEmbeddingExtractor.extract`."""
         features = input.transpose(1, 2)
         valid = valid_frames(ilens, features.shape[-1], features.device)

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.audio.recordings import resample
@@ -291,6 +292,12 @@ class TargetSpeakerExtractor(abc.ABC):
         )
 
 
+def padded(signals: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return signals as ``[B, L]``, padded with zeros, and their lengths ``[B]``."""
+    rows = [torch.from_numpy(signal) for signal in signals]
+    return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])
+
+
 def _without_mean(samples: np.ndarray) -> np.ndarray:
     """Return float32 ``[L]`` without a constant offset, which is no sound and would decide the level.
 
@@ -312,11 +319,7 @@ def open_extractor(
     """Load a model as a command line names it; see :meth:`TargetSpeakerExtractor.from_pretrained`.
 
     Args:
-        model: What ``from_pretrained`` calls ``where``; the others, up to ``dtype``, are called the same.
-        device: See there.
-        model_file: See there.
-        decode: See there.
-        dtype: See there.
+        model: What ``from_pretrained`` calls ``where``; ``device`` to ``dtype`` are as there.
         num_threads: CPU threads of this process; 0 leaves it to torch.
         changes: Fields of the decoding options that are replaced.
 

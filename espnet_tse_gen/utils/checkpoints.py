@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,16 @@ def check_finite(state: Mapping[str, torch.Tensor], path: str | Path, prefix: st
     for name, value in state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise UserError(f"{path}: weight '{prefix}{name}' holds NaN or infinite values; take another checkpoint")
+
+
+def state_digest(described: Any, state: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 (hex) of what JSON can hold and of weights, bit for bit."""
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for key, value in sorted(state.items()):
+        array = value.detach().cpu().contiguous()
+        digest.update(f"{key} {array.dtype} {tuple(array.shape)}".encode())
+        digest.update(array.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:

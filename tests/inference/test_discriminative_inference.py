@@ -8,7 +8,7 @@ from tiny_model import mixture, tiny_exp_dir, voice
 
 from espnet_tse_gen import load_extractor
 from espnet_tse_gen.discriminative.build import load_model
-from espnet_tse_gen.discriminative.halves import split_extractor
+from espnet_tse_gen.discriminative.halves import split_model
 from espnet_tse_gen.inference.base import with_changes
 from espnet_tse_gen.inference.masked import MaskedInference
 from espnet_tse_gen.inference.options import SegmentOptions
@@ -98,7 +98,7 @@ def test_halves_are_what_the_extractor_computes(name):
     expected, embedding = plain_output(network(name), request.mixture, request.enroll)
     model = network(name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    halves = split_extractor(model.extractor)
+    halves = split_model(model)
     after = model.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
     with torch.no_grad():
