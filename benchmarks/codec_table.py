@@ -52,14 +52,7 @@ def main(**options: Any) -> None:
     args = SimpleNamespace(**options)
     logging.basicConfig(level=args.log_level, format="%(asctime)s %(levelname)s: %(message)s")
 
-    from codec_study.measuring import (
-        MeasuringOptions,
-        ProbeOptions,
-        check_probe,
-        measure_codec,
-        subset,
-        tags_of,
-    )
+    from codec_study.measuring import MeasuringOptions, ProbeOptions, check_probe, measure_codec, subset, tags_of
     from codec_study.quality import check_measures, choose_levels
     from codec_study.tables import CodecEntry, render_codec_table, table_values
 

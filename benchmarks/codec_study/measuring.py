@@ -14,15 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from codec_study.probe import CONDITIONS, ItemFigures, LevelFigures, ProbeResult, run_probe
-from codec_study.quality import (
-    ORIGINAL,
-    Speed,
-    bit_rate,
-    choose_levels,
-    evaluate_codec,
-    measure_speed,
-    system_name,
-)
+from codec_study.quality import ORIGINAL, Speed, bit_rate, choose_levels, evaluate_codec, measure_speed, system_name
 from codec_study.segments import collect_segments
 from codec_study.tables import CodecEntry
 from espnet_tse_gen.audio.recordings import Recordings

@@ -12,15 +12,7 @@ import numpy as np
 from codec_study.probe import CONDITIONS, ProbeResult
 from codec_study.quality import METRICS, MIN_CORRELATION, ORIGINAL, Speed, system_name
 from espnet_tse_gen.scoring.metrics.base import Column
-from espnet_tse_gen.scoring.results import (
-    NO_VALUE,
-    Bootstrap,
-    Cell,
-    Table,
-    format_interval,
-    intervals,
-    render_markdown,
-)
+from espnet_tse_gen.scoring.results import NO_VALUE, Bootstrap, Cell, Table, format_interval, intervals, render_markdown
 from espnet_tse_gen.scoring.stats import Interval, bootstrap_means
 from espnet_tse_gen.scoring.table import Row
 
@@ -190,12 +182,7 @@ def table_values(
                 values |= {"gain": level.gain, "perplexity": level.perplexity}
             spread = {name: asdict(interval) for name, interval in probe_intervals(result, bootstrap).items()}
             probes[result.condition] = {**figures, "level_1": spread}
-        content["codecs"][entry.tag] = {
-            **entry.facts,
-            "speed": asdict(entry.speed),
-            "levels": levels,
-            "probe": probes,
-        }
+        content["codecs"][entry.tag] = {**entry.facts, "speed": asdict(entry.speed), "levels": levels, "probe": probes}
     return content
 
 

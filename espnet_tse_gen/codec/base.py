@@ -194,11 +194,7 @@ class AbsCodec(torch.nn.Module, ABC):
         return [made[place] for place in range(len(rows))]
 
     def decode(
-        self,
-        codes: Tensor,
-        lengths: Tensor | None = None,
-        mixture: Tensor | None = None,
-        num_levels: int | None = None,
+        self, codes: Tensor, lengths: Tensor | None = None, mixture: Tensor | None = None, num_levels: int | None = None
     ) -> Tensor:
         """Turn codes into waveforms.
 

@@ -55,9 +55,7 @@ class DecodingOptions(Options):
         "constant", "linear: guidance falls to 1 with the share of masked positions", choices=("constant", "linear")
     )
     remask: str = option(
-        "none",
-        "whether committed tokens are masked again",
-        choices=("none", "rescore", "remdm_cap", "remdm_rescale"),
+        "none", "whether committed tokens are masked again", choices=("none", "rescore", "remdm_cap", "remdm_rescale")
     )
     rescore_fraction: float = option(
         0.15,

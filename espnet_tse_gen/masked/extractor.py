@@ -125,10 +125,6 @@ class MaskedExtractor(AbsMaskedExtractor):
         front_end_features: str | Sequence[str] = NO_FEATURES,
     ) -> None:
         super().__init__()
-        if width % heads or (width // heads) % 2:
-            raise UserError(f"extractor_conf: width {width} must be an even multiple of heads {heads}")
-        if conv_kernel and conv_kernel % 2 == 0:
-            raise UserError(f"extractor_conf: conv_kernel must be odd or 0, not {conv_kernel}")
         if enroll_stride < 1:
             raise UserError(f"extractor_conf: enroll_stride must be at least 1, not {enroll_stride}")
         if speaker_embedding < 0 or (enroll_features == NO_FEATURES and not speaker_embedding):

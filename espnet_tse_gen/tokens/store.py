@@ -16,7 +16,6 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
@@ -66,12 +65,7 @@ class Store:
                 self._streams[-1].flush()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None = None,
-        error: BaseException | None = None,
-        trace: TracebackType | None = None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for stream in self._streams:
             with contextlib.suppress(OSError):  # a full disk was reported where it was met
                 stream.close()
