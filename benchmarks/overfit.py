@@ -143,7 +143,6 @@ def decode(model: MaskedTSEModel, batch: Batch, joint: bool) -> Tensor:
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
     parser = argparse.ArgumentParser(description="Learn one batch of real mixtures by heart.")
     parser.add_argument("--librispeech", type=Path, required=True, help="folder with FLAC recordings of LibriSpeech")
     parser.add_argument("--size", choices=SIZES, default="S", help="size of the extractor")

@@ -22,13 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import SAMPLE_RATE as RATE
+from common import write_report
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the tree this file lies in is what is measured, whatever is installed
+from espnet_tse_gen.utils.errors import UserError, run_main
 
-from espnet_tse_gen.utils.errors import UserError, run_main  # noqa: E402
-
-RATE = 16000
 LONG_SECONDS = 600.0
 
 
@@ -66,7 +64,6 @@ class Row:
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--data_dir", type=Path, required=True, help="mixtures, sources and enrolments")
     parser.add_argument("--model", required=True, help="exp directory, packed zip file, or shipped model")
@@ -276,9 +273,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         print(f"{name}: {rows[-1].output_db:.1f} dB", file=sys.stderr, flush=True)
     text = table(rows, args.model, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     print(text, end="")
-    if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(text, encoding="utf-8")
+    write_report(text, args.output)
 
 
 if __name__ == "__main__":
