@@ -90,7 +90,6 @@ def save_codec(
 
     Args:
         codec: A fitted or loaded codec.
-        directory: Made if missing.
         origin: How the weights were made, for the reader; kept in ``codec.yaml`` under ``origin``.
         half: Round the codec's weights to half precision, also in memory, and write them so: half the size.
     """

@@ -31,7 +31,6 @@ def check_directory(folder: str | Path, ref_num: int = 2, sample_rate: int | Non
     """Check the data directory ``folder``.
 
     Args:
-        folder: Data directory.
         ref_num: Number of speakers in a mixture.
         sample_rate: The rate that all recordings must have; ``None``: that of the first.
 

@@ -68,10 +68,8 @@ def convert(groups: Sequence[Group], folder: str | Path, rate: int, num_jobs: in
     """Convert what is not mono 16-bit wav at ``rate``; what an earlier run converted from the same files is kept.
 
     Args:
-        groups: The recordings.
         folder: Where the record of what was converted is kept.
         rate: Hz.
-        num_jobs: Number of processes.
 
     Raises:
         UserError: If a recording is missing, corrupt, empty, not mono, holds NaN, or is a silent enrolment.

@@ -131,7 +131,6 @@ def as_wav(
         sources: ``(key, speaker, path)``.
         folder: Where converted recordings go; a record of them is kept beside it.
         rate: Hz.
-        num_jobs: Number of processes.
 
     Returns:
         The same with other paths, and what was done.

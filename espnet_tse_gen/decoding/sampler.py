@@ -76,7 +76,6 @@ class Sampler:
     """Decodes codes with the strategies that the options choose.
 
     Args:
-        options: What the user chose.
         num_levels: Codebook levels K.
         codebook_size: Entries C of a level; the id C is MASK.
 

@@ -85,7 +85,6 @@ class AbsEmbeddingExtractor(nn.Module, ABC):
             input_aux: ``[B, Te, 3N]``, the encoded enrolments.
             ilens_aux: ``[B]``, their valid frames.
             suffix_tag: Appended to the names in the result, ``"_spk1"`` for instance.
-            additional: Not used.
 
         Returns:
             The target's features ``[B, T, 3N]``, ``ilens``, and ``enroll_emb`` ``[B, embedding_dim]`` and, with a

@@ -243,8 +243,6 @@ class TargetSpeakerExtractor(abc.ABC):
         """Check one pair of recordings and bring it to the model's rate and level.
 
         Args:
-            mixture: As for a call.
-            enroll: As for a call.
             sample_rate: Hz; None means the model's rate.
             enroll_sample_rate: Hz of the enrolment where it differs.
             row_id: Where the noise of stochastic decoding starts from; by default the recordings themselves, so that a

@@ -39,9 +39,6 @@ class InferenceJob:
         tables: ``mixture`` and ``enroll``: key to path; optionally ``target`` (paths) and ``codes`` (its tokens, entries
             of a Kaldi scp with ``[T, K]`` arrays).
         output_dir: Where recordings and tables go.
-        name: Name of the table.
-        job: Number of this job, from 1.
-        num_jobs: Number of all jobs.
 
     Raises:
         UserError: If tokens are given to a model without a codec.
@@ -75,7 +72,6 @@ class InferenceJob:
         """Extract what is not there yet, and return a summary of one line.
 
         Args:
-            keys: The job's keys.
             overwrite: Make again what is there.
 
         Raises:

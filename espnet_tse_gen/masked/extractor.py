@@ -89,7 +89,6 @@ class MaskedExtractor(AbsMaskedExtractor):
         enroll_stride: Enrolment frames averaged into one, which shortens the prefix; who speaks changes slower than what is said.
         stft_size: Window of the ``stft`` feature, in samples; 0 takes three codec frames, rounded up to a power of two.
         max_enroll_seconds: Longest enrolment used; a longer one is cut. The target starts at this position.
-        dropout: Dropout rate.
         speaker_vector: Whether the enrolment's mean is also added to every target frame, a second way for the cue to arrive;
             the frames of the prefix stay the first.
         speaker_embedding: Width E of a speaker embedding of the enrolment that is also added to every target frame; 0 for none.

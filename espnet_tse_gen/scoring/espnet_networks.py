@@ -47,7 +47,6 @@ class ExpDir:
 
     Attributes:
         config: The configuration of the training.
-        checkpoint: The checkpoint.
 
     Raises:
         UserError: If a file is missing.

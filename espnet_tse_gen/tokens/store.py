@@ -33,7 +33,6 @@ class Store:
     """One job's arks, open for appending; a context manager that holds them for this process.
 
     Args:
-        directory: Made if missing.
         table: Name of the table whose recordings these are.
         job: Number of the job.
         header: What all arrays depend on beside their recordings, plain values. Its ``kinds`` are the endings of the arks'

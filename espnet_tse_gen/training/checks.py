@@ -38,7 +38,6 @@ def check_options(args: argparse.Namespace, num_optimizers: int = 1) -> None:
     """Require the options without which nothing runs, and known names in the optimizers' and schedulers'.
 
     Args:
-        args: The command line.
         num_optimizers: Optimizers of the task; further ones have options with a number, such as ``--optim2``.
 
     Raises:

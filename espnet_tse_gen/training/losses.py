@@ -56,7 +56,6 @@ class MultiScaleSolver(AbsLossWrapper):
         Args:
             ref: ``[B, L]`` of each speaker.
             inf: Of each speaker ``[B, L]``, or one such per scale.
-            others: Not used.
 
         Raises:
             UserError: If there is another number of scales than of weights.
@@ -123,7 +122,6 @@ class SpeakerSolver(AbsLossWrapper):
 
         Args:
             ref: The references, of which there are as many as speakers.
-            inf: Not used.
             others: Holds ``spk_logits_spk{n} [B, S]`` and ``spk_label_spk{n} [B]``.
 
         Raises:

@@ -78,7 +78,6 @@ def build_mixer(args: argparse.Namespace, preprocessor: TSEGenPreprocessor) -> D
     """Return the mixer that the options describe; the same one for the same options.
 
     Args:
-        args: The command line.
         preprocessor: Knows rates, lengths and the level of training items.
 
     Raises:
@@ -131,7 +130,6 @@ def build_iter_factory(
     """Return the batches of training. Of several processes, each makes its part of every batch.
 
     Args:
-        args: The command line.
         iter_options: ESPnet's.
         preprocessor: See :func:`build_mixer`.
 

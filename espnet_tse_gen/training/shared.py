@@ -110,7 +110,6 @@ class MixtureTask(CheckedTask):
         Args:
             config_file: The config.yaml of the training; by default the one beside ``model_file``.
             model_file: The checkpoint; None leaves the weights as initialised.
-            device: Torch device.
 
         Raises:
             UserError: If a file is missing, damaged or of another configuration.

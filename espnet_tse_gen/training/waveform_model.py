@@ -17,7 +17,6 @@ class ESPnetWaveformModel(AbsESPnetModel):
     """Trains an extractor of waveforms; all targets of a mixture share its encoding.
 
     Args:
-        extractor: The network.
         level_weight: Of the waveform's ratio without a free scale; that of SI-SDR is 1.
         spectrum_weight: Of the spectrum's part.
         silence_weight: Of what absent targets leave. Each part is the mean of the rows that have it, and is weighed by their

@@ -51,10 +51,7 @@ class Part:
     Args:
         directory: Where the table is.
         name: The table's name without suffix.
-        job: Number of the job, from 1.
-        num_jobs: Number of all jobs.
         settings: What all parts are made with, plain values.
-        keys: The job's keys.
         files: What its part is made from; a part that was made from something else is made again.
     """
 

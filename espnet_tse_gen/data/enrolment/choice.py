@@ -61,7 +61,6 @@ class EnrolmentChooser:
         tree: The mixtures' tree.
         mixtures: All mixtures of the set.
         pool: The speakers' recordings to draw from: LibriSpeech's, or where that is not at hand the tree's.
-        options: What the user chose.
         librispeech: Folder that the files in a list are relative to.
         number_of_speakers: How many speakers of a mixture need an enrolment.
     """

@@ -31,9 +31,6 @@ _BLOCK = 1000
 class SpeakerEmbeddings:
     """The embeddings of a file that ``embed_speakers`` made, by the paths of recordings.
 
-    Args:
-        path: The file.
-
     Raises:
         UserError: If it is missing or not of that form.
     """

@@ -131,7 +131,6 @@ def read_list(path: str | Path, known: Mapping[str, Sequence[str]]) -> Enrolment
     """Read the rows of a list that belong to ``known`` mixtures.
 
     Args:
-        path: The file.
         known: Mixture -> utterance of each of its sources.
 
     Raises:

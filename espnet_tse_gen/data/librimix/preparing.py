@@ -51,8 +51,6 @@ def list_mixtures(
     Who speaks is told by the metadata from which the set was generated, else by LibriSpeech's folders, else by the names.
 
     Args:
-        tree: The mixtures.
-        subset: The set.
         mix_type: Which mixtures.
         metadata: Its metadata file, where known.
         librispeech: LibriSpeech's folder. The recordings are those of the parts that the set was made from.
@@ -110,8 +108,6 @@ def prepare_directory(
     """Write the data directory ``output`` for the sets ``subsets`` of ``tree`` together.
 
     Args:
-        output: Data directory.
-        tree: The mixtures.
         subsets: For example ``["train-100", "train-360"]``.
         mix_type: Which mixtures. Of ``mix_single``, speaker 1 is all there is.
         train: Write the enrolment tables for drawing on the fly.
