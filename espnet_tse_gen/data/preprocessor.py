@@ -21,33 +21,22 @@ from espnet_tse_gen.utils.errors import UserError
 
 
 class TSEGenPreprocessor:
-    """Preprocessor of the ``tse_gen`` task: what ESPnet's dataset calls with every item that it read.
-
-    Args:
-        train: Whether draws are random (training) or fixed by the item's name (validation).
-        codec_sample_rate: Hz of what the model gets.
-        hop: Samples per codec frame.
-        sample_rate: Hz of the recordings; 0 means the codec's rate.
-        ref_num: Number of speakers in a mixture.
-        train_spk2enroll: JSON file ``{speaker: [[utterance, wav], ...]}``, needed where enrolments are named
-            ``*UTTERANCE SPEAKER``.
-        crop_seconds: Length of a training crop; 0 keeps whole mixtures.
-        enroll_seconds: Shortest and longest training enrolment; validation takes the longest from the start.
-        level_dbfs: The common level.
-        speaker_embeddings: Embeddings by the enrolment's path, for a model that takes them.
-    """
+    """Preprocessor of the ``tse_gen`` task: what ESPnet's dataset calls with every item that it read."""
 
     def __init__(
         self,
-        train: bool,
-        codec_sample_rate: int,
-        hop: int,
-        sample_rate: int = 0,
-        ref_num: int = 2,
+        train: bool,  # whether draws are random (training) or fixed by the item's name (validation)
+        codec_sample_rate: int,  # hz of what the model gets
+        hop: int,  # samples per codec frame
+        sample_rate: int = 0,  # hz of the recordings; 0 means the codec's rate
+        ref_num: int = 2,  # number of speakers in a mixture
+        # JSON file `{speaker: [[utterance, wav], ...]}`, needed where enrolments are named `*UTTERANCE SPEAKER`
         train_spk2enroll: str | None = None,
-        crop_seconds: float = 4.0,
+        crop_seconds: float = 4.0,  # length of a training crop; 0 keeps whole mixtures
+        # shortest and longest training enrolment; validation takes the longest from the start
         enroll_seconds: tuple[float, float] | list[float] = (2.0, 6.0),
-        level_dbfs: float = LEVEL_DBFS,
+        level_dbfs: float = LEVEL_DBFS,  # the common level
+        # embeddings by the enrolment's path, for a model that takes them
         speaker_embeddings: SpeakerEmbeddings | None = None,
     ) -> None:
         self.train = train

@@ -56,29 +56,17 @@ _RANGES: dict[str, dict[str, tuple[float, float]]] = {
 
 @dataclass(frozen=True)
 class Voice:
-    """One synthetic speaker.
+    """One synthetic speaker."""
 
-    Attributes:
-        speaker: Its id in the corpus.
-        sex: ``m`` or ``f``.
-        variant: Voice variant of espeak-ng.
-        accent: Language file of espeak-ng.
-        pitch: Base pitch, 0 to 99.
-        pitch_range: Liveliness of the intonation, 0 to 99.
-        rate: Words per minute.
-        tract: Factor on all formants and on the pitch; a shorter vocal tract has a larger one.
-        tilt: Gain at the Nyquist frequency relative to DC, in dB.
-    """
-
-    speaker: str
-    sex: str
-    variant: str
-    accent: str
-    pitch: float
-    pitch_range: float
-    rate: float
-    tract: float
-    tilt: float
+    speaker: str  # its id in the corpus
+    sex: str  # `m` or `f`
+    variant: str  # voice variant of espeak-ng
+    accent: str  # language file of espeak-ng
+    pitch: float  # base pitch, 0 to 99
+    pitch_range: float  # liveliness of the intonation, 0 to 99
+    rate: float  # words per minute
+    tract: float  # factor on all formants and on the pitch; a shorter vocal tract has a larger one
+    tilt: float  # gain at the Nyquist frequency relative to DC, in dB
 
 
 def draw_voices(count: int, seed: int = 0) -> list[Voice]:

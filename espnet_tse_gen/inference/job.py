@@ -34,21 +34,17 @@ Books = dict[str, dict[str, Any]]
 class InferenceJob:
     """Extracts the recordings of one job.
 
-    Args:
-        extractor: Model of any kind, with its options.
-        tables: ``mixture`` and ``enroll``: key to path; optionally ``target`` (paths) and ``codes`` (its tokens, entries
-            of a Kaldi scp with ``[T, K]`` arrays).
-        output_dir: Where recordings and tables go.
-
     Raises:
         UserError: If tokens are given to a model without a codec.
     """
 
     def __init__(
         self,
-        extractor: TargetSpeakerExtractor,
+        extractor: TargetSpeakerExtractor,  # model of any kind, with its options
+        # `mixture` and `enroll`: key to path; optionally `target` (paths) and `codes` (its tokens, entries of a Kaldi
+        # scp with `[T, K]` arrays)
         tables: Mapping[str, Mapping[str, str]],
-        output_dir: str | Path,
+        output_dir: str | Path,  # where recordings and tables go
         name: str,
         *,
         job: int = 1,

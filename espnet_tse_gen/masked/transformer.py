@@ -22,17 +22,11 @@ from espnet_tse_gen.utils.errors import UserError
 
 @dataclass(frozen=True)
 class PrefixCache:
-    """Keys and values of a prefix in every layer.
+    """Keys and values of a prefix in every layer."""
 
-    Attributes:
-        keys: One ``[B, H, Te, d/H]`` per layer, rotated to their positions.
-        values: The same shape.
-        valid: ``[B, Te]`` bool; False where the prefix is padding.
-    """
-
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
-    valid: Tensor
+    keys: tuple[Tensor, ...]  # one `[B, H, Te, d/H]` per layer, rotated to their positions
+    values: tuple[Tensor, ...]  # the same shape
+    valid: Tensor  # `[B, Te]` bool; False where the prefix is padding
 
     def rows(self, index: Tensor) -> PrefixCache:
         """Return the cache of the batch rows in ``index``."""

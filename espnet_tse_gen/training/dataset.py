@@ -57,19 +57,14 @@ class TSEGenDataset(ESPnetDataset):
 
 
 class DynamicMixingDataset(AbsDataset):
-    """The items that a mixer draws; a key is ``EPOCH-NUMBER``.
-
-    Args:
-        mixer: Draws them.
-        speaker_embeddings: Embeddings by the enrolment's path, for a model that takes them.
-        speakers: Numbers of the speakers, for a model that learns to tell them apart.
-    """
+    """The items that a mixer draws; a key is ``EPOCH-NUMBER``."""
 
     def __init__(
         self,
-        mixer: DynamicMixer,
+        mixer: DynamicMixer,  # draws them
+        # embeddings by the enrolment's path, for a model that takes them
         speaker_embeddings: SpeakerEmbeddings | None = None,
-        speakers: SpeakerTable | None = None,
+        speakers: SpeakerTable | None = None,  # numbers of the speakers, for a model that learns to tell them apart
     ) -> None:
         self.mixer, self.speaker_embeddings, self.speakers = mixer, speaker_embeddings, speakers
 
