@@ -54,8 +54,7 @@ class System:
 
     name: str
     parameters: int
-    peer: str
-    """The row that its speed is compared with; its own name for a peer."""
+    peer: str  # the row that its speed is compared with; its own name for a peer
     run: Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], Any]
     seconds: list[float] = field(default_factory=list)
 

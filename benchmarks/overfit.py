@@ -42,10 +42,8 @@ Batch = dict[str, Tensor]
 
 
 class Outcome(NamedTuple):
-    cross_entropy: float
-    """Mean over 20 draws of masks, in nats."""
-    accuracy: float
-    """Share of the target's tokens that decoding gives."""
+    cross_entropy: float  # mean over 20 draws of masks, in nats
+    accuracy: float  # share of the target's tokens that decoding gives
     model: MaskedTSEModel
 
 

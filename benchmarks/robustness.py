@@ -38,12 +38,9 @@ class Item:
     target: np.ndarray
     interferer: np.ndarray
     enrolls: list[np.ndarray]
-    other_enroll: np.ndarray
-    """An enrolment of the interferer."""
-    rate: int = RATE
-    """Hz at which mixture, target and interferer are; enrolments stay at 16 kHz."""
-    speakers: tuple[str, ...] = ()
-    """The two that are heard."""
+    other_enroll: np.ndarray  # an enrolment of the interferer
+    rate: int = RATE  # Hz at which mixture, target and interferer are; enrolments stay at 16 kHz
+    speakers: tuple[str, ...] = ()  # the two that are heard
 
 
 @dataclass(frozen=True)
@@ -52,14 +49,10 @@ class Row:
 
     name: str
     items: int
-    mixture_db: float
-    """SI-SDR of the mixture, or NaN."""
-    output_db: float
-    """SI-SDR of the output; of absent targets, its energy relative to the mixture."""
-    wrong: float
-    """Share of items nearer to the interferer by SI-SDR, or NaN."""
-    confidence: float
-    """Median, or NaN of a model that does not say."""
+    mixture_db: float  # SI-SDR of the mixture, or NaN
+    output_db: float  # SI-SDR of the output; of absent targets, its energy relative to the mixture
+    wrong: float  # share of items nearer to the interferer by SI-SDR, or NaN
+    confidence: float  # median, or NaN of a model that does not say
     rtf: float
 
 

@@ -31,12 +31,9 @@ from espnet_tse_gen.utils.fetch import fetch
 class Encoded(NamedTuple):
     """What :meth:`AbsCodec.encode` returns."""
 
-    codes: Tensor
-    """int64 ``[B, K, T]``; 0 on frames beyond ``lengths``."""
-    latents: Tensor
-    """float32 ``[B, D, T]``: the encoder's output before quantization; 0 on frames beyond ``lengths``."""
-    lengths: Tensor
-    """int64 ``[B]``: valid frames of each row."""
+    codes: Tensor  # int64 `[B, K, T]`; 0 on frames beyond `lengths`
+    latents: Tensor  # float32 `[B, D, T]`: the encoder's output before quantization; 0 on frames beyond `lengths`
+    lengths: Tensor  # int64 `[B]`: valid frames of each row
 
 
 class Released(NamedTuple):

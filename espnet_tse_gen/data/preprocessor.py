@@ -26,9 +26,9 @@ class TSEGenPreprocessor:
     def __init__(
         self,
         train: bool,  # whether draws are random (training) or fixed by the item's name (validation)
-        codec_sample_rate: int,  # hz of what the model gets
+        codec_sample_rate: int,  # Hz of what the model gets
         hop: int,  # samples per codec frame
-        sample_rate: int = 0,  # hz of the recordings; 0 means the codec's rate
+        sample_rate: int = 0,  # Hz of the recordings; 0 means the codec's rate
         ref_num: int = 2,  # number of speakers in a mixture
         # JSON file `{speaker: [[utterance, wav], ...]}`, needed where enrolments are named `*UTTERANCE SPEAKER`
         train_spk2enroll: str | None = None,

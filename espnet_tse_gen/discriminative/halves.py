@@ -18,14 +18,10 @@ from espnet_tse_gen.utils.errors import UserError
 class Halves(Protocol):
     """What extraction needs of a model."""
 
-    padding_exact: bool
-    """Whether a padded batch gives what its items give one by one."""
-    keeps_level: bool
-    """Whether the output is as loud as the target in the mixture; otherwise its level means nothing."""
-    hop: int
-    """Samples between frames."""
-    shortest: tuple[int, int]
-    """Least samples of a mixture and of an enrolment."""
+    padding_exact: bool  # whether a padded batch gives what its items give one by one
+    keeps_level: bool  # whether the output is as loud as the target in the mixture; otherwise its level means nothing
+    hop: int  # samples between frames
+    shortest: tuple[int, int]  # least samples of a mixture and of an enrolment
 
     def enroll(self, recordings: Sequence[Tensor]) -> Any:
         """Return what :meth:`extract` takes of one target's enrolments ``[Le]``."""

@@ -18,7 +18,7 @@ class ExtractionNetwork(nn.Module):
         encoder: nn.Module | None,  # waveform to features; None where the extractor takes waveforms
         extractor: nn.Module,  # mixture and enrolment features to target features
         decoder: nn.Module | None,  # features to waveforms; None likewise
-        sample_rate: int,  # hz of the recordings it was trained on
+        sample_rate: int,  # Hz of the recordings it was trained on
         share_encoder: bool = True,  # whether the encoder also encodes the enrolment
     ) -> None:
         super().__init__()

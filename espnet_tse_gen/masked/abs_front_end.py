@@ -27,8 +27,7 @@ class AbsFrontEnd(nn.Module, ABC):
     - **Frozen**: always in evaluation mode, no gradients, no autocast.
     """
 
-    sample_rate: int
-    """Hz of what goes in and comes out."""
+    sample_rate: int  # Hz of what goes in and comes out
 
     def freeze(self) -> None:
         """Switch gradients off for good; a constructor ends with it."""

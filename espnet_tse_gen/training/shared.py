@@ -90,8 +90,7 @@ class CheckedTask:
 class MixtureTask(CheckedTask):
     """A task whose training data are mixtures, read from tables or drawn on the fly; a mixin."""
 
-    load_trained: Callable[..., Any]
-    """Called with the configuration's path, the checkpoint's or None, and the device."""
+    load_trained: Callable[..., Any]  # called with the configuration's path, the checkpoint's or None, and the device
 
     @classmethod
     def get_parser(cls) -> argparse.ArgumentParser:

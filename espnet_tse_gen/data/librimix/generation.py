@@ -43,15 +43,12 @@ class Plan:
     tree: MixtureTree
     subset: str
     metadata: Path
-    rows: tuple[Row, ...]
-    """The mixtures whose recordings are there."""
-    left_out: int
-    """Number of those whose recordings are not."""
+    rows: tuple[Row, ...]  # the mixtures whose recordings are there
+    left_out: int  # number of those whose recordings are not
     librispeech: Path
     noise_root: Path | None
     types: tuple[str, ...]
-    replace: bool
-    """The set is there from other metadata, and is to be removed first."""
+    replace: bool  # the set is there from other metadata, and is to be removed first
 
     @property
     def kinds(self) -> tuple[str, ...]:
