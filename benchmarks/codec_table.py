@@ -10,16 +10,14 @@ with the same options is not measured again.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
-import platform
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import click
+from common import processor
 
 from espnet_tse_gen.utils.arguments import AT_LEAST_1, PATH, boolean, command
 from espnet_tse_gen.utils.errors import run_main
@@ -52,14 +50,7 @@ def main(**options: Any) -> None:
     args = SimpleNamespace(**options)
     logging.basicConfig(level=args.log_level, format="%(asctime)s %(levelname)s: %(message)s")
 
-    from codec_study.measuring import (
-        MeasuringOptions,
-        ProbeOptions,
-        check_probe,
-        measure_codec,
-        subset,
-        tags_of,
-    )
+    from codec_study.measuring import MeasuringOptions, ProbeOptions, check_probe, measure_codec, subset, tags_of
     from codec_study.quality import check_measures, choose_levels
     from codec_study.tables import CodecEntry, render_codec_table, table_values
 
@@ -111,13 +102,9 @@ def _machine(device: str) -> str:
     """Name the processor, the number of its cores that this process may use, and the GPU if one is used."""
     import torch
 
-    name = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpu = f", {torch.cuda.get_device_name(device)}" if device.startswith("cuda") else ""
-    return f"{name}, {cores} logical cores{gpu}"
+    return f"{processor()['model name']}, {cores} logical cores{gpu}"
 
 
 if __name__ == "__main__":

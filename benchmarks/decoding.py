@@ -16,11 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,14 +24,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import common
+from common import ROOT, SAMPLE_RATE, machine, parse, rounds, set_threads, speech_like, spread, write_report
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from espnet_tse_gen.masked.model import MaskedTSEModel
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the tree this file lies in is what is measured, whatever is installed
-SAMPLE_RATE = 16000
 LEVELS, CODEBOOK_SIZE, HOP = 8, 1024, 320
 PRESETS = {"greedy_16": "16 passes", "one_pass": "1 pass"}
 PEER = "TD-SpeakerBeam"
@@ -74,14 +70,8 @@ class System:
     timings: list[Timing] = field(default_factory=list)
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        description="Real-time factor of decoding beside TD-SpeakerBeam's.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds that are timed, after one that is not")
+def options() -> argparse.ArgumentParser:
+    parser = common.get_parser("Real-time factor of decoding beside TD-SpeakerBeam's.", repeats=5)
     parser.add_argument("--seconds", type=float, default=10.0, help="duration of a mixture")
     parser.add_argument("--enroll_seconds", type=float, default=5.0, help="duration of an enrolment")
     parser.add_argument(
@@ -95,22 +85,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--skip_uncached", action="store_true", help="leave out the loop without caching, the slowest row"
     )
     parser.add_argument("--seed", type=int, default=0, help="of recordings and weights")
-    parser.add_argument("--output", type=Path, help="file that the table is also written to")
     return parser
-
-
-def speech_like(samples: int, seed: int) -> Tensor:
-    """Return noise with a speech-like spectral tilt and a syllable-like envelope, float32 ``[samples]`` at about -26 dBFS."""
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(samples, generator=generator)
-    tilt = 1.0 / (1.0 + torch.fft.rfftfreq(samples, 1.0 / SAMPLE_RATE) / 500.0)
-    coloured = torch.fft.irfft(torch.fft.rfft(noise) * tilt, n=samples)
-    syllables = torch.rand(1, 1, max(2, samples * 5 // SAMPLE_RATE), generator=generator)
-    envelope = torch.nn.functional.interpolate(syllables, size=samples, mode="linear", align_corners=True)[0, 0]
-    sound = coloured * envelope.square()
-    return 0.05 * sound / sound.square().mean().sqrt().clamp_min(1e-8)
 
 
 def make_clips(rows: int, seconds: float, enroll_seconds: float, seed: int) -> Clips:
@@ -223,10 +198,9 @@ def measure(systems: Sequence[System], rows: int, args: argparse.Namespace) -> N
     """Run every system once per round, on the round's recordings; the first round only warms up."""
     import torch
 
-    for number in range(args.repeats + 1):
+    for number, order in rounds(systems, args.repeats + 1):
         clips = make_clips(rows, args.seconds, args.enroll_seconds, args.seed + number)
-        for place in range(len(systems)):
-            system = systems[(number + place) % len(systems)]
+        for system in order:
             with torch.inference_mode():
                 timing = system.run(clips)
             if number:
@@ -248,12 +222,6 @@ def same_tokens(system: System, other: System) -> float:
 def speedups(system: System, peer: System) -> list[float]:
     """Return how many times as fast as the peer a system was in each round."""
     return [theirs.total / own.total for own, theirs in zip(system.timings, peer.timings, strict=True)]
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """Return median, smallest and largest of ``values`` as text."""
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def table(systems: Sequence[System], rows: int, seconds: float) -> list[str]:
@@ -295,41 +263,6 @@ def findings(systems: Sequence[System]) -> list[str]:
     return lines
 
 
-def machine(threads: int) -> list[str]:
-    """Return what the figures depend on, one line each."""
-    import espnet
-    import torch
-
-    model = platform.processor() or platform.machine()
-    features = ""
-    with contextlib.suppress(OSError):
-        info = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
-        info = {key.strip(): value.strip() for key, value in info.items()}
-        model = info.get("model name", model)
-        found = sorted(set(info.get("flags", "").split()) & {"avx2", "avx512f", "avx512_bf16", "amx_bf16"})
-        features = f" ({', '.join(found)})" if found else ""
-    load = f"; load average {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
-    return [
-        f"- CPU: {model}{features}, {os.cpu_count()} logical cores, {threads} threads used{load}",
-        f"- Python {platform.python_version()}, torch {torch.__version__}, espnet {espnet.__version__}, {platform.system()}",
-        f"- commit {commit()}, {datetime.date.today().isoformat()}",
-    ]
-
-
-def commit() -> str:
-    """Return the commit that is measured, and whether the working tree differs from it."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(ROOT), *arguments], check=True, capture_output=True, text=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short", "HEAD") + (" with changes" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
 def parameters(module: Any) -> str:
     """Return a module's number of parameters in millions, as text."""
     return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.1f} M"
@@ -349,19 +282,12 @@ def sizes(peer: Any, model: MaskedTSEModel, config: Path) -> list[str]:
 
 def main(cmd: Sequence[str] | None = None) -> None:
     """Measure, print the report and write it to ``--output``."""
-    args = get_parser().parse_args(cmd)
-    for option in ("threads", "repeats"):
-        if getattr(args, option) < 1:
-            from espnet_tse_gen.utils.errors import UserError
-
-            raise UserError(f"--{option}: {getattr(args, option)}, expected 1 or more")
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = str(args.threads)
+    args = parse(options(), cmd, "threads", "repeats")
+    set_threads(args.threads)
     import torch
 
-    from espnet_tse_gen.utils.files import atomic_write, read_yaml
+    from espnet_tse_gen.utils.files import read_yaml
 
-    torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     peer, model = build_peer(), build_ours(read_yaml(args.config), args.seed)
     report = [
@@ -385,9 +311,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         report += [*table(systems, rows, args.seconds), "", *findings(systems), ""]
     text = "\n".join(report)
     print(text)
-    if args.output is not None:
-        with atomic_write(args.output) as stream:
-            stream.write(text)
+    write_report(text, args.output)
 
 
 if __name__ == "__main__":

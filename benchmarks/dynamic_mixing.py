@@ -17,17 +17,15 @@ import json
 import logging
 import os
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the tree this file lies in is what is measured, whatever is installed
+from common import parse
 
-from espnet_tse_gen.utils.errors import UserError, run_main  # noqa: E402
+from espnet_tse_gen.utils.errors import run_main
 
 RATE, HOP = 16000, 320
 
@@ -40,7 +38,6 @@ class Speed(NamedTuple):
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
     parser = argparse.ArgumentParser(
         description="Items per second of dynamic mixing beside mixtures read from disk.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -122,10 +119,7 @@ def _processor_seconds() -> float:
 
 def main(cmd: Sequence[str] | None = None) -> None:
     """Run the command."""
-    args = get_parser().parse_args(cmd)
-    for name in ("items", "batch_size", "repeats", "utterances"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name}: expected 1 or more, got {getattr(args, name)}")
+    args = parse(get_parser(), cmd, "items", "batch_size", "repeats", "utterances")
     import torch
 
     torch.set_num_threads(1)

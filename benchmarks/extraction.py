@@ -16,9 +16,7 @@ the input, its level, and the fit of the output's level.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,11 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the tree this file lies in is what is measured, whatever is installed
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from decoding import machine, spread  # noqa: E402
+import common
+from common import machine, parse, rounds, set_threads, spread, write_report
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,27 +54,19 @@ class System:
 
     name: str
     parameters: int
-    peer: str
-    """The row that its speed is compared with; its own name for a peer."""
+    peer: str  # the row that its speed is compared with; its own name for a peer
     run: Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], Any]
     seconds: list[float] = field(default_factory=list)
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        description="Speed of extraction beside ESPnet's enh_tse_inference with TD-SpeakerBeam.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds that are timed, after one that is not")
+def options() -> argparse.ArgumentParser:
+    parser = common.get_parser("Speed of extraction beside ESPnet's enh_tse_inference with TD-SpeakerBeam.")
     parser.add_argument("--seconds", type=float, default=2.0, help="duration of a mixture")
     parser.add_argument("--enroll_seconds", type=float, default=2.0, help="duration of an enrolment")
     parser.add_argument("--batch_size", type=int, nargs="+", default=[1, 8], help="recordings at a time; a table each")
     parser.add_argument("--extractors", nargs="+", default=list(PUBLISHED), choices=list(PUBLISHED), help="models")
     parser.add_argument("--width", type=float, default=1.0, help="share of the published widths, for trying this out")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--output", type=Path, help="file that the table is also written to")
     return parser
 
 
@@ -197,11 +184,10 @@ def clips(count: int, seconds: float, seed: int) -> list[np.ndarray]:
 
 def measure(systems: Sequence[System], rows: int, args: argparse.Namespace) -> None:
     """Run every system once per round, on the round's recordings; the first round only warms up."""
-    for number in range(args.repeats + 1):
+    for number, order in rounds(systems, args.repeats + 1):
         mixtures = clips(rows, args.seconds, 2 * number)
         enrolls = clips(rows, args.enroll_seconds, 100 * rows + 2 * number + 1)
-        for place in range(len(systems)):
-            system = systems[(number + place) % len(systems)]
+        for system in order:
             start = time.perf_counter()
             system.run(mixtures, enrolls)
             if number:
@@ -252,19 +238,8 @@ def same_output(systems: Sequence[System]) -> str:
 
 def main(cmd: Sequence[str] | None = None) -> None:
     """Measure, print the report and write it to ``--output``."""
-    args = get_parser().parse_args(cmd)
-    for option in ("threads", "repeats"):
-        if getattr(args, option) < 1:
-            from espnet_tse_gen.utils.errors import UserError
-
-            raise UserError(f"--{option}: {getattr(args, option)}, expected 1 or more")
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = str(args.threads)
-    import torch
-
-    from espnet_tse_gen.utils.files import atomic_write
-
-    torch.set_num_threads(args.threads)
+    args = parse(options(), cmd, "threads", "repeats")
+    set_threads(args.threads)
     systems = build_systems(args)
     report = [
         "## Speed of extraction",
@@ -285,9 +260,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         part = [*table(systems, rows, args.seconds), "", *findings(systems, rows), ""]
         print("\n".join(part), flush=True)
         report += part
-    if args.output is not None:
-        with atomic_write(args.output) as stream:
-            stream.write("\n".join(report))
+    write_report("\n".join(report), args.output)
 
 
 if __name__ == "__main__":

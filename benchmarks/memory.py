@@ -26,7 +26,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from decoding import ROOT, SAMPLE_RATE, machine, speech_like, spread
+import common
+from common import ROOT, SAMPLE_RATE, machine, parse, rounds, speech_like, spread, write_report
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 NEVER = 2**31 - 1
@@ -135,16 +136,9 @@ CASES |= {
 CASES["tokenization, encodec"] = lambda: tokenization("encodec", {})
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        description="Seconds and peak memory under settings of glibc's allocator.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+def options() -> argparse.ArgumentParser:
+    parser = common.get_parser("Seconds and peak memory under settings of glibc's allocator.", threads=1)
     parser.add_argument("--cases", nargs="+", default=[*CASES], choices=[*CASES], metavar="CASE", help="what is run")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds")
-    parser.add_argument("--output", type=Path, help="file that the table is also written to")
     return parser
 
 
@@ -158,18 +152,12 @@ def run_here(case: str, setting: str) -> None:
         if not ctypes.CDLL(None).mallopt(parameter, value):
             raise SystemExit(f"mallopt({parameter}, {value}) was refused")
     work = CASES[case]()
-    faults, start, start_cpu = (
-        resource.getrusage(resource.RUSAGE_SELF).ru_minflt,
-        time.perf_counter(),
-        time.process_time(),
-    )
+    before, start, start_cpu = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter(), time.process_time()
     work()
-    wall, cpu, used = (
-        time.perf_counter() - start,
-        time.process_time() - start_cpu,
-        resource.getrusage(resource.RUSAGE_SELF),
-    )
-    print(json.dumps({"wall": wall, "cpu": cpu, "megabytes": used.ru_maxrss / 1024, "faults": used.ru_minflt - faults}))
+    wall, cpu = time.perf_counter() - start, time.process_time() - start_cpu
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    faults = used.ru_minflt - before.ru_minflt
+    print(json.dumps({"wall": wall, "cpu": cpu, "megabytes": used.ru_maxrss / 1024, "faults": faults}))
 
 
 def measure(case: str, args: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
@@ -177,9 +165,8 @@ def measure(case: str, args: argparse.Namespace) -> dict[str, list[dict[str, flo
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}
     environment.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(args.threads)))
     found: dict[str, list[dict[str, float]]] = {setting: [] for setting in SETTINGS}
-    for number in range(args.repeats):
-        for step in range(len(SETTINGS)):
-            setting = [*SETTINGS][(number + step) % len(SETTINGS)]
+    for number, order in rounds([*SETTINGS], args.repeats):
+        for setting in order:
             print(f"{case}, round {number + 1} of {args.repeats}: {setting}", file=sys.stderr, flush=True)
             run = subprocess.run(
                 [*RUN_HERE, case, setting], env=environment, stdout=subprocess.PIPE, check=True, text=True
@@ -191,10 +178,10 @@ def measure(case: str, args: argparse.Namespace) -> dict[str, list[dict[str, flo
 def rows(case: str, found: dict[str, list[dict[str, float]]]) -> list[str]:
     """Return a case's rows of the table."""
     lines = []
-    for setting, rounds in found.items():
-        ratios = [default["cpu"] / own["cpu"] for default, own in zip(found[DEFAULT], rounds, strict=True)]
-        cpu = spread([figures["cpu"] for figures in rounds], 2)
-        middle = {key: statistics.median(figures[key] for figures in rounds) for key in ("wall", "megabytes", "faults")}
+    for setting, figures in found.items():
+        ratios = [default["cpu"] / own["cpu"] for default, own in zip(found[DEFAULT], figures, strict=True)]
+        cpu = spread([each["cpu"] for each in figures], 2)
+        middle = {key: statistics.median(each[key] for each in figures) for key in ("wall", "megabytes", "faults")}
         ratio = "1" if setting == DEFAULT else spread(ratios, 2)
         lines.append(
             f"| {case} | {setting} | {middle['wall']:.2f} | {cpu} | {ratio} | {middle['megabytes']:.0f} | "
@@ -205,13 +192,7 @@ def rows(case: str, found: dict[str, list[dict[str, float]]]) -> list[str]:
 
 def main(cmd: Sequence[str] | None = None) -> None:
     """Measure, print the report and write it to ``--output``."""
-    args = get_parser().parse_args(cmd)
-    from espnet_tse_gen.utils.errors import UserError
-    from espnet_tse_gen.utils.files import atomic_write
-
-    for option in ("threads", "repeats"):
-        if getattr(args, option) < 1:
-            raise UserError(f"--{option}: {getattr(args, option)}, expected 1 or more")
+    args = parse(options(), cmd, "threads", "repeats")
     report = [
         "## Memory that is kept",
         "",
@@ -226,13 +207,10 @@ def main(cmd: Sequence[str] | None = None) -> None:
         report += rows(case, measure(case, args))
     text = "\n".join([*report, ""])
     print(text, end="")
-    if args.output is not None:
-        with atomic_write(args.output) as stream:
-            stream.write(text)
+    write_report(text, args.output)
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     from espnet_tse_gen.utils.errors import run_main
 
     run_main(main)

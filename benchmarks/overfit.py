@@ -42,10 +42,8 @@ Batch = dict[str, Tensor]
 
 
 class Outcome(NamedTuple):
-    cross_entropy: float
-    """Mean over 20 draws of masks, in nats."""
-    accuracy: float
-    """Share of the target's tokens that decoding gives."""
+    cross_entropy: float  # mean over 20 draws of masks, in nats
+    accuracy: float  # share of the target's tokens that decoding gives
     model: MaskedTSEModel
 
 
@@ -143,7 +141,6 @@ def decode(model: MaskedTSEModel, batch: Batch, joint: bool) -> Tensor:
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
     parser = argparse.ArgumentParser(description="Learn one batch of real mixtures by heart.")
     parser.add_argument("--librispeech", type=Path, required=True, help="folder with FLAC recordings of LibriSpeech")
     parser.add_argument("--size", choices=SIZES, default="S", help="size of the extractor")

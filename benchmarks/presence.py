@@ -11,19 +11,15 @@ count alike. Use the validation set: its speakers are not those of the training.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the tree this file lies in is what is measured, whatever is installed
+from robustness import RATE, read_items, strangers
 
-from benchmarks.robustness import RATE, read_items, strangers  # noqa: E402
-from espnet_tse_gen.utils.errors import UserError, run_main  # noqa: E402
+from espnet_tse_gen.utils.errors import UserError, run_main
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--data_dir", type=Path, required=True, help="mixtures, sources and enrolments")
     parser.add_argument("--model", required=True, help="exp directory, packed zip file, or shipped model")

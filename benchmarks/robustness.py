@@ -22,13 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import SAMPLE_RATE as RATE
+from common import write_report
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the tree this file lies in is what is measured, whatever is installed
+from espnet_tse_gen.utils.errors import UserError, run_main
 
-from espnet_tse_gen.utils.errors import UserError, run_main  # noqa: E402
-
-RATE = 16000
 LONG_SECONDS = 600.0
 
 
@@ -40,12 +38,9 @@ class Item:
     target: np.ndarray
     interferer: np.ndarray
     enrolls: list[np.ndarray]
-    other_enroll: np.ndarray
-    """An enrolment of the interferer."""
-    rate: int = RATE
-    """Hz at which mixture, target and interferer are; enrolments stay at 16 kHz."""
-    speakers: tuple[str, ...] = ()
-    """The two that are heard."""
+    other_enroll: np.ndarray  # an enrolment of the interferer
+    rate: int = RATE  # Hz at which mixture, target and interferer are; enrolments stay at 16 kHz
+    speakers: tuple[str, ...] = ()  # the two that are heard
 
 
 @dataclass(frozen=True)
@@ -54,19 +49,14 @@ class Row:
 
     name: str
     items: int
-    mixture_db: float
-    """SI-SDR of the mixture, or NaN."""
-    output_db: float
-    """SI-SDR of the output; of absent targets, its energy relative to the mixture."""
-    wrong: float
-    """Share of items nearer to the interferer by SI-SDR, or NaN."""
-    confidence: float
-    """Median, or NaN of a model that does not say."""
+    mixture_db: float  # SI-SDR of the mixture, or NaN
+    output_db: float  # SI-SDR of the output; of absent targets, its energy relative to the mixture
+    wrong: float  # share of items nearer to the interferer by SI-SDR, or NaN
+    confidence: float  # median, or NaN of a model that does not say
     rtf: float
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--data_dir", type=Path, required=True, help="mixtures, sources and enrolments")
     parser.add_argument("--model", required=True, help="exp directory, packed zip file, or shipped model")
@@ -276,9 +266,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         print(f"{name}: {rows[-1].output_db:.1f} dB", file=sys.stderr, flush=True)
     text = table(rows, args.model, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     print(text, end="")
-    if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(text, encoding="utf-8")
+    write_report(text, args.output)
 
 
 if __name__ == "__main__":

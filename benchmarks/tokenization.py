@@ -37,7 +37,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from decoding import ROOT, SAMPLE_RATE, machine, speech_like, spread
+import common
+from common import ROOT, SAMPLE_RATE, machine, parse, rounds, speech_like, spread, write_report
 
 if TYPE_CHECKING:
     from espnet_tse_gen.codec.base import AbsCodec
@@ -108,22 +109,15 @@ class System:
             raise UserError(f"{self.name}: a command ended with status {process.returncode}: {last}")
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        description="Seconds of audio per second of token extraction beside the packages' commands.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+def options() -> argparse.ArgumentParser:
+    parser = common.get_parser("Seconds of audio per second of token extraction beside the packages' commands.")
     parser.add_argument("--wavs", type=Path, help="folder with mono recordings (wav or flac), of which some are drawn")
     parser.add_argument("--num_files", type=int, default=24, help="recordings")
     parser.add_argument("--seconds", type=float, nargs=2, default=[4.0, 16.0], help="durations of those that are made")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds that are timed")
     parser.add_argument("--codecs", nargs="+", default=["encodec", "dac"], choices=["encodec", "dac"])
     parser.add_argument("--encodec_weights", type=Path, help="file of released weights, 24 kHz")
     parser.add_argument("--dac_weights", type=Path, help="file of released weights, 16 kHz")
     parser.add_argument("--seed", type=int, default=0, help="of recordings and weights")
-    parser.add_argument("--output", type=Path, help="file that the table is also written to")
     return parser
 
 
@@ -239,9 +233,8 @@ def environment_of(threads: int, **more: str) -> dict[str, str]:
 
 def measure(systems: Sequence[System], repeats: int, place: Path) -> None:
     """Run every system once per round."""
-    for number in range(repeats):
-        for step in range(len(systems)):
-            system = systems[(number + step) % len(systems)]
+    for number, order in rounds(systems, repeats):
+        for system in order:
             print(f"round {number + 1} of {repeats}: {system.name}", file=sys.stderr, flush=True)
             system.run(place)
 
@@ -278,16 +271,9 @@ def finding(name: str, systems: Sequence[System]) -> str:
 
 def main(cmd: Sequence[str] | None = None) -> None:
     """Measure, print the report and write it to ``--output``."""
-    args = get_parser().parse_args(cmd)
-    from espnet_tse_gen.utils.errors import UserError
-
-    for option in ("threads", "repeats", "num_files"):
-        if getattr(args, option) < 1:
-            raise UserError(f"--{option}: {getattr(args, option)}, expected 1 or more")
+    args = parse(options(), cmd, "threads", "repeats", "num_files")
     import soundfile
     import torch
-
-    from espnet_tse_gen.utils.files import atomic_write
 
     torch.manual_seed(args.seed)
     makers = {"encodec": encodec_systems, "dac": dac_systems}
@@ -321,13 +307,10 @@ def main(cmd: Sequence[str] | None = None) -> None:
             findings.append(finding(name, systems))
     text = "\n".join([*report, *findings, ""])
     print(text)
-    if args.output is not None:
-        with atomic_write(args.output) as stream:
-            stream.write(text)
+    write_report(text, args.output)
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     from espnet_tse_gen.utils.errors import run_main
 
     run_main(main)

@@ -21,10 +21,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the tree this file lies in is what is measured, whatever is installed
+from common import ROOT
 
-from espnet_tse_gen.utils.errors import UserError, run_main  # noqa: E402
+from espnet_tse_gen.utils.errors import UserError, run_main
 
 BARE = "bare"
 WARMUP = 6
@@ -32,7 +31,6 @@ WARMUP = 6
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--sources", type=Path, required=True, help="folder with wav.scp, utt2spk and utt2dur")
     parser.add_argument("--config", type=Path, default=ROOT / "conf" / "train" / "dual_path_16k.yaml")
@@ -147,14 +145,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
                 port = str(probe.getsockname()[1])
             (folder / "two").mkdir()
             words = [*program, *command(args, folder / "two", WARMUP + args.steps), "--dist_backend", "gloo"]
-            words += [
-                "--dist_world_size",
-                "2",
-                "--multiprocessing_distributed",
-                "false",
-                "--dist_master_addr",
-                "localhost",
-            ]
+            words += ["--dist_world_size", "2", "--multiprocessing_distributed", "false"]
+            words += ["--dist_master_addr", "localhost"]
             both = [run([*words, "--dist_master_port", port, "--dist_rank", str(rank)]) for rank in (0, 1)]
             logs = [finished(process) for process in both]
             double = trainer_seconds(logs[0])

@@ -80,16 +80,8 @@ def test_tokenization_benchmark(repository, tmp_path):
 def test_extraction_benchmark(repository, tmp_path):
     output = tmp_path / "table.md"
     sizes = ["--width", "0.0625", "--seconds", "0.2", "--enroll_seconds", "0.2", "--repeats", "1", "--threads", "1"]
-    command = [
-        sys.executable,
-        "benchmarks/extraction.py",
-        *sizes,
-        "--extractors",
-        "spex_plus",
-        "--batch_size",
-        "1",
-        "2",
-    ]
+    sizes += ["--extractors", "spex_plus", "--batch_size", "1", "2"]
+    command = [sys.executable, "benchmarks/extraction.py", *sizes]
     run = subprocess.run(
         [*command, "--output", output], cwd=repository, capture_output=True, text=True, check=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -14,15 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from codec_study.probe import CONDITIONS, ItemFigures, LevelFigures, ProbeResult, run_probe
-from codec_study.quality import (
-    ORIGINAL,
-    Speed,
-    bit_rate,
-    choose_levels,
-    evaluate_codec,
-    measure_speed,
-    system_name,
-)
+from codec_study.quality import ORIGINAL, Speed, bit_rate, choose_levels, evaluate_codec, measure_speed, system_name
 from codec_study.segments import collect_segments
 from codec_study.tables import CodecEntry
 from espnet_tse_gen.audio.recordings import Recordings
@@ -35,48 +27,28 @@ from espnet_tse_gen.utils.state import state_of
 
 @dataclass(frozen=True)
 class ProbeOptions:
-    """How the probe is trained; see :mod:`codec_study.probe`.
+    """How the probe is trained; see :mod:`codec_study.probe`."""
 
-    Attributes:
-        train: Clean speech to train on.
-        seconds: Audio to train on at most.
-        steps: Training steps.
-        seed: Of weights and batches.
-    """
-
-    train: Recordings
-    seconds: float = 1800.0
-    steps: int = 500
-    seed: int = 0
+    train: Recordings  # clean speech to train on
+    seconds: float = 1800.0  # audio to train on at most
+    steps: int = 500  # training steps
+    seed: int = 0  # of weights and batches
 
 
 @dataclass(frozen=True)
 class MeasuringOptions:
-    """What is measured of every codec alike.
+    """What is measured of every codec alike."""
 
-    Attributes:
-        recordings: Clean speech of speakers that no codec was made of.
-        set_name: Name of the set.
-        output_dir: Where the score table and ``parts`` are.
-        levels: Numbers of levels, or ``all``.
-        measures: See :data:`codec_study.quality.MEASURES`.
-        num_jobs: Processes that compute the measures.
-        speed_threads: Threads that the codec is timed with.
-        probe: ``None`` for no probe.
-        device: Where codec and probe compute.
-        force: Measure again what is there.
-    """
-
-    recordings: Recordings
-    set_name: str
-    output_dir: Path
-    levels: Sequence[str]
-    measures: Sequence[str]
-    num_jobs: int = 1
-    speed_threads: int = 2
-    probe: ProbeOptions | None = None
-    device: str = "cpu"
-    force: bool = False
+    recordings: Recordings  # clean speech of speakers that no codec was made of
+    set_name: str  # name of the set
+    output_dir: Path  # where the score table and `parts` are
+    levels: Sequence[str]  # numbers of levels, or `all`
+    measures: Sequence[str]  # see :data:`codec_study.quality.MEASURES`
+    num_jobs: int = 1  # processes that compute the measures
+    speed_threads: int = 2  # threads that the codec is timed with
+    probe: ProbeOptions | None = None  # `None` for no probe
+    device: str = "cpu"  # where codec and probe compute
+    force: bool = False  # measure again what is there
 
     @property
     def scores(self) -> Path:

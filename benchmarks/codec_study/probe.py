@@ -54,18 +54,12 @@ class LevelFigures:
     Cross-entropies are in bits per token.
     """
 
-    ce: float
-    """Cross-entropy of the probe."""
-    accuracy: float
-    """Share of tokens that the probe names, 0..1."""
-    active_accuracy: float
-    """The same over the frames less than 40 dB below the loudest of the segment."""
-    guess_ce: float
-    """Cross-entropy of the frequencies of the tokens in training."""
-    guess_accuracy: float
-    """Accuracy of always naming the token that is most frequent in training."""
-    entropy: float
-    """Entropy of the tokens in training."""
+    ce: float  # cross-entropy of the probe
+    accuracy: float  # share of tokens that the probe names, 0..1
+    active_accuracy: float  # the same over the frames less than 40 dB below the loudest of the segment
+    guess_ce: float  # cross-entropy of the frequencies of the tokens in training
+    guess_accuracy: float  # accuracy of always naming the token that is most frequent in training
+    entropy: float  # entropy of the tokens in training
 
     @property
     def gain(self) -> float:
@@ -94,18 +88,13 @@ class ProbeResult:
     condition: str
     levels: list[LevelFigures]
     items: list[ItemFigures]
-    training_ce: float
-    """Cross-entropy of level 1 over the last tenth of the training steps, bits per token."""
-    frame_rate: float
-    """Frames per second."""
+    training_ce: float  # cross-entropy of level 1 over the last tenth of the training steps, bits per token
+    frame_rate: float  # frames per second
     steps: int
     seed: int
-    sir_db: float
-    """Target relative to interferer in the mixtures."""
-    train_seconds: float
-    """Audio that the probe was trained on, without repetitions."""
-    parameters: dict[str, int]
-    """Of the trunk, equal for all codecs, and of the output layers."""
+    sir_db: float  # target relative to interferer in the mixtures
+    train_seconds: float  # audio that the probe was trained on, without repetitions
+    parameters: dict[str, int]  # of the trunk, equal for all codecs, and of the output layers
 
 
 class Probe(nn.Module):

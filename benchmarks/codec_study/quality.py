@@ -151,35 +151,15 @@ def evaluate_codec(
     return rows
 
 
-def mean_figures(rows: Iterable[Row]) -> dict[str, dict[str, float]]:
-    """Return system -> column -> mean over the items that have a value, for a look at a codec in training."""
-    values: dict[str, dict[str, list[float]]] = {}
-    for row in rows:
-        for column, value in row.metrics.items():
-            values.setdefault(row.system, {}).setdefault(column, []).append(value)
-    return {
-        system: {column: float(np.mean(found)) for column, found in columns.items()}
-        for system, columns in values.items()
-    }
-
-
 @dataclass(frozen=True)
 class Speed:
-    """How fast a codec is, one recording at a time, from waveform to codes and back from all levels.
+    """How fast a codec is, one recording at a time, from waveform to codes and back from all levels."""
 
-    Attributes:
-        encode: Seconds of audio per second of encoding.
-        decode: Seconds of audio per second of decoding.
-        both: Seconds of audio per second of encoding and decoding.
-        threads: Threads that computed.
-        seconds: Audio that was coded, in seconds.
-    """
-
-    encode: float
-    decode: float
-    both: float
-    threads: int
-    seconds: float
+    encode: float  # seconds of audio per second of encoding
+    decode: float  # seconds of audio per second of decoding
+    both: float  # seconds of audio per second of encoding and decoding
+    threads: int  # threads that computed
+    seconds: float  # audio that was coded, in seconds
 
 
 def measure_speed(

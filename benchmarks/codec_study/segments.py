@@ -26,10 +26,8 @@ class Segment:
 
     key: str
     speaker: str
-    wave: Tensor
-    """float32 ``[L]`` at 16 kHz, at the level at which tokens are made."""
-    codes: Tensor
-    """int64 ``[K, T]``."""
+    wave: Tensor  # float32 `[L]` at 16 kHz, at the level at which tokens are made
+    codes: Tensor  # int64 `[K, T]`
 
 
 def collect_segments(

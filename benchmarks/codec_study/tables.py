@@ -12,15 +12,7 @@ import numpy as np
 from codec_study.probe import CONDITIONS, ProbeResult
 from codec_study.quality import METRICS, MIN_CORRELATION, ORIGINAL, Speed, system_name
 from espnet_tse_gen.scoring.metrics.base import Column
-from espnet_tse_gen.scoring.results import (
-    NO_VALUE,
-    Bootstrap,
-    Cell,
-    Table,
-    format_interval,
-    intervals,
-    render_markdown,
-)
+from espnet_tse_gen.scoring.results import NO_VALUE, Bootstrap, Cell, Table, format_interval, intervals, render_markdown
 from espnet_tse_gen.scoring.stats import Interval, bootstrap_means
 from espnet_tse_gen.scoring.table import Row
 
@@ -30,22 +22,14 @@ ACCURACY = Column("accuracy", "accuracy", "%", 1, "up", "share of tokens that th
 
 @dataclass
 class CodecEntry:
-    """All that was measured of one codec.
+    """All that was measured of one codec."""
 
-    Attributes:
-        tag: Its name in the table.
-        facts: What identifies it (family, fingerprint, rates, sizes), plain values.
-        kbit: Number of levels -> kbit/s, in the order of the rows.
-        rows: Rows of the score table, of this codec and of the recordings themselves.
-        speed: How fast it is.
-        probes: Figures of the probe, one per condition; empty without a probe.
-    """
-
-    tag: str
-    facts: dict[str, Any]
-    kbit: dict[int, float]
-    rows: list[Row]
-    speed: Speed
+    tag: str  # its name in the table
+    facts: dict[str, Any]  # what identifies it (family, fingerprint, rates, sizes), plain values
+    kbit: dict[int, float]  # number of levels -> kbit/s, in the order of the rows
+    rows: list[Row]  # rows of the score table, of this codec and of the recordings themselves
+    speed: Speed  # how fast it is
+    # figures of the probe, one per condition; empty without a probe
     probes: list[ProbeResult] = field(default_factory=list)
 
     def of(self, levels: int | None) -> list[Row]:
@@ -190,12 +174,7 @@ def table_values(
                 values |= {"gain": level.gain, "perplexity": level.perplexity}
             spread = {name: asdict(interval) for name, interval in probe_intervals(result, bootstrap).items()}
             probes[result.condition] = {**figures, "level_1": spread}
-        content["codecs"][entry.tag] = {
-            **entry.facts,
-            "speed": asdict(entry.speed),
-            "levels": levels,
-            "probe": probes,
-        }
+        content["codecs"][entry.tag] = {**entry.facts, "speed": asdict(entry.speed), "levels": levels, "probe": probes}
     return content
 
 

@@ -103,7 +103,6 @@ def load_recording(
     """Read one recording at ``sample_rate`` and at the level convention.
 
     Args:
-        path: The recording.
         sample_rate: The codec's rate, Hz.
         level_path: The mixture whose factor scales it; ``None``: its own.
         with_mixture: Also return the mixture.

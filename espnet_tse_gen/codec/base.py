@@ -12,9 +12,7 @@ depend on its neighbours or on padding), and keep the length contract; a family 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import inspect
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from espnet_tse_gen.utils.checkpoints import state_digest
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.fetch import fetch
 
@@ -32,12 +31,9 @@ from espnet_tse_gen.utils.fetch import fetch
 class Encoded(NamedTuple):
     """What :meth:`AbsCodec.encode` returns."""
 
-    codes: Tensor
-    """int64 ``[B, K, T]``; 0 on frames beyond ``lengths``."""
-    latents: Tensor
-    """float32 ``[B, D, T]``: the encoder's output before quantization; 0 on frames beyond ``lengths``."""
-    lengths: Tensor
-    """int64 ``[B]``: valid frames of each row."""
+    codes: Tensor  # int64 `[B, K, T]`; 0 on frames beyond `lengths`
+    latents: Tensor  # float32 `[B, D, T]`: the encoder's output before quantization; 0 on frames beyond `lengths`
+    lengths: Tensor  # int64 `[B]`: valid frames of each row
 
 
 class Released(NamedTuple):
@@ -124,12 +120,7 @@ class AbsCodec(torch.nn.Module, ABC):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of the codec's name, configuration and weights; equal if and only if codes agree."""
-        digest = hashlib.sha256(json.dumps([self.name, self.conf()], sort_keys=True).encode())
-        for key, value in sorted(self.state_dict().items()):
-            array = value.detach().cpu().contiguous()
-            digest.update(f"{key} {array.dtype} {tuple(array.shape)}".encode())
-            digest.update(array.numpy().tobytes())
-        return digest.hexdigest()
+        return state_digest([self.name, self.conf()], self.state_dict())
 
     def fault(self, message: str) -> UserError:
         """Return the error of this codec with a one-line message."""
@@ -200,11 +191,7 @@ class AbsCodec(torch.nn.Module, ABC):
         return [made[place] for place in range(len(rows))]
 
     def decode(
-        self,
-        codes: Tensor,
-        lengths: Tensor | None = None,
-        mixture: Tensor | None = None,
-        num_levels: int | None = None,
+        self, codes: Tensor, lengths: Tensor | None = None, mixture: Tensor | None = None, num_levels: int | None = None
     ) -> Tensor:
         """Turn codes into waveforms.
 

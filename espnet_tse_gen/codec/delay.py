@@ -35,7 +35,6 @@ def measure_delay(codec: AbsCodec, signals: Sequence[Tensor] | None = None, max_
     total weight, and 0 if nothing correlates (a codec that keeps no phase has no delay that this can see).
 
     Args:
-        codec: A codec with weights.
         signals: Waveforms ``[L]`` at the codec's rate, best of speech; ``None``: noise shaped like it.
         max_lag: Samples; ``None`` means ``2 * codec.hop``.
     """

@@ -63,8 +63,7 @@ class EspnetCodec(AbsCodec):
     pretrained_file: ClassVar[str | None] = "<N>epoch.pth"
     weights_option: ClassVar[str | None] = "exp_dir"
 
-    model: Any
-    """ESPnet's generator."""
+    model: Any  # ESPnet's generator
 
     def __init__(
         self,

@@ -59,9 +59,7 @@ class Preparation:
         found = None
         if codec.trainable:
             if not self.tables:
-                raise UserError(
-                    f"--wav_scp: codec '{codec.name}' is fitted to recordings; give at least one table of them"
-                )
+                raise UserError(f"--wav_scp: codec '{codec.name}' is fitted to recordings; give one table or more")
             codec.fit(self._waveforms(codec.sample_rate), seed=self.seed, **config.fit_conf)
         elif codec.pretrained_file is not None:
             found = self._find_weights(codec, config.weights)

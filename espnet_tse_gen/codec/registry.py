@@ -90,7 +90,6 @@ def save_codec(
 
     Args:
         codec: A fitted or loaded codec.
-        directory: Made if missing.
         origin: How the weights were made, for the reader; kept in ``codec.yaml`` under ``origin``.
         half: Round the codec's weights to half precision, also in memory, and write them so: half the size.
     """
@@ -148,6 +147,4 @@ def on_device(codec: AbsCodec, device: str) -> AbsCodec:
         return codec.to(device)
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:150]
-        raise UserError(
-            f"--device {device}: cannot be used ({reason}); give cpu, or cuda where there is a GPU"
-        ) from None
+        raise UserError(f"--device {device}: cannot be used ({reason}); give cpu, or cuda with a GPU") from None

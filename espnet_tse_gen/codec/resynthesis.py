@@ -82,7 +82,6 @@ def resynthesize(codec: AbsCodec, recording: Recording, num_levels: int | None =
     """Return the recording after a round trip: float32, at its own rate, length and level.
 
     Args:
-        codec: The codec.
         recording: The decoder gets its mixture if it holds one.
         num_levels: Levels to decode, the first so many; ``None`` means all.
     """
@@ -123,13 +122,8 @@ def resynthesize_table(
     """Write one job's part of a table of recordings after a round trip, unless it is there; return what was done.
 
     Args:
-        codec: The codec.
-        table: The recordings.
         directory: Where ``NAME.scp`` and ``wavs/NAME/KEY.wav`` go.
-        name: Name of the table.
         mixture: ``true``: decode with the phase of the mixtures that set the level; ``auto``: if the codec can.
-        job: Number of the job, from 1.
-        num_jobs: Number of all jobs.
         num_levels: As in :func:`resynthesize`.
 
     Raises:

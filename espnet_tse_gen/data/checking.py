@@ -31,7 +31,6 @@ def check_directory(folder: str | Path, ref_num: int = 2, sample_rate: int | Non
     """Check the data directory ``folder``.
 
     Args:
-        folder: Data directory.
         ref_num: Number of speakers in a mixture.
         sample_rate: The rate that all recordings must have; ``None``: that of the first.
 
@@ -49,9 +48,7 @@ def check_directory(folder: str | Path, ref_num: int = 2, sample_rate: int | Non
         if name not in data.tables:
             raise UserError(f"{folder / name}: no such file; run data preparation, or correct --ref_num {ref_num}")
     if more := data.numbered("spk{}.scp").keys() - set(numbers):
-        raise UserError(
-            f"{folder}/spk{min(more)}.scp: there are {ref_num + len(more)} speakers, but --ref_num is {ref_num}"
-        )
+        raise UserError(f"{folder}/spk{min(more)}.scp: is there, but --ref_num is {ref_num}; correct it")
     rate, total = sample_rate, 0
     for key, path in data.tables["wav.scp"].items():
         length, rate = read_header(path, key, rate)

@@ -47,9 +47,7 @@ def list_utterances(
     for subset, wanted in ({subsets: speakers} if isinstance(subsets, str) else subsets).items():
         folder, present = Path(root) / subset, set()
         if not folder.is_dir():
-            raise UserError(
-                f"{folder}: no such folder; expected LibriSpeech's layout ROOT/SUBSET/SPEAKER/CHAPTER/UTTERANCE.flac"
-            )
+            raise UserError(f"{folder}: no such folder; expected ROOT/SUBSET/SPEAKER/CHAPTER/UTTERANCE.flac")
         for path in sorted(folder.glob("*/*/*")):
             speaker = path.parts[-3]
             if (

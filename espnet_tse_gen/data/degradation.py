@@ -17,10 +17,7 @@ _TELEPHONE_SHARE = 0.3
 # Width of a filter's slope relative to its cut-off frequency.
 _SLOPE = 0.06
 # Formats of libsndfile, and the least and largest compression level (0..1): MP3 at 64 to 24 kbit/s at 16 kHz, Vorbis at 45 to 30.
-_CODINGS = {
-    ("MP3", "MPEG_LAYER_III"): (0.6, 0.95),
-    ("OGG", "VORBIS"): (0.7, 0.98),
-}
+_CODINGS = {("MP3", "MPEG_LAYER_III"): (0.6, 0.95), ("OGG", "VORBIS"): (0.7, 0.98)}
 
 
 def draw_band(rng: np.random.Generator) -> tuple[float, float]:

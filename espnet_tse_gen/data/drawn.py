@@ -22,14 +22,10 @@ class Piece:
 class DrawnTarget:
     """One target of an item, all of it float32 at the mixer's rate."""
 
-    speech: np.ndarray
-    """``[L]``: what it says in the mixture; zero where it is absent."""
-    enroll: np.ndarray
-    """``[Le]``, at the common level."""
-    present: bool
-    """Whether it speaks."""
-    enroll_piece: Piece
-    """What was read for ``enroll``."""
+    speech: np.ndarray  # `[L]`: what it says in the mixture; zero where it is absent
+    enroll: np.ndarray  # `[Le]`, at the common level
+    present: bool  # whether it speaks
+    enroll_piece: Piece  # what was read for `enroll`
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,41 +42,28 @@ class DynamicMixer:
     Speakers are the target in turn, in an order drawn for every round, and so are the utterances of a speaker: nobody is
     the target twice before everybody was once. The other talkers are drawn freely.
 
-    Args:
-        sources: Clean utterances.
-        options: How mixtures are drawn.
-        rate: Sampling rate of what is drawn, Hz.
-        samples: Length of a mixture; it is shorter where an utterance is too short for it.
-        enroll_seconds: Shortest and longest enrolment; an utterance that is shorter serves whole.
-        talkers: Speakers in a mixture.
-        level_dbfs: The common level.
-        band_rate: Rate of the recordings that the model is for, if lower than ``rate``: nothing above half of it is left.
-        seed: Everything follows from it.
-        items_per_epoch: Number of items that make an epoch; 0 takes the number of usable utterances.
-        where: What messages call the sources.
-
     Raises:
         UserError: If there are too few speakers, or no mixture length.
     """
 
     def __init__(
         self,
-        sources: Sequence[Source],
-        options: MixingOptions,
-        rate: int,
-        samples: int,
+        sources: Sequence[Source],  # clean utterances
+        options: MixingOptions,  # how mixtures are drawn
+        rate: int,  # sampling rate of what is drawn, Hz
+        samples: int,  # length of a mixture; it is shorter where an utterance is too short for it
+        # shortest and longest enrolment; an utterance that is shorter serves whole
         enroll_seconds: tuple[float, float] = (2.0, 6.0),
-        talkers: int = 2,
-        level_dbfs: float = LEVEL_DBFS,
+        talkers: int = 2,  # speakers in a mixture
+        level_dbfs: float = LEVEL_DBFS,  # the common level
+        # rate of the recordings that the model is for, if lower than `rate`: nothing above half of it is left
         band_rate: int = 0,
-        seed: int = 0,
-        items_per_epoch: int = 0,
-        where: str = "the sources",
+        seed: int = 0,  # everything follows from it
+        items_per_epoch: int = 0,  # number of items that make an epoch; 0 takes the number of usable utterances
+        where: str = "the sources",  # what messages call the sources
     ) -> None:
         if samples < 1:
-            raise UserError(
-                "preprocessor_conf: crop_seconds: dynamic mixing needs the length of a mixture; give more than 0"
-            )
+            raise UserError("preprocessor_conf: crop_seconds: dynamic mixing needs a mixture's length; give one")
         self.options, self.rate, self.samples, self.talkers = options, rate, samples, talkers
         self.enroll_seconds, self.level_dbfs, self.band_rate, self.seed = enroll_seconds, level_dbfs, band_rate, seed
         played = at_speeds(sources, options.speeds)
@@ -313,9 +300,7 @@ class DynamicMixer:
         best = max(ends, key=lambda pieces: min(energy[end] - energy[start] for start, end in pieces))
         read = [(Piece(source, start, end - start), whole[start:end]) for start, end in best]
         if not all(heard.any() for _, heard in read):
-            raise UserError(
-                f"{source.path} (key '{source.name}'): is digital silence, or all but a moment of it is; remove it"
-            )
+            raise UserError(f"{source.path} (key '{source.name}'): is digital silence, but for a moment; remove it")
         return read
 
     def _anywhere(self, rng: np.random.Generator, source: Source, samples: int) -> tuple[Piece, np.ndarray]:

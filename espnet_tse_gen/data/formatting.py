@@ -29,19 +29,12 @@ _LEAST = 2.0**-16
 
 @dataclass(frozen=True)
 class Group:
-    """Recordings that are scaled by one factor: a mixture and its sources, or one alone.
+    """Recordings that are scaled by one factor: a mixture and its sources, or one alone."""
 
-    Attributes:
-        key: What messages call it.
-        sources: The files.
-        targets: Where converted copies go.
-        enrolment: Whether silence is refused.
-    """
-
-    key: str
-    sources: tuple[str, ...]
-    targets: tuple[str, ...]
-    enrolment: bool = False
+    key: str  # what messages call it
+    sources: tuple[str, ...]  # the files
+    targets: tuple[str, ...]  # where converted copies go
+    enrolment: bool = False  # whether silence is refused
 
 
 @dataclass
@@ -68,10 +61,8 @@ def convert(groups: Sequence[Group], folder: str | Path, rate: int, num_jobs: in
     """Convert what is not mono 16-bit wav at ``rate``; what an earlier run converted from the same files is kept.
 
     Args:
-        groups: The recordings.
         folder: Where the record of what was converted is kept.
         rate: Hz.
-        num_jobs: Number of processes.
 
     Raises:
         UserError: If a recording is missing, corrupt, empty, not mono, holds NaN, or is a silent enrolment.

@@ -14,70 +14,60 @@ SINGLE_UTTERANCE = ("cut", "drop")
 class MixingOptions:
     """How mixtures are drawn (``dynamic_mixing_conf``); whatever has a range is drawn uniformly from it.
 
-    Attributes:
-        sir_db: Largest ratio of the target to another talker in dB, either way: ratios are drawn from -sir_db to sir_db. It
-            is the ratio of mean powers, each over the time for which the talker's piece lasts. Where the overlap is complete,
-            that is the usual one over the whole mixture.
-        overlap: Least and largest share of the mixture in which all talkers speak. One of them, drawn, begins the mixture, and
-            another ends it.
-        gain_db: The mixture's level departs from the common level by up to this, either way: the common level is that of a
-            whole recording, of which a training item is a part.
-        targets: How many targets an item has, each with an enrolment. With 2, both talkers of a mixture are targets.
-        absent_share: Share of items whose (first) target does not speak: the enrolment is of nobody in the mixture, and the
-            target is digital silence.
-        alone_share: Share of items with one talker only; further targets are then absent.
-        crowd_share: Share of items with one talker more, who is nobody's target.
-        single_utterance: A speaker with one usable utterance is enrolled from a part of it that is not in the mixture
-            (``cut``), or is not a target (``drop``).
-        collections: Share of items whose target is of a collection (``utt2collection``), by its name; collections that are not
-            named are not drawn from. Within one, speakers are drawn by the square root of the number of their utterances. None
-            draws all speakers equally often.
-        collection_share: Share of items whose other talkers are of the target's collection, too. Where collections differ in
-            sound, talkers of two are told apart without regard to the voice.
-        min_seconds: Utterances that are shorter are left out.
-        speeds: Speeds at which utterances are played. At another speed than 1, a speaker counts as another one, with a label
-            of its own: more voices where there are few speakers. A mixture has nobody twice.
-        equalize_db: Every talker, and the enrolment, are heard through a smooth filter of their own, whose gains are up to
-            this, either way.
-        band_share: Share of mixtures, and apart from them of enrolments, that hold a drawn band only: low-passed, or as a
-            telephone transmits.
-        coding_share: Share of mixtures, and apart from them of enrolments, that went through MP3 or Ogg Vorbis at low rates. The
-            target stays as it was.
-        noise: Table or folder of noises (of several channels, the first is taken), or None.
-        noise_share: Share of items with noise.
-        noise_snr_db: Least and largest ratio of all speech to the noise, over the whole mixture, dB.
-        reverb: ``synthetic``, a table or folder of room impulse responses, or None. Talkers, the target too, are then heard
-            as in a room; the enrolment is not.
-        reverb_share: Share of items in a room.
-        rt60: Shortest and longest reverberation time of synthetic rooms, seconds.
-        drr_db: Least and largest ratio of direct to reverberant energy in them, dB.
-
     Raises:
         UserError: If a value cannot be used.
     """
 
+    # largest ratio of the target to another talker in dB, either way: ratios are drawn from -sir_db to sir_db. It is
+    # the ratio of mean powers, each over the time for which the talker's piece lasts. Where the overlap is complete,
+    # that is the usual one over the whole mixture
     sir_db: float = 5.0
+    # least and largest share of the mixture in which all talkers speak. One of them, drawn, begins the mixture, and
+    # another ends it
     overlap: tuple[float, float] = (1.0, 1.0)
+    # the mixture's level departs from the common level by up to this, either way: the common level is that of a whole
+    # recording, of which a training item is a part
     gain_db: float = 0.0
+    # how many targets an item has, each with an enrolment. With 2, both talkers of a mixture are targets
     targets: int = 1
+    # share of items whose (first) target does not speak: the enrolment is of nobody in the mixture, and the target is
+    # digital silence
     absent_share: float = 0.0
-    alone_share: float = 0.0
-    crowd_share: float = 0.0
+    alone_share: float = 0.0  # share of items with one talker only; further targets are then absent
+    crowd_share: float = 0.0  # share of items with one talker more, who is nobody's target
+    # A speaker with one usable utterance is enrolled from a part of it that is not in the mixture (`cut`), or is not a
+    # target (`drop`)
     single_utterance: str = "cut"
+    # share of items whose target is of a collection (`utt2collection`), by its name; collections that are not named are
+    # not drawn from. Within one, speakers are drawn by the square root of the number of their utterances. None draws
+    # all speakers equally often
     collections: Mapping[str, float] | None = None
+    # share of items whose other talkers are of the target's collection, too. Where collections differ in sound, talkers
+    # of two are told apart without regard to the voice
     collection_share: float = 0.0
-    min_seconds: float = 2.0
+    min_seconds: float = 2.0  # utterances that are shorter are left out
+    # speeds at which utterances are played. At another speed than 1, a speaker counts as another one, with a label of
+    # its own: more voices where there are few speakers. A mixture has nobody twice
     speeds: tuple[float, ...] = (1.0,)
+    # every talker, and the enrolment, are heard through a smooth filter of their own, whose gains are up to this,
+    # either way
     equalize_db: float = 0.0
+    # share of mixtures, and apart from them of enrolments, that hold a drawn band only: low-passed, or as a telephone
+    # transmits
     band_share: float = 0.0
+    # share of mixtures, and apart from them of enrolments, that went through MP3 or Ogg Vorbis at low rates. The target
+    # stays as it was
     coding_share: float = 0.0
-    noise: str | None = None
-    noise_share: float = 1.0
+    noise: str | None = None  # table or folder of noises (of several channels, the first is taken), or None
+    noise_share: float = 1.0  # share of items with noise
+    # least and largest ratio of all speech to the noise, over the whole mixture, dB
     noise_snr_db: tuple[float, float] = (5.0, 20.0)
+    # `synthetic`, a table or folder of room impulse responses, or None. Talkers, the target too, are then heard as in a
+    # room; the enrolment is not
     reverb: str | None = None
-    reverb_share: float = 1.0
-    rt60: tuple[float, float] = (0.15, 0.6)
-    drr_db: tuple[float, float] = (0.0, 10.0)
+    reverb_share: float = 1.0  # share of items in a room
+    rt60: tuple[float, float] = (0.15, 0.6)  # shortest and longest reverberation time of synthetic rooms, seconds
+    drr_db: tuple[float, float] = (0.0, 10.0)  # least and largest ratio of direct to reverberant energy in them, dB
 
     def __post_init__(self) -> None:
         limits = {
@@ -110,15 +100,11 @@ class MixingOptions:
             and shares
             and all(isinstance(share, int | float) and share > 0 for share in shares.values())
         ):
-            raise UserError(
-                f"--dynamic_mixing_conf collections: expected shares above 0, as {{a: 0.7, b: 0.3}}, found {shares}"
-            )
+            raise UserError(f"--dynamic_mixing_conf collections: expected shares above 0 as {{a: 0.7}}, found {shares}")
         if self.alone_share + self.crowd_share > 1:
             raise UserError("--dynamic_mixing_conf alone_share, crowd_share: are more than 1 together; lower one")
         if self.single_utterance not in SINGLE_UTTERANCE:
-            raise unknown_name(
-                "value of --dynamic_mixing_conf single_utterance", self.single_utterance, SINGLE_UTTERANCE
-            )
+            raise unknown_name("--dynamic_mixing_conf single_utterance", self.single_utterance, SINGLE_UTTERANCE)
 
 
 _DEFAULTS = {field.name: field.default for field in fields(MixingOptions)}

@@ -21,41 +21,28 @@ from espnet_tse_gen.utils.errors import UserError
 
 
 class TSEGenPreprocessor:
-    """Preprocessor of the ``tse_gen`` task: what ESPnet's dataset calls with every item that it read.
-
-    Args:
-        train: Whether draws are random (training) or fixed by the item's name (validation).
-        codec_sample_rate: Hz of what the model gets.
-        hop: Samples per codec frame.
-        sample_rate: Hz of the recordings; 0 means the codec's rate.
-        ref_num: Number of speakers in a mixture.
-        train_spk2enroll: JSON file ``{speaker: [[utterance, wav], ...]}``, needed where enrolments are named
-            ``*UTTERANCE SPEAKER``.
-        crop_seconds: Length of a training crop; 0 keeps whole mixtures.
-        enroll_seconds: Shortest and longest training enrolment; validation takes the longest from the start.
-        level_dbfs: The common level.
-        speaker_embeddings: Embeddings by the enrolment's path, for a model that takes them.
-    """
+    """Preprocessor of the ``tse_gen`` task: what ESPnet's dataset calls with every item that it read."""
 
     def __init__(
         self,
-        train: bool,
-        codec_sample_rate: int,
-        hop: int,
-        sample_rate: int = 0,
-        ref_num: int = 2,
+        train: bool,  # whether draws are random (training) or fixed by the item's name (validation)
+        codec_sample_rate: int,  # Hz of what the model gets
+        hop: int,  # samples per codec frame
+        sample_rate: int = 0,  # Hz of the recordings; 0 means the codec's rate
+        ref_num: int = 2,  # number of speakers in a mixture
+        # JSON file `{speaker: [[utterance, wav], ...]}`, needed where enrolments are named `*UTTERANCE SPEAKER`
         train_spk2enroll: str | None = None,
-        crop_seconds: float = 4.0,
+        crop_seconds: float = 4.0,  # length of a training crop; 0 keeps whole mixtures
+        # shortest and longest training enrolment; validation takes the longest from the start
         enroll_seconds: tuple[float, float] | list[float] = (2.0, 6.0),
-        level_dbfs: float = LEVEL_DBFS,
+        level_dbfs: float = LEVEL_DBFS,  # the common level
+        # embeddings by the enrolment's path, for a model that takes them
         speaker_embeddings: SpeakerEmbeddings | None = None,
     ) -> None:
         self.train = train
         self.speaker_embeddings = speaker_embeddings
         if len(enroll_seconds) != 2 or not 0 < enroll_seconds[0] <= enroll_seconds[1]:
-            raise UserError(
-                f"preprocessor_conf: enroll_seconds must be [shortest, longest], not {list(enroll_seconds)}"
-            )
+            raise UserError(f"preprocessor_conf: enroll_seconds {list(enroll_seconds)}: expected [shortest, longest]")
         if crop_seconds < 0 or ref_num < 1:
             raise UserError(f"preprocessor_conf: crop_seconds {crop_seconds} and ref_num {ref_num} must be positive")
         self.rate, self.hop = codec_sample_rate, hop
@@ -74,7 +61,7 @@ class TSEGenPreprocessor:
             UserError: If a recording is not mono or not finite, or an enrolment cannot be found.
         """
         target = self._draw_target(uid)
-        recorded = _signal(data["speech_mix"], uid, "speech_mix")
+        recorded = one_channel(data["speech_mix"], uid, "speech_mix")
         # Of the recording at its own rate, as in token extraction and decoding.
         gain = mixture_gain(recorded, self.level_dbfs)
         mixture = resample(recorded, self.data_rate, self.rate)
@@ -94,11 +81,9 @@ class TSEGenPreprocessor:
         else:
             if f"speech_ref{target}" not in data:
                 raise UserError(f"neither codes_ref{target} nor speech_ref{target} given for '{uid}'; give one of them")
-            speech = _signal(data[f"speech_ref{target}"], uid, f"speech_ref{target}")
+            speech = one_channel(data[f"speech_ref{target}"], uid, f"speech_ref{target}")
             if len(speech) != len(recorded):
-                raise UserError(
-                    f"speech_ref{target} of '{uid}' has {len(speech)} samples, expected {len(recorded)} as its mixture"
-                )
+                raise UserError(f"speech_ref{target} of '{uid}' has {len(speech)} samples, its mixture {len(recorded)}")
             speech = resample(speech, self.data_rate, self.rate)
             item["speech_ref1"] = (speech[samples] * gain).astype(np.float32)
         seconds = (start * self.hop / self.rate, (start + length) * self.hop / self.rate)
@@ -162,8 +147,12 @@ class TSEGenPreprocessor:
         return listed[0][1], True
 
 
-def _signal(value: str | np.ndarray, uid: str, name: str) -> np.ndarray:
-    """Return the samples ``[L]`` that ESPnet read, if they are one channel of numbers."""
+def one_channel(value: str | np.ndarray, uid: str, name: str) -> np.ndarray:
+    """Return the samples ``[L]`` that ESPnet read, if they are one channel of numbers.
+
+    Raises:
+        UserError: If they are not, naming the item and what of it.
+    """
     samples = np.asarray(value, dtype=np.float32)
     if samples.ndim == 2 and samples.shape[1] == 1:
         samples = samples[:, 0]

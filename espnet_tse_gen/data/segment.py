@@ -74,9 +74,7 @@ def segment_corpus(
     root, output = Path(root), Path(output)
     record, state = output / ".segment.json", {"root": str(root.absolute()), "seconds": seconds}
     if record.exists() and read_json(record) != state:
-        raise UserError(
-            f"{output}: holds pieces of another length or corpus; remove it, or choose another --segment_dir"
-        )
+        raise UserError(f"{output}: holds pieces of another length or corpus; remove it, or change --segment_dir")
     with atomic_write(record) as stream:
         json.dump(state, stream)
     cut = functools.partial(_cut, seconds=seconds, root=root, output=output)

@@ -131,7 +131,6 @@ def as_wav(
         sources: ``(key, speaker, path)``.
         folder: Where converted recordings go; a record of them is kept beside it.
         rate: Hz.
-        num_jobs: Number of processes.
 
     Returns:
         The same with other paths, and what was done.
@@ -162,9 +161,7 @@ def read_audio_list(where: str | Path, option: str) -> list[Source]:
         ]
         paths = {path.relative_to(where).as_posix(): str(path) for path in files}
         if not paths:
-            raise UserError(
-                f"{option}: {where}: holds no audio file ({', '.join(AUDIO_SUFFIXES)}); name another folder, or a table"
-            )
+            raise UserError(f"{option}: {where}: holds no audio file ({', '.join(AUDIO_SUFFIXES)}); name another")
     elif where.exists():
         paths = read_scp(where)
     else:

@@ -56,29 +56,17 @@ _RANGES: dict[str, dict[str, tuple[float, float]]] = {
 
 @dataclass(frozen=True)
 class Voice:
-    """One synthetic speaker.
+    """One synthetic speaker."""
 
-    Attributes:
-        speaker: Its id in the corpus.
-        sex: ``m`` or ``f``.
-        variant: Voice variant of espeak-ng.
-        accent: Language file of espeak-ng.
-        pitch: Base pitch, 0 to 99.
-        pitch_range: Liveliness of the intonation, 0 to 99.
-        rate: Words per minute.
-        tract: Factor on all formants and on the pitch; a shorter vocal tract has a larger one.
-        tilt: Gain at the Nyquist frequency relative to DC, in dB.
-    """
-
-    speaker: str
-    sex: str
-    variant: str
-    accent: str
-    pitch: float
-    pitch_range: float
-    rate: float
-    tract: float
-    tilt: float
+    speaker: str  # its id in the corpus
+    sex: str  # `m` or `f`
+    variant: str  # voice variant of espeak-ng
+    accent: str  # language file of espeak-ng
+    pitch: float  # base pitch, 0 to 99
+    pitch_range: float  # liveliness of the intonation, 0 to 99
+    rate: float  # words per minute
+    tract: float  # factor on all formants and on the pitch; a shorter vocal tract has a larger one
+    tilt: float  # gain at the Nyquist frequency relative to DC, in dB
 
 
 def draw_voices(count: int, seed: int = 0) -> list[Voice]:
@@ -221,9 +209,7 @@ def build_corpus(
     """
     root = Path(root)
     if utterances_per_voice < 2:
-        raise UserError(
-            f"--utterances_per_voice is {utterances_per_voice}; expected at least 2 (a target and an enrolment)"
-        )
+        raise UserError(f"--utterances_per_voice is {utterances_per_voice}; expected 2 or more (target and enrolment)")
     parameters = {
         "version": CORPUS_VERSION,
         "num_voices": num_voices,
@@ -234,9 +220,7 @@ def build_corpus(
     if record.exists() and json.loads(record.read_text())["parameters"] == parameters:
         return False
     if root.exists() and not record.exists():
-        raise UserError(
-            f"{root}: exists and is no corpus made by this command; choose another --output_dir or remove it"
-        )
+        raise UserError(f"{root}: is no corpus made by this command; choose another --output_dir or remove it")
 
     splits = split_voices(draw_voices(num_voices, seed))
     partial = root.with_name(f".{root.name}.part")

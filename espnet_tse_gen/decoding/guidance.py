@@ -17,11 +17,6 @@ from espnet_tse_gen.utils.errors import UserError
 Predictor = Callable[[Tensor, int | None], Tensor]
 
 
-def scale_from_weight(weight: float) -> float:
-    """Return the guidance scale ``g`` for the weight ``w`` of the form ``(1 + w) l_c - w l_u``."""
-    return 1.0 + weight
-
-
 class GuidanceSchedule(Protocol):
     """Guidance scale as a function of the share of positions still masked before a pass."""
 

@@ -55,9 +55,7 @@ class DecodingOptions(Options):
         "constant", "linear: guidance falls to 1 with the share of masked positions", choices=("constant", "linear")
     )
     remask: str = option(
-        "none",
-        "whether committed tokens are masked again",
-        choices=("none", "rescore", "remdm_cap", "remdm_rescale"),
+        "none", "whether committed tokens are masked again", choices=("none", "rescore", "remdm_cap", "remdm_rescale")
     )
     rescore_fraction: float = option(
         0.15,
@@ -97,9 +95,7 @@ class DecodingOptions(Options):
         if isinstance(self.steps, int):
             return (self.steps,) if self.joint else (self.steps,) * num_levels
         if len(self.steps) > num_levels:
-            raise UserError(
-                f"decoding option 'steps' lists {len(self.steps)} levels, the codec has {num_levels}; shorten the list"
-            )
+            raise UserError(f"decoding option 'steps' lists {len(self.steps)} levels, the codec has {num_levels}")
         return self.steps + (1,) * (num_levels - len(self.steps))
 
     def top_k_count(self, codebook_size: int) -> int:

@@ -76,7 +76,6 @@ class Sampler:
     """Decodes codes with the strategies that the options choose.
 
     Args:
-        options: What the user chose.
         num_levels: Codebook levels K.
         codebook_size: Entries C of a level; the id C is MASK.
 
@@ -176,9 +175,7 @@ class Sampler:
             raise ValueError(f"fixed: expected int64, got {fixed.dtype}")
         codes = fixed.masked_fill(~valid.unsqueeze(1), 0).contiguous()
         if given and codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) <= self.mask_id:
-            raise ValueError(
-                f"fixed: expected tokens 0..{self.codebook_size - 1}, or {self.mask_id} where none is given"
-            )
+            raise ValueError(f"fixed: expected tokens 0..{self.codebook_size - 1}, or {self.mask_id} where not given")
         return codes
 
     def _plan(

@@ -28,7 +28,6 @@ def mask_counts(masked: int, steps: int) -> tuple[int, ...]:
 
     Args:
         masked: Number of masked valid positions N at the start, of one row.
-        steps: Number of passes S.
 
     Raises:
         ValueError: If ``masked`` is negative or ``steps`` is less than one.

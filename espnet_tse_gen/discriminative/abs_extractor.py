@@ -24,6 +24,9 @@ class AbsEmbeddingExtractor(nn.Module, ABC):
         UserError: An option does not fit.
     """
 
+    padding_exact = True
+    """A padded batch gives what its items give one by one."""
+
     def __init__(self, input_dim: int, num_train_spk: int, embedding_dim: int) -> None:
         super().__init__()
         if input_dim < NUM_SCALES or input_dim % NUM_SCALES:
@@ -52,7 +55,7 @@ class AbsEmbeddingExtractor(nn.Module, ABC):
         """
 
     @abstractmethod
-    def extract(self, input: Tensor, ilens: Tensor, embedding: Tensor, num_scales: int = NUM_SCALES) -> Tensor:
+    def extract(self, input: Tensor, ilens: Tensor, embedding: Tensor, num_scales: int = 1) -> Tensor:
         """Return the target's features, the mixture's under a mask.
 
         Args:
@@ -82,7 +85,6 @@ class AbsEmbeddingExtractor(nn.Module, ABC):
             input_aux: ``[B, Te, 3N]``, the encoded enrolments.
             ilens_aux: ``[B]``, their valid frames.
             suffix_tag: Appended to the names in the result, ``"_spk1"`` for instance.
-            additional: Not used.
 
         Returns:
             The target's features ``[B, T, 3N]``, ``ilens``, and ``enroll_emb`` ``[B, embedding_dim]`` and, with a
@@ -95,7 +97,7 @@ class AbsEmbeddingExtractor(nn.Module, ABC):
         others = OrderedDict({f"enroll_emb{suffix_tag}": embedding})
         if self.classifier is not None:
             others[f"spk_logits{suffix_tag}"] = self.classifier(embedding)
-        return self.extract(input, ilens, embedding), ilens, others
+        return self.extract(input, ilens, embedding, NUM_SCALES), ilens, others
 
     def apply_masks(self, masks: Tensor, features: Tensor, valid: Tensor | None) -> Tensor:
         """Return masked features ``[B, T, channels]`` from masks ``[B, channels, T]`` and the encoder's features.

@@ -27,14 +27,10 @@ class AbsWaveformExtractor(nn.Module, ABC):
     line in ``WAVEFORM_EXTRACTORS`` of ``discriminative/registry.py``, and one yaml in ``conf/train``.
     """
 
-    sample_rate: int
-    """Hz."""
-    window: int
-    """Samples of the window in which the loss compares spectra."""
-    hop: int
-    """Samples between frames."""
-    shortest: tuple[int, int]
-    """Least samples of a mixture and of an enrolment."""
+    sample_rate: int  # Hz
+    window: int  # samples of the window in which the loss compares spectra
+    hop: int  # samples between frames
+    shortest: tuple[int, int]  # least samples of a mixture and of an enrolment
 
     @abstractmethod
     def forward(self, mixture: Tensor, enrolls: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:

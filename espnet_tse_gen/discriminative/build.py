@@ -97,7 +97,6 @@ def load_model(config_file: str | Path, model_file: str | Path | None, device: s
     Args:
         config_file: The config.yaml of the training.
         model_file: The checkpoint, also in half precision; None leaves the weights as initialised.
-        device: Torch device.
 
     Raises:
         UserError: If a file is missing, damaged or of another configuration.

@@ -39,7 +39,6 @@ class MultiScaleConvDecoder(nn.Module):
         Args:
             input: ``[B, T, channel]`` or more channels, of which the first are the short scale's.
             ilens: ``[B]``, samples of each item.
-            fs: Not used: lengths are in samples.
 
         Returns:
             Waveforms ``[B, max(ilens)]`` and ``ilens``. What lies beyond an item's length is not set to zero.

@@ -66,7 +66,6 @@ class MultiScaleConvEncoder(nn.Module):
         Args:
             input: ``[B, L]``; what lies beyond an item's length is taken as zero.
             ilens: ``[B]``, valid samples.
-            fs: Not used: lengths are in samples.
 
         Returns:
             Features ``[B, T, 3 * channel]``, the scales concatenated, and the valid frames ``[B]``.

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from espnet_tse_gen.discriminative.halves import split_extractor
+from espnet_tse_gen.discriminative.halves import split_model
 from espnet_tse_gen.discriminative.network import ExtractionNetwork
 from espnet_tse_gen.discriminative.resampling import resample
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
-from espnet_tse_gen.utils.errors import UserError
 
 PARTS = ("encoder", "extractor", "decoder")
 KEPT = (*(key for part in PARTS for key in (part, f"{part}_conf")), "model_conf", "sample_rate")
@@ -39,15 +38,10 @@ class DiscriminativeFrontEnd(AbsFrontEnd):
 
     def __init__(self, model: ExtractionNetwork, config: Mapping[str, Any], sample_rate: int) -> None:
         super().__init__()
-        if not model.share_encoder:
-            raise UserError(
-                "model_conf 'share_encoder': a front end encodes the enrolment with the mixture's encoder; use a model trained"
-                " with share_encoder: true"
-            )
         self.model = model
         self.config = {key: config[key] for key in KEPT if config.get(key) is not None}
         self.sample_rate = sample_rate
-        self._halves = split_extractor(model.extractor)
+        self._halves = split_model(model)
         self.freeze()
 
     def conf(self) -> dict[str, Any]:

@@ -18,14 +18,10 @@ from espnet_tse_gen.utils.errors import UserError
 class Halves(Protocol):
     """What extraction needs of a model."""
 
-    padding_exact: bool
-    """Whether a padded batch gives what its items give one by one."""
-    keeps_level: bool
-    """Whether the output is as loud as the target in the mixture; otherwise its level means nothing."""
-    hop: int
-    """Samples between frames."""
-    shortest: tuple[int, int]
-    """Least samples of a mixture and of an enrolment."""
+    padding_exact: bool  # whether a padded batch gives what its items give one by one
+    keeps_level: bool  # whether the output is as loud as the target in the mixture; otherwise its level means nothing
+    hop: int  # samples between frames
+    shortest: tuple[int, int]  # least samples of a mixture and of an enrolment
 
     def enroll(self, recordings: Sequence[Tensor]) -> Any:
         """Return what :meth:`extract` takes of one target's enrolments ``[Le]``."""
@@ -39,10 +35,10 @@ class SplitExtractor(Protocol):
 
     padding_exact: bool
 
-    def embed(self, features: Tensor, lengths: Tensor) -> Tensor:
+    def embed(self, features: Tensor, lengths: Tensor, /) -> Tensor:
         """Return embeddings ``[B, D]`` of encoded enrolments ``[B, Te, F]`` with ``lengths [B]`` valid frames."""
 
-    def extract(self, features: Tensor, lengths: Tensor, embedding: Tensor) -> Tensor:
+    def extract(self, features: Tensor, lengths: Tensor, embedding: Tensor, /) -> Tensor:
         """Return the target's features, as the decoder's ``forward`` takes them, of encoded mixtures ``[B, T, F]``."""
 
 
@@ -85,12 +81,7 @@ class EncoderDecoderHalves:
     keeps_level = False
 
     def __init__(self, model: ExtractionNetwork) -> None:
-        if not model.share_encoder:
-            raise UserError(
-                "model_conf 'share_encoder': extraction encodes the enrolment with the mixture's encoder; use a model "
-                "trained with share_encoder: true"
-            )
-        self.model, self.split = model, split_extractor(model.extractor)
+        self.model, self.split = model, split_model(model)
         self.padding_exact = self.split.padding_exact
         window, self.hop = shortest_samples(model.encoder)
         frames = MIN_FRAMES if self.padding_exact else 1
@@ -112,35 +103,24 @@ class EncoderDecoderHalves:
         return Voices(self.model.decoder(masked, lengths)[0])
 
 
-def split_extractor(extractor: nn.Module) -> SplitExtractor:
-    """Return an extractor of features as embedding and extraction with it.
+def split_model(model: ExtractionNetwork) -> SplitExtractor:
+    """Return a model's extractor of features as embedding and extraction with it.
 
     Raises:
-        UserError: If it is none that can be split.
+        UserError: If it is none that can be split, or the model takes something else than an enrolment's recording.
     """
+    if not model.share_encoder:
+        raise UserError(
+            "model_conf 'share_encoder': extraction encodes the enrolment with the mixture's encoder; use a model "
+            "trained with share_encoder: true"
+        )
+    extractor = model.extractor
     if isinstance(extractor, AbsEmbeddingExtractor):
-        return ShortScale(extractor)
+        return extractor
     # What is not this package's own is ESPnet's, which only then has to be installed.
     from espnet_tse_gen.discriminative.speakerbeam import speakerbeam_halves
 
     return speakerbeam_halves(extractor)
-
-
-class ShortScale:
-    """SpEx+ and MC-SpEx, of which only the short scale's features are computed."""
-
-    padding_exact = True
-
-    def __init__(self, extractor: AbsEmbeddingExtractor) -> None:
-        self.extractor = extractor
-
-    def embed(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Return embeddings ``[B, D]``; see :class:`SplitExtractor`."""
-        return self.extractor.embed(features, lengths)
-
-    def extract(self, features: Tensor, lengths: Tensor, embedding: Tensor) -> Tensor:
-        """Return the target's features ``[B, T, N]`` of the short scale; see :class:`SplitExtractor`."""
-        return self.extractor.extract(features, lengths, embedding, num_scales=1)
 
 
 def shortest_samples(encoder: nn.Module) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.abs_extractor import AbsEmbeddingExtractor
-from espnet_tse_gen.discriminative.blocks import NUM_SCALES, ChannelNorm, TCNStack, check_sizes, valid_frames
+from espnet_tse_gen.discriminative.blocks import ChannelNorm, TCNStack, check_sizes, valid_frames
 from espnet_tse_gen.discriminative.fusion import (
     MaskGenerator,
     ScaleFuser,
@@ -30,60 +30,46 @@ MASK_INTERACTIONS = ("tac", "none")
 class MCSpExExtractor(AbsEmbeddingExtractor):
     """The extractor and speaker encoder of MC-SpEx (reconstruction).
 
-    Args:
-        input_dim: Channels of the encoder's features, those of all three scales.
-        num_train_spk: Training speakers that the classifier tells apart; 0 for no classifier.
-        fusion: How the scales interact in the ScaleFuser: ``tac``, ``conv2d``, or ``none``. The fuser is stated by the
-            paper, its operator is inferred.
-        fusion_norm: Norm inside ``tac`` of the fuser, ``cln`` (frame by frame) or ``gln`` (over all frames, so that
-            every frame of an enrolment sees the others); inferred.
-        fusion_hidden_channel: Width of the interaction ``tac``; inferred.
-        fusion_projection: ``shared``: the fuser projects to ``bottleneck_channel`` for both branches (the figure shows
-            one tensor leaving the fuser); ``separate``: each branch projects for itself. Widths are inferred.
-        share_fusion: Whether mixture and enrolment go through one fuser: stated by the paper, and in the figure.
-        speaker_front_end: Whether the speaker encoder has a norm and a projection of its own behind the fuser, as
-            SpEx+ has them; inferred: no.
-        modulation: The form of ConSM: ``film``, ``film_shared`` (the same weights in all repetitions), ``gate``,
-            ``film_prelu_gln``, or ``concat``, which is SpEx+'s. ConSM is stated by the paper, its place is in the
-            figure, its form is inferred.
-        mask_interaction: How the scales interact in ScaleInterMG: ``tac`` or ``none``, which is SpEx+'s. The
-            interaction is stated by the paper, its operator is inferred.
-        interaction_hidden_channel: Width of that interaction; inferred.
-        bottleneck_channel: Channels between the blocks; this and all sizes below are those of SpEx+, inferred.
-        hidden_channel: Channels inside a block.
-        kernel_size: Frames that a block's depthwise convolution sees; odd.
-        stacks: Repetitions of ConSM and a stack of blocks (M in the figure).
-        blocks: Blocks of a stack, with dilations 1, 2, 4, ... (N in the figure).
-        embedding_dim: Width of the speaker embedding.
-        speaker_channel: Channels of the speaker encoder's first residual block.
-        speaker_wide_channel: Channels of its second and third residual block.
-
     Raises:
         UserError: An option does not fit.
     """
 
     def __init__(
         self,
-        input_dim: int,
-        num_train_spk: int = 0,
+        input_dim: int,  # channels of the encoder's features, those of all three scales
+        num_train_spk: int = 0,  # training speakers that the classifier tells apart; 0 for no classifier
         *,
+        # how the scales interact in the ScaleFuser: `tac`, `conv2d`, or `none`. The fuser is stated by the paper, its
+        # operator is inferred
         fusion: str = "tac",
+        # norm inside `tac` of the fuser, `cln` (frame by frame) or `gln` (over all frames, so that every frame of an
+        # enrolment sees the others); inferred
         fusion_norm: str = "cln",
-        fusion_hidden_channel: int = 256,
+        fusion_hidden_channel: int = 256,  # width of the interaction `tac`; inferred
+        # `shared`: the fuser projects to `bottleneck_channel` for both branches (the figure shows one tensor leaving
+        # the fuser); `separate`: each branch projects for itself. Widths are inferred
         fusion_projection: str = "shared",
+        # whether mixture and enrolment go through one fuser: stated by the paper, and in the figure
         share_fusion: bool = True,
+        # whether the speaker encoder has a norm and a projection of its own behind the fuser, as SpEx+ has them;
+        # inferred: no
         speaker_front_end: bool = False,
+        # the form of ConSM: `film`, `film_shared` (the same weights in all repetitions), `gate`, `film_prelu_gln`, or
+        # `concat`, which is SpEx+'s. ConSM is stated by the paper, its place is in the figure, its form is inferred
         modulation: str = "film",
+        # how the scales interact in ScaleInterMG: `tac` or `none`, which is SpEx+'s. The interaction is stated by the
+        # paper, its operator is inferred
         mask_interaction: str = "tac",
-        interaction_hidden_channel: int = 256,
+        interaction_hidden_channel: int = 256,  # width of that interaction; inferred
+        # channels between the blocks; this and all sizes below are those of SpEx+, inferred
         bottleneck_channel: int = 256,
-        hidden_channel: int = 512,
-        kernel_size: int = 3,
-        stacks: int = 4,
-        blocks: int = 8,
-        embedding_dim: int = 256,
-        speaker_channel: int = 256,
-        speaker_wide_channel: int = 512,
+        hidden_channel: int = 512,  # channels inside a block
+        kernel_size: int = 3,  # frames that a block's depthwise convolution sees; odd
+        stacks: int = 4,  # repetitions of ConSM and a stack of blocks (M in the figure)
+        blocks: int = 8,  # blocks of a stack, with dilations 1, 2, 4, ... (N in the figure)
+        embedding_dim: int = 256,  # width of the speaker embedding
+        speaker_channel: int = 256,  # channels of the speaker encoder's first residual block
+        speaker_wide_channel: int = 512,  # channels of its second and third residual block
     ) -> None:
         check_sizes(
             "extractor 'mc_spex'",
@@ -144,7 +130,7 @@ class MCSpExExtractor(AbsEmbeddingExtractor):
         x = self.enroll_projection(fusion(features, valid))
         return self.speaker_encoder(self.speaker_front_end(x), ilens_aux)
 
-    def extract(self, input: Tensor, ilens: Tensor, embedding: Tensor, num_scales: int = NUM_SCALES) -> Tensor:
+    def extract(self, input: Tensor, ilens: Tensor, embedding: Tensor, num_scales: int = 1) -> Tensor:
         """Return the target's features; see :meth:`AbsEmbeddingExtractor.extract`."""
         features = input.transpose(1, 2)
         valid = valid_frames(ilens, features.shape[-1], features.device)

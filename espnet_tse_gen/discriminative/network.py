@@ -8,26 +8,18 @@ from torch import nn
 
 
 class ExtractionNetwork(nn.Module):
-    """Encoder, extractor and decoder, under the names that they have in a training's checkpoint.
-
-    Args:
-        encoder: Waveform to features; None where the extractor takes waveforms.
-        extractor: Mixture and enrolment features to target features.
-        decoder: Features to waveforms; None likewise.
-        sample_rate: Hz of the recordings it was trained on.
-        share_encoder: Whether the encoder also encodes the enrolment.
-    """
+    """Encoder, extractor and decoder, under the names that they have in a training's checkpoint."""
 
     encoder: Any
     decoder: Any
 
     def __init__(
         self,
-        encoder: nn.Module | None,
-        extractor: nn.Module,
-        decoder: nn.Module | None,
-        sample_rate: int,
-        share_encoder: bool = True,
+        encoder: nn.Module | None,  # waveform to features; None where the extractor takes waveforms
+        extractor: nn.Module,  # mixture and enrolment features to target features
+        decoder: nn.Module | None,  # features to waveforms; None likewise
+        sample_rate: int,  # Hz of the recordings it was trained on
+        share_encoder: bool = True,  # whether the encoder also encodes the enrolment
     ) -> None:
         super().__init__()
         self.encoder = encoder

@@ -28,9 +28,7 @@ EXTRACTORS: dict[str, str] = {
 }
 """Registry: name to ``module:Class`` of an ``espnet2.enh`` extractor, which stands between an encoder and a decoder."""
 
-WAVEFORM_EXTRACTORS: dict[str, str] = {
-    "dual_path": "espnet_tse_gen.dual_path.network:DualPathExtractor",
-}
+WAVEFORM_EXTRACTORS: dict[str, str] = {"dual_path": "espnet_tse_gen.dual_path.network:DualPathExtractor"}
 """Registry: name to ``module:Class`` of an extractor of waveforms, in plain PyTorch, without encoder and decoder."""
 
 DECODERS: dict[str, str] = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.abs_extractor import AbsEmbeddingExtractor
-from espnet_tse_gen.discriminative.blocks import NUM_SCALES, TCNStack, check_sizes, valid_frames
+from espnet_tse_gen.discriminative.blocks import TCNStack, check_sizes, valid_frames
 from espnet_tse_gen.discriminative.fusion import MaskGenerator, ScaleFuser
 from espnet_tse_gen.discriminative.speaker import ResNetEncoder, check_enrolment
 
@@ -18,35 +18,23 @@ from espnet_tse_gen.discriminative.speaker import ResNetEncoder, check_enrolment
 class SpExPlusExtractor(AbsEmbeddingExtractor):
     """The extractor and speaker encoder of SpEx+; the embedding enters at the head of each stack.
 
-    Args:
-        input_dim: Channels of the encoder's features, those of all three scales.
-        num_train_spk: Training speakers that the classifier tells apart; 0 for no classifier.
-        bottleneck_channel: Channels between the blocks.
-        hidden_channel: Channels inside a block.
-        kernel_size: Frames that a block's depthwise convolution sees; odd.
-        stacks: Repetitions of the stack of blocks.
-        blocks: Blocks of a stack, with dilations 1, 2, 4, ...
-        embedding_dim: Width of the speaker embedding.
-        speaker_channel: Channels of the speaker encoder's input and first residual block.
-        speaker_wide_channel: Channels of its second and third residual block.
-
     Raises:
         UserError: An option does not fit.
     """
 
     def __init__(
         self,
-        input_dim: int,
-        num_train_spk: int = 0,
+        input_dim: int,  # channels of the encoder's features, those of all three scales
+        num_train_spk: int = 0,  # training speakers that the classifier tells apart; 0 for no classifier
         *,
-        bottleneck_channel: int = 256,
-        hidden_channel: int = 512,
-        kernel_size: int = 3,
-        stacks: int = 4,
-        blocks: int = 8,
-        embedding_dim: int = 256,
-        speaker_channel: int = 256,
-        speaker_wide_channel: int = 512,
+        bottleneck_channel: int = 256,  # channels between the blocks
+        hidden_channel: int = 512,  # channels inside a block
+        kernel_size: int = 3,  # frames that a block's depthwise convolution sees; odd
+        stacks: int = 4,  # repetitions of the stack of blocks
+        blocks: int = 8,  # blocks of a stack, with dilations 1, 2, 4,
+        embedding_dim: int = 256,  # width of the speaker embedding
+        speaker_channel: int = 256,  # channels of the speaker encoder's input and first residual block
+        speaker_wide_channel: int = 512,  # channels of its second and third residual block
     ) -> None:
         check_sizes(
             "extractor 'spex_plus'",
@@ -73,7 +61,7 @@ class SpExPlusExtractor(AbsEmbeddingExtractor):
         check_enrolment(ilens_aux, input_aux.shape[1])
         return self.speaker_encoder(self.enroll_fusion(input_aux.transpose(1, 2)), ilens_aux)
 
-    def extract(self, input: Tensor, ilens: Tensor, embedding: Tensor, num_scales: int = NUM_SCALES) -> Tensor:
+    def extract(self, input: Tensor, ilens: Tensor, embedding: Tensor, num_scales: int = 1) -> Tensor:
         """Return the target's features; see :meth:`AbsEmbeddingExtractor.extract`."""
         features = input.transpose(1, 2)
         valid = valid_frames(ilens, features.shape[-1], features.device)

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.audio.recordings import resample
@@ -243,8 +244,6 @@ class TargetSpeakerExtractor(abc.ABC):
         """Check one pair of recordings and bring it to the model's rate and level.
 
         Args:
-            mixture: As for a call.
-            enroll: As for a call.
             sample_rate: Hz; None means the model's rate.
             enroll_sample_rate: Hz of the enrolment where it differs.
             row_id: Where the noise of stochastic decoding starts from; by default the recordings themselves, so that a
@@ -292,6 +291,12 @@ class TargetSpeakerExtractor(abc.ABC):
         )
 
 
+def padded(signals: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return signals as ``[B, L]``, padded with zeros, and their lengths ``[B]``."""
+    rows = [torch.from_numpy(signal) for signal in signals]
+    return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])
+
+
 def _without_mean(samples: np.ndarray) -> np.ndarray:
     """Return float32 ``[L]`` without a constant offset, which is no sound and would decide the level.
 
@@ -313,11 +318,7 @@ def open_extractor(
     """Load a model as a command line names it; see :meth:`TargetSpeakerExtractor.from_pretrained`.
 
     Args:
-        model: What ``from_pretrained`` calls ``where``; the others, up to ``dtype``, are called the same.
-        device: See there.
-        model_file: See there.
-        decode: See there.
-        dtype: See there.
+        model: What ``from_pretrained`` calls ``where``; ``device`` to ``dtype`` are as there.
         num_threads: CPU threads of this process; 0 leaves it to torch.
         changes: Fields of the decoding options that are replaced.
 

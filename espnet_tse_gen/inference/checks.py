@@ -54,9 +54,7 @@ def checked_signal(
 
 def _as_array(value: Any, name: str) -> np.ndarray:
     if isinstance(value, str | bytes | PurePath):
-        raise UserError(
-            f"{name}: is the name {str(value)!r}, expected samples; read the file first, e.g. by soundfile.read"
-        )
+        raise UserError(f"{name}: is the name {str(value)!r}, expected samples; read the file first (soundfile.read)")
     try:
         if isinstance(value, torch.Tensor):
             # NumPy has no bfloat16; nothing is lost to float32, which extraction computes in.

@@ -23,10 +23,8 @@ def extract_file(
     """Extract a voice, and print what was written; on stderr, that the target is probably absent or the output silent.
 
     Args:
-        mixture: The recording.
         enroll: One or more recordings of the target.
         output: The file to write, at the mixture's rate and, where its container has it, with its sample format.
-        overwrite: Replace what is there.
         extractor: What :func:`~espnet_tse_gen.inference.base.open_extractor` takes.
 
     Raises:

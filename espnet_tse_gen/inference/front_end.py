@@ -54,7 +54,6 @@ def save_front_end(front_end: AbsFrontEnd, directory: str | Path) -> None:
 
     Args:
         front_end: What :func:`load_front_end` returned.
-        directory: Made if missing.
     """
     import torch
 
@@ -86,7 +85,6 @@ def find_front_end(config_path: Path, config: Mapping[str, Any]) -> str | Path |
 
     Args:
         config_path: The model's ``config.yaml``. A directory ``front_end`` beside it comes first.
-        config: What it holds.
 
     Raises:
         UserError: If it was trained with a front end that is not there.
@@ -112,7 +110,6 @@ def load_model(config_file: str | Path, model_file: str | Path | None, device: s
     Args:
         config_file: The config.yaml of the training.
         model_file: The checkpoint; None leaves the weights as initialised.
-        device: Torch device.
 
     Raises:
         UserError: If a file is missing, damaged, of another configuration, of another codec or of another front end.

@@ -34,24 +34,17 @@ Books = dict[str, dict[str, Any]]
 class InferenceJob:
     """Extracts the recordings of one job.
 
-    Args:
-        extractor: Model of any kind, with its options.
-        tables: ``mixture`` and ``enroll``: key to path; optionally ``target`` (paths) and ``codes`` (its tokens, entries
-            of a Kaldi scp with ``[T, K]`` arrays).
-        output_dir: Where recordings and tables go.
-        name: Name of the table.
-        job: Number of this job, from 1.
-        num_jobs: Number of all jobs.
-
     Raises:
         UserError: If tokens are given to a model without a codec.
     """
 
     def __init__(
         self,
-        extractor: TargetSpeakerExtractor,
+        extractor: TargetSpeakerExtractor,  # model of any kind, with its options
+        # `mixture` and `enroll`: key to path; optionally `target` (paths) and `codes` (its tokens, entries of a Kaldi
+        # scp with `[T, K]` arrays)
         tables: Mapping[str, Mapping[str, str]],
-        output_dir: str | Path,
+        output_dir: str | Path,  # where recordings and tables go
         name: str,
         *,
         job: int = 1,
@@ -61,9 +54,7 @@ class InferenceJob:
         self.output_dir, self.job, self.num_jobs = Path(output_dir), job, num_jobs
         self.codec: AbsCodec | None = getattr(extractor, "codec", None)
         if "codes" in tables and self.codec is None:
-            raise UserError(
-                "--codes_scp: token accuracy is measured of models with a codec, and this one has none; leave it out"
-            )
+            raise UserError("--codes_scp: token accuracy is that of a codec, which this model has not; leave it out")
         options = dataclasses.asdict(extractor.options)
         # How many are decoded together changes no token.
         del options["batch_size"]
@@ -77,7 +68,6 @@ class InferenceJob:
         """Extract what is not there yet, and return a summary of one line.
 
         Args:
-            keys: The job's keys.
             overwrite: Make again what is there.
 
         Raises:

@@ -18,7 +18,7 @@ from espnet_tse_gen.decoding.chunks import decode_chunks
 from espnet_tse_gen.decoding.guidance import Predictor
 from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.decoding.sampler import DecodingError, Sampler
-from espnet_tse_gen.inference.base import DTYPES, NO_NUMBERS, Extraction, Request, TargetSpeakerExtractor
+from espnet_tse_gen.inference.base import DTYPES, NO_NUMBERS, Extraction, Request, TargetSpeakerExtractor, padded
 from espnet_tse_gen.inference.loading import ModelDir
 from espnet_tse_gen.utils.errors import UserError
 
@@ -209,8 +209,5 @@ class MaskedInference(TargetSpeakerExtractor):
 
     def _padded(self, signals: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         """Return signals as ``[B, L]``, padded with zeros, and their lengths ``[B]``, on the device."""
-        lengths = torch.tensor([len(signal) for signal in signals])
-        padded = torch.zeros(len(signals), int(lengths.max()))
-        for row, signal in zip(padded, signals, strict=True):
-            row[: len(signal)] = torch.from_numpy(signal)
-        return padded.to(self.device), lengths.to(self.device)
+        rows, lengths = padded(signals)
+        return rows.to(self.device), lengths.to(self.device)

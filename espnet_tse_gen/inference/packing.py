@@ -55,7 +55,6 @@ def pack(
         decode: Default decoding: a preset's name or a yaml file; by default the model's own.
         results: Table for the model card; by default the ``RESULTS.md`` of the model.
         name: The model's name on its card; by default that of ``output``.
-        overwrite: Replace what is there.
 
     Raises:
         UserError: If the model is incomplete, what is packed does not fit together, or ``output`` is there.

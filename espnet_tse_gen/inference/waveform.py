@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from espnet_tse_gen.audio.segments import Joiner, Segment, plan_segments
 from espnet_tse_gen.discriminative.halves import Halves, halves_of
 from espnet_tse_gen.discriminative.network import ExtractionNetwork
-from espnet_tse_gen.inference.base import DTYPES, Extraction, Request, TargetSpeakerExtractor
+from espnet_tse_gen.inference.base import DTYPES, Extraction, Request, TargetSpeakerExtractor, padded
 from espnet_tse_gen.inference.loading import ModelDir
 from espnet_tse_gen.inference.options import SegmentOptions
 
@@ -144,9 +143,11 @@ class WaveformInference(TargetSpeakerExtractor):
         self, signals: Sequence[np.ndarray], enrolments: Sequence[Any]
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Return what the network makes of signals ``[B, L]``, the activity ``[B, T]``, and who is there, ``[B]``."""
-        padded, lengths = self._padded(signals)
+        rows, lengths = padded(signals)
+        # Lengths stay on the CPU: the network's Python code looks at them, and on a GPU each look would wait for all that is
+        # under way.
         with self._precision():
-            made = self._halves.extract(padded, lengths, enrolments)
+            made = self._halves.extract(rows.to(self.device, DTYPES[self.dtype]), lengths, enrolments)
         activity = None if made.activity is None else made.activity.float().sigmoid().cpu().numpy()
         presence = None if made.presence is None else made.presence.float().cpu().numpy()
         return made.waveforms.float().cpu().numpy(), activity, presence
@@ -178,17 +179,6 @@ class WaveformInference(TargetSpeakerExtractor):
             batch.append(place)
         if batch:
             yield batch
-
-    def _padded(self, signals: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-        """Return signals as ``[B, L]``, padded with zeros, on the device, and their lengths ``[B]``, on the CPU.
-
-        Lengths are looked at by the network's Python code; on a GPU each look would wait for all that is under way.
-        """
-        lengths = torch.tensor([len(signal) for signal in signals])
-        padded = torch.zeros(len(signals), int(lengths.max()))
-        for row, signal in zip(padded, signals, strict=True):
-            row[: len(signal)] = torch.from_numpy(signal)
-        return padded.to(self.device, DTYPES[self.dtype]), lengths
 
     def _precision(self) -> torch.autocast:
         # Entered in every case, so that an autocast of the caller changes nothing.

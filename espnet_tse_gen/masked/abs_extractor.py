@@ -14,21 +14,13 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Signal:
-    """One batch of recordings as the codec sees them.
+    """One batch of recordings as the codec sees them."""
 
-    Attributes:
-        wav: ``[B, L]`` at the codec's rate, zero beyond each item's length.
-        codes: ``[B, K, T]`` int64.
-        latents: ``[B, D, T]``, the codec encoder's output before quantization.
-        valid: ``[B, T]`` bool.
-        embedding: ``[B, E]``, a speaker embedding of an enrolment, where the extractor takes one.
-    """
-
-    wav: Tensor
-    codes: Tensor
-    latents: Tensor
-    valid: Tensor
-    embedding: Tensor | None = None
+    wav: Tensor  # `[B, L]` at the codec's rate, zero beyond each item's length
+    codes: Tensor  # `[B, K, T]` int64
+    latents: Tensor  # `[B, D, T]`, the codec encoder's output before quantization
+    valid: Tensor  # `[B, T]` bool
+    embedding: Tensor | None = None  # `[B, E]`, a speaker embedding of an enrolment, where the extractor takes one
 
     def rows(self, index: Tensor) -> Signal:
         """Return the rows ``index`` of the batch."""

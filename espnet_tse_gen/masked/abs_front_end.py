@@ -6,14 +6,14 @@ first one's estimate, the second has less to find out. What kind of network make
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from espnet_tse_gen.utils.checkpoints import state_digest
 
 
 class AbsFrontEnd(nn.Module, ABC):
@@ -27,8 +27,7 @@ class AbsFrontEnd(nn.Module, ABC):
     - **Frozen**: always in evaluation mode, no gradients, no autocast.
     """
 
-    sample_rate: int
-    """Hz of what goes in and comes out."""
+    sample_rate: int  # Hz of what goes in and comes out
 
     def freeze(self) -> None:
         """Switch gradients off for good; a constructor ends with it."""
@@ -65,12 +64,7 @@ class AbsFrontEnd(nn.Module, ABC):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of configuration and weights; a checkpoint is refused with any other front end."""
-        digest = hashlib.sha256(json.dumps([self.sample_rate, self.conf()], sort_keys=True).encode())
-        for key, value in sorted(self.state_dict().items()):
-            array = value.detach().cpu().contiguous()
-            digest.update(f"{key} {array.dtype} {tuple(array.shape)}".encode())
-            digest.update(array.numpy().tobytes())
-        return digest.hexdigest()
+        return state_digest([self.sample_rate, self.conf()], self.state_dict())
 
     @abstractmethod
     def conf(self) -> Mapping[str, Any]:

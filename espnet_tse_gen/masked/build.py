@@ -53,7 +53,6 @@ def load_model(
     Args:
         config_file: The config.yaml of the training. A directory ``codec`` beside it is the model's codec.
         model_file: The checkpoint; None leaves the weights as initialised.
-        device: Torch device.
         make_front_end: Called with the codec's rate in Hz, for a model trained with a front end.
 
     Raises:

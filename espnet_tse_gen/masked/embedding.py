@@ -18,26 +18,19 @@ EMBEDDINGS = ("sum", "codec")
 
 
 class TokenEmbedding(nn.Module):
-    """Embed codes ``[B, K, T]`` as frames ``[B, T, d]``; the id ``codebook_size`` is the level's mask.
-
-    Args:
-        num_levels: K.
-        codebook_size: C.
-        width: d.
-        mode: ``sum`` (learned table per level, summed and divided by sqrt(K)) or ``codec`` (codebook vectors of the levels
-            side by side, a learned mask vector per level, and a linear map).
-        codebooks: For ``codec``, the K codebooks ``[C, D']``.
-    """
+    """Embed codes ``[B, K, T]`` as frames ``[B, T, d]``; the id ``codebook_size`` is the level's mask."""
 
     vectors: Tensor
 
     def __init__(
         self,
-        num_levels: int,
-        codebook_size: int,
-        width: int,
+        num_levels: int,  # K
+        codebook_size: int,  # C
+        width: int,  # d
+        # `sum` (learned table per level, summed and divided by sqrt(K)) or `codec` (codebook vectors of the levels side
+        # by side, a learned mask vector per level, and a linear map)
         mode: str = "sum",
-        codebooks: Sequence[Tensor] | None = None,
+        codebooks: Sequence[Tensor] | None = None,  # for `codec`, the K codebooks `[C, D']`
     ) -> None:
         super().__init__()
         if mode not in EMBEDDINGS:

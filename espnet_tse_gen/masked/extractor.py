@@ -28,19 +28,12 @@ NO_FEATURES = "none"
 
 @dataclass(frozen=True)
 class Conditions:
-    """All that stays the same over the decoding passes of a batch.
+    """All that stays the same over the decoding passes of a batch."""
 
-    Attributes:
-        mixture: ``[B, T, d]``, the encoded mixture.
-        valid: ``[B, T]`` bool.
-        cache: Keys and values of the enrolment.
-        speaker: ``[B, 1, d]``, the enrolment as one vector, or None.
-    """
-
-    mixture: Tensor
-    valid: Tensor
-    cache: PrefixCache
-    speaker: Tensor | None
+    mixture: Tensor  # `[B, T, d]`, the encoded mixture
+    valid: Tensor  # `[B, T]` bool
+    cache: PrefixCache  # keys and values of the enrolment
+    speaker: Tensor | None  # `[B, 1, d]`, the enrolment as one vector, or None
 
     def frames(self, start: int, end: int) -> Conditions:
         """Return the conditions of the target frames ``start`` to ``end``."""
@@ -77,58 +70,44 @@ class FrameInput(nn.Module):
 class MaskedExtractor(AbsMaskedExtractor):
     """Bidirectional transformer over partly hidden target tokens.
 
-    Args:
-        codec: Fixes levels, codebook size, frame rate and latent width; its weights are not part of the extractor.
-        width: d.
-        layers: Blocks of the token transformer.
-        heads: Attention heads.
-        mixture_layers: Blocks of the mixture encoder, which runs once per utterance.
-        mixture_features: ``tokens``, ``latent``, ``stft``, joined by ``+``.
-        enroll_features: The same, of the enrolment; ``none`` leaves it to the speaker embedding alone.
-        embedding: ``sum`` or ``codec``; see :class:`TokenEmbedding`.
-        enroll_stride: Enrolment frames averaged into one, which shortens the prefix; who speaks changes slower than what is said.
-        stft_size: Window of the ``stft`` feature, in samples; 0 takes three codec frames, rounded up to a power of two.
-        max_enroll_seconds: Longest enrolment used; a longer one is cut. The target starts at this position.
-        dropout: Dropout rate.
-        speaker_vector: Whether the enrolment's mean is also added to every target frame, a second way for the cue to arrive;
-            the frames of the prefix stay the first.
-        speaker_embedding: Width E of a speaker embedding of the enrolment that is also added to every target frame; 0 for none.
-        conv_kernel: Odd kernel of the blocks' depthwise convolution; 0 for none.
-        latent_head: Whether hidden states also regress the target's latents (an auxiliary loss; section 4.3 of MARSE-like
-            hybrids), which gives an extraction signal before cross-entropy does.
-        front_end_features: Features, as of the mixture, of the estimate that a frozen front end makes of the target; added to
-            the mixture's frames before the mixture encoder, which is the same as one linear map of both side by side. ``none``
-            for no front end.
-
     Raises:
         UserError: For an unknown feature or embedding name or impossible sizes.
     """
 
     def __init__(
         self,
+        # fixes levels, codebook size, frame rate and latent width; its weights are not part of the extractor
         codec: AbsCodec,
-        width: int = 512,
-        layers: int = 12,
-        heads: int = 8,
-        mixture_layers: int = 4,
-        mixture_features: str | Sequence[str] = "latent+tokens",
+        width: int = 512,  # d
+        layers: int = 12,  # blocks of the token transformer
+        heads: int = 8,  # attention heads
+        mixture_layers: int = 4,  # blocks of the mixture encoder, which runs once per utterance
+        mixture_features: str | Sequence[str] = "latent+tokens",  # `tokens`, `latent`, `stft`, joined by `+`
+        # the same, of the enrolment; `none` leaves it to the speaker embedding alone
         enroll_features: str | Sequence[str] = "latent+tokens",
-        embedding: str = "sum",
+        embedding: str = "sum",  # `sum` or `codec`; see :class:`TokenEmbedding`
+        # enrolment frames averaged into one, which shortens the prefix; who speaks changes slower than what is said
         enroll_stride: int = 1,
+        # window of the `stft` feature, in samples; 0 takes three codec frames, rounded up to a power of two
         stft_size: int = 0,
+        # longest enrolment used; a longer one is cut. The target starts at this position
         max_enroll_seconds: float = 10.0,
         dropout: float = 0.1,
+        # whether the enrolment's mean is also added to every target frame, a second way for the cue to arrive; the
+        # frames of the prefix stay the first
         speaker_vector: bool = False,
+        # width E of a speaker embedding of the enrolment that is also added to every target frame; 0 for none
         speaker_embedding: int = 0,
-        conv_kernel: int = 0,
+        conv_kernel: int = 0,  # odd kernel of the blocks' depthwise convolution; 0 for none
+        # whether hidden states also regress the target's latents (an auxiliary loss; section 4.3 of MARSE-like
+        # hybrids), which gives an extraction signal before cross-entropy does
         latent_head: bool = False,
+        # features, as of the mixture, of the estimate that a frozen front end makes of the target; added to the
+        # mixture's frames before the mixture encoder, which is the same as one linear map of both side by side. `none`
+        # for no front end
         front_end_features: str | Sequence[str] = NO_FEATURES,
     ) -> None:
         super().__init__()
-        if width % heads or (width // heads) % 2:
-            raise UserError(f"extractor_conf: width {width} must be an even multiple of heads {heads}")
-        if conv_kernel and conv_kernel % 2 == 0:
-            raise UserError(f"extractor_conf: conv_kernel must be odd or 0, not {conv_kernel}")
         if enroll_stride < 1:
             raise UserError(f"extractor_conf: enroll_stride must be at least 1, not {enroll_stride}")
         if speaker_embedding < 0 or (enroll_features == NO_FEATURES and not speaker_embedding):

@@ -16,21 +16,13 @@ NORMALISATIONS = ("pooled", "per_sample", "elbo")
 
 @dataclass(frozen=True)
 class TokenScores:
-    """Per-token results at the counted positions of one level.
+    """Per-token results at the counted positions of one level."""
 
-    Attributes:
-        level: The codec level.
-        rows: ``[N]``, the batch row of each token.
-        cross_entropy: ``[N]``, in nats, float32.
-        top1: ``[N]`` bool, whether the most probable token is right.
-        top10: ``[N]`` bool, whether the right token is among the ten most probable.
-    """
-
-    level: int
-    rows: Tensor
-    cross_entropy: Tensor
-    top1: Tensor
-    top10: Tensor
+    level: int  # the codec level
+    rows: Tensor  # `[N]`, the batch row of each token
+    cross_entropy: Tensor  # `[N]`, in nats, float32
+    top1: Tensor  # `[N]` bool, whether the most probable token is right
+    top10: Tensor  # `[N]` bool, whether the right token is among the ten most probable
 
 
 def score_level(logits: Tensor, targets: Tensor, rows: Tensor, level: int) -> TokenScores:

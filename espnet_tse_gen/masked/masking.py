@@ -22,17 +22,11 @@ LEVEL_DISTRIBUTIONS = ("linear", "uniform")
 
 @dataclass(frozen=True)
 class TokenMask:
-    """What one batch hides.
+    """What one batch hides."""
 
-    Attributes:
-        hidden: ``[B, K, T]`` bool, positions whose token the network does not see.
-        counted: ``[B, K, T]`` bool, the hidden positions that the loss counts. Both are False on padding.
-        ratio: ``[B]``, the drawn share of hidden positions.
-    """
-
-    hidden: Tensor
-    counted: Tensor
-    ratio: Tensor
+    hidden: Tensor  # `[B, K, T]` bool, positions whose token the network does not see
+    counted: Tensor  # `[B, K, T]` bool, the hidden positions that the loss counts. Both are False on padding
+    ratio: Tensor  # `[B]`, the drawn share of hidden positions
 
 
 def sample_mask(

@@ -33,22 +33,6 @@ class MaskedTSEModel(torch.nn.Module):
     Codec and front end are frozen and no submodules: their weights are in no checkpoint. A checkpoint carries their fingerprints
     instead, and loading refuses one that was trained on another codec's tokens or another front end's estimates.
 
-    Args:
-        codec: Turns waveforms into tokens and back.
-        extractor: Predicts hidden tokens.
-        masking: ``level``, ``joint`` or ``mixed``; see :func:`sample_mask`.
-        level_distribution: ``linear`` or ``uniform``, of the level drawn in mode ``level``.
-        joint_share: Share of jointly masked items in mode ``mixed``.
-        loss_norm: ``pooled``, ``per_sample`` or ``elbo``; see :func:`masked_cross_entropy`.
-        drop_enroll: Probability of hiding the enrolment of an item, for classifier-free guidance.
-        drop_both: Probability of hiding enrolment and mixture.
-        precision: ``float32``, or ``bfloat16`` to run the extractor under autocast with float32 weights, loss and logits.
-        latent_weight: Weight of the L1 distance between the extractor's latent head and the target's dequantized latents.
-        extract_feats_in_collect_stats: ESPnet's option; nothing is extracted here.
-        drop_front_end: Probability of hiding the front end's estimate of an item, so that the model does not lean on it alone;
-            it is always hidden with the enrolment.
-        front_end: Makes an estimate of the target, for an extractor that takes one.
-
     Raises:
         UserError: For an unknown name, or where only one of extractor and front end is meant for the other.
     """
@@ -57,19 +41,23 @@ class MaskedTSEModel(torch.nn.Module):
 
     def __init__(
         self,
-        codec: AbsCodec,
-        extractor: AbsMaskedExtractor,
-        masking: str = "level",
-        level_distribution: str = "linear",
-        joint_share: float = 0.5,
-        loss_norm: str = "pooled",
-        drop_enroll: float = 0.1,
-        drop_both: float = 0.05,
+        codec: AbsCodec,  # turns waveforms into tokens and back
+        extractor: AbsMaskedExtractor,  # predicts hidden tokens
+        masking: str = "level",  # `level`, `joint` or `mixed`; see :func:`sample_mask`
+        level_distribution: str = "linear",  # `linear` or `uniform`, of the level drawn in mode `level`
+        joint_share: float = 0.5,  # share of jointly masked items in mode `mixed`
+        loss_norm: str = "pooled",  # `pooled`, `per_sample` or `elbo`; see :func:`masked_cross_entropy`
+        drop_enroll: float = 0.1,  # probability of hiding the enrolment of an item, for classifier-free guidance
+        drop_both: float = 0.05,  # probability of hiding enrolment and mixture
+        # `float32`, or `bfloat16` to run the extractor under autocast with float32 weights, loss and logits
         precision: str = "float32",
+        # weight of the L1 distance between the extractor's latent head and the target's dequantized latents
         latent_weight: float = 0.0,
-        extract_feats_in_collect_stats: bool = False,
+        extract_feats_in_collect_stats: bool = False,  # ESPnet's option; nothing is extracted here
+        # probability of hiding the front end's estimate of an item, so that the model does not lean on it alone; it is
+        # always hidden with the enrolment
         drop_front_end: float = 0.1,
-        front_end: AbsFrontEnd | None = None,
+        front_end: AbsFrontEnd | None = None,  # makes an estimate of the target, for an extractor that takes one
     ) -> None:
         super().__init__()
         for kind, name, valid in (

@@ -17,20 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from espnet_tse_gen.utils.errors import UserError
+
 
 @dataclass(frozen=True)
 class PrefixCache:
-    """Keys and values of a prefix in every layer.
+    """Keys and values of a prefix in every layer."""
 
-    Attributes:
-        keys: One ``[B, H, Te, d/H]`` per layer, rotated to their positions.
-        values: The same shape.
-        valid: ``[B, Te]`` bool; False where the prefix is padding.
-    """
-
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
-    valid: Tensor
+    keys: tuple[Tensor, ...]  # one `[B, H, Te, d/H]` per layer, rotated to their positions
+    values: tuple[Tensor, ...]  # the same shape
+    valid: Tensor  # `[B, Te]` bool; False where the prefix is padding
 
     def rows(self, index: Tensor) -> PrefixCache:
         """Return the cache of the batch rows in ``index``."""
@@ -88,11 +84,7 @@ class Attention(nn.Module):
         self.key_norm = RMSNorm(width // heads, eps=1e-6)
 
     def forward(
-        self,
-        x: Tensor,
-        rotary: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        prefix: tuple[Tensor, Tensor] | None,
+        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, prefix: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Attend from ``x [B, T, d]`` to the prefix and to ``x``; return the result and the keys and values of ``x``."""
         batch, length, width = x.shape
@@ -177,14 +169,17 @@ class Transformer(nn.Module):
         heads: Attention heads.
         dropout: Dropout rate of attention weights and residual branches.
         conv_kernel: Odd kernel of the optional depthwise convolution; 0 leaves it out.
+
+    Raises:
+        UserError: For impossible sizes, which are those of ``extractor_conf``.
     """
 
     def __init__(self, width: int, layers: int, heads: int, dropout: float = 0.1, conv_kernel: int = 0) -> None:
         super().__init__()
         if width % heads or (width // heads) % 2:
-            raise ValueError(f"width {width} must be an even multiple of heads {heads}")
+            raise UserError(f"extractor_conf: width {width} must be an even multiple of heads {heads}")
         if conv_kernel and conv_kernel % 2 == 0:
-            raise ValueError(f"conv_kernel must be odd or 0, not {conv_kernel}")
+            raise UserError(f"extractor_conf: conv_kernel must be odd or 0, not {conv_kernel}")
         self.head_width = width // heads
         self.blocks = nn.ModuleList(Block(width, heads, dropout, conv_kernel) for _ in range(layers))
         self.norm = RMSNorm(width, eps=1e-6)

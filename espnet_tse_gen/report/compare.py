@@ -25,15 +25,11 @@ class Training:
     """One training, as its directory tells."""
 
     name: str
-    parameters: int
-    """Weights of the checkpoint that decoding would take."""
+    parameters: int  # weights of the checkpoint that decoding would take
     epochs: int
-    updates: int
-    """Steps of the optimiser; 0 where the configuration does not say how many an epoch has."""
-    minutes: float
-    """Wall time of the training part of all epochs, as logged; of one that was repeated, the last counts."""
-    points: tuple[tuple[int, float], ...]
-    """(epoch, value) of the measure in validation."""
+    updates: int  # steps of the optimiser; 0 where the configuration does not say how many an epoch has
+    minutes: float  # wall time of the training part of all epochs, as logged; of one that was repeated, the last counts
+    points: tuple[tuple[int, float], ...]  # (epoch, value) of the measure in validation
 
     @property
     def best(self) -> tuple[int, float]:

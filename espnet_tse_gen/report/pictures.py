@@ -56,7 +56,6 @@ def write_spectrogram(path: str | Path, samples: np.ndarray, sample_rate: int, f
     """Write a JPEG of :data:`WIDTH` x :data:`HEIGHT` pixels: time to the right, 0 Hz at the bottom, linear frequency.
 
     Args:
-        path: File to write.
         samples: Float ``[L]``.
         sample_rate: Hz; the image reaches half of it.
         full_scale: Magnitude shown as the brightest colour (see :func:`peak_magnitude`); the same value for all signals

@@ -81,9 +81,7 @@ def _checked(path: str | Path, name: str, entry: Any) -> dict[str, Any]:
             try:
                 float(text)
             except (TypeError, ValueError):
-                raise UserError(
-                    f"{path}: entry '{name}': '{column}' is '{text}', expected a number in quotes"
-                ) from None
+                raise UserError(f"{path}: entry '{name}': '{column}' is '{text}', expected a quoted number") from None
     if entry["targets"] not in TARGETS:
         raise unknown_name(f"targets in entry '{name}' of {path}", str(entry["targets"]), TARGETS)
     return entry

@@ -48,9 +48,7 @@ def read_rtf(paths: Sequence[Path]) -> tuple[float | None, str]:
             seconds += float(next(content[name] for name in names if name in content))
             audio += float(content["audio_seconds"]) if whole else 1.0
         except (StopIteration, TypeError, ValueError):
-            raise UserError(
-                f"{path}: expected a table with 'wall_seconds' and 'audio_seconds', or with 'rtf'"
-            ) from None
+            raise UserError(f"{path}: expected a table with 'wall_seconds' and 'audio_seconds', or 'rtf'") from None
         for name, value in content.items():
             if name not in AMOUNTS and isinstance(value, (str, int, float, list)) and value not in ("", []):
                 conditions.setdefault(name, {})[_plain(value)] = None

@@ -47,7 +47,6 @@ class ExpDir:
 
     Attributes:
         config: The configuration of the training.
-        checkpoint: The checkpoint.
 
     Raises:
         UserError: If a file is missing.
@@ -63,9 +62,7 @@ class ExpDir:
             names = [name for name in names if "/lm_" not in name]
             packed = [next((one for one in names if one.endswith(end)), None) for end in (CONFIG, ".pth")]
             if None in packed:
-                raise UserError(
-                    f"{self.folder / 'meta.yaml'}: names no config.yaml and checkpoint; unpack the model again"
-                )
+                raise UserError(f"{self.folder / 'meta.yaml'}: names no config.yaml and checkpoint; unpack it again")
             self.config, checkpoint = (self.folder / str(name) for name in packed)
         if not self.config.is_file():
             raise UserError(f"{self.config}: no such file; give the exp directory of a training of ESPnet")

@@ -103,8 +103,7 @@ class LoadedMixture:
     # cannot be used; empty with one reference
     input_sir: list[float] = field(default_factory=list)
 
-    shared: dict[str, Any] = field(default_factory=dict)
-    """What a measure computes once for all items of the mixture."""
+    shared: dict[str, Any] = field(default_factory=dict)  # what a measure computes once for all items of the mixture
 
     def items(self) -> list[Item]:
         """Return what can be scored."""

@@ -109,9 +109,7 @@ def locate(choice: NetworkChoice, download: bool = False) -> Path:
         # The hub's cache names large files by their SHA-256.
         name = path.resolve().name
         if path.is_file() and re.fullmatch(r"[0-9a-f]{64}", name) and file_sha256(path) != name:
-            raise UserError(
-                f"{path}: is damaged (its SHA-256 is not the hub's); delete {path.resolve()} and fetch again"
-            )
+            raise UserError(f"{path}: is damaged (its SHA-256 is not the hub's); delete {path.resolve()}, fetch again")
     return folder
 
 
@@ -136,9 +134,7 @@ def load_transformer(name: str, folder: Path, device: str) -> Any:
     model, report = _load(name, folder, f"is no {name} that can be loaded", output_loading_info=True)
     lacking, wrong = sorted({*report["missing_keys"]} - UNUSED), sorted(map(str, report["mismatched_keys"]))
     if lacking:
-        raise UserError(
-            f"{folder}: lacks {len(lacking)} weight(s) of the network, first '{lacking[0]}'; fetch it again"
-        )
+        raise UserError(f"{folder}: lacks {len(lacking)} weight(s) of the network, first '{lacking[0]}'; fetch again")
     if wrong:
         raise UserError(f"{folder}: {len(wrong)} weight(s) have another shape than its config says, first {wrong[0]}")
     return model.to(device).eval()

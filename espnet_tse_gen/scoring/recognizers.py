@@ -26,10 +26,8 @@ class Recognizer(abc.ABC):
     Its methods raise :class:`UserError` if a package or file is missing, or a file is damaged.
     """
 
-    suffix: ClassVar[str] = ""
-    """End of the columns' names."""
-    packages: ClassVar[tuple[str, ...]] = ()
-    """Modules that it imports and that the package works without."""
+    suffix: ClassVar[str] = ""  # end of the columns' names
+    packages: ClassVar[tuple[str, ...]] = ()  # modules that it imports and that the package works without
 
     @abc.abstractmethod
     def load(self) -> Hear:

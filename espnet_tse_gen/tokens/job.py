@@ -43,8 +43,7 @@ class Item(NamedTuple):
     """A recording to encode."""
 
     path: str
-    level_path: str | None
-    """The mixture that sets its level; ``None``: it sets its own."""
+    level_path: str | None  # the mixture that sets its level; `None`: it sets its own
 
     def digest(self) -> str:
         """Return the state of what its tokens are made from, beside the codec."""

@@ -16,7 +16,6 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
@@ -34,7 +33,6 @@ class Store:
     """One job's arks, open for appending; a context manager that holds them for this process.
 
     Args:
-        directory: Made if missing.
         table: Name of the table whose recordings these are.
         job: Number of the job.
         header: What all arrays depend on beside their recordings, plain values. Its ``kinds`` are the endings of the arks'
@@ -66,12 +64,7 @@ class Store:
                 self._streams[-1].flush()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None = None,
-        error: BaseException | None = None,
-        trace: TracebackType | None = None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for stream in self._streams:
             with contextlib.suppress(OSError):  # a full disk was reported where it was met
                 stream.close()

@@ -21,11 +21,11 @@ from espnet2.torch_utils.load_pretrained_model import load_pretrained_model
 from espnet_tse_gen.audio.files import read_header
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.data.enrolment.embeddings import SpeakerEmbeddings
-from espnet_tse_gen.training.choices import check_conf
 from espnet_tse_gen.training.optimizers import OPTIMIZERS
 from espnet_tse_gen.training.trainer import CHECKPOINT
 from espnet_tse_gen.utils.checkpoints import check_finite, load_checkpoint, read_checkpoint
 from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.errors import check_options as check_keys
 from espnet_tse_gen.utils.files import check_same_keys, read_scp, read_yaml
 
 TABLE_TYPES = ("sound", "text", "kaldi_ark", "npy")
@@ -38,7 +38,6 @@ def check_options(args: argparse.Namespace, num_optimizers: int = 1) -> None:
     """Require the options without which nothing runs, and known names in the optimizers' and schedulers'.
 
     Args:
-        args: The command line.
         num_optimizers: Optimizers of the task; further ones have options with a number, such as ``--optim2``.
 
     Raises:
@@ -67,7 +66,7 @@ def check_options(args: argparse.Namespace, num_optimizers: int = 1) -> None:
         if name not in classes:
             raise unknown_name(f"value of --{kind}", str(name), classes)
         conf = getattr(args, f"{kind}_conf") or {}
-        check_conf(f"--{kind}_conf", conf, classes[name], (given,))
+        check_keys(f"key of --{kind}_conf", conf, classes[name], (given,))
         _check_numbers(f"--{kind}_conf", conf)
         try:
             if given == "params":

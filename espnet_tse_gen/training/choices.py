@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import NoReturn
 
 from espnet2.train.class_choices import ClassChoices
 
-from espnet_tse_gen.utils.errors import UserError, check_options, unknown_name
+from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.registry import chosen
 
 
@@ -36,21 +36,6 @@ class LazyClassChoices(ClassChoices):
             UserError: If there is no such name.
         """
         return chosen(self.name, str(name).lower(), self.locations)
-
-
-def check_conf(option: str, conf: Mapping[str, Any], function: Any, given: Iterable[str] = ()) -> None:
-    """Require that every key of ``conf`` is a parameter of ``function`` (a class or callable).
-
-    Args:
-        option: The command-line option, for the message ("--extractor_conf").
-        conf: What the user wrote.
-        function: Whose parameters are valid.
-        given: Parameters that the caller passes itself, which are not the user's to set.
-
-    Raises:
-        UserError: Naming the key and the nearest valid one.
-    """
-    check_options(f"key of {option}", conf, function, given)
 
 
 def one_line_errors(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -22,11 +22,11 @@ from espnet2.tasks.gan_codec import GANCodecTask
 
 from espnet_tse_gen.codec.espnet import DESIGNS as ESPNET_DESIGNS
 from espnet_tse_gen.training import checks
-from espnet_tse_gen.training.choices import LazyClassChoices, check_conf
+from espnet_tse_gen.training.choices import LazyClassChoices
 from espnet_tse_gen.training.crops import CropPreprocessor, CropSampler
 from espnet_tse_gen.training.shared import CheckedTask
 from espnet_tse_gen.training.trainer import CodecTrainer, forget_previous, recover_checkpoint
-from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.errors import UserError, check_options, unknown_name
 from espnet_tse_gen.utils.files import read_scp
 from espnet_tse_gen.utils.registry import built
 
@@ -72,7 +72,7 @@ class CodecTask(CheckedTask, GANCodecTask):
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> ESPnetGANCodecModel:
         """Build generator, discriminators and losses; an unknown name, key or value that cannot be used is one line."""
-        check_conf("--model_conf", args.model_conf or {}, ESPnetGANCodecModel, ("codec",))
+        check_options("key of --model_conf", args.model_conf or {}, ESPnetGANCodecModel, ("codec",))
         # A copy: some of ESPnet's constructors write into what they are given, and this is what config.yaml will show.
         conf = copy.deepcopy(args.codec_conf or {})
         # ESPnet's constructors raise whatever a wrong value leads to.

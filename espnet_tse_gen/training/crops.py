@@ -15,6 +15,7 @@ from espnet2.samplers.abs_sampler import AbsSampler
 
 from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.audio.recordings import resample
+from espnet_tse_gen.data.preprocessor import one_channel
 from espnet_tse_gen.utils.errors import UserError
 
 
@@ -46,12 +47,7 @@ class CropPreprocessor:
 
     def __call__(self, uid: str, data: Mapping[str, str | np.ndarray]) -> dict[str, np.ndarray]:
         """Return ``audio``, float32 ``[samples]``. A recording shorter than that is followed by silence."""
-        recorded = np.asarray(data["audio"], dtype=np.float32)
-        if recorded.ndim == 2 and recorded.shape[1] != 1:
-            raise UserError(f"audio of '{uid}' has {recorded.shape[1]} channels, expected 1; mix it down first")
-        recorded = recorded.reshape(-1)
-        if recorded.size == 0 or not np.isfinite(recorded).all():
-            raise UserError(f"audio of '{uid}' is empty or holds NaN or infinite samples; remove or replace it")
+        recorded = one_channel(data["audio"], uid, "audio")
         gain = mixture_gain(recorded)
         if self.train:
             gain *= 10.0 ** (np.random.uniform(*self.gain_db) / 20.0)

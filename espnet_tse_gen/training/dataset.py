@@ -40,9 +40,7 @@ class NamedErrors(Mapping[str, Any]):
             file = getattr(getattr(self.loader, "loader", None), "data", {}).get(key)
             if isinstance(file, str) and not Path(file).exists():
                 reason = f"{file}: no such file"
-            raise UserError(
-                f"{self.path}: what key '{key}' names cannot be read ({reason}); replace or remove it"
-            ) from None
+            raise UserError(f"{self.path}: key '{key}' cannot be read ({reason}); replace or remove it") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.loader)
@@ -59,19 +57,14 @@ class TSEGenDataset(ESPnetDataset):
 
 
 class DynamicMixingDataset(AbsDataset):
-    """The items that a mixer draws; a key is ``EPOCH-NUMBER``.
-
-    Args:
-        mixer: Draws them.
-        speaker_embeddings: Embeddings by the enrolment's path, for a model that takes them.
-        speakers: Numbers of the speakers, for a model that learns to tell them apart.
-    """
+    """The items that a mixer draws; a key is ``EPOCH-NUMBER``."""
 
     def __init__(
         self,
-        mixer: DynamicMixer,
+        mixer: DynamicMixer,  # draws them
+        # embeddings by the enrolment's path, for a model that takes them
         speaker_embeddings: SpeakerEmbeddings | None = None,
-        speakers: SpeakerTable | None = None,
+        speakers: SpeakerTable | None = None,  # numbers of the speakers, for a model that learns to tell them apart
     ) -> None:
         self.mixer, self.speaker_embeddings, self.speakers = mixer, speaker_embeddings, speakers
 

@@ -44,9 +44,7 @@ class MultiScaleSolver(AbsLossWrapper):
     ) -> None:
         super().__init__()
         if min(scale_weights, default=0.0) < 0 or sum(scale_weights) <= 0:
-            raise UserError(
-                f"wrapper_conf: scale_weights {list(scale_weights)}: expected weights of 0 or more, one above"
-            )
+            raise UserError(f"wrapper_conf: scale_weights {list(scale_weights)}: expected 0 or more, one of them above")
         self.criterion, self.weight = criterion, weight
         self.scale_weights = tuple(map(float, scale_weights))
 
@@ -58,7 +56,6 @@ class MultiScaleSolver(AbsLossWrapper):
         Args:
             ref: ``[B, L]`` of each speaker.
             inf: Of each speaker ``[B, L]``, or one such per scale.
-            others: Not used.
 
         Raises:
             UserError: If there is another number of scales than of weights.
@@ -125,7 +122,6 @@ class SpeakerSolver(AbsLossWrapper):
 
         Args:
             ref: The references, of which there are as many as speakers.
-            inf: Not used.
             others: Holds ``spk_logits_spk{n} [B, S]`` and ``spk_label_spk{n} [B]``.
 
         Raises:

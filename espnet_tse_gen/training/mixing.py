@@ -19,9 +19,8 @@ from espnet_tse_gen.data.dynamic_mixing import DynamicMixer
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
 from espnet_tse_gen.data.sources import read_sources
-from espnet_tse_gen.training.choices import check_conf
 from espnet_tse_gen.training.dataset import DynamicMixingDataset, DynamicMixingSampler
-from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.errors import UserError, check_options
 
 SPEECH, SPEAKER = "speech", "speaker"
 """Data names of the clean utterances and of their speakers."""
@@ -71,7 +70,7 @@ def read_options(args: argparse.Namespace) -> MixingOptions:
         UserError: If an option is unknown or cannot be used.
     """
     conf = args.dynamic_mixing_conf or {}
-    check_conf("--dynamic_mixing_conf", conf, MixingOptions)
+    check_options("key of --dynamic_mixing_conf", conf, MixingOptions)
     return MixingOptions(**conf)
 
 
@@ -79,7 +78,6 @@ def build_mixer(args: argparse.Namespace, preprocessor: TSEGenPreprocessor) -> D
     """Return the mixer that the options describe; the same one for the same options.
 
     Args:
-        args: The command line.
         preprocessor: Knows rates, lengths and the level of training items.
 
     Raises:
@@ -132,7 +130,6 @@ def build_iter_factory(
     """Return the batches of training. Of several processes, each makes its part of every batch.
 
     Args:
-        args: The command line.
         iter_options: ESPnet's.
         preprocessor: See :func:`build_mixer`.
 

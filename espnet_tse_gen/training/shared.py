@@ -9,19 +9,21 @@ import argparse
 import contextlib
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from espnet_tse_gen.training import mixing
+from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
+from espnet_tse_gen.training import checks, mixing
 from espnet_tse_gen.training.choices import one_line_errors
 from espnet_tse_gen.training.dataset import TSEGenDataset
 from espnet_tse_gen.training.optimizers import OPTIMIZERS, MuonAdamW, parameter_groups
-from espnet_tse_gen.training.trainer import is_first_process, lock_folder
-from espnet_tse_gen.utils.files import read_scp
+from espnet_tse_gen.training.trainer import is_first_process, lock_folder, recover_checkpoint
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.files import read_scp, read_yaml
 from espnet_tse_gen.utils.memory import keep_freed_memory
 from espnet_tse_gen.utils.quiet import no_log
 
@@ -88,6 +90,8 @@ class CheckedTask:
 class MixtureTask(CheckedTask):
     """A task whose training data are mixtures, read from tables or drawn on the fly; a mixin."""
 
+    load_trained: Callable[..., Any]  # called with the configuration's path, the checkpoint's or None, and the device
+
     @classmethod
     def get_parser(cls) -> argparse.ArgumentParser:
         """Return the parser, whose ``--optim`` takes ``muon`` too."""
@@ -95,6 +99,56 @@ class MixtureTask(CheckedTask):
         (optim,) = (action for action in parser._actions if "--optim" in action.option_strings)
         optim.choices = list(OPTIMIZERS)
         return parser
+
+    @classmethod
+    def build_model_from_file(
+        cls, config_file: str | Path | None = None, model_file: str | Path | None = None, device: str = "cpu"
+    ) -> tuple[Any, argparse.Namespace]:
+        """Build a trained model by the task's ``load_trained``: unlike ESPnet, strictly and without unpickling code.
+
+        Args:
+            config_file: The config.yaml of the training; by default the one beside ``model_file``.
+            model_file: The checkpoint; None leaves the weights as initialised.
+
+        Raises:
+            UserError: If a file is missing, damaged or of another configuration.
+        """
+        if config_file is None and model_file is None:
+            raise UserError("neither config_file nor model_file given; give one of them")
+        path = Path(config_file or Path(str(model_file)).parent / "config.yaml")
+        return cls.load_trained(path, model_file, device), argparse.Namespace(**read_yaml(path))
+
+    @classmethod
+    def check_data(
+        cls,
+        args: argparse.Namespace,
+        train: bool,
+        preprocessor: TSEGenPreprocessor,
+        ref_num: int,
+        sample_rate: int,
+        references: Sequence[str] = ("speech_ref", "codes_ref"),
+    ) -> checks.Data:
+        """Require that training or validation data can be used, and return their tables; none where mixtures are drawn."""
+        option = f"{'train' if train else 'valid'}_data_path_and_name_and_type"
+        data, shapes = getattr(args, option), getattr(args, f"{'train' if train else 'valid'}_shape_file")
+        if args.dry_run:
+            return []
+        if train and mixing.is_dynamic(args):
+            # One item is drawn, so that what is wrong with all recordings shows at once.
+            mixing.build_mixer(args, preprocessor).draw(1, 0)
+            return []
+        names = cls.required_data_names() + cls.optional_data_names()  # type: ignore[attr-defined]
+        checks.check_data(f"--{option}", data, shapes, names, ref_num, references)
+        checks.check_rates(data, sample_rate)
+        return data
+
+    @classmethod
+    def check_start(cls, args: argparse.Namespace, model: torch.nn.Module) -> None:
+        """Require that what the training starts from fits ``model``, going back to the last whole epoch first."""
+        if not args.collect_stats:
+            if args.resume:
+                recover_checkpoint(args)
+            checks.check_checkpoints(args, model)
 
     @classmethod
     def build_optimizers(cls, args: argparse.Namespace, model: torch.nn.Module) -> list[torch.optim.Optimizer]:

@@ -28,12 +28,10 @@ from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.masked.build import EXTRACTORS, build_model
 from espnet_tse_gen.masked.model import MaskedTSEModel
 from espnet_tse_gen.training import checks, mixing
-from espnet_tse_gen.training.choices import LazyClassChoices, check_conf
+from espnet_tse_gen.training.choices import LazyClassChoices
 from espnet_tse_gen.training.shared import MixtureTask
-from espnet_tse_gen.training.trainer import TSEGenTrainer, forget_previous, is_first_process, recover_checkpoint
-from espnet_tse_gen.utils.checkpoints import load_checkpoint
-from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.files import read_yaml
+from espnet_tse_gen.training.trainer import TSEGenTrainer, forget_previous, is_first_process
+from espnet_tse_gen.utils.errors import UserError, check_options
 
 PREPROCESSORS: dict[str, str] = {"tse_gen": "espnet_tse_gen.data.preprocessor:TSEGenPreprocessor"}
 """Registry: name to ``module:Class``."""
@@ -57,6 +55,7 @@ class TSEGenTask(MixtureTask, AbsTask):
     num_optimizers: int = 1
     class_choices_list = [codec_choices, extractor_choices, preprocessor_choices]
     trainer = TSEGenTrainer
+    load_trained = staticmethod(front_ends.load_model)
 
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -115,7 +114,7 @@ class TSEGenTask(MixtureTask, AbsTask):
         codec = cls.build_codec(args)
         conf = args.preprocessor_conf or {}
         chosen = preprocessor_choices.get_class(args.preprocessor)
-        check_conf("--preprocessor_conf", conf, chosen, PREPROCESSOR_GIVEN)
+        check_options("key of --preprocessor_conf", conf, chosen, PREPROCESSOR_GIVEN)
         return chosen(
             train=train,
             codec_sample_rate=codec.sample_rate,
@@ -185,25 +184,12 @@ class TSEGenTask(MixtureTask, AbsTask):
         checks.check_options(args)
         model = cls.build_model(args)
         codec = model.codec
-        names = cls.required_data_names() + cls.optional_data_names()
         for train in (True, False):
             preprocessor = cls.build_preprocess_fn(args, train)
             checks.check_embeddings(model.extractor.speaker_embedding, preprocessor.speaker_embeddings)
-            kind = "train" if train else "valid"
-            data, shapes = getattr(args, f"{kind}_data_path_and_name_and_type"), getattr(args, f"{kind}_shape_file")
-            if args.dry_run:
-                continue
-            if train and mixing.is_dynamic(args):
-                # One item is drawn, so that what is wrong with all recordings shows at once.
-                mixing.build_mixer(args, preprocessor).draw(1, 0)
-            else:
-                checks.check_data(f"--{kind}_data_path_and_name_and_type", data, shapes, names, args.ref_num)
-                checks.check_rates(data, args.sample_rate or codec.sample_rate)
-                checks.check_codes(data, codec)
-        if not args.collect_stats:
-            if args.resume:
-                recover_checkpoint(args)
-            checks.check_checkpoints(args, model)
+            rate = args.sample_rate or codec.sample_rate
+            checks.check_codes(cls.check_data(args, train, preprocessor, args.ref_num, rate), codec)
+        cls.check_start(args, model)
 
     @classmethod
     def main(cls, args: argparse.Namespace | None = None, cmd: Sequence[str] | None = None) -> None:
@@ -233,36 +219,6 @@ class TSEGenTask(MixtureTask, AbsTask):
         super().main_worker(args)
         if training:
             forget_previous(args)
-
-    @classmethod
-    def build_model_from_file(
-        cls, config_file: str | Path | None = None, model_file: str | Path | None = None, device: str = "cpu"
-    ) -> tuple[MaskedTSEModel, argparse.Namespace]:
-        """Build a trained model; unlike ESPnet's, strictly and without unpickling code.
-
-        Args:
-            config_file: The config.yaml of the training; by default the one beside ``model_file``.
-            model_file: The checkpoint; None leaves the weights as initialised.
-            device: Torch device.
-
-        Raises:
-            UserError: If a file is missing, damaged, of another configuration, or of another codec.
-        """
-        if config_file is None and model_file is None:
-            raise UserError("neither config_file nor model_file given; give one of them")
-        config_path = Path(config_file or Path(str(model_file)).parent / "config.yaml")
-        args = argparse.Namespace(**read_yaml(config_path))
-        beside = config_path.parent / "codec"
-        if beside.is_dir():
-            args.codec_dir = str(beside)
-        args.front_end = front_ends.find_front_end(config_path, vars(args))
-        try:
-            model = cls.build_model(args)
-        except AttributeError as error:
-            raise UserError(f"{config_path}: is not a tse_gen configuration ({error})") from None
-        if model_file is not None:
-            load_checkpoint(model, Path(model_file), config_path)
-        return model.to(device).eval(), args
 
 
 @functools.lru_cache(maxsize=1)

@@ -35,32 +35,22 @@ class ESPnetTSEModel(ESPnetExtractionModel):
     A decoder with ``decode_scales`` gives several waveforms per speaker to the losses; the first is the result. Whatever an
     estimate holds beyond the length of its mixture is silenced before the losses see it.
 
-    Args:
-        encoder: Waveform to features.
-        extractor: Mixture and enrolment features to target features.
-        decoder: Features to waveforms.
-        loss_wrappers: The losses; may be empty for a model that only extracts.
-        num_spk: Targets per item.
-        flexible_numspk: ESPnet's option.
-        share_encoder: Whether the encoder also encodes the enrolment.
-        precision: ``float32``, or ``bfloat16`` to run the network under autocast, with float32 weights and losses.
-        extract_feats_in_collect_stats: ESPnet's option.
-
     Raises:
         UserError: For an unknown precision.
     """
 
     def __init__(
         self,
-        encoder: AbsEncoder,
-        extractor: AbsExtractor,
-        decoder: AbsDecoder,
-        loss_wrappers: list[AbsLossWrapper],
-        num_spk: int = 1,
-        flexible_numspk: bool = False,
-        share_encoder: bool = True,
+        encoder: AbsEncoder,  # waveform to features
+        extractor: AbsExtractor,  # mixture and enrolment features to target features
+        decoder: AbsDecoder,  # features to waveforms
+        loss_wrappers: list[AbsLossWrapper],  # the losses; may be empty for a model that only extracts
+        num_spk: int = 1,  # targets per item
+        flexible_numspk: bool = False,  # ESPnet's option
+        share_encoder: bool = True,  # whether the encoder also encodes the enrolment
+        # `float32`, or `bfloat16` to run the network under autocast, with float32 weights and losses
         precision: str = "float32",
-        extract_feats_in_collect_stats: bool = False,
+        extract_feats_in_collect_stats: bool = False,  # ESPnet's option
     ) -> None:
         check_precision(precision)
         super().__init__(

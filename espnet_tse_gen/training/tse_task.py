@@ -20,15 +20,15 @@ from espnet_tse_gen.data.labels import LabelledPreprocessor, SpeakerTable
 from espnet_tse_gen.data.sources import speaker_at
 from espnet_tse_gen.discriminative.registry import DECODERS, ENCODERS, EXTRACTORS, WAVEFORM_EXTRACTORS
 from espnet_tse_gen.training import checks, mixing
-from espnet_tse_gen.training.choices import LazyClassChoices, check_conf
+from espnet_tse_gen.training.choices import LazyClassChoices
 from espnet_tse_gen.training.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
 from espnet_tse_gen.training.shared import MixtureTask
-from espnet_tse_gen.training.trainer import TSEGenTrainer, forget_previous, is_first_process, recover_checkpoint
+from espnet_tse_gen.training.trainer import TSEGenTrainer, forget_previous, is_first_process
 from espnet_tse_gen.training.tse_build import build_model, load_training_model
 from espnet_tse_gen.training.tse_model import ESPnetTSEModel
 from espnet_tse_gen.training.waveform_model import ESPnetWaveformModel
-from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.files import read_scp, read_yaml
+from espnet_tse_gen.utils.errors import UserError, check_options, unknown_name
+from espnet_tse_gen.utils.files import read_scp
 
 PREPROCESSORS: dict[str, str] = {
     "tse": "espnet2.train.preprocessor:TSEPreprocessor",
@@ -55,6 +55,7 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
 
     class_choices_list = [encoder_choices, extractor_choices, decoder_choices, preprocessor_choices]
     trainer = TSEGenTrainer
+    load_trained = staticmethod(load_training_model)
 
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -69,9 +70,9 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
         """Return the chosen preprocessor."""
         conf = args.preprocessor_conf or {}
         if args.preprocessor != "tse_gen":
-            check_conf("--preprocessor_conf", conf, TSEPreprocessor, ("train",))
+            check_options("key of --preprocessor_conf", conf, TSEPreprocessor, ("train",))
             return super().build_preprocess_fn(args, train)
-        check_conf("--preprocessor_conf", conf, preprocessor_choices.get_class("tse_gen").__base__, _GIVEN)
+        check_options("key of --preprocessor_conf", conf, preprocessor_choices.get_class("tse_gen").__base__, _GIVEN)
         return LabelledPreprocessor(
             train,
             args.sample_rate,
@@ -140,26 +141,14 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
             )
         _count_speakers(args, cls.speakers(args))
         model = cls.build_model(args)
-        names = cls.required_data_names() + cls.optional_data_names()
+        own = args.preprocessor == "tse_gen"
         for train in (True, False):
             preprocessor = cls.build_preprocess_fn(args, train)
-            kind = "train" if train else "valid"
-            data, shapes = getattr(args, f"{kind}_data_path_and_name_and_type"), getattr(args, f"{kind}_shape_file")
-            if train and mixing.is_dynamic(args) and args.preprocessor != "tse_gen":
+            if train and mixing.is_dynamic(args) and not own:
                 raise UserError("--dynamic_mixing: needs --preprocessor tse_gen, by whose lengths and level it draws")
-            if args.dry_run:
-                continue
-            if train and mixing.is_dynamic(args):
-                # One item is drawn, so that what is wrong with all recordings shows at once.
-                mixing.build_mixer(args, preprocessor).draw(1, 0)
-            elif args.preprocessor == "tse_gen":
-                option = f"--{kind}_data_path_and_name_and_type"
-                checks.check_data(option, data, shapes, names, args.num_spk, references=("speech_ref",))
-                checks.check_rates(data, args.sample_rate)
-        if not args.collect_stats:
-            if args.resume:
-                recover_checkpoint(args)
-            checks.check_checkpoints(args, model)
+            if own:
+                cls.check_data(args, train, preprocessor, args.num_spk, args.sample_rate, ("speech_ref",))
+        cls.check_start(args, model)
 
     @classmethod
     def main_worker(cls, args: argparse.Namespace) -> None:
@@ -172,25 +161,6 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
         super().main_worker(args)
         if training:
             forget_previous(args)
-
-    @classmethod
-    def build_model_from_file(
-        cls, config_file: str | Path | None = None, model_file: str | Path | None = None, device: str = "cpu"
-    ) -> tuple[ESPnetTSEModel | ESPnetWaveformModel, argparse.Namespace]:
-        """Build a trained model; unlike ESPnet's, strictly and without unpickling code. It has no losses.
-
-        Args:
-            config_file: The config.yaml of the training; by default the one beside ``model_file``.
-            model_file: The checkpoint; None leaves the weights as initialised.
-            device: Torch device.
-
-        Raises:
-            UserError: If a file is missing, damaged or of another configuration.
-        """
-        if config_file is None and model_file is None:
-            raise UserError("neither config_file nor model_file given; give one of them")
-        config_path = Path(config_file or Path(str(model_file)).parent / "config.yaml")
-        return load_training_model(config_path, model_file, device), argparse.Namespace(**read_yaml(config_path))
 
 
 # Of LabelledPreprocessor, what the task says.
@@ -206,9 +176,7 @@ def _build_loss(given: Any) -> Any:
         UserError: For an unknown name or key.
     """
     if not isinstance(given, dict) or not {"name", "wrapper"} <= given.keys():
-        raise UserError(
-            f"--criterions: expected 'name', 'conf', 'wrapper' and 'wrapper_conf' of every loss, found {given}"
-        )
+        raise UserError(f"--criterions: every loss needs 'name', 'conf', 'wrapper' and 'wrapper_conf', found {given}")
     for key in given:
         if key not in ("name", "conf", "wrapper", "wrapper_conf"):
             raise unknown_name("key of --criterions", str(key), ("name", "conf", "wrapper", "wrapper_conf"))
@@ -217,8 +185,8 @@ def _build_loss(given: Any) -> Any:
             raise unknown_name(f"{key} in --criterions", str(given[key]), classes)
     criterion, wrapper = CRITERIONS[given["name"]], WRAPPERS[given["wrapper"]]
     conf, wrapper_conf = given.get("conf") or {}, given.get("wrapper_conf") or {}
-    check_conf(f"--criterions {given['name']} conf", conf, criterion)
-    check_conf(f"--criterions {given['wrapper']} wrapper_conf", wrapper_conf, wrapper, ("criterion",))
+    check_options(f"key of --criterions {given['name']} conf", conf, criterion)
+    check_options(f"key of --criterions {given['wrapper']} wrapper_conf", wrapper_conf, wrapper, ("criterion",))
     return wrapper(criterion=criterion(**conf), **wrapper_conf)
 
 

@@ -16,15 +16,6 @@ from espnet_tse_gen.utils.precision import autocast, check_precision
 class ESPnetWaveformModel(AbsESPnetModel):
     """Trains an extractor of waveforms; all targets of a mixture share its encoding.
 
-    Args:
-        extractor: The network.
-        level_weight: Of the waveform's ratio without a free scale; that of SI-SDR is 1.
-        spectrum_weight: Of the spectrum's part.
-        silence_weight: Of what absent targets leave. Each part is the mean of the rows that have it, and is weighed by their
-            share.
-        activity_weight: Of the activity.
-        precision: ``float32``, or ``bfloat16`` to run the network under autocast, with float32 weights and losses.
-
     Raises:
         UserError: For an unknown precision.
     """
@@ -32,10 +23,12 @@ class ESPnetWaveformModel(AbsESPnetModel):
     def __init__(
         self,
         extractor: AbsWaveformExtractor,
-        level_weight: float = 0.2,
-        spectrum_weight: float = 0.5,
+        level_weight: float = 0.2,  # of the waveform's ratio without a free scale; that of SI-SDR is 1
+        spectrum_weight: float = 0.5,  # of the spectrum's part
+        # of what absent targets leave. Each part is the mean of the rows that have it, and is weighed by their share
         silence_weight: float = 0.3,
-        activity_weight: float = 2.0,
+        activity_weight: float = 2.0,  # of the activity
+        # `float32`, or `bfloat16` to run the network under autocast, with float32 weights and losses
         precision: str = "float32",
     ) -> None:
         check_precision(precision)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,16 @@ def check_finite(state: Mapping[str, torch.Tensor], path: str | Path, prefix: st
             raise UserError(f"{path}: weight '{prefix}{name}' holds NaN or infinite values; take another checkpoint")
 
 
+def state_digest(described: Any, state: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 (hex) of what JSON can hold and of weights, bit for bit."""
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for key, value in sorted(state.items()):
+        array = value.detach().cpu().contiguous()
+        digest.update(f"{key} {array.dtype} {tuple(array.shape)}".encode())
+        digest.update(array.numpy().tobytes())
+    return digest.hexdigest()
+
+
 def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     """Return the weights in a checkpoint, on the CPU, by their names in the model alone.
 
@@ -74,9 +86,7 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
             [f"'{key}'" for key, value in state.items() if isinstance(value, dict)] if isinstance(state, dict) else []
         )
         further = f"; it has {', '.join(inside[:3])}: save what is in there by itself" if inside else ""
-        raise UserError(
-            f"{path}: is not a checkpoint of weights; name a .pth or .safetensors file of the model{further}"
-        )
+        raise UserError(f"{path}: is not a checkpoint of weights; name a model's .pth or .safetensors file{further}")
     for prefix in WRAPPERS:
         if state and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}

@@ -46,7 +46,6 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
 
     Args:
         kind: What is being chosen, as the user knows it ("codec", "option of codec 'encodec'").
-        name: What the user wrote.
         choices: The valid names.
     """
     valid = sorted(choices)
@@ -60,8 +59,6 @@ def check_options(kind: str, conf: Mapping[str, Any], function: Any, given: Iter
 
     Args:
         kind: What a key is, as the user knows it ("key of extractor_conf").
-        conf: What the user wrote.
-        function: Whose parameters are valid.
         given: Parameters that the caller passes itself, which are not the user's to set.
 
     Raises:

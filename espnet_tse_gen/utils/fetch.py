@@ -52,7 +52,6 @@ def verify(path: str | Path, sha256: str | None = None, remember: bool = False) 
     """Check a file against its known hash, else against the one kept beside it, and return its SHA-256.
 
     Args:
-        path: The file.
         sha256: Its known SHA-256, hex, or the first 8 or more digits of it; ``None`` where it is not known.
         remember: Keep the hash beside the file if none is kept there yet.
 

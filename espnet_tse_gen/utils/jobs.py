@@ -46,26 +46,17 @@ def read_key_file(path: str | Path, keys: Iterable[str]) -> list[str]:
 
 
 class Part:
-    """The part of a table ``directory/name.scp`` that one job makes.
-
-    Args:
-        directory: Where the table is.
-        name: The table's name without suffix.
-        job: Number of the job, from 1.
-        num_jobs: Number of all jobs.
-        settings: What all parts are made with, plain values.
-        keys: The job's keys.
-        files: What its part is made from; a part that was made from something else is made again.
-    """
+    """The part of a table ``directory/name.scp`` that one job makes."""
 
     def __init__(
         self,
-        directory: str | Path,
-        name: str,
+        directory: str | Path,  # where the table is
+        name: str,  # the table's name without suffix
         job: int,
         num_jobs: int,
-        settings: dict[str, Any],
+        settings: dict[str, Any],  # what all parts are made with, plain values
         keys: Iterable[str],
+        # what its part is made from; a part that was made from something else is made again
         files: Iterable[str | None],
     ) -> None:
         self.directory, self.name, self.job, self.num_jobs = Path(directory), name, job, num_jobs

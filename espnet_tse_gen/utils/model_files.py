@@ -11,16 +11,11 @@ WEIGHTS = "model.safetensors"
 PREFERRED = (
     WEIGHTS,
     "model.pth",
-    "valid.si_sdr.ave.pth",
-    "valid.si_sdr.best.pth",
-    "valid.si_snr_loss_s0.ave.pth",
-    "valid.si_snr_loss_s0.best.pth",
-    "valid.loss.ave.pth",
-    "valid.loss.best.pth",
-    "valid.ce.ave.pth",
-    "valid.ce.best.pth",
-    "valid.acc.ave.pth",
-    "valid.acc.best.pth",
+    *(
+        f"valid.{name}.{kind}.pth"
+        for name in ("si_sdr", "si_snr_loss_s0", "loss", "ce", "acc")
+        for kind in ("ave", "best")
+    ),
 )
 """Checkpoints in the order in which they are taken when none is named."""
 

@@ -76,10 +76,8 @@ class Options:
         UserError: From the constructor, naming the option and what it takes.
     """
 
-    models: ClassVar[str] = ""
-    """Which models they are for."""
-    former: ClassVar[Mapping[str, str]] = {}
-    """Names that options had in earlier versions, and their names now."""
+    models: ClassVar[str] = ""  # which models they are for
+    former: ClassVar[Mapping[str, str]] = {}  # names that options had in earlier versions, and their names now
 
     def __post_init__(self) -> None:
         for known in fields(self):

@@ -50,7 +50,6 @@ def map_jobs(
 
     Args:
         function: A function at module level (it is pickled when ``num_jobs`` exceeds 1).
-        items: Its arguments.
         num_jobs: Number of processes; 1 runs in this one.
         description: What is being done. Progress goes to stderr under this name: a bar on a terminal, elsewhere a line
             now and then. Empty: silent.

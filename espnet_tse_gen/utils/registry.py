@@ -36,8 +36,6 @@ def built(what: str, cls: Any, conf: Mapping[str, Any], errors: type[Exception] 
 
     Args:
         what: What it is, for the message ("codec 'mel'").
-        cls: A class.
-        conf: What the user wrote.
         errors: What a value that cannot be used may raise, beside ``TypeError``.
         given: What the caller passes itself, which is not the user's to set.
 

@@ -41,7 +41,6 @@ def state_of(*values: Any, files: Iterable[str | Path | None] = (), version: str
 
     Args:
         values: What JSON can hold, and paths.
-        files: Input files.
         version: The code's; None: of this package.
     """
     inputs = [(str(path), file_state(path)) for path in files]

@@ -81,7 +81,7 @@ def test_a_set_is_extracted(data, capsys, model):
         (["--steps", "3"], "option 'steps' is for masked generative models"),
         (["--segment_second", "3"], "did you mean '--segment_seconds'"),
         (["--scale", "loud"], "unknown value of decoding option 'scale'"),
-        (["--codes_scp", "wav.scp"], "--codes_scp: token accuracy is measured of models with a codec"),
+        (["--codes_scp", "wav.scp"], "--codes_scp: token accuracy is that of a codec"),
     ],
 )
 def test_bad_option_ends_in_one_line(data, monkeypatch, more, message):

@@ -242,7 +242,7 @@ def test_lengths_and_rates_must_agree(data: Path, tmp_path: Path, capsys: pytest
         refused_command(message, check_data.main, data / "dev")
     train = data / "train"
     refused_command("rate is 16000 Hz, expected 8000 Hz; .*run format_wav", check_data.main, "--fs", "8000", train)
-    refused_command(r"there are 2 speakers, but --ref_num is 1", check_data.main, "--ref_num", "1", train)
+    refused_command(r"spk2.scp: is there, but --ref_num is 1", check_data.main, "--ref_num", "1", train)
     refused_command(r"spk3\.scp: no such file", check_data.main, "--ref_num", "3", train)
 
 

@@ -272,7 +272,7 @@ def test_a_pause_is_not_taken_for_speech(tmp_path):
     assert all(part.any() for item in items for part in item.parts)
     for _, _, path in rows[:2]:
         write(Path(path), np.zeros(2 * RATE))
-    with pytest.raises(UserError, match=r"a\d.wav \(key 'a\d'\): is digital silence, or all but a moment of it is"):
+    with pytest.raises(UserError, match=r"a\d.wav \(key 'a\d'\): is digital silence, but for a moment"):
         mixer(tmp_path, samples=RATE).draw(1, 0)
 
 

@@ -15,11 +15,11 @@ from espnet_tse_gen.bin import check_data, format_wav, prepare_libri2mix
 from espnet_tse_gen.data.enrolment import lists
 from espnet_tse_gen.data.enrolment.choice import EnrolmentChooser
 from espnet_tse_gen.data.enrolment.lists import EnrolmentOptions, list_file, read_list
-from espnet_tse_gen.data.enrolment.protocol import Protocol, read_protocol, write_protocol
+from espnet_tse_gen.data.enrolment.protocol import Protocol, protocol_table, read_protocol
 from espnet_tse_gen.data.librimix.drawing import make_metadata, write_metadata
 from espnet_tse_gen.data.librimix.layout import Mixture, MixtureTree, talkers_of
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.files import read_scp
+from espnet_tse_gen.utils.files import read_scp, write_scp
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +292,7 @@ def test_wrong_lists_are_refused(corpus: Path, tmp_path: Path) -> None:
 def test_a_protocol_comes_back_as_written(tmp_path: Path) -> None:
     assert read_protocol(tmp_path) is None
     protocol = Protocol("lists.txt", "ab12", True, "first", 7, 7, 3, 1, 0, 2, 1, 2, 4, 5, "mix_both", "max", "8k")
-    write_protocol(tmp_path, protocol)
+    write_scp(tmp_path / "protocol", protocol_table(protocol))
     assert read_protocol(tmp_path) == protocol
     assert "\n" not in protocol.describe()
     text = (tmp_path / "protocol").read_text()
@@ -328,7 +328,7 @@ def test_a_list_is_fetched_once_and_only_a_list_is_kept(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--download", "false"], "no such file; allow fetching it"),
+        (["--download", "false"], "no such file; allow --download true"),
         (["--enroll_url", "http://127.0.0.1:9/{set}"], "cannot be fetched"),
     ],
 )

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from espnet_tse_gen.decoding.guidance import ConstantGuidance, LinearGuidance, guided_logits, scale_from_weight
+from espnet_tse_gen.decoding.guidance import ConstantGuidance, LinearGuidance, guided_logits
 from espnet_tse_gen.decoding.noise import RowNoise
 from espnet_tse_gen.decoding.strategies import (
     CoarseFirst,
@@ -108,7 +108,7 @@ def test_p13_guidance_conventions():
     assert guided(0.0) is without
     for weight in (0.25, 1.0, 2.5):
         expected = (1 + weight) * with_condition - weight * without
-        torch.testing.assert_close(guided(scale_from_weight(weight)), expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(guided(1.0 + weight), expected, rtol=0, atol=1e-12)
 
 
 def test_guidance_schedules():

@@ -257,18 +257,9 @@ def test_unequal_batch_is_refused(extractor):
         extractor.extract_batch([mixture(0.5)] * 2, [voice(1.0, 110.0)])
 
 
-@pytest.mark.parametrize(
-    ("decode", "message"),
-    [
-        ("greedy_61", "did you mean 'greedy_16'"),
-        ({"gidance": 2.0}, "did you mean 'guidance'"),
-        ({"steps": [1] * 9}, "codec has 4"),
-        ("missing.yaml", "no such file"),
-    ],
-)
-def test_bad_decoding_options_are_refused(decode, message):
-    with pytest.raises(UserError, match=message):
-        load(decode)
+def test_bad_decoding_options_are_refused():
+    with pytest.raises(UserError, match="codec has 4"):
+        load({"steps": [1] * 9})
 
 
 def test_guidance_needs_condition_dropout(exp_dir):

@@ -123,7 +123,7 @@ def test_embeddings_are_computed_once_and_looked_up_by_path(folder: Path, capsys
     )
     data = {"speech_mix": samples, "speech_ref1": samples, "enroll_ref1": "*u s"}
     assert np.array_equal(preprocess("x", data)["embed_ref1"], table[f"{folder}/2.wav"])
-    with pytest.raises(UserError, match=r"e.npz: holds no embedding of /none.wav; make the file with embed_speakers"):
+    with pytest.raises(UserError, match=r"e.npz: has no embedding of /none.wav; run embed_speakers"):
         table["/none.wav"]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.bin import make_results, report
-from espnet_tse_gen.data.enrolment.protocol import Protocol, write_protocol
+from espnet_tse_gen.data.enrolment.protocol import Protocol, protocol_table
 from espnet_tse_gen.report.clips import choose
 from espnet_tse_gen.report.pictures import HEIGHT, WIDTH, write_spectrogram
 from espnet_tse_gen.scoring.items import gender_pair, read_mixtures
@@ -20,6 +20,7 @@ from espnet_tse_gen.scoring.metrics.waveform import Waveform
 from espnet_tse_gen.scoring.run import score_mixtures
 from espnet_tse_gen.scoring.table import Row, replace_rows
 from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.files import write_scp
 
 
 class Elements(HTMLParser):
@@ -120,7 +121,7 @@ def test_results_and_page_say_of_every_set_which_enrolments_it_has(world: Path) 
         protocols.append(
             Protocol(name, digest, targets=targets, mixtures=4, target_rows=8, seed=5, leaks=len(protocols))
         )
-        write_protocol(folder, protocols[-1])
+        write_scp(folder / "protocol", protocol_table(protocols[-1]))
         folders.append(f"{name}={folder}")
         rows = [Row("mixture", name, "anna_carl", 1, metrics={"ESTOI": 50.0})]
         replace_rows(world / "exp/m/scores.csv", rows)

@@ -17,7 +17,7 @@ import soundfile
 
 from espnet_tse_gen.audio.files import read_audio, write_audio
 from espnet_tse_gen.bin import make_results, score
-from espnet_tse_gen.data.enrolment.protocol import Protocol, write_protocol
+from espnet_tse_gen.data.enrolment.protocol import Protocol, protocol_table
 from espnet_tse_gen.scoring import items as items_module
 from espnet_tse_gen.scoring.decode_facts import read_rtf, rtf_files
 from espnet_tse_gen.scoring.items import Mixture, gender_pair, read_mixtures
@@ -172,7 +172,7 @@ def test_other_options_do_only_what_is_new(scored: Path, tmp_path: Path, monkeyp
 def test_results_name_conditions_and_convention(scored: Path, tmp_path: Path) -> None:
     output = tmp_path / "RESULTS.md"
     protocol = Protocol(mixtures=4, target_rows=8, seed=7)
-    write_protocol(tmp_path, protocol)
+    write_scp(tmp_path / "protocol", protocol_table(protocol))
     command = ["--exp_dir", str(scored / "exp/m"), "--output", str(output), "--resamples", "50"]
     make_results.main([*command, "--data_dirs", f"test={tmp_path}"])
     text = output.read_text()

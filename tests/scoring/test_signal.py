@@ -24,12 +24,7 @@ def test_si_sdr_is_the_formula_worked_out_by_hand() -> None:
 
 
 @settings(deadline=None, max_examples=50)
-@given(
-    st.integers(0, 1000),
-    st.floats(1e-6, 1e6),
-    st.floats(1e-6, 1e6),
-    st.sampled_from([-1.0, 1.0]),
-)
+@given(st.integers(0, 1000), st.floats(1e-6, 1e6), st.floats(1e-6, 1e6), st.sampled_from([-1.0, 1.0]))
 def test_si_sdr_ignores_scale_and_sign(seed: int, first: float, second: float, sign: float) -> None:
     reference, estimate = signals(seed)
     assert si_sdr(first * reference, sign * second * estimate) == pytest.approx(si_sdr(reference, estimate), abs=1e-6)

@@ -143,7 +143,7 @@ def test_published_figures_agree_within_interval_and_rounding(tmp_path: Path) ->
     assert any("speaker 1 only as targets, these rows speakers 1, 2: they do not compare" in n for n in table.notes)
     _, beside = published_tables(found, {"test": "beside"}, path, Bootstrap(50))
     assert [cell.text for cell in beside.rows[0]] == ["Theirs", "S", "18.8"]
-    for name, message in (("bad", "number in quotes"), ("grade", "unknown grade"), ("lacking", "lacks 'source'")):
+    for name, message in (("bad", "quoted number"), ("grade", "unknown grade"), ("lacking", "lacks 'source'")):
         with pytest.raises(UserError, match=message):
             published_tables(found, {"test": name}, path, Bootstrap(50))
     with pytest.raises(UserError, match="did you mean 'near'"):

@@ -104,7 +104,7 @@ def test_statistics_are_those_of_the_validation_data(corpus: Path, sources: Path
         (["--dynamic_mixing_conf", "min_seconds=2"], "0 speaker(s) with utterances of 2 s or more"),
         (["--ref_num", "9"], "expected at least 10"),
         (["--batch_type", "numel"], "--batch_type: 'numel' cannot be used with dynamic mixing"),
-        (["--preprocessor_conf", "crop_seconds=0"], "crop_seconds: dynamic mixing needs the length of a mixture"),
+        (["--preprocessor_conf", "crop_seconds=0"], "crop_seconds: dynamic mixing needs a mixture's length"),
         (
             ["--train_data_path_and_name_and_type", "x.scp,speech_mix,sound"],
             "dynamic mixing takes 'WAV_SCP,speech,sound'",

@@ -103,7 +103,7 @@ SAYS = {
     "nan": "NaN",
     "stereo": "2 channels",
     "other rate": "8000 != 16000",
-    "shorter than its mixture": "4000 samples, expected",
+    "shorter than its mixture": "4000 samples, its mixture",
 }
 
 

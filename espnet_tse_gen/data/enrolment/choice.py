@@ -55,26 +55,17 @@ def tree_pool(tree: MixtureTree, mixtures: Sequence[Mixture]) -> Pool:
 
 
 class EnrolmentChooser:
-    """Chooses the enrolments of one evaluation set.
-
-    Args:
-        tree: The mixtures' tree.
-        mixtures: All mixtures of the set.
-        pool: The speakers' recordings to draw from: LibriSpeech's, or where that is not at hand the tree's.
-        options: What the user chose.
-        librispeech: Folder that the files in a list are relative to.
-        number_of_speakers: How many speakers of a mixture need an enrolment.
-    """
+    """Chooses the enrolments of one evaluation set."""
 
     def __init__(
         self,
-        tree: MixtureTree,
-        mixtures: Sequence[Mixture],
-        pool: Pool,
+        tree: MixtureTree,  # the mixtures' tree
+        mixtures: Sequence[Mixture],  # all mixtures of the set
+        pool: Pool,  # the speakers' recordings to draw from: LibriSpeech's, or where that is not at hand the tree's
         options: EnrolmentOptions,
         *,
-        librispeech: str | Path | None = None,
-        number_of_speakers: int = 2,
+        librispeech: str | Path | None = None,  # folder that the files in a list are relative to
+        number_of_speakers: int = 2,  # how many speakers of a mixture need an enrolment
     ) -> None:
         self.tree, self.mixtures, self.pool, self.options = tree, mixtures, pool, options
         self.librispeech = Path(librispeech or "")

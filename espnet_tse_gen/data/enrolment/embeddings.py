@@ -31,9 +31,6 @@ _BLOCK = 1000
 class SpeakerEmbeddings:
     """The embeddings of a file that ``embed_speakers`` made, by the paths of recordings.
 
-    Args:
-        path: The file.
-
     Raises:
         UserError: If it is missing or not of that form.
     """
@@ -64,9 +61,7 @@ class SpeakerEmbeddings:
             UserError: If there is none.
         """
         if recording not in self.table:
-            raise UserError(
-                f"--speaker_embeddings {self.path}: holds no embedding of {recording}; make the file with embed_speakers"
-            )
+            raise UserError(f"--speaker_embeddings {self.path}: has no embedding of {recording}; run embed_speakers")
         return self.table[recording]
 
 

@@ -34,32 +34,22 @@ _BUT_SETS = ("dev", "test")
 class EnrolmentOptions:
     """What the user chose.
 
-    Attributes:
-        name: ``but``: the published list of BUT Speech@FIT; ``full``: its utterances, whole, from LibriSpeech;
-            ``random``: a seeded choice; ``tselm``: a seeded choice for speaker 1 only, as TSELM and LauraTSE evaluate;
-            otherwise a file, in which ``{set}`` stands for the set's name.
-        raw: Keep enrolments that are the target utterance, as the list has them.
-        number: Recordings per target to join into one enrolment.
-        targets: ``all`` or ``first`` speakers are targets; empty: as is usual for the list.
-        folder: Where published lists are kept.
-        download: Fetch a published list that is not there.
-        url: Address of the published lists, with ``{set}``.
-        seed: What draws follow from.
-        allow_missing: Draw another recording where the list's is not there, instead of stopping.
-
     Raises:
         UserError: If a value cannot be used.
     """
 
+    # `but`: the published list of BUT Speech@FIT; `full`: its utterances, whole, from LibriSpeech; `random`: a seeded
+    # choice; `tselm`: a seeded choice for speaker 1 only, as TSELM and LauraTSE evaluate; otherwise a file, in which
+    # `{set}` stands for the set's name
     name: str = "random"
-    raw: bool = False
-    number: int = 1
-    targets: str = ""
-    folder: Path = Path("downloads")
-    download: bool = True
-    url: str = BUT_URL
-    seed: int = 0
-    allow_missing: bool = False
+    raw: bool = False  # keep enrolments that are the target utterance, as the list has them
+    number: int = 1  # recordings per target to join into one enrolment
+    targets: str = ""  # `all` or `first` speakers are targets; empty: as is usual for the list
+    folder: Path = Path("downloads")  # where published lists are kept
+    download: bool = True  # fetch a published list that is not there
+    url: str = BUT_URL  # address of the published lists, with `{set}`
+    seed: int = 0  # what draws follow from
+    allow_missing: bool = False  # draw another recording where the list's is not there, instead of stopping
 
     def __post_init__(self) -> None:
         if self.targets and self.targets not in TARGETS:
@@ -114,9 +104,7 @@ def list_file(options: EnrolmentOptions, subset: str, number_of_speakers: int = 
     path = Path(options.folder) / f"but_{subset}_map_mixture2enrollment{suffix}"
     there = path.is_file()
     if not there and not options.download:
-        raise UserError(
-            f"{path}: no such file; allow fetching it (--download true), or put {url} there, or choose --enroll_list random"
-        )
+        raise UserError(f"{path}: no such file; allow --download true, put {url} there, or choose --enroll_list random")
     try:
         fetch(url, path)
     except UserError as error:
@@ -133,7 +121,6 @@ def read_list(path: str | Path, known: Mapping[str, Sequence[str]]) -> Enrolment
     """Read the rows of a list that belong to ``known`` mixtures.
 
     Args:
-        path: The file.
         known: Mixture -> utterance of each of its sources.
 
     Raises:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.files import read_scp, write_scp
+from espnet_tse_gen.utils.files import read_scp
 
 PROTOCOL = "protocol"
 TARGETS = ("all", "first")
@@ -88,11 +88,6 @@ def protocol_table(protocol: Protocol) -> dict[str, str]:
     """Return ``protocol`` as the table ``protocol`` of a data directory."""
     values = {field.name: getattr(protocol, field.name) for field in fields(protocol)}
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
-
-
-def write_protocol(folder: str | Path, protocol: Protocol) -> None:
-    """Write ``protocol`` into the data directory ``folder``."""
-    write_scp(Path(folder) / PROTOCOL, protocol_table(protocol))
 
 
 def read_protocol(folder: str | Path) -> Protocol | None:

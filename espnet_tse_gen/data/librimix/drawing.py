@@ -64,7 +64,6 @@ def make_metadata(
     Args:
         root: Folder of a corpus in LibriSpeech's layout.
         subsets: Which of its subsets, and which speakers of each (``None``: all).
-        num_mixtures: Number of rows.
         seed: The rows follow from it.
         min_seconds: Shorter utterances are left out.
         min_utterances: Speakers with fewer are left out; 2, as a target needs another recording to enrol with.

@@ -43,15 +43,12 @@ class Plan:
     tree: MixtureTree
     subset: str
     metadata: Path
-    rows: tuple[Row, ...]
-    """The mixtures whose recordings are there."""
-    left_out: int
-    """Number of those whose recordings are not."""
+    rows: tuple[Row, ...]  # the mixtures whose recordings are there
+    left_out: int  # number of those whose recordings are not
     librispeech: Path
     noise_root: Path | None
     types: tuple[str, ...]
-    replace: bool
-    """The set is there from other metadata, and is to be removed first."""
+    replace: bool  # the set is there from other metadata, and is to be removed first
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -105,9 +102,7 @@ def plan_generation(
             raise UserError(f"--mix_type {' '.join(types)} needs noise; give --wham the folder 'wham_noise'")
         noises = Path(noise_root)
         if silent := [row.name for row in rows if not row.noise]:
-            raise UserError(
-                f"{metadata}: mixture '{silent[0]}' has no noise_path; only mix_clean can be made of this file"
-            )
+            raise UserError(f"{metadata}: mixture '{silent[0]}' has no noise_path; only mix_clean can be made of it")
     is_file = functools.cache(Path.is_file)
     absent: dict[str, Path] = {}
     for row in rows:

@@ -153,9 +153,7 @@ def read_metadata(path: str | Path) -> list[Row]:
                 float(line.get("noise_gain") or 0.0),
             )
         except ValueError:
-            raise UserError(
-                f"{path}: mixture '{name}' lacks a path or a gain; expected a number in every gain column"
-            ) from None
+            raise UserError(f"{path}: mixture '{name}' lacks a path or a gain; expected numbers as gains") from None
         expected = "_".join(Path(source).stem for source in rows[name].sources)
         if name != expected:
             raise UserError(f"{path}: mixture '{name}' is not named after its sources; expected '{expected}'")

@@ -51,8 +51,6 @@ def list_mixtures(
     Who speaks is told by the metadata from which the set was generated, else by LibriSpeech's folders, else by the names.
 
     Args:
-        tree: The mixtures.
-        subset: The set.
         mix_type: Which mixtures.
         metadata: Its metadata file, where known.
         librispeech: LibriSpeech's folder. The recordings are those of the parts that the set was made from.
@@ -62,15 +60,11 @@ def list_mixtures(
     """
     table, folder = tree.csv(subset, mix_type), tree.folder / subset / mix_type
     if not folder.is_dir():
-        raise UserError(
-            f"{folder}: no such folder; generate it (--librispeech and --metadata), or correct --libri2mix or --sets"
-        )
+        raise UserError(f"{folder}: no such folder; generate it (--librispeech and --metadata), or correct --sets")
     if table.exists():
         names = sorted(line.get("mixture_ID", "") for line in read_csv(table)[1])
     elif tree.record(subset).exists():
-        raise UserError(
-            f"{folder}: its generation was not finished; finish it with the --metadata that it was begun with"
-        )
+        raise UserError(f"{folder}: its generation was not finished; finish it with the --metadata it was begun with")
     else:
         names = sorted(path.stem for path in folder.glob("[!.]*.wav"))
     if not names:
@@ -114,8 +108,6 @@ def prepare_directory(
     """Write the data directory ``output`` for the sets ``subsets`` of ``tree`` together.
 
     Args:
-        output: Data directory.
-        tree: The mixtures.
         subsets: For example ``["train-100", "train-360"]``.
         mix_type: Which mixtures. Of ``mix_single``, speaker 1 is all there is.
         train: Write the enrolment tables for drawing on the fly.

@@ -29,9 +29,7 @@ def extend_noise(noise: np.ndarray, length: int) -> np.ndarray:
     half = SOURCE_RATE // 2 + 1
     rise = np.hanning(SOURCE_RATE + 1)[:half]
     if len(noise) < length and len(noise) <= half:
-        raise UserError(
-            f"noise of {len(noise)} samples is shorter than the cross-fade of {half}; use a longer recording"
-        )
+        raise UserError(f"noise of {len(noise)} samples is shorter than the cross-fade of {half}; use a longer one")
     extended = noise
     while len(extended) < length:
         seam = extended[-half:] * rise[::-1] + noise[:half] * rise

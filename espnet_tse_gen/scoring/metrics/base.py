@@ -65,12 +65,9 @@ class Metric(abc.ABC):
     computed, so networks are loaded at the first use in a process and not kept in it.
     """
 
-    columns: ClassVar[tuple[Column, ...]]
-    """All columns that it may give."""
-    packages: ClassVar[tuple[str, ...]] = ()
-    """Modules that it imports and that the package works without."""
-    instead: ClassVar[str] = ""
-    """What else a user without these can do."""
+    columns: ClassVar[tuple[Column, ...]]  # all columns that it may give
+    packages: ClassVar[tuple[str, ...]] = ()  # modules that it imports and that the package works without
+    instead: ClassVar[str] = ""  # what else a user without these can do
 
     @abc.abstractmethod
     def score(self, item: Item) -> dict[str, Any]:
