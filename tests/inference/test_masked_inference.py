@@ -219,6 +219,11 @@ def test_what_is_no_batch_is_refused(extractor, mixtures, enrolls):
         extractor.extract_batch(mixtures, enrolls)
 
 
+def test_one_enrolment_for_a_batch_is_refused_with_what_to_write(extractor):
+    with pytest.raises(UserError, match=r"\[enroll\] \* len\(mixtures\)"):
+        extractor.extract_batch([mixture(0.5)] * 2, voice(1.0, 110.0))
+
+
 def test_no_mixture_is_refused(extractor):
     with pytest.raises(UserError, match="mixture: is of type NoneType, expected one array of numbers"):
         extractor(None, voice(1.0, 110.0))
