@@ -42,7 +42,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         raise UserError(f"--model {args.model}: embeds no voices; give a dual-path model with speaker_embedding")
     items = read_items(args.data_dir, args.items)
     likeness, present = [], []
-    for item, other in zip(items, strangers(items), strict=True):
+    for item, other in zip(items, strangers(items, items), strict=True):
         for enrolls, known in ((item.enrolls, 1.0), (other.enrolls, 0.0)):
             voice = extractor.extract([extractor.request(item.mixture, enrolls, RATE)])[0].samples
             made, own = network.voice([torch.from_numpy(one) for one in (voice, enrolls[0])])

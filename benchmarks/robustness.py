@@ -68,7 +68,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read_items(folder: Path, count: int) -> list[Item]:
+def read_items(folder: Path, count: int | None = None) -> list[Item]:
     """Return the first targets of a data directory.
 
     Raises:
@@ -92,18 +92,18 @@ def read_items(folder: Path, count: int) -> list[Item]:
     return items[:count]
 
 
-def strangers(items: Sequence[Item]) -> list[Item]:
-    """Return for every item the next one whose speakers are both others.
+def strangers(items: Sequence[Item], among: Sequence[Item]) -> list[Item]:
+    """Return for each of ``items`` one of ``among`` whose speakers are both others, in turn.
 
     Raises:
         UserError: If an item has none.
     """
     found = []
-    for place in range(len(items)):
-        others = (items[(place + step) % len(items)] for step in range(1, len(items)))
-        stranger = next((one for one in others if not {*one.speakers} & {*items[place].speakers}), None)
+    for place, item in enumerate(items):
+        others = (among[(place + step) % len(among)] for step in range(1, len(among)))
+        stranger = next((one for one in others if not {*one.speakers} & {*item.speakers}), None)
         if stranger is None:
-            raise UserError(f"--data_dir: no mixture without the speakers {' and '.join(items[place].speakers)}")
+            raise UserError(f"--data_dir: no mixture without the speakers {' and '.join(item.speakers)}")
         found.append(stranger)
     return found
 
@@ -132,14 +132,15 @@ def coded(samples: np.ndarray) -> np.ndarray:
     return fitted(soundfile.read(buffer, dtype="float32")[0], len(samples))
 
 
-def conditions(items: Sequence[Item], noise: str | None, seed: int) -> dict[str, list[Item]]:
-    """Return the items of every condition, by its name."""
+def conditions(every: Sequence[Item], count: int, noise: str | None, seed: int) -> dict[str, list[Item]]:
+    """Return the first ``count`` items in every condition, by its name."""
     from espnet_tse_gen.audio.recordings import resample
     from espnet_tse_gen.data.rooms import reverberate, synthetic_response
     from espnet_tse_gen.data.sources import read_audio_list, read_piece
 
     rng = np.random.default_rng(seed)
-    third = strangers(items)
+    items = every[:count]
+    third = strangers(items, every)
     made: dict[str, list[Item]] = {"as they are": list(items)}
     for ratio in (-10, -5, 0, 5, 10):
         made[f"SIR {ratio} dB"] = [at_ratio(item, ratio) for item in items]
@@ -254,14 +255,14 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
     torch.set_num_threads(args.threads)
     extractor = TargetSpeakerExtractor.from_pretrained(args.model)
-    items = read_items(args.data_dir, args.items)
+    items = read_items(args.data_dir)
 
     def extract(item: Item) -> Any:
         request = extractor.request(item.mixture, item.enrolls, item.rate, enroll_sample_rate=RATE)
         return extractor.extract([request])[0]
 
     rows = []
-    for name, own in conditions(items, args.noise, args.seed).items():
+    for name, own in conditions(items, args.items, args.noise, args.seed).items():
         rows.append(measure(name, own, extract))
         print(f"{name}: {rows[-1].output_db:.1f} dB", file=sys.stderr, flush=True)
     text = table(rows, args.model, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

@@ -22,7 +22,8 @@ from espnet_tse_gen.inference.loading import ModelDir
 from espnet_tse_gen.inference.options import SegmentOptions
 
 MAX_ENROLL_SECONDS = 60.0
-KEPT_ENROLMENTS = 256
+KEPT_ENROLL_SECONDS = 240.0
+"""What is kept of enrolments, the last ones: the dual-path extractor's frames take 1.5 MB a second."""
 
 SegmentChoice = SegmentOptions | Mapping[str, Any] | str | Path | None
 
@@ -49,7 +50,7 @@ class WaveformInference(TargetSpeakerExtractor):
         self.model = model.eval().to(DTYPES[dtype])
         self.dtype = dtype
         self._halves: Halves = halves_of(model)
-        self._enrolments: OrderedDict[bytes, Any] = OrderedDict()
+        self._enrolments: OrderedDict[bytes, tuple[float, Any]] = OrderedDict()
 
     @classmethod
     def from_directory(
@@ -161,12 +162,14 @@ class WaveformInference(TargetSpeakerExtractor):
         if key not in self._enrolments:
             with self._precision():
                 tensors = [torch.from_numpy(enroll).to(self.device, DTYPES[self.dtype]) for enroll in enrolls]
-                self._enrolments[key] = self._halves.enroll(tensors)
+                seconds = sum(map(len, enrolls)) / self.sample_rate
+                self._enrolments[key] = seconds, self._halves.enroll(tensors)
         self._enrolments.move_to_end(key)
-        found = self._enrolments[key]
-        while len(self._enrolments) > KEPT_ENROLMENTS:
+        while (
+            sum(seconds for seconds, _ in self._enrolments.values()) > KEPT_ENROLL_SECONDS and len(self._enrolments) > 1
+        ):
             self._enrolments.popitem(last=False)
-        return found
+        return self._enrolments[key][1]
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """Yield the places of signals that are processed together: of one length, or of similar length where that is exact."""

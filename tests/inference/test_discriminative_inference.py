@@ -207,7 +207,7 @@ def test_an_enrolment_is_embedded_once(name, monkeypatch):
 
 
 def test_only_so_many_embeddings_are_kept(monkeypatch):
-    monkeypatch.setattr("espnet_tse_gen.inference.waveform.KEPT_ENROLMENTS", 2)
+    monkeypatch.setattr("espnet_tse_gen.inference.waveform.KEPT_ENROLL_SECONDS", 0.7)
     extractor = load()
     enrolls = [voice(0.3, 110.0, seed=n) for n in range(4)]
     together = extractor.extract_batch([mixture(0.2)] * 4, enrolls)
