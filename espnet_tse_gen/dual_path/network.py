@@ -230,21 +230,21 @@ class DualPathExtractor(AbsWaveformExtractor):
     def extract_rows(self, mixture: Tensor, enrolments: Sequence[Enrolment]) -> Voices:
         """See :class:`AbsWaveformExtractor`."""
         # Rows of one target, as the segments of a recording are, go together; enrolments of different length cannot.
-        made: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
+        order: list[int] = []
+        voices: list[Tensor] = []
+        logits: list[Tensor] = []
+        presence: list[Tensor] = []
         for enrolment in {id(each): each for each in enrolments}.values():
             rows = [row for row, each in enumerate(enrolments) if each is enrolment]
             repeated = enrolment.repeat(len(rows))
-            voices, logits = self.extract(self.encode(mixture[rows]), repeated)
-            presence = self.presence(voices, repeated)
-            for place, row in enumerate(rows):
-                made[row] = voices[place], logits[place], None if presence is None else presence[place]
-        ordered = [made[row] for row in range(len(enrolments))]
-        present = [presence for _, _, presence in ordered if presence is not None]
-        return Voices(
-            torch.stack([voice for voice, _, _ in ordered]),
-            torch.stack([logits for _, logits, _ in ordered]),
-            torch.stack(present) if present else None,
-        )
+            made, activity = self.extract(self.encode(mixture[rows]), repeated)
+            present = self.presence(made, repeated)
+            order += rows
+            voices.append(made)
+            logits.append(activity)
+            presence += [] if present is None else [present]
+        back = torch.tensor(order).argsort()
+        return Voices(torch.cat(voices)[back], torch.cat(logits)[back], torch.cat(presence)[back] if presence else None)
 
     def _encoded(self, spectrum: Tensor) -> Tensor:
         x = self.features(spectrum)

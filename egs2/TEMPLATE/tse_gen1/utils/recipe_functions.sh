@@ -34,6 +34,17 @@ required() {
     done
 }
 
+# speakers_of SPLIT SUBSETS: set the array `options` to what says which speakers of which subsets of ${librispeech}, for programs.
+speakers_of() {
+    options=(--librispeech "${librispeech}")
+    if [[ -n ${speakers_json} ]]; then
+        options+=(--speakers_json "${speakers_json}" --split "$1")
+    fi
+    if [[ -n $2 ]]; then
+        options+=(--subsets "${2//,/ }")
+    fi
+}
+
 # keep_log FILE: give an existing log a number, so that a new one does not replace it.
 keep_log() {
     local n=1

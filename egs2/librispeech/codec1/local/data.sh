@@ -25,15 +25,8 @@ required librispeech
 
 # prepare SET SPLIT SUBSETS: one data directory.
 prepare() {
-    local options=()
-    if [[ -n ${speakers_json} ]]; then
-        options+=(--speakers_json "${speakers_json}" --split "$2")
-    fi
-    if [[ -n $3 ]]; then
-        options+=(--subsets "${3//,/ }")
-    fi
-    "${python}" -m espnet_tse_gen.bin.prepare_speech_lists --librispeech "${librispeech}" "${options[@]}" \
-        --output_dir "${datadir}/$1"
+    speakers_of "$2" "$3"
+    "${python}" -m espnet_tse_gen.bin.prepare_speech_lists "${options[@]}" --output_dir "${datadir}/$1"
 }
 
 prepare "${train_set}" train "${train_subsets}"

@@ -28,17 +28,6 @@ seed=0                      # everything follows from it
 [[ $# -eq 0 ]] || die "unexpected argument '$1' (--help lists the options)"
 required librispeech
 
-# speakers_of SPLIT SUBSETS: set the array `options` to what says which speakers of which subsets.
-speakers_of() {
-    options=(--librispeech "${librispeech}")
-    if [[ -n ${speakers_json} ]]; then
-        options+=(--speakers_json "${speakers_json}" --split "$1")
-    fi
-    if [[ -n $2 ]]; then
-        options+=(--subsets "${2//,/ }")
-    fi
-}
-
 speakers_of train "${train_subsets}"
 "${python}" -m espnet_tse_gen.bin.prepare_speech_lists "${options[@]}" --output_dir "${datadir}/train"
 
