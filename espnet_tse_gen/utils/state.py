@@ -57,7 +57,8 @@ def words_state(words: Iterable[str]) -> str:
     values, listed = [], dict[str, None]()
     for word in words:
         path, content = Path(word), None
-        if path.is_file():
+        # Unlike Path.is_file, it says no to options that are longer than a name may be.
+        if os.path.isfile(word):
             weights = path.suffix in WEIGHTS
             content = file_state(path) if weights else hashlib.sha256(path.read_bytes()).hexdigest()
             listed |= dict.fromkeys([] if weights else _listed(path))

@@ -110,6 +110,11 @@ def test_a_stage_notices_another_option(place: Path) -> None:
     assert ask(place, "--steps", "16")[0] == 0
 
 
+@pytest.mark.parametrize("option", ["--dynamic_mixing_conf sir_db=8.0 " * 30, "a" * 300, "", "nul\0"])
+def test_an_option_that_can_be_no_file_is_a_value(option: str) -> None:
+    assert words_state([option]) == words_state([option]) != words_state([option + " "])
+
+
 def test_another_version_of_the_code_is_noticed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = [str(place / "train.yaml")]
     (place / ".done").write_text(words_state(words))
