@@ -6,14 +6,11 @@ and figure say that it exists, that mixture and enrolment share its weights, and
 tensor; what is inside (here: transform, average, concatenate, or convolutions over scales and frames) is inferred.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.blocks import NUM_SCALES, ChannelNorm, GlobalNorm, zero_padding
-from espnet_tse_gen.utils.errors import unknown_name
 
 NORMS: dict[str, type[ChannelNorm] | type[GlobalNorm]] = {"cln": ChannelNorm, "gln": GlobalNorm}
 INTERACTIONS = ("tac", "conv2d", "none")
@@ -28,8 +25,6 @@ class TransformAverageConcatenate(nn.Module):
 
     def __init__(self, channel: int, hidden_channel: int, norm: str = "cln") -> None:
         super().__init__()
-        if norm not in NORMS:
-            raise unknown_name("norm (option 'fusion_norm')", norm, NORMS)
         self.hidden_channel = hidden_channel
         self.transform = nn.Conv1d(channel, hidden_channel, 1)
         self.activation1 = nn.PReLU()
@@ -105,23 +100,6 @@ class ScaleFuser(nn.Module):
         if self.interaction is not None:
             x = self.interaction(x, valid)
         return x if self.projection is None else self.projection(x)
-
-
-def build_interaction(name: str, channel: int, hidden_channel: int, norm: str) -> nn.Module | None:
-    """Return the interaction ``name`` (``tac``, ``conv2d`` or ``none``) of scales of ``channel`` channels.
-
-    Raises:
-        UserError: ``name`` or ``norm`` is unknown.
-    """
-    if norm not in NORMS:
-        raise unknown_name("norm (option 'fusion_norm')", norm, NORMS)
-    if name == "tac":
-        return TransformAverageConcatenate(channel, hidden_channel, norm)
-    if name == "conv2d":
-        return ConvolutionOverScales()
-    if name == "none":
-        return None
-    raise unknown_name("interaction of scales (option 'fusion')", name, INTERACTIONS)
 
 
 class MaskGenerator(nn.Module):

@@ -18,8 +18,7 @@ from espnet2.enh.loss.wrappers.abs_wrapper import AbsLossWrapper
 from torch import Tensor
 
 from espnet_tse_gen.discriminative.abs_extractor import AbsEmbeddingExtractor
-from espnet_tse_gen.discriminative.decoder import MultiScaleConvDecoder
-from espnet_tse_gen.discriminative.encoder import MultiScaleConvEncoder
+from espnet_tse_gen.discriminative.coding import MultiScaleConvDecoder, MultiScaleConvEncoder
 from espnet_tse_gen.training.losses import LABEL, Estimate
 from espnet_tse_gen.utils.precision import autocast, check_precision
 

@@ -10,8 +10,7 @@ import torch
 from espnet2.enh.espnet_model_tse import ESPnetExtractionModel
 from espnet2.enh.loss.criterions.time_domain import SISNRLoss
 
-from espnet_tse_gen.discriminative.build import load_model
-from espnet_tse_gen.discriminative.network import ExtractionNetwork
+from espnet_tse_gen.discriminative.build import ExtractionNetwork, load_model
 from espnet_tse_gen.discriminative.registry import is_discriminative
 from espnet_tse_gen.training.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
 from espnet_tse_gen.training.tse_build import build_model, load_training_model
@@ -76,10 +75,13 @@ def test_half_precision_weights_are_loaded(kind: str, tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"extractor": "mc_spexx"}, "unknown extractor 'mc_spexx': did you mean 'mc_spex'"),
-        ({"extractor_conf": {"stack": 2}}, "unknown key of extractor_conf 'stack': did you mean 'stacks'"),
+        (
+            {"extractor_conf": {"stack": 2}},
+            r"unknown option of extractor 'mc_spex' \(extractor_conf\) 'stack': did you mean 'stacks'",
+        ),
         ({"encoder": "msconv"}, "unknown encoder 'msconv': did you mean 'ms_conv'"),
         ({"model_conf": {"precision": "float8"}}, "unknown precision 'float8'"),
-        ({"encoder_conf": {"channel": "many"}}, "encoder_conf: encoder 'ms_conv' cannot be built from it"),
+        ({"encoder_conf": {"channel": "many"}}, r"encoder 'ms_conv' \(encoder_conf\): cannot be built"),
     ],
 )
 def test_what_cannot_be_built_is_one_line(change: dict[str, Any], message: str) -> None:
