@@ -4,8 +4,6 @@ A discriminative extractor keeps what was said more reliably than a generative o
 first one's estimate, the second has less to find out. What kind of network makes the estimate is not known here.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +32,7 @@ class AbsFrontEnd(nn.Module, ABC):
         self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode: bool = True) -> AbsFrontEnd:
+    def train(self, mode: bool = True) -> "AbsFrontEnd":
         """Stay in evaluation mode, whatever ``mode``."""
         super().train(False)
         return self

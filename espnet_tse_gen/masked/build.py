@@ -5,8 +5,6 @@ ESPnet's tasks take many seconds to import; this door serves the command-line to
     model = load_model("exp/my_model/config.yaml", "exp/my_model/valid.loss.ave.pth")
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ frame-synchronous with the target, so it is added to the token embedding and nev
 prefix that the target attends to (see :mod:`espnet_tse_gen.masked.transformer`).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -17,8 +15,7 @@ from torch import Tensor, nn
 
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor, Signal
-from espnet_tse_gen.masked.embedding import TokenEmbedding
-from espnet_tse_gen.masked.features import CompressedSpectrum, parse_features
+from espnet_tse_gen.masked.features import FrameInput, TokenEmbedding, parse_features
 from espnet_tse_gen.masked.transformer import PrefixCache, Transformer
 from espnet_tse_gen.utils.errors import UserError
 
@@ -35,44 +32,13 @@ class Conditions:
     cache: PrefixCache  # keys and values of the enrolment
     speaker: Tensor | None  # `[B, 1, d]`, the enrolment as one vector, or None
 
-    def frames(self, start: int, end: int) -> Conditions:
+    def frames(self, start: int, end: int) -> "Conditions":
         """Return the conditions of the target frames ``start`` to ``end``."""
         return dataclasses.replace(self, mixture=self.mixture[:, start:end], valid=self.valid[:, start:end])
 
 
-class FrameInput(nn.Module):
-    """Turn a :class:`Signal` into frames ``[B, T, d]``: token embedding plus linear maps of its continuous features."""
-
-    def __init__(
-        self, features: tuple[str, ...], embedding: TokenEmbedding | None, codec: AbsCodec, width: int, stft_size: int
-    ) -> None:
-        super().__init__()
-        self.embedding = embedding
-        self.latent = nn.Linear(codec.latent_dim, width) if "latent" in features else None
-        self.spectrum = CompressedSpectrum(stft_size, codec.hop) if "stft" in features else None
-        self.stft = nn.Linear(self.spectrum.num_bins, width) if self.spectrum is not None else None
-
-    def forward(self, signal: Signal) -> Tensor:
-        """Return ``[B, T, d]``, zero on padding."""
-        frames = signal.latents.new_zeros(())
-        if self.embedding is not None:
-            frames = frames + self.embedding(signal.codes, signal.valid)
-        if self.latent is not None:
-            # Codecs compute in float32 whatever the extractor's precision.
-            latents = signal.latents.to(self.latent.weight.dtype)
-            frames = frames + self.latent(latents.transpose(1, 2))
-        if self.spectrum is not None and self.stft is not None:
-            spectrum = self.spectrum(signal.wav, signal.valid.shape[1])
-            frames = frames + self.stft(spectrum.transpose(1, 2))
-        return frames * signal.valid[..., None].to(frames.dtype)
-
-
 class MaskedExtractor(AbsMaskedExtractor):
-    """Bidirectional transformer over partly hidden target tokens.
-
-    Raises:
-        UserError: For an unknown feature or embedding name or impossible sizes.
-    """
+    """Bidirectional transformer over partly hidden target tokens; an unknown name or impossible size is a UserError."""
 
     def __init__(
         self,

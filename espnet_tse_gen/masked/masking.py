@@ -6,15 +6,11 @@ positions of all levels alike, and the loss counts all of them. Mode ``mixed`` d
 network serves level-by-level decoding and decoding in a single pass.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from espnet_tse_gen.utils.errors import unknown_name
 
 MODES = ("level", "joint", "mixed")
 LEVEL_DISTRIBUTIONS = ("linear", "uniform")
@@ -49,27 +45,17 @@ def sample_mask(
         level_distribution: Of the drawn level: ``linear`` (probability proportional to K - level) or ``uniform``.
         joint_share: With ``mixed``, the probability of an item to be masked jointly.
         generator: CPU generator; all draws are made on the CPU, so a seed means the same on every device.
-
-    Raises:
-        UserError: For an unknown mode or distribution.
     """
-    if mode not in MODES:
-        raise unknown_name("masking mode", mode, MODES)
-    if level_distribution not in LEVEL_DISTRIBUTIONS:
-        raise unknown_name("level distribution", level_distribution, LEVEL_DISTRIBUTIONS)
     batch, length = valid.shape
     on_cpu = valid.cpu()
     frames = on_cpu.sum(dim=1)
     ratio = torch.cos(torch.rand(batch, generator=generator) * (math.pi / 2))
-    weights = torch.ones(num_levels)
-    if level_distribution == "linear":
-        weights = torch.arange(num_levels, 0, -1, dtype=torch.float32)
+    linear = level_distribution == "linear"
+    weights = torch.arange(num_levels, 0, -1, dtype=torch.float32) if linear else torch.ones(num_levels)
     level = torch.multinomial(weights, batch, replacement=True, generator=generator)
     noise = torch.rand(batch, num_levels, length, generator=generator)
     draw = torch.rand(batch, generator=generator)
-    joint = {"level": torch.zeros(batch, dtype=torch.bool), "joint": torch.ones(batch, dtype=torch.bool)}.get(
-        mode, draw < joint_share
-    )
+    joint = draw < {"level": 0.0, "joint": 1.0, "mixed": joint_share}[mode]
     # Lowest noise first; padding and, in mode level, the other levels are out of reach.
     levels = torch.arange(num_levels)[None, :, None]
     eligible = on_cpu[:, None, :] & (joint[:, None, None] | (levels == level[:, None, None]))
@@ -81,8 +67,3 @@ def sample_mask(
     finer = on_cpu[:, None, :] & ~joint[:, None, None] & (levels > level[:, None, None])
     hidden = counted | finer
     return TokenMask(hidden.to(valid.device), counted.to(valid.device), ratio)
-
-
-def hide(codes: Tensor, hidden: Tensor, mask_id: int) -> Tensor:
-    """Return ``codes [B, K, T]`` with ``mask_id`` where ``hidden`` is True; the argument is left as it is."""
-    return codes.masked_fill(hidden, mask_id)

@@ -1,7 +1,5 @@
 """The estimate of a frozen front end as a condition: what it adds, when it is dropped, what a checkpoint says of it."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn
