@@ -13,7 +13,7 @@ from espnet2.enh.loss.criterions.time_domain import SISNRLoss
 from espnet_tse_gen.discriminative.build import ExtractionNetwork, load_model
 from espnet_tse_gen.discriminative.registry import is_discriminative
 from espnet_tse_gen.training.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
-from espnet_tse_gen.training.tse_build import build_model, load_training_model
+from espnet_tse_gen.training.tse_model import build_model, load_training_model
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
