@@ -1,7 +1,5 @@
 """Training a codec through the command line, going on after a kill, and taking the result as a codec."""
 
-from __future__ import annotations
-
 import multiprocessing
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Crops for the training of codecs: lengths, places, levels, and the batches that they come in."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

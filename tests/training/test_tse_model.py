@@ -1,7 +1,5 @@
 """Building and loading whole models, and what the ESPnet model adds: labels, several scales, silence beyond the end."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +57,9 @@ def test_t07_saved_and_loaded_strictly(kind: str, tmp_path: Path) -> None:
     for damaged in ("more.pth", "less.pth"):
         with pytest.raises(UserError, match="does not fit the configuration"):
             load_model(tmp_path / "config.yaml", tmp_path / damaged)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_half_precision_weights_are_loaded(kind: str, tmp_path: Path) -> None:
-    write_yaml(tmp_path / "config.yaml", config_of(kind))
-    model = build_model(config_of(kind))
-    torch.save(model.half().state_dict(), tmp_path / "model.pth")
-    assert all(
-        p.dtype == torch.float32 for p in load_model(tmp_path / "config.yaml", tmp_path / "model.pth").parameters()
-    )
+    torch.save(model.half().state_dict(), tmp_path / "half.pth")
+    halved = load_model(tmp_path / "config.yaml", tmp_path / "half.pth")
+    assert all(parameter.dtype == torch.float32 for parameter in halved.parameters())
 
 
 @pytest.mark.parametrize(
@@ -117,15 +108,6 @@ def test_a_training_step_reaches_every_weight(kind: str, precision: str) -> None
         # ESPnet's network ends in skip connections, so that the last block of each stack has a branch that leads nowhere.
         unreached = [name for name in unreached if not name.endswith(".net.3.net.3.weight")]
     assert not unreached
-
-
-def test_t03_labels_that_are_not_given_fail_loudly() -> None:
-    model = build_model(config_of("spex_plus"), [SpeakerSolver(SpeakerCrossEntropy())])
-    model(**batch())
-    data = batch()
-    del data["spk_label_ref1"]
-    with pytest.raises(UserError, match="spk_label_ref1 is not among the data"):
-        model(**data)
 
 
 @pytest.mark.parametrize("kind", KINDS)
