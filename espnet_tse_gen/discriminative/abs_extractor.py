@@ -36,28 +36,17 @@ class AbsEmbeddingExtractor(nn.Module, ABC):
 
     @abstractmethod
     def embed(self, input_aux: Tensor, ilens_aux: Tensor) -> Tensor:
-        """Return the speaker embeddings ``[B, embedding_dim]`` of encoded enrolments.
+        """Return the speaker embeddings ``[B, embedding_dim]`` of encoded enrolments ``[B, Te, 3N]``.
 
-        Args:
-            input_aux: ``[B, Te, 3N]``, what the encoder makes of the enrolments.
-            ilens_aux: ``[B]``, valid frames.
-
-        Raises:
-            UserError: An enrolment is too short.
+        ``ilens_aux [B]`` are valid frames; an enrolment that is too short is a :class:`UserError`.
         """
 
     @abstractmethod
     def extract(self, input: Tensor, ilens: Tensor, embedding: Tensor, num_scales: int = 1) -> Tensor:
-        """Return the target's features, the mixture's under a mask.
+        """Return the target's features ``[B, T, num_scales * N]``, the mixture's ``[B, T, 3N]`` under a mask.
 
-        Args:
-            input: ``[B, T, 3N]``, the encoded mixtures.
-            ilens: ``[B]``, valid frames.
-            embedding: ``[B, embedding_dim]``, what :meth:`embed` returned.
-            num_scales: How many scales are wanted, short first: all in training, 1 to decode the short one alone.
-
-        Returns:
-            ``[B, T, num_scales * N]``, zero beyond an item's length where lengths differ.
+        They are zero beyond an item's length (``ilens [B]`` frames) where lengths differ. Of the scales, short first, all are
+        wanted in training, 1 to decode the short one alone.
         """
 
     def forward(

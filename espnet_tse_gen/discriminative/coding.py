@@ -44,17 +44,9 @@ class MultiScaleConvEncoder(nn.Module):
         self.convs = nn.ModuleList(nn.Conv1d(1, channel, k, stride=stride, bias=bias) for k in self.kernel_sizes)
 
     def forward(self, input: Tensor, ilens: Tensor, fs: int | None = None) -> tuple[Tensor, Tensor]:
-        """Encode waveforms.
+        """Return features ``[B, T, 3 * channel]`` of waveforms ``[B, L]``, the scales concatenated, and valid frames ``[B]``.
 
-        Args:
-            input: ``[B, L]``; what lies beyond an item's length is taken as zero.
-            ilens: ``[B]``, valid samples.
-
-        Returns:
-            Features ``[B, T, 3 * channel]``, the scales concatenated, and the valid frames ``[B]``.
-
-        Raises:
-            UserError: A signal is shorter than the shortest window.
+        What lies beyond an item's ``ilens`` samples is taken as zero; less than the shortest window is a :class:`UserError`.
         """
         length = input.shape[-1]
         shortest = min(int(ilens.min()), length)
@@ -91,14 +83,9 @@ class MultiScaleConvDecoder(nn.Module):
         )
 
     def forward(self, input: Tensor, ilens: Tensor, fs: int | None = None) -> tuple[Tensor, Tensor]:
-        """Decode the short scale alone.
+        """Return waveforms ``[B, max(ilens)]`` of the short scale alone, which are the first channels, and ``ilens``.
 
-        Args:
-            input: ``[B, T, channel]`` or more channels, of which the first are the short scale's.
-            ilens: ``[B]``, samples of each item.
-
-        Returns:
-            Waveforms ``[B, max(ilens)]`` and ``ilens``. What lies beyond an item's length is not set to zero.
+        What lies beyond an item's length is not set to zero.
         """
         return self._decode(input, 0, int(ilens.max())), ilens
 

@@ -81,14 +81,14 @@ class ScaleFuser(nn.Module):
     """Norm over the channels of all scales, an interaction of the scales or none, and a 1x1 projection or none.
 
     Without interaction it is what SpEx+ has at the head of its extractor and of its speaker encoder.
-
-    Args:
-        channel: Channels of one scale.
-        out_channel: Width of the result; 0 leaves out the projection, and the width is ``3 * channel``.
-        interaction: What the scales exchange; None for nothing.
     """
 
-    def __init__(self, channel: int, out_channel: int, interaction: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        channel: int,  # channels of one scale
+        out_channel: int,  # width of the result; 0 leaves out the projection, and the width is `3 * channel`
+        interaction: nn.Module | None = None,  # what the scales exchange
+    ) -> None:
         super().__init__()
         self.norm = ChannelNorm(NUM_SCALES * channel)
         self.interaction = interaction

@@ -38,13 +38,9 @@ class AbsFrontEnd(nn.Module, ABC):
         return self
 
     def forward(self, mixture: Tensor, lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor) -> Tensor:
-        """Return the estimate ``[B, L]`` of the target, as loud as in the mixture and silent beyond ``lengths``.
+        """Return the estimate ``[B, L]`` of the target, as loud as in ``mixture`` and silent beyond ``lengths [B]`` samples.
 
-        Args:
-            mixture: ``[B, L]``.
-            lengths: ``[B]`` samples.
-            enroll: ``[B, Le]``, the target speaker alone.
-            enroll_lengths: ``[B]`` samples.
+        ``enroll [B, Le]`` is the target speaker alone.
         """
         with torch.no_grad(), torch.autocast(mixture.device.type, enabled=False):
             dtype = next((value.dtype for value in self.parameters()), torch.float32)

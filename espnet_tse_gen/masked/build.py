@@ -23,12 +23,10 @@ EXTRACTORS: dict[str, str] = {"masked": "espnet_tse_gen.masked.extractor:MaskedE
 
 
 def build_model(codec: AbsCodec, config: Mapping[str, Any], front_end: AbsFrontEnd | None = None) -> MaskedTSEModel:
-    """Build an untrained model around ``codec``.
+    """Build an untrained model around ``codec``, and around ``front_end`` for an extractor that takes its estimates.
 
     Args:
-        codec: Loaded or fitted.
         config: ``extractor``, ``extractor_conf`` and ``model_conf`` of a training configuration.
-        front_end: For an extractor that takes its estimates, and only for one.
 
     Raises:
         UserError: For an unknown name or key, or where front end and extractor are not meant for each other.

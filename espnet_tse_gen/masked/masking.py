@@ -26,11 +26,11 @@ class TokenMask:
 
 
 def sample_mask(
-    valid: Tensor,
-    num_levels: int,
-    mode: str = "level",
-    level_distribution: str = "linear",
-    joint_share: float = 0.5,
+    valid: Tensor,  # `[B, T]` bool, False on padding
+    num_levels: int,  # K
+    mode: str = "level",  # of `MODES`
+    level_distribution: str = "linear",  # of the drawn level: proportional to K - level, or `uniform`
+    joint_share: float = 0.5,  # with `mixed`, the probability of an item to be masked jointly
     generator: torch.Generator | None = None,
 ) -> TokenMask:
     """Draw the positions to hide.
@@ -38,13 +38,7 @@ def sample_mask(
     Counts are exact: ``clamp(round(cos(pi r / 2) N), 1, N)`` of the N valid positions with r uniform, because a Bernoulli mask
     hides nothing in some short items and gives them no loss.
 
-    Args:
-        valid: ``[B, T]`` bool, False on padding.
-        num_levels: K.
-        mode: ``level``, ``joint`` or ``mixed``.
-        level_distribution: Of the drawn level: ``linear`` (probability proportional to K - level) or ``uniform``.
-        joint_share: With ``mixed``, the probability of an item to be masked jointly.
-        generator: CPU generator; all draws are made on the CPU, so a seed means the same on every device.
+    All draws are made on the CPU, so a seed of ``generator`` means the same on every device.
     """
     batch, length = valid.shape
     on_cpu = valid.cpu()

@@ -51,12 +51,7 @@ class MultiScaleSolver(AbsLossWrapper):
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """Return the loss, its parts by scale, and ESPnet's permutation.
 
-        Args:
-            ref: ``[B, L]`` of each speaker.
-            inf: Of each speaker ``[B, L]``, or one such per scale.
-
-        Raises:
-            UserError: If there is another number of scales than of weights.
+        References ``[B, L]`` are one per speaker, and so are estimates, or one per scale of each speaker.
         """
         total = ref[0].new_zeros((), dtype=torch.float32)
         by_scale: dict[int, list[Tensor]] = {}
@@ -111,12 +106,8 @@ class SpeakerSolver(AbsLossWrapper):
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """Return the loss, itself and the accuracy as figures, and nothing more.
 
-        Args:
-            ref: The references, of which there are as many as speakers.
-            others: Holds ``spk_logits_spk{n} [B, S]`` and ``spk_label_spk{n} [B]``.
-
-        Raises:
-            UserError: If either is missing: the model does not classify, or the data come without speakers.
+        ``others`` holds ``spk_logits_spk{n} [B, S]`` and ``spk_label_spk{n} [B]`` of every speaker, or it is a UserError: the
+        model does not classify, or the data come without speakers.
         """
         given = others or {}
         logits: list[Tensor] = []

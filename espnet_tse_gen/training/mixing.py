@@ -30,19 +30,11 @@ Data = Sequence[tuple[str, str, str]]
 
 def add_arguments(group: Any) -> None:
     """Add the options of dynamic mixing to an argument group."""
-    group.add_argument(
-        "--dynamic_mixing",
-        type=str2bool,
-        default=False,
+    group.add_argument("--dynamic_mixing", type=str2bool, default=False,
         help=f"Draw training mixtures on the fly from clean utterances, given as 'WAV_SCP,{SPEECH},sound' and "
-        f"'UTT2SPK,{SPEAKER},text' to --train_data_path_and_name_and_type",
-    )
-    group.add_argument(
-        "--dynamic_mixing_conf",
-        action=NestedDictAction,
-        default=get_default_kwargs(MixingOptions),
-        help="How mixtures are drawn",
-    )
+        f"'UTT2SPK,{SPEAKER},text' to --train_data_path_and_name_and_type")  # fmt: skip
+    group.add_argument("--dynamic_mixing_conf", action=NestedDictAction, default=get_default_kwargs(MixingOptions),
+        help="How mixtures are drawn")  # fmt: skip
 
 
 def is_speech(data: Data) -> bool:

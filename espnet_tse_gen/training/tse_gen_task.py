@@ -53,43 +53,22 @@ class TSEGenTask(MixtureTask, AbsTask):
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """Add the options of this task."""
-        group = parser.add_argument_group("Task related")
-        group.add_argument(
-            "--model_conf",
-            action=NestedDictAction,
-            default={k: v for k, v in get_default_kwargs(MaskedTSEModel).items() if k != front_ends.FRONT_END},
-            help="Masking, loss and condition dropout",
-        )
-        group.add_argument(
-            "--codec_dir",
-            type=str_or_none,
-            default=None,
-            help="Directory made by codec_prepare; overrides --codec and --codec_conf",
-        )
-        group.add_argument(
-            "--front_end",
-            type=str_or_none,
-            default=None,
+        add = parser.add_argument_group("Task related").add_argument
+        defaults = {k: v for k, v in get_default_kwargs(MaskedTSEModel).items() if k != front_ends.FRONT_END}
+        add("--model_conf", action=NestedDictAction, default=defaults, help="Masking, loss and condition dropout")
+        add("--codec_dir", type=str_or_none,
+            help="Directory made by codec_prepare; overrides --codec and --codec_conf")  # fmt: skip
+        add("--front_end", type=str_or_none,
             help="Trained discriminative extractor (exp directory, packed zip file or name of a shipped model), whose estimate "
-            "is given to an extractor with front_end_features, by default latent+stft; stays as it is",
-        )
+            "is given to an extractor with front_end_features, by default latent+stft; stays as it is")  # fmt: skip
         group = parser.add_argument_group("Preprocess related")
-        group.add_argument(
-            "--sample_rate", type=int, default=0, help="Rate of the recordings in Hz; 0 means the codec's rate"
-        )
-        group.add_argument("--ref_num", type=int, default=2, help="Number of speakers in a mixture")
-        group.add_argument(
-            "--train_spk2enroll",
-            type=str_or_none,
-            default=None,
-            help="JSON file {speaker: [[utterance, wav], ...]} from which training draws enrolments",
-        )
-        group.add_argument(
-            "--speaker_embeddings",
-            type=str_or_none,
-            default=None,
-            help="File of speaker embeddings of all enrolments, made by embed_speakers; for an extractor that takes them",
-        )
+        add = group.add_argument
+        add("--sample_rate", type=int, default=0, help="Rate of the recordings in Hz; 0 means the codec's rate")
+        add("--ref_num", type=int, default=2, help="Number of speakers in a mixture")
+        add("--train_spk2enroll", type=str_or_none,
+            help="JSON file {speaker: [[utterance, wav], ...]} from which training draws enrolments")  # fmt: skip
+        add("--speaker_embeddings", type=str_or_none,
+            help="File of embeddings of all enrolments, made by embed_speakers; for an extractor that takes them")  # fmt: skip
         mixing.add_arguments(group)
         for choices in cls.class_choices_list:
             choices.add_arguments(group)
