@@ -14,7 +14,7 @@ from espnet_tse_gen.discriminative.build import ExtractionNetwork
 from espnet_tse_gen.utils.errors import UserError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Halves:
     """What extraction needs of a model."""
 
