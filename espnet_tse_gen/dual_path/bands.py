@@ -33,12 +33,8 @@ class Spectrum(nn.Module):
         self.size, self.hop, self.bins = window, hop, window // 2 + 1
         self.register_buffer("window", torch.hann_window(window).sqrt(), persistent=False)
 
-    def frames(self, samples: int) -> int:
-        """Return the frames of ``samples``."""
-        return samples // self.hop + 1
-
     def forward(self, waveform: Tensor) -> Tensor:
-        """Return the complex spectrum ``[B, T, bins]`` of ``waveform [B, L]``, whatever its length."""
+        """Return the complex spectrum ``[B, L // hop + 1, bins]`` of ``waveform [B, L]``, whatever its length."""
         # Zeros beyond the ends, and not the mirrored signal, which a recording shorter than half a window does not have.
         return torch.stft(
             waveform, self.size, self.hop, window=self.window, center=True, pad_mode="constant", return_complex=True

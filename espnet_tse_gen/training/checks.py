@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from espnet2.tasks.abs_task import optim_classes, scheduler_classes
 from espnet2.torch_utils.load_pretrained_model import load_pretrained_model
 
@@ -76,13 +77,8 @@ def _check_numbers(option: str, conf: Mapping[str, Any]) -> None:
     """Require that no number is text: to yaml 1.1, as ESPnet reads it, ``1e-3`` and ``1.0e30`` are."""
     for name, value in conf.items():
         if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+", value):
-            mantissa, exponent = re.split("[eE]", re.sub(r"^([+-]?)\.", r"\g<1>0.", value))
-            mantissa += "" if "." in mantissa else ".0"
-            exponent = exponent if exponent[0] in "+-" else f"+{exponent}"
-            raise UserError(
-                f"{option} {name}: '{value}' is text to yaml; write the number with a point and a sign, as "
-                f"{mantissa}e{exponent}"
-            )
+            number = yaml.safe_dump(float(value)).split()[0]
+            raise UserError(f"{option} {name}: '{value}' is text to yaml; write the number as {number}")
 
 
 def check_data(

@@ -22,8 +22,8 @@ from espnet_tse_gen.discriminative.coding import MultiScaleConvDecoder, MultiSca
 from espnet_tse_gen.discriminative.registry import WAVEFORM_EXTRACTORS
 from espnet_tse_gen.training.losses import LABEL, Estimate
 from espnet_tse_gen.training.waveform_model import ESPnetWaveformModel
-from espnet_tse_gen.utils.errors import check_options
 from espnet_tse_gen.utils.precision import autocast, check_precision
+from espnet_tse_gen.utils.registry import built
 
 # ESPnet checks the types of its model's parts; those of this package must work where ESPnet is not installed.
 AbsEncoder.register(MultiScaleConvEncoder)
@@ -124,15 +124,14 @@ class ESPnetTSEModel(ESPnetExtractionModel):
         if speech is not None:
             device = speech_mix.device
             within = torch.arange(speech_mix.shape[1], device=device) < speech_lengths.to(device).unsqueeze(1)
-            speech = [
-                _silenced(each, within) if isinstance(each, Tensor) else [_silenced(scale, within) for scale in each]
-                for each in speech
-            ]
+            speech = [_silenced(each, within) for each in speech]
         return speech, features, found, {**others, **self._labels}
 
 
-def _silenced(estimate: Tensor, within: Tensor) -> Tensor:
-    """Return ``estimate [B, L]`` or ``[B, L, C]`` with silence where ``within [B, L]`` is false."""
+def _silenced(estimate: Estimate, within: Tensor) -> Estimate:
+    """Return ``estimate [B, L]`` or ``[B, L, C]``, or one per scale, with silence where ``within [B, L]`` is false."""
+    if not isinstance(estimate, Tensor):
+        return [_silenced(scale, within) for scale in estimate]  # type: ignore[misc]
     size = min(estimate.shape[1], within.shape[1])
     kept = within[:, :size]
     return estimate[:, :size] * (kept if estimate.dim() == 2 else kept.unsqueeze(-1))
@@ -153,10 +152,8 @@ def build_model(
     parts = build_parts(config)
     model_conf = config.get("model_conf") or {}
     if config.get("extractor") in WAVEFORM_EXTRACTORS:
-        check_options("key of model_conf", model_conf, ESPnetWaveformModel, ("extractor",))
-        return ESPnetWaveformModel(parts["extractor"], **model_conf)
-    check_options("key of model_conf", model_conf, ESPnetTSEModel, (*parts, "loss_wrappers"))
-    model = ESPnetTSEModel(**parts, loss_wrappers=list(loss_wrappers), **model_conf)
+        return built("model_conf", ESPnetWaveformModel, model_conf, Exception, extractor=parts["extractor"])
+    model = built("model_conf", ESPnetTSEModel, model_conf, Exception, **parts, loss_wrappers=list(loss_wrappers))
     model.sample_rate = rate_of(config)
     return model
 

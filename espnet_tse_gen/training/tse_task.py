@@ -27,6 +27,7 @@ from espnet_tse_gen.training.tse_model import ESPnetTSEModel, build_model, load_
 from espnet_tse_gen.training.waveform_model import ESPnetWaveformModel
 from espnet_tse_gen.utils.errors import UserError, check_options, unknown_name
 from espnet_tse_gen.utils.files import read_scp
+from espnet_tse_gen.utils.registry import built
 
 PREPROCESSORS: dict[str, str] = {
     "tse": "espnet2.train.preprocessor:TSEPreprocessor",
@@ -161,11 +162,10 @@ def _build_loss(given: Any) -> Any:
     for key, classes in (("name", CRITERIONS), ("wrapper", WRAPPERS)):
         if given[key] not in classes:
             raise unknown_name(f"{key} in --criterions", str(given[key]), classes)
-    criterion, wrapper = CRITERIONS[given["name"]], WRAPPERS[given["wrapper"]]
-    conf, wrapper_conf = given.get("conf") or {}, given.get("wrapper_conf") or {}
-    check_options(f"key of --criterions {given['name']} conf", conf, criterion)
-    check_options(f"key of --criterions {given['wrapper']} wrapper_conf", wrapper_conf, wrapper, ("criterion",))
-    return wrapper(criterion=criterion(**conf), **wrapper_conf)
+    name, wrapper = given["name"], given["wrapper"]
+    criterion = built(f"--criterions {name} conf", CRITERIONS[name], given.get("conf") or {}, Exception)
+    conf = given.get("wrapper_conf") or {}
+    return built(f"--criterions {wrapper} wrapper_conf", WRAPPERS[wrapper], conf, Exception, criterion=criterion)
 
 
 def _count_speakers(args: argparse.Namespace, speakers: SpeakerTable | None) -> None:
