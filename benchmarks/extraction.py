@@ -93,7 +93,7 @@ def parameters(config: Mapping[str, Any]) -> int:
     """Return how many parameters the model of a configuration has, without making them."""
     import torch
 
-    from espnet_tse_gen.training.tse_build import build_model
+    from espnet_tse_gen.training.tse_model import build_model
 
     with torch.device("meta"):
         return sum(value.numel() for value in build_model(config).parameters())
@@ -111,7 +111,7 @@ def our_system(name: str, config: Mapping[str, Any], peer: str, device: str) -> 
     import torch
 
     from espnet_tse_gen.inference.waveform import WaveformInference
-    from espnet_tse_gen.training.tse_build import build_model
+    from espnet_tse_gen.training.tse_model import build_model
 
     torch.manual_seed(0)
     model = build_model({**config, "sample_rate": SAMPLE_RATE})
@@ -131,7 +131,7 @@ def peer_system(name: str, config: Mapping[str, Any], device: str) -> System:
     import torch
     import yaml
 
-    from espnet_tse_gen.training.tse_build import build_model
+    from espnet_tse_gen.training.tse_model import build_model
     from espnet_tse_gen.utils.quiet import import_quietly
 
     import_quietly()

@@ -73,7 +73,7 @@ def training(name: str) -> Callable[[], Any]:
         from espnet2.enh.loss.criterions.time_domain import SISNRLoss
 
         from espnet_tse_gen.training.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
-        from espnet_tse_gen.training.tse_build import build_model
+        from espnet_tse_gen.training.tse_model import build_model
 
         losses = [] if config["extractor"] == "dual_path" else [MultiScaleSolver(SISNRLoss())]
         conf = config["extractor_conf"]

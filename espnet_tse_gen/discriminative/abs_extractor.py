@@ -1,7 +1,5 @@
 """What the extractors share: an embedding of the enrolment, extraction with an embedding, and a speaker classifier."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from typing import Any
@@ -15,13 +13,7 @@ from espnet_tse_gen.utils.errors import UserError
 class AbsEmbeddingExtractor(nn.Module, ABC):
     """An extractor in two halves, ``embed`` and ``extract``, so that an enrolment's embedding can be kept.
 
-    Args:
-        input_dim: Channels of the encoder's features, those of all three scales.
-        num_train_spk: Training speakers that the classifier tells apart; 0 for no classifier.
-        embedding_dim: Width of the speaker embedding.
-
-    Raises:
-        UserError: An option does not fit.
+    ``input_dim`` channels are those of all three scales; an option that does not fit is a :class:`UserError`.
     """
 
     padding_exact = True
@@ -44,28 +36,17 @@ class AbsEmbeddingExtractor(nn.Module, ABC):
 
     @abstractmethod
     def embed(self, input_aux: Tensor, ilens_aux: Tensor) -> Tensor:
-        """Return the speaker embeddings ``[B, embedding_dim]`` of encoded enrolments.
+        """Return the speaker embeddings ``[B, embedding_dim]`` of encoded enrolments ``[B, Te, 3N]``.
 
-        Args:
-            input_aux: ``[B, Te, 3N]``, what the encoder makes of the enrolments.
-            ilens_aux: ``[B]``, valid frames.
-
-        Raises:
-            UserError: An enrolment is too short.
+        ``ilens_aux [B]`` are valid frames; an enrolment that is too short is a :class:`UserError`.
         """
 
     @abstractmethod
     def extract(self, input: Tensor, ilens: Tensor, embedding: Tensor, num_scales: int = 1) -> Tensor:
-        """Return the target's features, the mixture's under a mask.
+        """Return the target's features ``[B, T, num_scales * N]``, the mixture's ``[B, T, 3N]`` under a mask.
 
-        Args:
-            input: ``[B, T, 3N]``, the encoded mixtures.
-            ilens: ``[B]``, valid frames.
-            embedding: ``[B, embedding_dim]``, what :meth:`embed` returned.
-            num_scales: How many scales are wanted, short first: all in training, 1 to decode the short one alone.
-
-        Returns:
-            ``[B, T, num_scales * N]``, zero beyond an item's length where lengths differ.
+        They are zero beyond an item's length (``ilens [B]`` frames) where lengths differ. Of the scales, short first, all are
+        wanted in training, 1 to decode the short one alone.
         """
 
     def forward(
@@ -77,21 +58,11 @@ class AbsEmbeddingExtractor(nn.Module, ABC):
         suffix_tag: str = "",
         additional: dict[str, Any] | None = None,
     ) -> tuple[Tensor, Tensor, OrderedDict[str, Tensor]]:
-        """Embed the enrolments and extract their speakers from the mixtures.
-
-        Args:
-            input: ``[B, T, 3N]``, the encoded mixtures.
-            ilens: ``[B]``, their valid frames.
-            input_aux: ``[B, Te, 3N]``, the encoded enrolments.
-            ilens_aux: ``[B]``, their valid frames.
-            suffix_tag: Appended to the names in the result, ``"_spk1"`` for instance.
+        """Embed the enrolments and extract their speakers; arguments and errors as of :meth:`embed` and :meth:`extract`.
 
         Returns:
             The target's features ``[B, T, 3N]``, ``ilens``, and ``enroll_emb`` ``[B, embedding_dim]`` and, with a
-            classifier, ``spk_logits`` ``[B, num_train_spk]``, both with their gradient.
-
-        Raises:
-            UserError: An enrolment is too short.
+            classifier, ``spk_logits`` ``[B, num_train_spk]``, both with their gradient and ``suffix_tag`` after their names.
         """
         embedding = self.embed(input_aux, ilens_aux)
         others = OrderedDict({f"enroll_emb{suffix_tag}": embedding})

@@ -1,7 +1,5 @@
 """The interface of extractors that turn waveforms into waveforms, without an encoder and a decoder around them."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple

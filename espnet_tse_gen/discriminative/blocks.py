@@ -1,11 +1,12 @@
-"""What all networks here are built of: norms over channels and over utterances, and temporal convolution blocks.
+"""What SpEx+ and MC-SpEx are built of: norms over channels and over utterances, temporal convolutions, the speaker encoder.
 
 Tensors are ``[B, channels, frames]``. Where the utterances of a batch differ in length, ``valid`` (``[B, 1, frames]``,
 True at an utterance's own frames) keeps padding out of every statistic and out of the convolutions over time, so that
 a padded batch gives what its utterances give one by one. With ``valid`` None every frame counts, which is faster.
 """
 
-from __future__ import annotations
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,27 +18,20 @@ NUM_SCALES = 3
 """Short, middle and long windows: the encoder's scales, in this order wherever channels are concatenated."""
 
 EPS = 1e-5
+POOL = 3
+MIN_FRAMES = POOL**3
+"""The speaker encoder's three poolings make one local statistic of 27 encoder frames: fewer make none."""
 
 
-def check_sizes(owner: str, **sizes: int) -> None:
-    """Refuse sizes below one.
-
-    Raises:
-        UserError: A size is smaller than 1; names ``owner`` and the option.
-    """
-    for option, value in sizes.items():
-        if value < 1:
+def check_sizes(owner: str, options: Mapping[str, Any]) -> None:
+    """Refuse, by a :class:`UserError`, whole numbers below one among ``owner``'s options; ``num_train_spk`` may be 0."""
+    for option, value in options.items():
+        if type(value) is int and value < 1 and option != "num_train_spk":
             raise UserError(f"{owner}: option '{option}' is {value}: expected a whole number of at least 1")
 
 
 def valid_frames(lengths: Tensor, frames: int, device: torch.device) -> Tensor | None:
-    """Return ``[B, 1, frames]``, True at each utterance's own frames, or None where all frames are valid.
-
-    Args:
-        lengths: ``[B]``, in frames, on any device.
-        frames: Number of frames of the batch.
-        device: Where the result is needed.
-    """
+    """Return ``[B, 1, frames]``, True within ``lengths [B]`` (on any device), or None where all frames are valid."""
     if int(lengths.min()) >= frames:
         return None
     return (torch.arange(frames, device=device) < lengths.to(device)[:, None])[:, None]
@@ -148,3 +142,58 @@ class TCNStack(nn.Module):
         for k, block in enumerate(self.blocks):
             x = block(x, valid, embedding if k == 0 and self.speaker_aware else None)
         return x
+
+
+class ResBlock(nn.Module):
+    """Two 1x1 convolutions with batch norm, a shortcut, PReLU, and max pooling over three frames (arXiv 2005.04686)."""
+
+    def __init__(self, in_channel: int, out_channel: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(in_channel, out_channel, 1, bias=False)
+        self.norm1 = nn.BatchNorm1d(out_channel)
+        self.activation1 = nn.PReLU()
+        self.conv2 = nn.Conv1d(out_channel, out_channel, 1, bias=False)
+        self.norm2 = nn.BatchNorm1d(out_channel)
+        self.activation2 = nn.PReLU()
+        self.shortcut = None if in_channel == out_channel else nn.Conv1d(in_channel, out_channel, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``[B, out_channel, T // 3]`` from ``[B, in_channel, T]``."""
+        hidden = self.norm2(self.conv2(self.activation1(self.norm1(self.conv1(x)))))
+        hidden = self.activation2(hidden + (x if self.shortcut is None else self.shortcut(x)))
+        return F.max_pool1d(hidden, POOL)
+
+
+class ResNetEncoder(nn.Module):
+    """Three residual blocks, a 1x1 convolution, and the mean over the valid frames: layers 3 to 7 of SpEx+'s encoder.
+
+    The mean takes only statistics of an enrolment's own frames, with the denominator of the authors' code, which sums
+    padded frames too: the same for an enrolment without padding, and independent of padding in evaluation mode. Batch
+    norm in training does see padded frames; enrolments of equal length avoid that.
+    """
+
+    def __init__(self, in_channel: int, channel: int, wide_channel: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(
+            ResBlock(in_channel, channel), ResBlock(channel, wide_channel), ResBlock(wide_channel, wide_channel)
+        )
+        self.output = nn.Conv1d(wide_channel, embedding_dim, 1)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Return the embeddings ``[B, embedding_dim]`` of enrolments ``x`` ``[B, in_channel, T]``.
+
+        Raises:
+            UserError: An enrolment has fewer than 27 valid frames.
+        """
+        shortest = min(int(lengths.min()), x.shape[-1])
+        if shortest < MIN_FRAMES:
+            raise UserError(
+                f"enrolment too short: {max(shortest, 0)} encoder frames, expected at least {MIN_FRAMES} "
+                "(280 samples with the default kernel and stride): give a longer enrolment"
+            )
+        x = self.output(self.blocks(x))
+        counts = torch.div(lengths, MIN_FRAMES, rounding_mode="floor")
+        valid = valid_frames(counts, x.shape[-1], x.device)
+        if valid is None:
+            return x.mean(-1)
+        return (x * valid).sum(-1) / counts.to(x)[:, None]

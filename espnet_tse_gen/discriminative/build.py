@@ -3,15 +3,12 @@
 model = load_model("exp/spex_plus/config.yaml", "exp/spex_plus/valid.loss.best.pth")
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
 
-from espnet_tse_gen.discriminative.network import ExtractionNetwork
 from espnet_tse_gen.discriminative.registry import (
     DECODERS,
     ENCODERS,
@@ -20,13 +17,32 @@ from espnet_tse_gen.discriminative.registry import (
     is_discriminative,
 )
 from espnet_tse_gen.utils.checkpoints import load_checkpoint
-from espnet_tse_gen.utils.errors import UserError, check_options
+from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml
-from espnet_tse_gen.utils.registry import chosen
+from espnet_tse_gen.utils.registry import built, chosen
 
 DEFAULT_RATE = 8000
 """Hz, where a configuration names no rate."""
 Model = TypeVar("Model", bound=nn.Module)
+
+
+class ExtractionNetwork(nn.Module):
+    """Encoder, extractor and decoder, under the names that they have in a training's checkpoint, without losses."""
+
+    encoder: Any
+    decoder: Any
+
+    def __init__(
+        self,
+        encoder: nn.Module | None,  # waveform to features; None where the extractor takes waveforms
+        extractor: nn.Module,  # mixture and enrolment features to target features
+        decoder: nn.Module | None,  # features to waveforms; None likewise
+        sample_rate: int,  # Hz of the recordings it was trained on
+        share_encoder: bool = True,  # whether the encoder also encodes the enrolment
+    ) -> None:
+        super().__init__()
+        self.encoder, self.extractor, self.decoder = encoder, extractor, decoder
+        self.sample_rate, self.share_encoder = sample_rate, share_encoder
 
 
 def build_parts(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,50 +54,23 @@ def build_parts(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: For an unknown name or key, or a value that cannot be used.
     """
+
+    def part(kind: str, registry: Mapping[str, str], default: str, **given: Any) -> Any:
+        name = config.get(kind, default)
+        cls = chosen(kind, name, registry)
+        # ESPnet's constructors raise whatever a wrong value leads to.
+        return built(f"{kind} '{name}' ({kind}_conf)", cls, config.get(f"{kind}_conf") or {}, Exception, **given)
+
     if config.get("extractor") in WAVEFORM_EXTRACTORS:
-        return {"encoder": None, "extractor": _build_waveform_extractor(config), "decoder": None}
-    parts: dict[str, Any] = {}
-    for kind, registry in (
-        ("encoder", ENCODERS),
-        ("extractor", EXTRACTORS | WAVEFORM_EXTRACTORS),
-        ("decoder", DECODERS),
-    ):
-        cls = chosen(kind, config.get(kind, "td_speakerbeam" if kind == "extractor" else "stft"), registry)
-        conf = dict(config.get(f"{kind}_conf") or {})
-        given = {"input_dim": parts["encoder"].output_dim} if kind == "extractor" else {}
-        check_options(f"key of {kind}_conf", conf, cls, tuple(given))
-        try:
-            parts[kind] = cls(**given, **conf)
-        except UserError:
-            raise
-        except Exception as error:  # ESPnet's constructors raise whatever a wrong value leads to
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(
-                f"{kind}_conf: {kind} '{config.get(kind)}' cannot be built from it ({reason[:300]})"
-            ) from error
-    return parts
-
-
-def _build_waveform_extractor(config: Mapping[str, Any]) -> nn.Module:
-    cls = chosen("extractor", str(config["extractor"]), WAVEFORM_EXTRACTORS)
-    conf = dict(config.get("extractor_conf") or {})
-    check_options("key of extractor_conf", conf, cls, ("sample_rate",))
-    try:
-        return cls(sample_rate=rate_of(config), **conf)
-    except (TypeError, ValueError, RuntimeError) as error:  # whatever a wrong value leads to
-        raise UserError(f"extractor_conf: cannot be used ({' '.join(str(error).split())[:300]})") from error
+        extractor = part("extractor", WAVEFORM_EXTRACTORS, "", sample_rate=rate_of(config))
+        return {"encoder": None, "extractor": extractor, "decoder": None}
+    encoder = part("encoder", ENCODERS, "stft")
+    extractor = part("extractor", EXTRACTORS | WAVEFORM_EXTRACTORS, "td_speakerbeam", input_dim=encoder.output_dim)
+    return {"encoder": encoder, "extractor": extractor, "decoder": part("decoder", DECODERS, "stft")}
 
 
 def build_network(config: Mapping[str, Any]) -> ExtractionNetwork:
-    """Build an untrained model that only extracts.
-
-    Args:
-        config: ``encoder``, ``extractor``, ``decoder``, each with its ``_conf``, ``model_conf`` and ``sample_rate`` of a training
-            configuration.
-
-    Raises:
-        UserError: For an unknown name or key, or a value that cannot be used.
-    """
+    """Build an untrained model that only extracts; beside what :func:`build_parts` reads, ``model_conf`` and ``sample_rate``."""
     share_encoder = bool((config.get("model_conf") or {}).get("share_encoder", True))
     return ExtractionNetwork(**build_parts(config), sample_rate=rate_of(config), share_encoder=share_encoder)
 

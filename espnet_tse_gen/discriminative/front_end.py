@@ -1,7 +1,6 @@
 """A discriminative extractor as the frozen front end of the masked generative one, at any rate."""
 
-from __future__ import annotations
-
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from espnet_tse_gen.discriminative.build import ExtractionNetwork
 from espnet_tse_gen.discriminative.halves import split_model
-from espnet_tse_gen.discriminative.network import ExtractionNetwork
-from espnet_tse_gen.discriminative.resampling import resample
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 
 PARTS = ("encoder", "extractor", "decoder")
@@ -19,21 +17,18 @@ KEPT = (*(key for part in PARTS for key in (part, f"{part}_conf")), "model_conf"
 """Keys of a training configuration from which its model is built."""
 SHORTEST_SECONDS = 0.1
 """Shorter recordings are filled up with silence: networks cannot be applied to less than a few of their windows."""
+ZEROS = 6
+"""Zero crossings of the filter on each side."""
+ROLL_OFF = 0.99
+"""Where the pass band ends, as a share of the lower Nyquist frequency."""
 
 
 class DiscriminativeFrontEnd(AbsFrontEnd):
-    """TD-SpeakerBeam, SpEx+ or MC-SpEx, trained by this package or by ESPnet.
+    """TD-SpeakerBeam, SpEx+ or MC-SpEx, trained by this package or by ESPnet, with ``sample_rate`` Hz of the codec.
 
-    A network of another rate hears resampled recordings; of one below the codec's rate, the estimate has nothing above the
-    network's Nyquist frequency, and what is there has to come from the mixture.
-
-    Args:
-        model: Trained; becomes frozen.
-        config: The configuration of its training.
-        sample_rate: Hz of the codec.
-
-    Raises:
-        UserError: If the model takes something else than an enrolment's recording.
+    The model becomes frozen; one that takes something else than an enrolment's recording is a :class:`UserError`. A network
+    of another rate hears resampled recordings; of one below the codec's rate, the estimate has nothing above the network's
+    Nyquist frequency, and what is there has to come from the mixture.
     """
 
     def __init__(self, model: ExtractionNetwork, config: Mapping[str, Any], sample_rate: int) -> None:
@@ -90,3 +85,23 @@ def _at_rate(wav: Tensor, lengths: Tensor, rate: int, wanted: int) -> tuple[Tens
 def _silenced(wav: Tensor, lengths: Tensor) -> Tensor:
     """Return ``wav [B, L]`` with silence beyond each row's length."""
     return wav * (torch.arange(wav.shape[1]) < lengths[:, None]).to(wav.device)
+
+
+def resample(wav: Tensor, rate: int, wanted: int) -> Tensor:
+    """Return waveforms ``[B, L]`` at another rate, ``[B, ceil(L * wanted / rate)]``.
+
+    On the CPU or a GPU, in any precision. A sinc filter under a Hann window, one phase of it for each output sample of a
+    period: what torchaudio does by default.
+    """
+    divisor = math.gcd(rate, wanted)
+    step, phases = rate // divisor, wanted // divisor
+    cutoff = ROLL_OFF * min(step, phases)
+    reach = math.ceil(ZEROS * step / cutoff)
+    places = torch.arange(-reach, reach + step, dtype=wav.dtype, device=wav.device) / step
+    outputs = torch.arange(0, -phases, -1, dtype=wav.dtype, device=wav.device)[:, None] / phases
+    times = ((outputs + places) * cutoff).clamp(-ZEROS, ZEROS)
+    window = torch.cos(times * math.pi / ZEROS / 2) ** 2
+    filters = torch.sinc(times) * window * (cutoff / step)
+    padded = F.pad(wav, (reach, reach + step))
+    rows = F.conv1d(padded[:, None], filters[:, None], stride=step)
+    return rows.transpose(1, 2).flatten(1)[:, : math.ceil(wav.shape[1] * wanted / rate)]

@@ -6,14 +6,11 @@ and figure say that it exists, that mixture and enrolment share its weights, and
 tensor; what is inside (here: transform, average, concatenate, or convolutions over scales and frames) is inferred.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.blocks import NUM_SCALES, ChannelNorm, GlobalNorm, zero_padding
-from espnet_tse_gen.utils.errors import unknown_name
 
 NORMS: dict[str, type[ChannelNorm] | type[GlobalNorm]] = {"cln": ChannelNorm, "gln": GlobalNorm}
 INTERACTIONS = ("tac", "conv2d", "none")
@@ -28,8 +25,6 @@ class TransformAverageConcatenate(nn.Module):
 
     def __init__(self, channel: int, hidden_channel: int, norm: str = "cln") -> None:
         super().__init__()
-        if norm not in NORMS:
-            raise unknown_name("norm (option 'fusion_norm')", norm, NORMS)
         self.hidden_channel = hidden_channel
         self.transform = nn.Conv1d(channel, hidden_channel, 1)
         self.activation1 = nn.PReLU()
@@ -86,14 +81,14 @@ class ScaleFuser(nn.Module):
     """Norm over the channels of all scales, an interaction of the scales or none, and a 1x1 projection or none.
 
     Without interaction it is what SpEx+ has at the head of its extractor and of its speaker encoder.
-
-    Args:
-        channel: Channels of one scale.
-        out_channel: Width of the result; 0 leaves out the projection, and the width is ``3 * channel``.
-        interaction: What the scales exchange; None for nothing.
     """
 
-    def __init__(self, channel: int, out_channel: int, interaction: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        channel: int,  # channels of one scale
+        out_channel: int,  # width of the result; 0 leaves out the projection, and the width is `3 * channel`
+        interaction: nn.Module | None = None,  # what the scales exchange
+    ) -> None:
         super().__init__()
         self.norm = ChannelNorm(NUM_SCALES * channel)
         self.interaction = interaction
@@ -105,23 +100,6 @@ class ScaleFuser(nn.Module):
         if self.interaction is not None:
             x = self.interaction(x, valid)
         return x if self.projection is None else self.projection(x)
-
-
-def build_interaction(name: str, channel: int, hidden_channel: int, norm: str) -> nn.Module | None:
-    """Return the interaction ``name`` (``tac``, ``conv2d`` or ``none``) of scales of ``channel`` channels.
-
-    Raises:
-        UserError: ``name`` or ``norm`` is unknown.
-    """
-    if norm not in NORMS:
-        raise unknown_name("norm (option 'fusion_norm')", norm, NORMS)
-    if name == "tac":
-        return TransformAverageConcatenate(channel, hidden_channel, norm)
-    if name == "conv2d":
-        return ConvolutionOverScales()
-    if name == "none":
-        return None
-    raise unknown_name("interaction of scales (option 'fusion')", name, INTERACTIONS)
 
 
 class MaskGenerator(nn.Module):

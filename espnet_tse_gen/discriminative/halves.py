@@ -1,8 +1,7 @@
 """Any extractor in two halves for inference: an enrolment, which is computed once and kept, and extraction with it."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -10,24 +9,27 @@ from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.abs_extractor import AbsEmbeddingExtractor
 from espnet_tse_gen.discriminative.abs_waveform_extractor import AbsWaveformExtractor, Voices
-from espnet_tse_gen.discriminative.network import ExtractionNetwork
-from espnet_tse_gen.discriminative.speaker import MIN_FRAMES
+from espnet_tse_gen.discriminative.blocks import MIN_FRAMES
+from espnet_tse_gen.discriminative.build import ExtractionNetwork
 from espnet_tse_gen.utils.errors import UserError
 
 
-class Halves(Protocol):
+@dataclass
+class Halves:
     """What extraction needs of a model."""
 
-    padding_exact: bool  # whether a padded batch gives what its items give one by one
-    keeps_level: bool  # whether the output is as loud as the target in the mixture; otherwise its level means nothing
-    hop: int  # samples between frames
-    shortest: tuple[int, int]  # least samples of a mixture and of an enrolment
-
-    def enroll(self, recordings: Sequence[Tensor]) -> Any:
-        """Return what :meth:`extract` takes of one target's enrolments ``[Le]``."""
-
-    def extract(self, mixture: Tensor, lengths: Tensor, enrolments: Sequence[Any]) -> Voices:
-        """Return the voices of mixtures ``[B, L]`` of ``lengths [B]``."""
+    enroll: Callable[[Sequence[Tensor]], Any]
+    """What :attr:`extract` takes of one target's enrolments ``[Le]``."""
+    extract: Callable[[Tensor, Tensor, Sequence[Any]], Voices]
+    """The voices of mixtures ``[B, L]`` of lengths ``[B]``, each with its own enrolment."""
+    hop: int
+    """Samples between frames."""
+    shortest: tuple[int, int]
+    """Least samples of a mixture and of an enrolment."""
+    padding_exact: bool
+    """Whether a padded batch gives what its items give one by one."""
+    keeps_level: bool
+    """Whether the output is as loud as the target in the mixture; otherwise its level means nothing."""
 
 
 class SplitExtractor(Protocol):
@@ -48,59 +50,32 @@ def halves_of(model: ExtractionNetwork) -> Halves:
     Raises:
         UserError: If it is another extractor, or one that takes embeddings in the place of recordings.
     """
-    if isinstance(model.extractor, AbsWaveformExtractor):
-        return WaveformHalves(model.extractor)
-    return EncoderDecoderHalves(model)
+    whole = model.extractor
+    if isinstance(whole, AbsWaveformExtractor):
 
+        def extract_rows(mixture: Tensor, lengths: Tensor, enrolments: Sequence[Any]) -> Voices:
+            return whole.extract_rows(mixture, enrolments)
 
-class WaveformHalves:
-    """The halves of an extractor of waveforms, on which padding may act."""
+        return Halves(whole.enroll, extract_rows, whole.hop, whole.shortest, padding_exact=False, keeps_level=True)
+    split = split_model(model)
 
-    padding_exact = False
-    keeps_level = True
-
-    def __init__(self, extractor: AbsWaveformExtractor) -> None:
-        self.extractor, self.hop, self.shortest = extractor, extractor.hop, extractor.shortest
-
-    def enroll(self, recordings: Sequence[Tensor]) -> Any:
-        """See :class:`Halves`."""
-        return self.extractor.enroll(recordings)
-
-    def extract(self, mixture: Tensor, lengths: Tensor, enrolments: Sequence[Any]) -> Voices:
-        """See :class:`Halves`."""
-        return self.extractor.extract_rows(mixture, enrolments)
-
-
-class EncoderDecoderHalves:
-    """The halves of a model of encoder, extractor and decoder.
-
-    Raises:
-        UserError: If the model takes something else than an enrolment's recording.
-    """
-
-    keeps_level = False
-
-    def __init__(self, model: ExtractionNetwork) -> None:
-        self.model, self.split = model, split_model(model)
-        self.padding_exact = self.split.padding_exact
-        window, self.hop = shortest_samples(model.encoder)
-        frames = MIN_FRAMES if self.padding_exact else 1
-        self.shortest = (window, window + (frames - 1) * self.hop)
-
-    def enroll(self, recordings: Sequence[Tensor]) -> Tensor:
-        """Return an embedding ``[D]``: of the only recording, or the mean of several weighed by their lengths."""
+    def enroll(recordings: Sequence[Tensor]) -> Tensor:
+        # The embedding `[D]` of the only recording, or the mean of several weighed by their lengths.
         rows, total = [], sum(len(recording) for recording in recordings)
         for recording in recordings:
-            lengths = torch.tensor([len(recording)])
-            row = self.split.embed(*self.model.encoder(recording.unsqueeze(0), lengths))[0]
+            row = split.embed(*model.encoder(recording.unsqueeze(0), torch.tensor([len(recording)])))[0]
             rows.append(row if len(recordings) == 1 else row * (len(recording) / total))
         return torch.stack(rows).sum(dim=0)
 
-    def extract(self, mixture: Tensor, lengths: Tensor, enrolments: Sequence[Tensor]) -> Voices:
-        """See :class:`Halves`."""
-        features, frames = self.model.encoder(mixture, lengths)
-        masked = self.split.extract(features, frames, torch.stack(list(enrolments)))
-        return Voices(self.model.decoder(masked, lengths)[0])
+    def extract(mixture: Tensor, lengths: Tensor, enrolments: Sequence[Tensor]) -> Voices:
+        features, frames = model.encoder(mixture, lengths)
+        masked = split.extract(features, frames, torch.stack(list(enrolments)))
+        return Voices(model.decoder(masked, lengths)[0])
+
+    window, hop = shortest_samples(model.encoder)
+    frames = MIN_FRAMES if split.padding_exact else 1
+    shortest = window, window + (frames - 1) * hop
+    return Halves(enroll, extract, hop, shortest, split.padding_exact, keeps_level=False)
 
 
 def split_model(model: ExtractionNetwork) -> SplitExtractor:
@@ -114,13 +89,12 @@ def split_model(model: ExtractionNetwork) -> SplitExtractor:
             "model_conf 'share_encoder': extraction encodes the enrolment with the mixture's encoder; use a model "
             "trained with share_encoder: true"
         )
-    extractor = model.extractor
-    if isinstance(extractor, AbsEmbeddingExtractor):
-        return extractor
+    if isinstance(model.extractor, AbsEmbeddingExtractor):
+        return model.extractor
     # What is not this package's own is ESPnet's, which only then has to be installed.
-    from espnet_tse_gen.discriminative.speakerbeam import speakerbeam_halves
+    from espnet_tse_gen.discriminative.speakerbeam import TDSpeakerBeamHalves
 
-    return speakerbeam_halves(extractor)
+    return TDSpeakerBeamHalves(model.extractor)
 
 
 def shortest_samples(encoder: nn.Module) -> tuple[int, int]:

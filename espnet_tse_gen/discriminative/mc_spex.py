@@ -3,36 +3,97 @@
 Stated by the paper's abstract: fusers of the scales with shared weights (ScaleFuser), masks made with all scales in
 view (ScaleInterMG), and conditional modulation by the speaker embedding (ConSM), on top of SpEx+. Read from its figure:
 encoder and fuser are shared by mixture and enrolment, ConSM and a number of TCN blocks repeat, the embedding goes to
-every repetition, and the masks act on the encoder's features as they were before fusion. Everything inside these boxes
-and every size is inferred; the inferred choices are options, with which the network can be turned back into SpEx+.
+every repetition, and the masks act on the encoder's features as they were before fusion. Everything inside these boxes,
+as the equations of ConSM, and every size is inferred; the inferred choices are options, with which the network can be turned
+back into SpEx+.
 """
 
-from __future__ import annotations
-
+import torch
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.abs_extractor import AbsEmbeddingExtractor
-from espnet_tse_gen.discriminative.blocks import ChannelNorm, TCNStack, check_sizes, valid_frames
+from espnet_tse_gen.discriminative.blocks import (
+    ChannelNorm,
+    GlobalNorm,
+    ResNetEncoder,
+    TCNStack,
+    check_sizes,
+    valid_frames,
+)
 from espnet_tse_gen.discriminative.fusion import (
+    INTERACTIONS,
+    NORMS,
+    ConvolutionOverScales,
     MaskGenerator,
     ScaleFuser,
     TransformAverageConcatenate,
-    build_interaction,
 )
-from espnet_tse_gen.discriminative.modulation import build_modulations
-from espnet_tse_gen.discriminative.speaker import ResNetEncoder, check_enrolment
 from espnet_tse_gen.utils.errors import unknown_name
 
 PROJECTIONS = ("shared", "separate")
 MASK_INTERACTIONS = ("tac", "none")
 
 
-class MCSpExExtractor(AbsEmbeddingExtractor):
-    """The extractor and speaker encoder of MC-SpEx (reconstruction).
+class FeatureModulation(nn.Module):
+    """Gain and offset per channel, both linear in the embedding, on features normalised without gain and offset.
 
-    Raises:
-        UserError: An option does not fit.
+    ``(1 + G e) * gLN(x) + B e``. The maps keep PyTorch's initialisation: with zeros the output would not depend on
+    the enrolment at first, and the speaker encoder would get no gradient from the signals.
     """
+
+    def __init__(self, channel: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.gain = nn.Linear(embedding_dim, channel)
+        self.offset = nn.Linear(embedding_dim, channel)
+        self.norm = GlobalNorm(channel, affine=False)
+
+    def forward(self, x: Tensor, embedding: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return ``[B, C, T]`` from ``x`` ``[B, C, T]`` and ``embedding`` ``[B, embedding_dim]``."""
+        gain, offset = 1 + self.gain(embedding), self.offset(embedding)
+        return torch.addcmul(offset[:, :, None], self.norm(x, valid), gain[:, :, None])
+
+
+class GateModulation(nn.Module):
+    """A gate between 0 and 1 per channel on normalised features, without an offset: ``sigmoid(G e) * gLN(x)``."""
+
+    def __init__(self, channel: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(embedding_dim, channel)
+        self.norm = GlobalNorm(channel, affine=False)
+
+    def forward(self, x: Tensor, embedding: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return ``[B, C, T]`` from ``x`` ``[B, C, T]`` and ``embedding`` ``[B, embedding_dim]``."""
+        return torch.sigmoid(self.gate(embedding))[:, :, None] * self.norm(x, valid)
+
+
+class ModulationThenNorm(nn.Module):
+    """Gain and offset on features as they come, then PReLU and gLN: ``gLN(PReLU((1 + G e) * x + B e))``."""
+
+    def __init__(self, channel: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.gain = nn.Linear(embedding_dim, channel)
+        self.offset = nn.Linear(embedding_dim, channel)
+        self.activation = nn.PReLU()
+        self.norm = GlobalNorm(channel)
+
+    def forward(self, x: Tensor, embedding: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return ``[B, C, T]`` from ``x`` ``[B, C, T]`` and ``embedding`` ``[B, embedding_dim]``."""
+        gain, offset = 1 + self.gain(embedding), self.offset(embedding)
+        return self.norm(self.activation(torch.addcmul(offset[:, :, None], x, gain[:, :, None])), valid)
+
+
+MODULATIONS: dict[str, type[nn.Module]] = {
+    "film": FeatureModulation,
+    "film_shared": FeatureModulation,
+    "gate": GateModulation,
+    "film_prelu_gln": ModulationThenNorm,
+    "concat": nn.Identity,
+}
+"""Forms of ConSM: what acts before every stack; nothing with ``concat``, where the stacks' first blocks see the embedding."""
+
+
+class MCSpExExtractor(AbsEmbeddingExtractor):
+    """The extractor and speaker encoder of MC-SpEx (reconstruction)."""
 
     def __init__(
         self,
@@ -71,27 +132,24 @@ class MCSpExExtractor(AbsEmbeddingExtractor):
         speaker_channel: int = 256,  # channels of the speaker encoder's first residual block
         speaker_wide_channel: int = 512,  # channels of its second and third residual block
     ) -> None:
-        check_sizes(
-            "extractor 'mc_spex'",
-            fusion_hidden_channel=fusion_hidden_channel,
-            interaction_hidden_channel=interaction_hidden_channel,
-            bottleneck_channel=bottleneck_channel,
-            hidden_channel=hidden_channel,
-            kernel_size=kernel_size,
-            stacks=stacks,
-            blocks=blocks,
-            embedding_dim=embedding_dim,
-            speaker_channel=speaker_channel,
-            speaker_wide_channel=speaker_wide_channel,
-        )
-        if fusion_projection not in PROJECTIONS:
-            raise unknown_name("place of the projection (option 'fusion_projection')", fusion_projection, PROJECTIONS)
-        if mask_interaction not in MASK_INTERACTIONS:
-            raise unknown_name("interaction of masks (option 'mask_interaction')", mask_interaction, MASK_INTERACTIONS)
+        check_sizes("extractor 'mc_spex'", locals())
+        for what, option, value, valid in (
+            ("interaction of scales", "fusion", fusion, INTERACTIONS),
+            ("norm", "fusion_norm", fusion_norm, NORMS),
+            ("place of the projection", "fusion_projection", fusion_projection, PROJECTIONS),
+            ("speaker modulation", "modulation", modulation, MODULATIONS),
+            ("interaction of masks", "mask_interaction", mask_interaction, MASK_INTERACTIONS),
+        ):
+            if value not in valid:
+                raise unknown_name(f"{what} (option '{option}')", value, valid)
         super().__init__(input_dim, num_train_spk, embedding_dim)
 
         def fuser(width: int) -> ScaleFuser:
-            interaction = build_interaction(fusion, self.scale_channel, fusion_hidden_channel, fusion_norm)
+            interaction: nn.Module | None = None
+            if fusion == "tac":
+                interaction = TransformAverageConcatenate(self.scale_channel, fusion_hidden_channel, fusion_norm)
+            elif fusion == "conv2d":
+                interaction = ConvolutionOverScales()
             return ScaleFuser(self.scale_channel, width if fusion_projection == "shared" else 0, interaction)
 
         self.fusion = fuser(bottleneck_channel)
@@ -111,7 +169,10 @@ class MCSpExExtractor(AbsEmbeddingExtractor):
             speaker_input = speaker_channel
         self.speaker_encoder = ResNetEncoder(speaker_input, speaker_channel, speaker_wide_channel, embedding_dim)
 
-        self.modulations = build_modulations(modulation, stacks, bottleneck_channel, embedding_dim)
+        count = {"concat": 0, "film_shared": 1}.get(modulation, stacks)
+        self.modulations = nn.ModuleList(
+            MODULATIONS[modulation](bottleneck_channel, embedding_dim) for _ in range(count)
+        )
         concatenated = embedding_dim if modulation == "concat" else 0
         self.stacks = nn.ModuleList(
             TCNStack(bottleneck_channel, hidden_channel, kernel_size, blocks, concatenated) for _ in range(stacks)
@@ -123,7 +184,6 @@ class MCSpExExtractor(AbsEmbeddingExtractor):
 
     def embed(self, input_aux: Tensor, ilens_aux: Tensor) -> Tensor:
         """Return the speaker embeddings; see :meth:`AbsEmbeddingExtractor.embed`."""
-        check_enrolment(ilens_aux, input_aux.shape[1])
         features = input_aux.transpose(1, 2)
         valid = valid_frames(ilens_aux, features.shape[-1], features.device)
         fusion = self.fusion if self.enroll_fusion is None else self.enroll_fusion

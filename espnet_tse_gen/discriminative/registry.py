@@ -4,8 +4,6 @@ ESPnet's own parts stand beside those of this package, each as ``module:Class``,
 line here. Importing this module imports neither torch nor ESPnet.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.files import read_yaml
 
 ENCODERS: dict[str, str] = {
-    "ms_conv": "espnet_tse_gen.discriminative.encoder:MultiScaleConvEncoder",
+    "ms_conv": "espnet_tse_gen.discriminative.coding:MultiScaleConvEncoder",
     "conv": "espnet2.enh.encoder.conv_encoder:ConvEncoder",
     "stft": "espnet2.enh.encoder.stft_encoder:STFTEncoder",
     "same": "espnet2.enh.encoder.null_encoder:NullEncoder",
@@ -32,7 +30,7 @@ WAVEFORM_EXTRACTORS: dict[str, str] = {"dual_path": "espnet_tse_gen.dual_path.ne
 """Registry: name to ``module:Class`` of an extractor of waveforms, in plain PyTorch, without encoder and decoder."""
 
 DECODERS: dict[str, str] = {
-    "ms_conv": "espnet_tse_gen.discriminative.decoder:MultiScaleConvDecoder",
+    "ms_conv": "espnet_tse_gen.discriminative.coding:MultiScaleConvDecoder",
     "conv": "espnet2.enh.decoder.conv_decoder:ConvDecoder",
     "stft": "espnet2.enh.decoder.stft_decoder:STFTDecoder",
     "same": "espnet2.enh.decoder.null_decoder:NullDecoder",
@@ -47,10 +45,6 @@ def is_discriminative(config: Mapping[str, Any]) -> bool:
 
 def task_of(path: str | Path, sample_rate: int | None = None) -> str:
     """Return the task of a training configuration: ``tse`` (discriminative) or ``tse_gen`` (masked generative).
-
-    Args:
-        path: A file of conf/train, or the ``config.yaml`` of a training.
-        sample_rate: Hz of the recordings.
 
     Raises:
         UserError: If the extractor is unknown, or the configuration is for another rate.

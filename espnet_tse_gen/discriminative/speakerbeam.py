@@ -4,8 +4,6 @@ It computes both in one call; here its own sub-modules are called one after the 
 there as one operation per term, are replaced in the loaded model by PyTorch's fused ones with the same parameters.
 """
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from espnet2.enh.extractor.td_speakerbeam_extractor import TDSpeakerBeamExtractor
 from espnet2.enh.layers.complex_utils import is_complex
@@ -15,38 +13,33 @@ from torch import Tensor, nn
 from espnet_tse_gen.utils.errors import UserError
 
 
-def speakerbeam_halves(extractor: nn.Module) -> TDSpeakerBeamHalves:
-    """Return the halves of a TD-SpeakerBeam in evaluation mode, having replaced its norms by equal, faster ones.
+class TDSpeakerBeamHalves:
+    """The halves of a TD-SpeakerBeam in evaluation mode, whose norms see padding: for batches of one length.
 
     Raises:
         UserError: If it is another extractor, or takes embeddings in the place of recordings.
     """
-    if not isinstance(extractor, TDSpeakerBeamExtractor):
-        raise UserError(f"extractor '{type(extractor).__name__}': cannot be split into embedding and extraction")
-    if extractor.use_spk_emb:
-        raise UserError(
-            "extractor 'td_speakerbeam' with use_spk_emb takes speaker embeddings, and extraction is given recordings; "
-            "use a model trained with use_spk_emb: false"
-        )
-    return TDSpeakerBeamHalves(extractor)
-
-
-class TDSpeakerBeamHalves:
-    """The halves of TD-SpeakerBeam, whose norms see padding: for batches of one length."""
 
     padding_exact = False
 
-    def __init__(self, extractor: TDSpeakerBeamExtractor) -> None:
+    def __init__(self, extractor: nn.Module) -> None:
+        if not isinstance(extractor, TDSpeakerBeamExtractor):
+            raise UserError(f"extractor '{type(extractor).__name__}': cannot be split into embedding and extraction")
+        if extractor.use_spk_emb:
+            raise UserError(
+                "extractor 'td_speakerbeam' with use_spk_emb takes speaker embeddings, and extraction is given recordings; "
+                "use a model trained with use_spk_emb: false"
+            )
         self.extractor = extractor
         fuse_norms(extractor)
 
     def embed(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Return embeddings ``[B, D]`` of enrolments of one length; see ``halves.Halves``."""
+        """Return embeddings ``[B, D]`` of enrolments of one length."""
         amplitude = abs(features) if is_complex(features) else features
         return self.extractor.auxiliary_net(amplitude.transpose(1, 2)).squeeze(1).mean(-1)
 
     def extract(self, features: Tensor, lengths: Tensor, embedding: Tensor) -> Tensor:
-        """Return the target's features ``[B, T, F]`` of mixtures of one length; see ``halves.Halves``."""
+        """Return the target's features ``[B, T, F]`` of mixtures of one length."""
         amplitude = abs(features) if is_complex(features) else features
         return features * self.extractor.tcn(amplitude.transpose(1, 2), embedding).transpose(1, 2)
 
@@ -54,8 +47,7 @@ class TDSpeakerBeamHalves:
 class FusedNorm(nn.Module):
     """ESPnet's gLN (over channels and frames) or cLN (over channels) of ``[B, C, T]`` by PyTorch's fused norms.
 
-    Args:
-        norm: ESPnet's, for tensors ``[B, C, T]``; its parameters are shared, under the same names.
+    The parameters are shared, under the same names.
     """
 
     def __init__(self, norm: GlobalLayerNorm | ChannelwiseLayerNorm) -> None:

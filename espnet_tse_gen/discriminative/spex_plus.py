@@ -5,22 +5,15 @@ without padding: the encoder covers the last samples of a signal, and padded enr
 embedding. Beyond that, frames that pad a batch of different lengths enter no statistic.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.abs_extractor import AbsEmbeddingExtractor
-from espnet_tse_gen.discriminative.blocks import TCNStack, check_sizes, valid_frames
+from espnet_tse_gen.discriminative.blocks import ResNetEncoder, TCNStack, check_sizes, valid_frames
 from espnet_tse_gen.discriminative.fusion import MaskGenerator, ScaleFuser
-from espnet_tse_gen.discriminative.speaker import ResNetEncoder, check_enrolment
 
 
 class SpExPlusExtractor(AbsEmbeddingExtractor):
-    """The extractor and speaker encoder of SpEx+; the embedding enters at the head of each stack.
-
-    Raises:
-        UserError: An option does not fit.
-    """
+    """The extractor and speaker encoder of SpEx+; the embedding enters at the head of each stack."""
 
     def __init__(
         self,
@@ -36,17 +29,7 @@ class SpExPlusExtractor(AbsEmbeddingExtractor):
         speaker_channel: int = 256,  # channels of the speaker encoder's input and first residual block
         speaker_wide_channel: int = 512,  # channels of its second and third residual block
     ) -> None:
-        check_sizes(
-            "extractor 'spex_plus'",
-            bottleneck_channel=bottleneck_channel,
-            hidden_channel=hidden_channel,
-            kernel_size=kernel_size,
-            stacks=stacks,
-            blocks=blocks,
-            embedding_dim=embedding_dim,
-            speaker_channel=speaker_channel,
-            speaker_wide_channel=speaker_wide_channel,
-        )
+        check_sizes("extractor 'spex_plus'", locals())
         super().__init__(input_dim, num_train_spk, embedding_dim)
         self.fusion = ScaleFuser(self.scale_channel, bottleneck_channel)
         self.enroll_fusion = ScaleFuser(self.scale_channel, speaker_channel)
@@ -58,7 +41,6 @@ class SpExPlusExtractor(AbsEmbeddingExtractor):
 
     def embed(self, input_aux: Tensor, ilens_aux: Tensor) -> Tensor:
         """Return the speaker embeddings; see :meth:`AbsEmbeddingExtractor.embed`."""
-        check_enrolment(ilens_aux, input_aux.shape[1])
         return self.speaker_encoder(self.enroll_fusion(input_aux.transpose(1, 2)), ilens_aux)
 
     def extract(self, input: Tensor, ilens: Tensor, embedding: Tensor, num_scales: int = 1) -> Tensor:

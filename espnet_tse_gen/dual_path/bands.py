@@ -4,8 +4,6 @@ Bands that get wider with frequency, each with a linear layer of its own, as in 
 are computed in one product: each is padded to the width of the widest.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -21,12 +19,7 @@ _FLOOR = 1e-4
 class Spectrum(nn.Module):
     """Short-time Fourier transform with a square-root Hann window, whose inverse is exact.
 
-    Args:
-        window: Samples of a window; even.
-        hop: Samples between frames, at most half a window.
-
-    Raises:
-        UserError: If they do not fit.
+    ``window`` and ``hop`` are in samples; an odd window, or a hop of more than half of it, is a :class:`UserError`.
     """
 
     window: Tensor
@@ -37,20 +30,11 @@ class Spectrum(nn.Module):
             raise UserError(
                 f"extractor_conf: window {window}, hop {hop}: expected an even window and a hop of at most half of it"
             )
-        self.size, self.hop = window, hop
+        self.size, self.hop, self.bins = window, hop, window // 2 + 1
         self.register_buffer("window", torch.hann_window(window).sqrt(), persistent=False)
 
-    @property
-    def bins(self) -> int:
-        """Frequencies of a frame."""
-        return self.size // 2 + 1
-
-    def frames(self, samples: int) -> int:
-        """Return the frames of ``samples``."""
-        return samples // self.hop + 1
-
     def forward(self, waveform: Tensor) -> Tensor:
-        """Return the complex spectrum ``[B, T, bins]`` of ``waveform [B, L]``, whatever its length."""
+        """Return the complex spectrum ``[B, L // hop + 1, bins]`` of ``waveform [B, L]``, whatever its length."""
         # Zeros beyond the ends, and not the mirrored signal, which a recording shorter than half a window does not have.
         return torch.stft(
             waveform, self.size, self.hop, window=self.window, center=True, pad_mode="constant", return_complex=True
@@ -64,11 +48,7 @@ class Spectrum(nn.Module):
 
 
 class BandLayout(nn.Module):
-    """Which bins belong to which band.
-
-    Args:
-        widths: Bins of each band, from 0 Hz on.
-        bins: Bins of a frame.
+    """Which of ``bins`` belong to which band; ``widths`` are those of the bands, from 0 Hz on.
 
     Raises:
         UserError: If the widths do not add up to ``bins``.
@@ -107,19 +87,13 @@ class BandLayout(nn.Module):
 
 
 class BandFeatures(nn.Module):
-    """Real part, imaginary part and logarithm of the magnitude of every bin, mapped band by band to a width.
-
-    Args:
-        layout: The bands.
-        width: Of the features.
-    """
+    """Real part, imaginary part and logarithm of the magnitude of every bin, mapped band by band to a width."""
 
     def __init__(self, layout: BandLayout, width: int) -> None:
         super().__init__()
         self.layout = layout
-        inputs = 3 * layout.widest
-        scale = torch.tensor([(3 * width_) ** -0.5 for width_ in layout.widths]).view(-1, 1, 1)
-        self.weight = nn.Parameter(torch.randn(len(layout), inputs, width) * scale)
+        scale = torch.tensor([(3 * band) ** -0.5 for band in layout.widths]).view(-1, 1, 1)
+        self.weight = nn.Parameter(torch.randn(len(layout), 3 * layout.widest, width) * scale)
         self.position = nn.Parameter(torch.randn(len(layout), 1, width) * 0.1)
 
     def forward(self, spectrum: Tensor) -> Tensor:
@@ -132,12 +106,7 @@ class BandFeatures(nn.Module):
 
 
 class BandMasks(nn.Module):
-    """Features to one complex factor per bin, whose parts are within -2 and 2.
-
-    Args:
-        layout: The bands.
-        width: Of the features.
-    """
+    """Features to one complex factor per bin, whose parts are within -2 and 2."""
 
     def __init__(self, layout: BandLayout, width: int) -> None:
         super().__init__()

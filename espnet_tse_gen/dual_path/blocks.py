@@ -5,8 +5,6 @@ backward pass of PyTorch's fused attention takes several times as long for seque
 is taken, whose memory does not grow with the square of the length.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -19,12 +17,7 @@ KeysValues = tuple[Tensor, Tensor]
 
 
 class TimeConvolution(nn.Module):
-    """Depthwise convolution over the frames of each band.
-
-    Args:
-        width: Of the features.
-        kernel: Frames that it sees; odd.
-    """
+    """Depthwise convolution over the frames of each band, of which it sees ``kernel``, an odd number."""
 
     def __init__(self, width: int, kernel: int) -> None:
         super().__init__()
@@ -70,12 +63,7 @@ def _over_frames(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class FeedForward(nn.Module):
-    """SwiGLU (Shazeer 2020, arXiv 2002.05202).
-
-    Args:
-        width: Of the features.
-        hidden: Of the hidden layer.
-    """
+    """SwiGLU (Shazeer 2020, arXiv 2002.05202)."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -95,13 +83,7 @@ class FeedForward(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention over frames within a band, or over bands within a frame.
-
-    Args:
-        width: Of the features; a multiple of ``head_width``.
-        head_width: Of a head.
-        over_time: Over frames, otherwise over bands.
-    """
+    """Attention over frames within a band, or over bands within a frame; ``width`` is a multiple of ``head_width``."""
 
     def __init__(self, width: int, head_width: int, over_time: bool) -> None:
         super().__init__()
@@ -112,19 +94,13 @@ class Attention(nn.Module):
 
     def keys_values(self, x: Tensor) -> KeysValues:
         """Return keys and values of ``x [B, K, T, width]``, for others to attend to over time."""
-        weight, bias = (
-            part.tensor_split((self.out.in_features,))[1] for part in (self.project.weight, self.project.bias)
-        )
-        keys, values = F.linear(self.norm(x), weight, bias).unflatten(-1, (2, self.heads, -1)).unbind(3)
+        width = self.out.in_features
+        projected = F.linear(self.norm(x), self.project.weight[width:], self.project.bias[width:])
+        keys, values = projected.unflatten(-1, (2, self.heads, -1)).unbind(3)
         return keys.transpose(2, 3), values.transpose(2, 3)
 
     def forward(self, x: Tensor, prefix: KeysValues | None = None) -> Tensor:
-        """Return ``x [B, K, T, width]`` with what was attended to added.
-
-        Args:
-            x: Features.
-            prefix: Keys and values beside those of ``x``, of attention over time.
-        """
+        """Return ``x [B, K, T, width]`` with what was attended to added: over time, ``prefix`` beside ``x``."""
         projected = self.project(self.norm(x)).unflatten(-1, (3, self.heads, -1))
         axes = (3, 0, 1, 4, 2, 5) if self.over_time else (3, 0, 2, 4, 1, 5)
         queries, keys, values = projected.permute(axes).unbind(0)
@@ -145,12 +121,7 @@ class Attention(nn.Module):
 class DualPathBlock(nn.Module):
     """Convolution over time, attention over time, feed forward, attention over bands, feed forward.
 
-    Args:
-        width: Of the features.
-        head_width: Of an attention head.
-        kernel: Frames that the convolution sees.
-        time_attention: Whether there is attention over time.
-        band_attention: Whether there is attention over bands; without it, bands know nothing of each other.
+    Without attention over bands, bands know nothing of each other.
     """
 
     def __init__(

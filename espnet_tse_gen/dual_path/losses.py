@@ -7,8 +7,6 @@ Ratios are bounded (soft threshold, Wisdom et al. 2020, arXiv 2006.12701): what 
 target leaves 30 dB below the mixture is quiet enough.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
@@ -42,16 +40,13 @@ class ExtractionLoss(NamedTuple):
 def extraction_loss(
     estimate: Tensor, target: Tensor, mixture: Tensor, valid: Tensor, logits: Tensor, window: int, hop: int
 ) -> ExtractionLoss:
-    """Return the parts of the loss.
+    """Return the parts of the loss of ``estimate``, ``target`` and ``mixture [B, L]``.
 
     Args:
-        estimate: ``[B, L]``.
-        target: ``[B, L]``; zero in all samples where the target is absent.
-        mixture: ``[B, L]``.
+        target: Zero in all samples where the target is absent.
         valid: bool ``[B, L]``, false where an item is padded.
-        logits: ``[B, T]``, activity in frames of ``hop`` centred at its multiples.
+        logits: ``[B, T]``, activity in frames of ``hop`` samples centred at its multiples.
         window: Samples of the analysis window.
-        hop: Samples between frames.
     """
     estimate, target = estimate.float() * valid, target.float() * valid
     present = target.square().sum(dim=1) > 0

@@ -14,8 +14,6 @@ The mixture is encoded once for all its targets, and an enrolment once for all i
     voice, activity = network.extract(network.encode(mixture), network.enroll([enroll_a, enroll_b]))
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,11 +43,10 @@ class Enrolment:
     embedding: Tensor | None
     """``[B, 256]``; None where embeddings are off."""
 
-    def repeat(self, count: int) -> Enrolment:
+    def repeat(self, count: int) -> "Enrolment":
         """Return ``count`` copies of an enrolment of one row, for as many segments of a recording."""
         prefix = [
-            (keys.expand(count, *keys.shape[1:]), values.expand(count, *values.shape[1:]))
-            for keys, values in self.prefix
+            (keys.expand(count, -1, -1, -1, -1), values.expand(count, -1, -1, -1, -1)) for keys, values in self.prefix
         ]
         return Enrolment(prefix, None if self.embedding is None else self.embedding.expand(count, -1))
 
@@ -67,45 +64,25 @@ class EncodedMixture:
 
 
 class DualPathExtractor(AbsWaveformExtractor):
-    """Extracts the enrolled speaker from a mixture at 16 kHz.
-
-    Args:
-        sample_rate: Hz; with embeddings of the voice, 16000.
-        window: Samples of the transform's window.
-        hop: Samples between frames.
-        band_widths: Bins of each band; they add up to ``window // 2 + 1``.
-        width: Of the features; a multiple of ``head_width``.
-        head_width: Of an attention head. 32 suits the matrix units of CPUs.
-        kernel: Frames that a block's convolution sees; odd.
-        encoder_blocks: Blocks for mixture and enrolment alike; time attention in the middle one only.
-        extractor_blocks: Blocks for the mixture, given the enrolment.
-        enroll_frames: Whether attention sees the enrolment's frames.
-        enroll_pool: Frames of the enrolment that are averaged into one.
-        speaker_embedding: Whether an embedding of the voice scales and shifts the mixture's features.
-        embedding_dropout: Share of training items without it.
-        band_attention: Whether there is attention over bands.
-        presence: Slope and middle of :meth:`presence`, fitted by ``benchmarks/presence.py``.
-
-    Raises:
-        UserError: If an option does not fit.
-    """
+    """Extracts the enrolled speaker from a mixture at 16 kHz; options that do not fit are a :class:`UserError`."""
 
     def __init__(
         self,
-        sample_rate: int = SAMPLE_RATE,
-        window: int = 640,
-        hop: int = 320,
-        band_widths: Sequence[int] = BAND_WIDTHS,
-        width: int = 96,
-        head_width: int = 32,
-        kernel: int = 9,
-        encoder_blocks: int = 3,
-        extractor_blocks: int = 4,
-        enroll_frames: bool = True,
-        enroll_pool: int = 2,
-        speaker_embedding: bool = True,
-        embedding_dropout: float = 0.1,
-        band_attention: bool = True,
+        sample_rate: int = SAMPLE_RATE,  # Hz; with embeddings of the voice, 16000
+        window: int = 640,  # samples of the transform's window
+        hop: int = 320,  # samples between frames
+        band_widths: Sequence[int] = BAND_WIDTHS,  # bins of each band; they add up to `window // 2 + 1`
+        width: int = 96,  # of the features; a multiple of `head_width`
+        head_width: int = 32,  # of an attention head; 32 suits the matrix units of CPUs
+        kernel: int = 9,  # frames that a block's convolution sees; odd
+        encoder_blocks: int = 3,  # for mixture and enrolment alike; time attention in the middle one only
+        extractor_blocks: int = 4,  # for the mixture, given the enrolment
+        enroll_frames: bool = True,  # whether attention sees the enrolment's frames
+        enroll_pool: int = 2,  # frames of the enrolment that are averaged into one
+        speaker_embedding: bool = True,  # whether an embedding of the voice scales and shifts the mixture's features
+        embedding_dropout: float = 0.1,  # share of training items without it
+        band_attention: bool = True,  # whether there is attention over bands
+        # slope and middle of :meth:`presence`, fitted by `benchmarks/presence.py`
         presence: Sequence[float] = (24.0, 0.7),
     ) -> None:
         super().__init__()
@@ -149,15 +126,7 @@ class DualPathExtractor(AbsWaveformExtractor):
             nn.init.zeros_(self.modulation.bias)
 
     def forward(self, mixture: Tensor, enrolls: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
-        """Extract every target of every mixture.
-
-        Args:
-            mixture: ``[B, L]``.
-            enrolls: Of each of N targets B recordings ``[Le]``.
-
-        Returns:
-            Voices ``[N * B, L]`` and logits of their activity ``[N * B, T]``, all mixtures' first targets first.
-        """
+        """See :class:`AbsWaveformExtractor`."""
         rows = [row for enroll in enrolls for row in enroll]
         return self.extract(self.encode(mixture), self.enroll_batch(rows))
 
@@ -171,15 +140,16 @@ class DualPathExtractor(AbsWaveformExtractor):
 
     def enroll(self, recordings: Sequence[Tensor]) -> Enrolment:
         """Return one target's enrolment (one row) from one or more recordings ``[L]`` of any lengths and levels."""
-        encoded = (
-            [self._enroll_features(recording.unsqueeze(0)) for recording in recordings] if self.enroll_frames else []
-        )
+        prefix: list[KeysValues] = []
+        if self.enroll_frames:
+            encoded = [self._enroll_features(recording.unsqueeze(0)) for recording in recordings]
+            prefix = self._prefix(torch.cat(encoded, dim=2))
         embedding = None
         if self.voice is not None:
             weights = torch.tensor([float(len(recording)) for recording in recordings], device=recordings[0].device)
             each = self.voice([recording.float() for recording in recordings])
             embedding = nn.functional.normalize((each * weights.unsqueeze(1)).sum(dim=0, keepdim=True), dim=1)
-        return Enrolment(self._prefix(torch.cat(encoded, dim=2)) if encoded else [], embedding)
+        return Enrolment(prefix, embedding)
 
     def enroll_batch(self, recordings: Sequence[Tensor]) -> Enrolment:
         """Return the enrolments of as many targets, one recording ``[L]`` each.
@@ -193,16 +163,7 @@ class DualPathExtractor(AbsWaveformExtractor):
         return Enrolment(prefix, None if self.voice is None else self.voice(list(recordings)))
 
     def extract(self, mixture: EncodedMixture, enrolment: Enrolment) -> tuple[Tensor, Tensor]:
-        """Extract targets.
-
-        Args:
-            mixture: B encoded mixtures.
-            enrolment: N * B rows, all mixtures' first targets first.
-
-        Returns:
-            Voices ``[N * B, L]`` at the mixtures' level, and logits of their activity ``[N * B, T]``: above 0 where the target
-            is more likely to speak than not.
-        """
+        """Return what :meth:`forward` does, of B encoded mixtures and N * B rows of enrolments, first targets first."""
         rows = len(enrolment.embedding) if enrolment.embedding is not None else len(enrolment.prefix[0][0])
         times = rows // len(mixture.features)
         x = self._modulated(mixture.features.repeat(times, 1, 1, 1), enrolment.embedding)
@@ -212,14 +173,9 @@ class DualPathExtractor(AbsWaveformExtractor):
         return self.spectrum.inverse(spectrum, mixture.samples), self.activity(x.mean(dim=1)).squeeze(-1).float()
 
     def presence(self, voices: Tensor, enrolment: Enrolment) -> Tensor | None:
-        """Return how likely extracted voices are the enrolled ones, ``[B]``, by the likeness of their embeddings.
+        """Return how likely ``voices [B, L]`` are the enrolled ones, ``[B]``, by the likeness of their embeddings.
 
-        Args:
-            voices: ``[B, L]``.
-            enrolment: B rows.
-
-        Returns:
-            0..1; 0 for silence; None where embeddings are off.
+        0..1; 0 for silence; None where embeddings are off.
         """
         if self.voice is None or enrolment.embedding is None:
             return None
@@ -231,20 +187,16 @@ class DualPathExtractor(AbsWaveformExtractor):
         """See :class:`AbsWaveformExtractor`."""
         # Rows of one target, as the segments of a recording are, go together; enrolments of different length cannot.
         order: list[int] = []
-        voices: list[Tensor] = []
-        logits: list[Tensor] = []
-        presence: list[Tensor] = []
+        parts: list[Voices] = []
         for enrolment in {id(each): each for each in enrolments}.values():
             rows = [row for row, each in enumerate(enrolments) if each is enrolment]
             repeated = enrolment.repeat(len(rows))
             made, activity = self.extract(self.encode(mixture[rows]), repeated)
-            present = self.presence(made, repeated)
+            parts.append(Voices(made, activity, self.presence(made, repeated)))
             order += rows
-            voices.append(made)
-            logits.append(activity)
-            presence += [] if present is None else [present]
         back = torch.tensor(order).argsort()
-        return Voices(torch.cat(voices)[back], torch.cat(logits)[back], torch.cat(presence)[back] if presence else None)
+        joined = [None if part[0] is None else torch.cat(part)[back] for part in zip(*parts, strict=True)]
+        return Voices(*joined)  # type: ignore[arg-type]
 
     def _encoded(self, spectrum: Tensor) -> Tensor:
         x = self.features(spectrum)

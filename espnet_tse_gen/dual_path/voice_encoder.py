@@ -5,8 +5,6 @@ read from there once, when a training begins; a trained model holds them and nee
 is not cut out of recordings.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 
@@ -43,11 +41,7 @@ class VoiceEncoder(nn.Module):
         self.requires_grad_(False)
 
     def load_pretrained(self) -> None:
-        """Load the weights from the installed Resemblyzer, without importing it.
-
-        Raises:
-            UserError: If it is not installed.
-        """
+        """Load the weights from the installed Resemblyzer, without importing it; a :class:`UserError` where it is not."""
         found = importlib.util.find_spec("resemblyzer")
         if found is None or found.origin is None:
             raise UserError(
@@ -61,14 +55,10 @@ class VoiceEncoder(nn.Module):
     def forward(self, recordings: list[Tensor]) -> Tensor:
         """Return unit vectors ``[B, 256]`` of recordings ``[L]`` at 16 kHz, of any lengths and levels, none silent."""
         with torch.autocast(recordings[0].device.type, enabled=False):
-            parts, counts = [], []
-            for recording in recordings:
-                own = self._partials(recording.float())
-                parts.append(own)
-                counts.append(len(own))
+            parts = [self._partials(recording.float()) for recording in recordings]
             _, (hidden, _) = self.lstm(torch.cat(parts))
             embedded = nn.functional.normalize(self.linear(hidden[-1]).relu(), dim=1)
-            means = torch.stack([own.mean(dim=0) for own in embedded.split(counts)])
+            means = torch.stack([own.mean(dim=0) for own in embedded.split(list(map(len, parts)))])
             return nn.functional.normalize(means, dim=1)
 
     def _partials(self, recording: Tensor) -> Tensor:

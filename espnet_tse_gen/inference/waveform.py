@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from espnet_tse_gen.audio.segments import Joiner, Segment, plan_segments
+from espnet_tse_gen.discriminative.build import ExtractionNetwork
 from espnet_tse_gen.discriminative.halves import Halves, halves_of
-from espnet_tse_gen.discriminative.network import ExtractionNetwork
 from espnet_tse_gen.inference.base import DTYPES, Extraction, Request, TargetSpeakerExtractor, padded
 from espnet_tse_gen.inference.loading import ModelDir
 from espnet_tse_gen.inference.options import SegmentOptions

@@ -3,8 +3,6 @@
 A new extractor is one class behind these four methods, one entry in the task's choices, and one yaml.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +20,7 @@ class Signal:
     valid: Tensor  # `[B, T]` bool
     embedding: Tensor | None = None  # `[B, E]`, a speaker embedding of an enrolment, where the extractor takes one
 
-    def rows(self, index: Tensor) -> Signal:
+    def rows(self, index: Tensor) -> "Signal":
         """Return the rows ``index`` of the batch."""
         embedding = None if self.embedding is None else self.embedding[index]
         return Signal(self.wav[index], self.codes[index], self.latents[index], self.valid[index], embedding)

@@ -4,8 +4,6 @@ A discriminative extractor keeps what was said more reliably than a generative o
 first one's estimate, the second has less to find out. What kind of network makes the estimate is not known here.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -34,19 +32,15 @@ class AbsFrontEnd(nn.Module, ABC):
         self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode: bool = True) -> AbsFrontEnd:
+    def train(self, mode: bool = True) -> "AbsFrontEnd":
         """Stay in evaluation mode, whatever ``mode``."""
         super().train(False)
         return self
 
     def forward(self, mixture: Tensor, lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor) -> Tensor:
-        """Return the estimate ``[B, L]`` of the target, as loud as in the mixture and silent beyond ``lengths``.
+        """Return the estimate ``[B, L]`` of the target, as loud as in ``mixture`` and silent beyond ``lengths [B]`` samples.
 
-        Args:
-            mixture: ``[B, L]``.
-            lengths: ``[B]`` samples.
-            enroll: ``[B, Le]``, the target speaker alone.
-            enroll_lengths: ``[B]`` samples.
+        ``enroll [B, Le]`` is the target speaker alone.
         """
         with torch.no_grad(), torch.autocast(mixture.device.type, enabled=False):
             dtype = next((value.dtype for value in self.parameters()), torch.float32)

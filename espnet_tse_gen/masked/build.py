@@ -5,8 +5,6 @@ ESPnet's tasks take many seconds to import; this door serves the command-line to
     model = load_model("exp/my_model/config.yaml", "exp/my_model/valid.loss.ave.pth")
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,30 +14,30 @@ from espnet_tse_gen.codec.registry import build_codec, load_codec
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.masked.model import MaskedTSEModel
 from espnet_tse_gen.utils.checkpoints import load_checkpoint
-from espnet_tse_gen.utils.errors import UserError, check_options
+from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml
-from espnet_tse_gen.utils.registry import chosen
+from espnet_tse_gen.utils.registry import built, chosen
 
 EXTRACTORS: dict[str, str] = {"masked": "espnet_tse_gen.masked.extractor:MaskedExtractor"}
 """Registry: name to ``module:Class``."""
 
 
 def build_model(codec: AbsCodec, config: Mapping[str, Any], front_end: AbsFrontEnd | None = None) -> MaskedTSEModel:
-    """Build an untrained model around ``codec``.
+    """Build an untrained model around ``codec``, and around ``front_end`` for an extractor that takes its estimates.
 
     Args:
-        codec: Loaded or fitted.
         config: ``extractor``, ``extractor_conf`` and ``model_conf`` of a training configuration.
-        front_end: For an extractor that takes its estimates, and only for one.
 
     Raises:
         UserError: For an unknown name or key, or where front end and extractor are not meant for each other.
     """
-    cls = chosen("extractor", config.get("extractor", "masked"), EXTRACTORS)
-    extractor_conf, model_conf = config.get("extractor_conf") or {}, config.get("model_conf") or {}
-    check_options("key of extractor_conf", extractor_conf, cls, ("codec",))
-    check_options("key of model_conf", model_conf, MaskedTSEModel, ("codec", "extractor", "front_end"))
-    return MaskedTSEModel(codec, cls(codec, **extractor_conf), **model_conf, front_end=front_end)
+    name = config.get("extractor", "masked")
+    cls = chosen("extractor", name, EXTRACTORS)
+    conf, model_conf = config.get("extractor_conf") or {}, config.get("model_conf") or {}
+    extractor = built(f"extractor '{name}' (extractor_conf)", cls, conf, Exception, codec=codec)
+    return built(
+        "model_conf", MaskedTSEModel, model_conf, Exception, codec=codec, extractor=extractor, front_end=front_end
+    )
 
 
 def load_model(

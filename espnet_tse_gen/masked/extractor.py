@@ -5,8 +5,6 @@ frame-synchronous with the target, so it is added to the token embedding and nev
 prefix that the target attends to (see :mod:`espnet_tse_gen.masked.transformer`).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -17,8 +15,7 @@ from torch import Tensor, nn
 
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor, Signal
-from espnet_tse_gen.masked.embedding import TokenEmbedding
-from espnet_tse_gen.masked.features import CompressedSpectrum, parse_features
+from espnet_tse_gen.masked.features import FrameInput, TokenEmbedding, parse_features
 from espnet_tse_gen.masked.transformer import PrefixCache, Transformer
 from espnet_tse_gen.utils.errors import UserError
 
@@ -35,44 +32,13 @@ class Conditions:
     cache: PrefixCache  # keys and values of the enrolment
     speaker: Tensor | None  # `[B, 1, d]`, the enrolment as one vector, or None
 
-    def frames(self, start: int, end: int) -> Conditions:
+    def frames(self, start: int, end: int) -> "Conditions":
         """Return the conditions of the target frames ``start`` to ``end``."""
         return dataclasses.replace(self, mixture=self.mixture[:, start:end], valid=self.valid[:, start:end])
 
 
-class FrameInput(nn.Module):
-    """Turn a :class:`Signal` into frames ``[B, T, d]``: token embedding plus linear maps of its continuous features."""
-
-    def __init__(
-        self, features: tuple[str, ...], embedding: TokenEmbedding | None, codec: AbsCodec, width: int, stft_size: int
-    ) -> None:
-        super().__init__()
-        self.embedding = embedding
-        self.latent = nn.Linear(codec.latent_dim, width) if "latent" in features else None
-        self.spectrum = CompressedSpectrum(stft_size, codec.hop) if "stft" in features else None
-        self.stft = nn.Linear(self.spectrum.num_bins, width) if self.spectrum is not None else None
-
-    def forward(self, signal: Signal) -> Tensor:
-        """Return ``[B, T, d]``, zero on padding."""
-        frames = signal.latents.new_zeros(())
-        if self.embedding is not None:
-            frames = frames + self.embedding(signal.codes, signal.valid)
-        if self.latent is not None:
-            # Codecs compute in float32 whatever the extractor's precision.
-            latents = signal.latents.to(self.latent.weight.dtype)
-            frames = frames + self.latent(latents.transpose(1, 2))
-        if self.spectrum is not None and self.stft is not None:
-            spectrum = self.spectrum(signal.wav, signal.valid.shape[1])
-            frames = frames + self.stft(spectrum.transpose(1, 2))
-        return frames * signal.valid[..., None].to(frames.dtype)
-
-
 class MaskedExtractor(AbsMaskedExtractor):
-    """Bidirectional transformer over partly hidden target tokens.
-
-    Raises:
-        UserError: For an unknown feature or embedding name or impossible sizes.
-    """
+    """Bidirectional transformer over partly hidden target tokens; an unknown name or impossible size is a UserError."""
 
     def __init__(
         self,
@@ -126,15 +92,15 @@ class MaskedExtractor(AbsMaskedExtractor):
             codebooks = [codec.codebook(k) for k in range(codec.num_levels)] if embedding == "codec" else None
             return TokenEmbedding(codec.num_levels, codec.codebook_size, width, embedding, codebooks)
 
-        mixture_names = parse_features(mixture_features)
-        enroll_names = () if enroll_features == NO_FEATURES else parse_features(enroll_features)
-        # Enrolment tokens are clean speech, so they share the target's tables; the mixture's have their own.
-        self.target_embedding = table()
-        self.mixture_input = FrameInput(
-            mixture_names, table() if "tokens" in mixture_names else None, codec, width, stft_size
-        )
-        shared = self.target_embedding if "tokens" in enroll_names else None
-        self.enroll_input = FrameInput(enroll_names, shared, codec, width, stft_size) if enroll_names else None
+        def frame_input(features: str | Sequence[str], shared: TokenEmbedding | None = None) -> FrameInput:
+            names = parse_features(features)
+            return FrameInput(names, (shared or table()) if "tokens" in names else None, codec, width, stft_size)
+
+        # Tokens of enrolment and estimate are meant to be clean speech, so they share the target's tables; the mixture's have
+        # their own.
+        shared = self.target_embedding = table()
+        self.mixture_input = frame_input(mixture_features)
+        self.enroll_input = None if enroll_features == NO_FEATURES else frame_input(enroll_features, shared)
         self.mixture_encoder = Transformer(width, mixture_layers, heads, dropout, conv_kernel)
         self.mixture_project = nn.Linear(width, width, bias=False)
         self.backbone = Transformer(width, layers, heads, dropout, conv_kernel)
@@ -151,12 +117,7 @@ class MaskedExtractor(AbsMaskedExtractor):
         self.embedding_map = nn.Linear(speaker_embedding, width, bias=False) if speaker_embedding else None
         self.latent_head = nn.Linear(width, codec.latent_dim) if latent_head else None
         self.takes_estimate = front_end_features != NO_FEATURES
-        estimate_names = parse_features(front_end_features) if self.takes_estimate else ()
-        # The estimate's tokens, too, are meant to be the target's.
-        shared = self.target_embedding if "tokens" in estimate_names else None
-        self.front_end_input = (
-            FrameInput(estimate_names, shared, codec, width, stft_size) if self.takes_estimate else None
-        )
+        self.front_end_input = frame_input(front_end_features, shared) if self.takes_estimate else None
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=1.0 / math.sqrt(module.in_features))
@@ -229,19 +190,16 @@ class MaskedExtractor(AbsMaskedExtractor):
 
     def _embedding(self, enroll: Signal, drop: Tensor | None) -> Tensor:
         """Return what the speaker embeddings add to every target frame, ``[B, 1, d]``; zero for the rows ``drop``."""
-        if (
-            enroll.embedding is None
-            or enroll.embedding.shape[1] != self.speaker_embedding
-            or self.embedding_map is None
-        ):
-            found = "none" if enroll.embedding is None else f"{enroll.embedding.shape[1]} numbers"
+        given = enroll.embedding
+        if given is None or given.shape[1] != self.speaker_embedding or self.embedding_map is None:
+            found = "none" if given is None else f"{given.shape[1]} numbers"
             raise UserError(
                 f"extractor_conf: speaker_embedding: expected an embedding of {self.speaker_embedding} numbers for every"
                 f" enrolment, found {found}; give --speaker_embeddings, made by embed_speakers"
             )
         weight = self.embedding_map.weight
         # Of unit length, so that only the direction counts; scaled to the size of the features beside it.
-        unit = nn.functional.normalize(enroll.embedding.to(weight.dtype), dim=1) * math.sqrt(self.speaker_embedding)
+        unit = nn.functional.normalize(given.to(weight.dtype), dim=1) * math.sqrt(self.speaker_embedding)
         added = self.embedding_map(unit)[:, None]
         return added if drop is None else added * ~drop[:, None, None]
 

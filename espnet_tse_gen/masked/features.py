@@ -1,28 +1,27 @@
-"""What the network sees of a recording, frame by frame, besides the codec's tokens.
+"""What the network sees of a recording, frame by frame: the codec's tokens, and what else there is of a signal.
 
 ``tokens`` is the published method's condition; ``latent`` adds the codec encoder's output before quantization; ``stft`` adds a
 compressed power spectrum, in which the harmonics of two voices stay apart. They can be combined in any way.
 """
 
-from __future__ import annotations
-
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from espnet_tse_gen.audio.stft import spectra
+from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.masked.abs_extractor import Signal
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 
 FEATURES = ("tokens", "latent", "stft")
+EMBEDDINGS = ("sum", "codec")
 
 
 def parse_features(names: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the features named by ``"latent+tokens"`` or by a list, in a fixed order.
-
-    Raises:
-        UserError: For an unknown name, or none.
-    """
+    """Return the features named by ``"latent+tokens"`` or by a list, in a fixed order; an unknown name is a UserError."""
     wanted = names.split("+") if isinstance(names, str) else list(names)
     for name in wanted:
         if name not in FEATURES:
@@ -35,19 +34,16 @@ def parse_features(names: str | Sequence[str]) -> tuple[str, ...]:
 class CompressedSpectrum(nn.Module):
     """Power-law spectrum ``|X|^0.3`` with one frame per codec frame, centred on it.
 
-    Args:
-        n_fft: Window and transform length in samples (Hann window).
-        hop: Samples per codec frame.
-        exponent: Of the magnitude (0.3: Wilson et al. 2018, as in MaskSR).
+    The exponent is that of Wilson et al. 2018, as in MaskSR; ``n_fft`` samples are those of a Hann window, ``hop`` a frame's.
     """
 
     window: Tensor
 
-    def __init__(self, n_fft: int, hop: int, exponent: float = 0.3) -> None:
+    def __init__(self, n_fft: int, hop: int) -> None:
         super().__init__()
         if n_fft < hop:
             raise UserError(f"stft_size {n_fft} is shorter than the codec's hop {hop}; choose at least {hop}")
-        self.n_fft, self.hop, self.exponent = n_fft, hop, exponent
+        self.n_fft, self.hop = n_fft, hop
         self.num_bins = n_fft // 2 + 1
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
@@ -56,7 +52,83 @@ class CompressedSpectrum(nn.Module):
         left = (self.n_fft - self.hop) // 2
         total = (frames - 1) * self.hop + self.n_fft
         padded = F.pad(wav, (left, max(0, total - left - wav.shape[1])))[:, :total]
-        segments = padded.unfold(1, self.n_fft, self.hop) * self.window
         # The window's sum makes the scale independent of its length.
-        magnitude = torch.fft.rfft(segments).abs() * (2.0 / self.window.sum())
-        return magnitude.pow(self.exponent).transpose(1, 2)
+        magnitude = spectra(padded, self.window, self.hop).abs() * (2.0 / self.window.sum())
+        return magnitude.pow(0.3).transpose(1, 2)
+
+
+class TokenEmbedding(nn.Module):
+    """Embed codes ``[B, K, T]`` as frames ``[B, T, d]``; the id ``codebook_size`` is the level's mask.
+
+    Every level has a mask vector of its own, so that a sum over levels tells the network which levels of a frame are hidden.
+    """
+
+    vectors: Tensor
+
+    def __init__(
+        self,
+        num_levels: int,  # K
+        codebook_size: int,  # C
+        width: int,  # d
+        # `sum` (learned table per level, summed and divided by sqrt(K)) or `codec` (vectors of the codec's frozen codebooks
+        # side by side, whose geometry comes for free, a learned mask vector per level, and a linear map)
+        mode: str = "sum",
+        codebooks: Sequence[Tensor] | None = None,  # for `codec`, the K codebooks `[C, D']`
+    ) -> None:
+        super().__init__()
+        if mode not in EMBEDDINGS:
+            raise unknown_name("embedding", mode, EMBEDDINGS)
+        self.num_levels = num_levels
+        self.codebook_size = codebook_size
+        self.mode = mode
+        if mode == "sum":
+            self.tables = nn.Parameter(torch.randn(num_levels, codebook_size + 1, width))
+        else:
+            if codebooks is None:
+                raise ValueError("embedding 'codec' needs the codec's codebooks")
+            vectors = torch.stack([book.detach().float() for book in codebooks])
+            vectors = vectors / vectors.std().clamp_min(1e-8)
+            # Not saved: they belong to the codec, whose fingerprint the checkpoint carries.
+            self.register_buffer("vectors", vectors, persistent=False)
+            self.mask_vectors = nn.Parameter(torch.randn(num_levels, 1, vectors.shape[-1]))
+            self.project = nn.Linear(num_levels * vectors.shape[-1], width)
+
+    def forward(self, codes: Tensor, valid: Tensor) -> Tensor:
+        """Return ``[B, T, d]``, zero where ``valid [B, T]`` is False."""
+        levels = torch.arange(self.num_levels, device=codes.device)[None, :, None]
+        if self.mode == "sum":
+            table = self.tables.flatten(0, 1)
+            index = (codes + levels * (self.codebook_size + 1)).transpose(1, 2)
+            frames = torch.nn.functional.embedding_bag(index.flatten(0, 1), table, mode="sum")
+            frames = frames.view(*index.shape[:2], -1) / math.sqrt(self.num_levels)
+        else:
+            vectors = torch.cat([self.vectors, self.mask_vectors], dim=1)
+            frames = self.project(vectors[levels, codes].transpose(1, 2).flatten(2))
+        return frames * valid[..., None].to(frames.dtype)
+
+
+class FrameInput(nn.Module):
+    """Turn a :class:`Signal` into frames ``[B, T, d]``: token embedding plus linear maps of its continuous features."""
+
+    def __init__(
+        self, features: tuple[str, ...], embedding: TokenEmbedding | None, codec: AbsCodec, width: int, stft_size: int
+    ) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.latent = nn.Linear(codec.latent_dim, width) if "latent" in features else None
+        self.spectrum = CompressedSpectrum(stft_size, codec.hop) if "stft" in features else None
+        self.stft = nn.Linear(self.spectrum.num_bins, width) if self.spectrum is not None else None
+
+    def forward(self, signal: Signal) -> Tensor:
+        """Return ``[B, T, d]``, zero on padding."""
+        frames = signal.latents.new_zeros(())
+        if self.embedding is not None:
+            frames = frames + self.embedding(signal.codes, signal.valid)
+        if self.latent is not None:
+            # Codecs compute in float32 whatever the extractor's precision.
+            latents = signal.latents.to(self.latent.weight.dtype)
+            frames = frames + self.latent(latents.transpose(1, 2))
+        if self.spectrum is not None and self.stft is not None:
+            spectrum = self.spectrum(signal.wav, signal.valid.shape[1])
+            frames = frames + self.stft(spectrum.transpose(1, 2))
+        return frames * signal.valid[..., None].to(frames.dtype)

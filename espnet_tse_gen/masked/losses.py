@@ -1,15 +1,11 @@
 """Cross-entropy over hidden tokens, its normalisations, and the accuracies that the training log shows."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from espnet_tse_gen.utils.errors import unknown_name
 
 NORMALISATIONS = ("pooled", "per_sample", "elbo")
 
@@ -40,20 +36,12 @@ def score_level(logits: Tensor, targets: Tensor, rows: Tensor, level: int) -> To
 def masked_cross_entropy(
     scores: list[TokenScores], ratio: Tensor, normalisation: str = "pooled"
 ) -> tuple[Tensor, Tensor]:
-    """Reduce the scores of all levels to one loss.
+    """Reduce the scores of all levels to ``(loss, weight)``: a scalar, and what it weighs when averaged with other batches.
 
     ``pooled``: sum over counted tokens of the whole batch, divided by their number. ``per_sample``: mean per item, then mean over
     items. ``elbo``: every token weighted by (pi/2) tan(pi r/2), the masked-diffusion bound under the cosine schedule (Sahoo et
     al. 2024), capped at 10.
-
-    Returns:
-        ``(loss, weight)``: a scalar, and what it weighs when averaged with other batches.
-
-    Raises:
-        UserError: For an unknown normalisation.
     """
-    if normalisation not in NORMALISATIONS:
-        raise unknown_name("loss normalisation", normalisation, NORMALISATIONS)
     values = torch.cat([score.cross_entropy for score in scores])
     rows = torch.cat([score.rows for score in scores])
     count = torch.tensor(float(values.numel()), device=values.device)
@@ -72,14 +60,12 @@ def masked_cross_entropy(
 
 def level_statistics(scores: list[TokenScores], num_levels: int) -> dict[str, Tensor]:
     """Return mean cross-entropy, top-1 and top-10 accuracy per level (from 1), NaN where nothing was counted."""
-    device = scores[0].cross_entropy.device if scores else None
-    nothing = torch.tensor(float("nan"), device=device)
-    statistics: dict[str, Tensor] = {}
-    by_level = {score.level: score for score in scores if score.rows.numel()}
-    for level in range(num_levels):
-        score = by_level.get(level)
-        name = f"level{level + 1}"
-        statistics[f"ce_{name}"] = score.cross_entropy.detach().mean() if score else nothing
-        statistics[f"acc_{name}"] = score.top1.float().mean() if score else nothing
-        statistics[f"acc10_{name}"] = score.top10.float().mean() if score else nothing
-    return statistics
+    nothing = scores[0].cross_entropy.new_empty(0)
+    # The mean of nothing is NaN.
+    counted = dict.fromkeys(range(num_levels), (nothing, nothing, nothing))
+    counted |= {score.level: (score.cross_entropy.detach(), score.top1, score.top10) for score in scores}
+    return {
+        f"{name}_level{level + 1}": values.float().mean()
+        for level, figures in counted.items()
+        for name, values in zip(("ce", "acc", "acc10"), figures, strict=True)
+    }

@@ -6,15 +6,11 @@ positions of all levels alike, and the loss counts all of them. Mode ``mixed`` d
 network serves level-by-level decoding and decoding in a single pass.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from espnet_tse_gen.utils.errors import unknown_name
 
 MODES = ("level", "joint", "mixed")
 LEVEL_DISTRIBUTIONS = ("linear", "uniform")
@@ -30,11 +26,11 @@ class TokenMask:
 
 
 def sample_mask(
-    valid: Tensor,
-    num_levels: int,
-    mode: str = "level",
-    level_distribution: str = "linear",
-    joint_share: float = 0.5,
+    valid: Tensor,  # `[B, T]` bool, False on padding
+    num_levels: int,  # K
+    mode: str = "level",  # of `MODES`
+    level_distribution: str = "linear",  # of the drawn level: proportional to K - level, or `uniform`
+    joint_share: float = 0.5,  # with `mixed`, the probability of an item to be masked jointly
     generator: torch.Generator | None = None,
 ) -> TokenMask:
     """Draw the positions to hide.
@@ -42,34 +38,18 @@ def sample_mask(
     Counts are exact: ``clamp(round(cos(pi r / 2) N), 1, N)`` of the N valid positions with r uniform, because a Bernoulli mask
     hides nothing in some short items and gives them no loss.
 
-    Args:
-        valid: ``[B, T]`` bool, False on padding.
-        num_levels: K.
-        mode: ``level``, ``joint`` or ``mixed``.
-        level_distribution: Of the drawn level: ``linear`` (probability proportional to K - level) or ``uniform``.
-        joint_share: With ``mixed``, the probability of an item to be masked jointly.
-        generator: CPU generator; all draws are made on the CPU, so a seed means the same on every device.
-
-    Raises:
-        UserError: For an unknown mode or distribution.
+    All draws are made on the CPU, so a seed of ``generator`` means the same on every device.
     """
-    if mode not in MODES:
-        raise unknown_name("masking mode", mode, MODES)
-    if level_distribution not in LEVEL_DISTRIBUTIONS:
-        raise unknown_name("level distribution", level_distribution, LEVEL_DISTRIBUTIONS)
     batch, length = valid.shape
     on_cpu = valid.cpu()
     frames = on_cpu.sum(dim=1)
     ratio = torch.cos(torch.rand(batch, generator=generator) * (math.pi / 2))
-    weights = torch.ones(num_levels)
-    if level_distribution == "linear":
-        weights = torch.arange(num_levels, 0, -1, dtype=torch.float32)
+    linear = level_distribution == "linear"
+    weights = torch.arange(num_levels, 0, -1, dtype=torch.float32) if linear else torch.ones(num_levels)
     level = torch.multinomial(weights, batch, replacement=True, generator=generator)
     noise = torch.rand(batch, num_levels, length, generator=generator)
     draw = torch.rand(batch, generator=generator)
-    joint = {"level": torch.zeros(batch, dtype=torch.bool), "joint": torch.ones(batch, dtype=torch.bool)}.get(
-        mode, draw < joint_share
-    )
+    joint = draw < {"level": 0.0, "joint": 1.0, "mixed": joint_share}[mode]
     # Lowest noise first; padding and, in mode level, the other levels are out of reach.
     levels = torch.arange(num_levels)[None, :, None]
     eligible = on_cpu[:, None, :] & (joint[:, None, None] | (levels == level[:, None, None]))
@@ -81,8 +61,3 @@ def sample_mask(
     finer = on_cpu[:, None, :] & ~joint[:, None, None] & (levels > level[:, None, None])
     hidden = counted | finer
     return TokenMask(hidden.to(valid.device), counted.to(valid.device), ratio)
-
-
-def hide(codes: Tensor, hidden: Tensor, mask_id: int) -> Tensor:
-    """Return ``codes [B, K, T]`` with ``mask_id`` where ``hidden`` is True; the argument is left as it is."""
-    return codes.masked_fill(hidden, mask_id)

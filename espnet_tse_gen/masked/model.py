@@ -1,8 +1,7 @@
 """The model around a codec and a masked-token extractor: training step, validation figures, decoding's callable."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from espnet_tse_gen.masked.losses import (
     masked_cross_entropy,
     score_level,
 )
-from espnet_tse_gen.masked.masking import LEVEL_DISTRIBUTIONS, MODES, hide, sample_mask
+from espnet_tse_gen.masked.masking import LEVEL_DISTRIBUTIONS, MODES, sample_mask
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.precision import PRECISIONS, autocast
 
@@ -31,10 +30,8 @@ class MaskedTSEModel(torch.nn.Module):
     """Masked generative target speaker extraction.
 
     Codec and front end are frozen and no submodules: their weights are in no checkpoint. A checkpoint carries their fingerprints
-    instead, and loading refuses one that was trained on another codec's tokens or another front end's estimates.
-
-    Raises:
-        UserError: For an unknown name, or where only one of extractor and front end is meant for the other.
+    instead, and loading refuses one that was trained on another codec's tokens or another front end's estimates. An unknown name
+    is a :class:`UserError`, and so is a front end without an extractor that takes one.
     """
 
     codec_fingerprint: Tensor
@@ -68,17 +65,11 @@ class MaskedTSEModel(torch.nn.Module):
         ):
             if name not in valid:
                 raise unknown_name(kind, str(name), valid)
-        self.extractor = extractor
-        self.masking = masking
-        self.level_distribution = level_distribution
-        self.joint_share = joint_share
-        self.loss_norm = loss_norm
-        self.drop_enroll = drop_enroll
-        self.drop_both = drop_both
-        self.precision = precision
-        self.latent_weight = latent_weight
+        self.extractor, self.precision = extractor, precision
+        self.masking, self.level_distribution, self.joint_share = masking, level_distribution, joint_share
+        self.loss_norm, self.latent_weight = loss_norm, latent_weight
+        self.drop_enroll, self.drop_both, self.drop_front_end = drop_enroll, drop_both, drop_front_end
         self.extract_feats_in_collect_stats = extract_feats_in_collect_stats
-        self.drop_front_end = drop_front_end
         codec.eval().requires_grad_(False)
         # In a list, so that the module system does not see it: no gradient, no entry in state_dict, no averaging.
         self._codec = [codec]
@@ -119,36 +110,20 @@ class MaskedTSEModel(torch.nn.Module):
     ) -> Signal | None:
         """Return the front end's estimate of the target as the codec sees it; None without a front end.
 
-        Args:
-            mixture: ``[B, L]`` at the codec's rate and the common level.
-            mixture_lengths: ``[B]`` samples.
-            enroll: ``[B, Le]``.
-            enroll_lengths: ``[B]`` samples.
+        Arguments as for :meth:`prepare`.
         """
         front_end = self.front_end
         if front_end is None:
             return None
         return self.encode(front_end(mixture, mixture_lengths, enroll, enroll_lengths), mixture_lengths)
 
-    def encode(
-        self, wav: Tensor, lengths: Tensor, codes: Tensor | None = None, embedding: Tensor | None = None
-    ) -> Signal:
-        """Encode waveforms ``[B, L]`` at the codec's rate.
-
-        Args:
-            wav: The waveforms.
-            lengths: ``[B]`` samples.
-            codes: ``[B, K, T]``, in the place of the computed ones.
-            embedding: ``[B, E]``, of an enrolment.
-        """
+    def encode(self, wav: Tensor, lengths: Tensor, embedding: Tensor | None = None) -> Signal:
+        """Encode waveforms ``[B, L]`` of ``lengths [B]`` at the codec's rate; ``embedding [B, E]`` is that of an enrolment."""
         with torch.no_grad(), torch.autocast(wav.device.type, enabled=False):
-            wav = wav.float()
-            within = torch.arange(wav.shape[1], device=wav.device) < lengths[:, None]
-            wav = wav * within
+            wav = wav.float() * (torch.arange(wav.shape[1], device=wav.device) < lengths[:, None])
             encoded = self.codec.encode(wav, lengths)
-        frames = torch.arange(encoded.codes.shape[-1], device=wav.device)
-        valid = frames < encoded.lengths[:, None]
-        return Signal(wav, encoded.codes if codes is None else codes, encoded.latents, valid, embedding)
+        valid = torch.arange(encoded.codes.shape[-1], device=wav.device) < encoded.lengths[:, None]
+        return Signal(wav, encoded.codes, encoded.latents, valid, embedding)
 
     def forward(
         self,
@@ -166,14 +141,10 @@ class MaskedTSEModel(torch.nn.Module):
         """One step: mask, predict, and return ESPnet's ``(loss, stats, weight)``.
 
         Args:
-            speech_mix: ``[B, L]`` mixture at the codec's rate and at the common level.
-            speech_mix_lengths: ``[B]`` samples.
+            speech_mix: ``[B, L]`` mixture at the codec's rate and at the common level; lengths are ``[B]`` samples.
             enroll_ref1: ``[B, Le]`` enrolment.
-            enroll_ref1_lengths: ``[B]`` samples.
             codes_ref1: ``[B, T, K]`` precomputed tokens of the target, as they lie on disk.
-            codes_ref1_lengths: ``[B]`` frames.
             speech_ref1: ``[B, L]`` target; encoded here where there are no precomputed tokens.
-            speech_ref1_lengths: ``[B]`` samples.
             embed_ref1: ``[B, E]`` speaker embedding of the enrolment, for an extractor that takes one.
         """
         mixture = self.encode(speech_mix, speech_mix_lengths)
@@ -186,7 +157,7 @@ class MaskedTSEModel(torch.nn.Module):
         mask = sample_mask(
             mixture.valid, num_levels, self.masking, self.level_distribution, self.joint_share, generator
         )
-        visible = hide(target, mask.hidden, self.extractor.codebook_size)
+        visible = target.masked_fill(mask.hidden, self.extractor.codebook_size)
         drop_enroll = drop_mixture = drop_estimate = None
         if self.training and self.drop_enroll + self.drop_both > 0:
             draw = torch.rand(rows).to(target.device)
@@ -194,7 +165,7 @@ class MaskedTSEModel(torch.nn.Module):
             drop_mixture = draw < self.drop_both
         if self.training and estimate is not None and self.drop_front_end > 0:
             drop_estimate = torch.rand(rows).to(target.device) < self.drop_front_end
-        with autocast(self.precision, self.codec_fingerprint.device.type):
+        with self._autocast():
             conditions = self.extractor.encode_conditions(
                 mixture, enroll, drop_enroll, drop_mixture, estimate, drop_estimate
             )
@@ -202,19 +173,16 @@ class MaskedTSEModel(torch.nn.Module):
             scores = self.score(hidden, target, mask.counted)
         loss, weight = masked_cross_entropy(scores, mask.ratio.to(target.device), self.loss_norm)
         stats = {"ce": loss.detach(), **level_statistics(scores, num_levels)}
-        correct = torch.cat([score.top1 for score in scores])
-        stats["acc"] = correct.float().mean()
+        stats["acc"] = torch.cat([score.top1 for score in scores]).float().mean()
         if self.latent_weight > 0:
             distance = self._latent_distance(hidden, target, mixture.valid)
             stats["latent_l1"] = distance.detach()
             loss = loss + self.latent_weight * distance
         if not self.training:
             lengths = speech_mix_lengths, enroll_ref1_lengths
-            with torch.no_grad(), autocast(self.precision, self.codec_fingerprint.device.type):
-                stats.update(
-                    self._validation_figures(
-                        mixture, enroll, estimate, lengths, target, visible, mask.counted, stats["ce"]
-                    )
+            with torch.no_grad(), self._autocast():
+                stats |= self._validation_figures(
+                    mixture, enroll, estimate, lengths, target, visible, mask.counted, stats["ce"]
                 )
         stats["loss"] = loss.detach()
         # ESPnet gathers what processes return, and wants a dimension for it.
@@ -243,10 +211,8 @@ class MaskedTSEModel(torch.nn.Module):
         """Do once what all decoding passes share, and return the extractor's conditions.
 
         Args:
-            mixture: ``[B, L]`` at the codec's rate and the common level.
-            mixture_lengths: ``[B]`` samples.
+            mixture: ``[B, L]`` at the codec's rate and the common level; lengths are ``[B]`` samples.
             enroll: ``[B, Le]``.
-            enroll_lengths: ``[B]`` samples.
             drop_enroll: Hide the enrolment, for the unconditional branch of guidance.
             embedding: ``[B, E]`` speaker embedding of the enrolment, for an extractor that takes one.
         """
@@ -260,15 +226,15 @@ class MaskedTSEModel(torch.nn.Module):
         self, mixture: Signal, enroll: Signal, drop_enroll: bool = False, estimate: Signal | None = None
     ) -> Any:
         """Return the extractor's conditions of signals that are encoded already; the network's part of :meth:`prepare`."""
-        drop = torch.full((mixture.wav.shape[0],), True, device=mixture.wav.device) if drop_enroll else None
-        with autocast(self.precision, self.codec_fingerprint.device.type):
+        drop = torch.ones_like(mixture.valid[:, 0]) if drop_enroll else None
+        with self._autocast():
             return self.extractor.encode_conditions(mixture, enroll, drop, estimate=estimate)
 
     def predictor(self, conditions: Any) -> Predictor:
         """Return decoding's ``f(codes, level)``: logits ``[B, T, C]`` of one level, or ``[B, K, T, C]`` for ``level=None``."""
 
         def predict(codes: Tensor, level: int | None) -> Tensor:
-            with torch.no_grad(), autocast(self.precision, self.codec_fingerprint.device.type):
+            with torch.no_grad(), self._autocast():
                 hidden = self.extractor(codes, conditions)
                 levels = range(self.extractor.num_levels) if level is None else [level]
                 logits = [self.extractor.logits(hidden, k).float() for k in levels]
@@ -279,6 +245,9 @@ class MaskedTSEModel(torch.nn.Module):
     def collect_feats(self, **batch: Tensor) -> dict[str, Tensor]:
         """Return no features: lengths are all that the statistics stage needs."""
         return {}
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return autocast(self.precision, self.codec_fingerprint.device.type)
 
     def _target_codes(
         self, mixture: Signal, codes: Tensor | None, wav: Tensor | None, lengths: Tensor | None

@@ -9,8 +9,6 @@ and reused in every decoding pass without any approximation.
     hidden = stack(target, target_valid, cache=cache)        # target [B, T, d] -> [B, T, d]
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -27,10 +25,6 @@ class PrefixCache:
     keys: tuple[Tensor, ...]  # one `[B, H, Te, d/H]` per layer, rotated to their positions
     values: tuple[Tensor, ...]  # the same shape
     valid: Tensor  # `[B, Te]` bool; False where the prefix is padding
-
-    def rows(self, index: Tensor) -> PrefixCache:
-        """Return the cache of the batch rows in ``index``."""
-        return PrefixCache(tuple(k[index] for k in self.keys), tuple(v[index] for v in self.values), self.valid[index])
 
 
 def rotary_tables(positions: Tensor, width: int, base: float = 10000.0) -> tuple[Tensor, Tensor]:
@@ -161,20 +155,16 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of :class:`Block` with a final norm.
+    """A stack of :class:`Block` with a final norm; impossible sizes, those of ``extractor_conf``, are a UserError."""
 
-    Args:
-        width: Channels d, divisible by ``heads``.
-        layers: Number of blocks.
-        heads: Attention heads.
-        dropout: Dropout rate of attention weights and residual branches.
-        conv_kernel: Odd kernel of the optional depthwise convolution; 0 leaves it out.
-
-    Raises:
-        UserError: For impossible sizes, which are those of ``extractor_conf``.
-    """
-
-    def __init__(self, width: int, layers: int, heads: int, dropout: float = 0.1, conv_kernel: int = 0) -> None:
+    def __init__(
+        self,
+        width: int,  # channels d, an even multiple of `heads`
+        layers: int,
+        heads: int,
+        dropout: float = 0.1,  # of attention weights and residual branches
+        conv_kernel: int = 0,  # odd kernel of the optional depthwise convolution; 0 leaves it out
+    ) -> None:
         super().__init__()
         if width % heads or (width // heads) % 2:
             raise UserError(f"extractor_conf: width {width} must be an even multiple of heads {heads}")
@@ -186,8 +176,7 @@ class Transformer(nn.Module):
 
     def prefix(self, x: Tensor, valid: Tensor) -> PrefixCache:
         """Run the prefix ``x [B, Te, d]`` (positions 0..Te-1) over itself and keep its keys and values."""
-        _, keys, values = self._run(x, valid, offset=0, cache=None)
-        return PrefixCache(keys, values, valid)
+        return self._run(x, valid, offset=0, cache=None)[1]
 
     def forward(self, x: Tensor, valid: Tensor, cache: PrefixCache | None = None, offset: int = 0) -> Tensor:
         """Return hidden states ``[B, T, d]``.
@@ -198,12 +187,9 @@ class Transformer(nn.Module):
             cache: A prefix that every frame of ``x`` attends to.
             offset: Position of the first frame; constant, so that coordinates do not depend on the prefix's length.
         """
-        hidden, _, _ = self._run(x, valid, offset, cache)
-        return self.norm(hidden)
+        return self.norm(self._run(x, valid, offset, cache)[0])
 
-    def _run(
-        self, x: Tensor, valid: Tensor, offset: int, cache: PrefixCache | None
-    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def _run(self, x: Tensor, valid: Tensor, offset: int, cache: PrefixCache | None) -> tuple[Tensor, PrefixCache]:
         positions = torch.arange(offset, offset + x.shape[1], device=x.device)
         rotary = rotary_tables(positions, self.head_width)
         seen = valid if cache is None else torch.cat([cache.valid, valid], dim=1)
@@ -215,4 +201,4 @@ class Transformer(nn.Module):
             x, (key, value) = block(x, valid, rotary, mask, prefix)
             keys.append(key)
             values.append(value)
-        return x, tuple(keys), tuple(values)
+        return x, PrefixCache(tuple(keys), tuple(values), valid)

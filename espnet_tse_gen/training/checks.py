@@ -2,9 +2,8 @@
 
 ESPnet meets most of these mistakes after it has rewritten ``config.yaml``, some only after hours, and answers with a traceback.
 Recordings themselves are read when their turn comes (see :mod:`espnet_tse_gen.training.dataset`); all of a corpus takes too long.
+Whatever cannot be used is a :class:`UserError`.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from espnet2.tasks.abs_task import optim_classes, scheduler_classes
 from espnet2.torch_utils.load_pretrained_model import load_pretrained_model
 
@@ -35,13 +35,9 @@ Data = Sequence[tuple[str, str, str]]
 
 
 def check_options(args: argparse.Namespace, num_optimizers: int = 1) -> None:
-    """Require the options without which nothing runs, and known names in the optimizers' and schedulers'.
+    """Require the options without which nothing runs, and what optimizers and schedulers can use; name the option otherwise.
 
-    Args:
-        num_optimizers: Optimizers of the task; further ones have options with a number, such as ``--optim2``.
-
-    Raises:
-        UserError: Naming the option.
+    Of several optimizers, the further ones have options with a number, such as ``--optim2``.
     """
     for name in args.required:
         if getattr(args, name) is None:
@@ -81,36 +77,19 @@ def _check_numbers(option: str, conf: Mapping[str, Any]) -> None:
     """Require that no number is text: to yaml 1.1, as ESPnet reads it, ``1e-3`` and ``1.0e30`` are."""
     for name, value in conf.items():
         if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+", value):
-            mantissa, exponent = re.split("[eE]", re.sub(r"^([+-]?)\.", r"\g<1>0.", value))
-            mantissa += "" if "." in mantissa else ".0"
-            exponent = exponent if exponent[0] in "+-" else f"+{exponent}"
-            raise UserError(
-                f"{option} {name}: '{value}' is text to yaml; write the number with a point and a sign, as "
-                f"{mantissa}e{exponent}"
-            )
+            number = yaml.safe_dump(float(value)).split()[0]
+            raise UserError(f"{option} {name}: '{value}' is text to yaml; write the number as {number}")
 
 
 def check_data(
-    option: str,
-    data: Data,
-    shape_files: Sequence[str],
-    names: Sequence[str],
-    ref_num: int,
-    references: Sequence[str] = ("speech_ref", "codes_ref"),
+    option: str,  # that gave `data`, for the message
+    data: Data,  # ESPnet's triples of path, name and type
+    shape_files: Sequence[str],  # tables of the statistics stage, which decide what is read
+    names: Sequence[str],  # valid names
+    ref_num: int,  # number of speakers in a mixture
+    references: Sequence[str] = ("speech_ref", "codes_ref"),  # kinds, one of which every speaker needs
 ) -> None:
-    """Require that the tables of a data set are complete and have the same keys.
-
-    Args:
-        option: The option that gave ``data``, for the message.
-        data: ESPnet's triples of path, name and type.
-        shape_files: Tables of the statistics stage, which decide what is read.
-        names: Valid names.
-        ref_num: Number of speakers in a mixture.
-        references: Kinds of references, one of which every speaker needs.
-
-    Raises:
-        UserError: Naming the file, and the key where it is about one.
-    """
+    """Require that the tables of a data set are complete and have the same keys; name the file, and the key, otherwise."""
     given = {name: (path, kind) for path, name, kind in data}
     for name, (path, kind) in given.items():
         if name not in names:
@@ -134,11 +113,7 @@ def check_data(
 
 
 def check_rates(data: Data, sample_rate: int) -> None:
-    """Require that the first recording of every table has ``sample_rate`` Hz; ESPnet requires that the others have its rate.
-
-    Raises:
-        UserError: Naming the file.
-    """
+    """Require that the first recording of every table has ``sample_rate`` Hz; ESPnet requires that the others have its rate."""
     for path, _, kind in data:
         if kind == "sound":
             key, wav = next(iter(read_scp(path).items()))
@@ -151,11 +126,7 @@ def check_rates(data: Data, sample_rate: int) -> None:
 
 
 def check_codes(data: Data, codec: AbsCodec) -> None:
-    """Require that extracted tokens are those of ``codec``, as far as the files beside them say whose they are.
-
-    Raises:
-        UserError: Naming the table.
-    """
+    """Require that extracted tokens are those of ``codec``, as far as the files beside them say whose they are."""
     for path, name, _ in data:
         manifest = Path(path).with_suffix(".json")
         if not name.startswith("codes_ref") or not manifest.is_file():
@@ -172,15 +143,7 @@ def check_codes(data: Data, codec: AbsCodec) -> None:
 
 
 def check_embeddings(wanted: int, given: SpeakerEmbeddings | None) -> None:
-    """Require that there are speaker embeddings exactly where the extractor takes them.
-
-    Args:
-        wanted: Width of the embedding that the extractor takes; 0 for none.
-        given: What ``--speaker_embeddings`` names.
-
-    Raises:
-        UserError: If they do not fit.
-    """
+    """Require that ``--speaker_embeddings`` are given exactly where an extractor takes them, of the width ``wanted`` or 0."""
     found = given.width if given is not None else 0
     if found != wanted:
         raise UserError(
@@ -209,11 +172,7 @@ def _check_steps(args: argparse.Namespace) -> None:
 
 
 def check_checkpoints(args: argparse.Namespace, model: torch.nn.Module) -> None:
-    """Require that what the training starts from fits ``model``, which gets its weights.
-
-    Raises:
-        UserError: Naming the checkpoint.
-    """
+    """Require that what the training starts from fits ``model``, which gets its weights; name the checkpoint otherwise."""
     checkpoint = Path(args.output_dir) / CHECKPOINT
     if args.resume and checkpoint.exists():
         _check_steps(args)

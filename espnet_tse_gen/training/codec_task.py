@@ -5,8 +5,6 @@ designs and those of this package; crops are cut by this package's preprocessor 
 and checkpoints are safe against being killed. What it writes is an ``exp`` directory as ESPnet's own task writes it.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import copy
@@ -22,10 +20,10 @@ from espnet2.tasks.gan_codec import GANCodecTask
 
 from espnet_tse_gen.codec.espnet import DESIGNS as ESPNET_DESIGNS
 from espnet_tse_gen.training import checks
-from espnet_tse_gen.training.choices import LazyClassChoices
 from espnet_tse_gen.training.crops import CropPreprocessor, CropSampler
-from espnet_tse_gen.training.shared import CheckedTask
-from espnet_tse_gen.training.trainer import CodecTrainer, forget_previous, recover_checkpoint
+from espnet_tse_gen.training.dataset import fixed_batches, rank_of
+from espnet_tse_gen.training.shared import CheckedTask, LazyClassChoices
+from espnet_tse_gen.training.trainer import CodecTrainer
 from espnet_tse_gen.utils.errors import UserError, check_options, unknown_name
 from espnet_tse_gen.utils.files import read_scp
 from espnet_tse_gen.utils.registry import built
@@ -93,26 +91,15 @@ class CodecTask(CheckedTask, GANCodecTask):
     @classmethod
     def build_sequence_iter_factory(cls, args: argparse.Namespace, iter_options: Any, mode: str) -> SequenceIterFactory:
         """Return the batches of training or validation; crops have one length, so no statistics are needed for them."""
-        import torch.distributed as group
-
-        rank, processes = (group.get_rank(), group.get_world_size()) if iter_options.distributed else (0, 1)
         keys = list(read_scp(iter_options.data_path_and_name_and_type[0][0]))
         if not iter_options.train and args.max_valid_recordings > 0:
             keys = keys[:: -(-len(keys) // args.max_valid_recordings)]
-        if processes > 1 and min(len(keys), iter_options.batch_size) < processes:
-            raise UserError(f"--batch_size: every one of {processes} processes needs a recording of every batch")
-        if processes > 1 and not iter_options.train:
+        rank, processes = rank_of(iter_options, min(len(keys), iter_options.batch_size))
+        if not iter_options.train:
             keys = keys[: len(keys) - len(keys) % processes]
-        return SequenceIterFactory(
-            dataset=cls.build_dataset(args, iter_options),
-            batches=CropSampler(keys, iter_options.batch_size, iter_options.train, rank, processes),
-            seed=args.seed,
-            num_iters_per_epoch=iter_options.num_iters_per_epoch,
-            shuffle=False,
-            num_workers=args.num_workers,
-            collate_fn=iter_options.collate_fn,
-            pin_memory=args.ngpu > 0,
-        )
+        batches = CropSampler(keys, iter_options.batch_size, iter_options.train, rank, processes)
+        dataset = cls.build_dataset(args, iter_options)
+        return fixed_batches(args, iter_options, dataset, batches, iter_options.num_iters_per_epoch)
 
     @classmethod
     def check(cls, args: argparse.Namespace) -> None:
@@ -139,16 +126,7 @@ class CodecTask(CheckedTask, GANCodecTask):
                 if name != "audio":
                     raise unknown_name(f"data name in --{option} of {path}", name, ["audio"])
             checks.check_rates(data, args.sample_rate or cls.rate_and_hop(args)[0])
-        if args.resume:
-            recover_checkpoint(args)
-        checks.check_checkpoints(args, model)
-
-    @classmethod
-    def main_worker(cls, args: argparse.Namespace) -> None:
-        """Train, and tidy up after a training that ended by itself."""
-        super().main_worker(args)
-        if not args.dry_run and args.dist_rank in (None, 0):
-            forget_previous(args)
+        cls.check_start(args, model)
 
 
 @contextlib.contextmanager

@@ -5,8 +5,6 @@ crop is brought to the common level (:mod:`espnet_tse_gen.audio.level`) by its w
 random gain.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -24,9 +22,6 @@ class CropPreprocessor:
 
     Training draws from NumPy's global generator, which ESPnet seeds with epoch and worker; validation takes the same crop of
     a recording every time, at the common level.
-
-    Raises:
-        UserError: If a value cannot be used.
     """
 
     def __init__(
@@ -63,17 +58,15 @@ class CropSampler(AbsSampler):
     """Batches of recordings, drawn anew every epoch: each recording once, in random order.
 
     A last batch that is not full is left out, unless it is the only one.
-
-    Args:
-        keys: Names of the recordings.
-        batch_size: Recordings in a batch.
-        shuffle: Whether the order is random; otherwise every batch is kept, in the order of ``keys``.
-        rank: Which part of every batch is this process's.
-        processes: How many parts.
     """
 
     def __init__(
-        self, keys: Sequence[str], batch_size: int, shuffle: bool = True, rank: int = 0, processes: int = 1
+        self,
+        keys: Sequence[str],  # of the recordings
+        batch_size: int,
+        shuffle: bool = True,  # otherwise every batch is kept, in the order of `keys`
+        rank: int = 0,  # which part of every batch is this process's
+        processes: int = 1,  # how many parts
     ) -> None:
         self.keys, self.batch_size, self.shuffle = list(keys), batch_size, shuffle
         self.part = slice(rank, None, processes)

@@ -3,13 +3,14 @@
 Tables of recordings, with errors that name table and key in one line; or dynamic mixing, whose keys are numbers.
 """
 
-from __future__ import annotations
-
+import argparse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch.distributed as group
+from espnet2.iterators.sequence_iter_factory import SequenceIterFactory
 from espnet2.samplers.abs_sampler import AbsSampler
 from espnet2.train.dataset import AbsDataset, ESPnetDataset
 
@@ -20,12 +21,7 @@ from espnet_tse_gen.utils.errors import UserError
 
 
 class NamedErrors(Mapping[str, Any]):
-    """What ``loader`` reads, where whatever cannot be read is a :class:`UserError`.
-
-    Args:
-        loader: One of ESPnet's readers.
-        path: The table that it reads from.
-    """
+    """What one of ESPnet's readers reads from the table ``path``, where whatever cannot be read is a :class:`UserError`."""
 
     def __init__(self, loader: Mapping[str, Any], path: str) -> None:
         self.loader, self.path = loader, path
@@ -61,9 +57,8 @@ class DynamicMixingDataset(AbsDataset):
 
     def __init__(
         self,
-        mixer: DynamicMixer,  # draws them
-        # embeddings by the enrolment's path, for a model that takes them
-        speaker_embeddings: SpeakerEmbeddings | None = None,
+        mixer: DynamicMixer,
+        speaker_embeddings: SpeakerEmbeddings | None = None,  # for a model that takes them
         speakers: SpeakerTable | None = None,  # numbers of the speakers, for a model that learns to tell them apart
     ) -> None:
         self.mixer, self.speaker_embeddings, self.speakers = mixer, speaker_embeddings, speakers
@@ -93,17 +88,16 @@ class DynamicMixingDataset(AbsDataset):
 
 
 class DynamicMixingSampler(AbsSampler):
-    """Batches of keys ``EPOCH-NUMBER``, by which a data loader asks for a mixer's items.
+    """Batches of keys ``EPOCH-NUMBER``, by which a data loader asks for a mixer's items."""
 
-    Args:
-        batches: Batches in an epoch.
-        batch_size: Items in a batch, of all processes together.
-        seed: What ESPnet adds to the number of the epoch.
-        rank: Which part of every batch is this process's.
-        processes: How many parts.
-    """
-
-    def __init__(self, batches: int, batch_size: int, seed: int = 0, rank: int = 0, processes: int = 1) -> None:
+    def __init__(
+        self,
+        batches: int,  # in an epoch
+        batch_size: int,  # items of all processes together
+        seed: int = 0,  # what ESPnet adds to the number of the epoch
+        rank: int = 0,  # which part of every batch is this process's
+        processes: int = 1,  # how many parts
+    ) -> None:
         self.batches, self.batch_size, self.seed = batches, batch_size, seed
         self.part = slice(rank, None, processes)
 
@@ -117,3 +111,31 @@ class DynamicMixingSampler(AbsSampler):
         """Return the batches of the epoch ``seed - self.seed``."""
         numbers = np.arange(self.batches * self.batch_size).reshape(self.batches, self.batch_size)
         return [[f"{seed - self.seed}-{number}" for number in batch[self.part]] for batch in numbers]
+
+
+def rank_of(iter_options: Any, batch_size: int) -> tuple[int, int]:
+    """Return this process's number and how many there are, each of which needs an item of every batch, or it is a UserError."""
+    rank, processes = (group.get_rank(), group.get_world_size()) if iter_options.distributed else (0, 1)
+    if batch_size < processes:
+        raise UserError(f"--batch_size: every one of {processes} processes needs an item of every batch")
+    return rank, processes
+
+
+def fixed_batches(
+    args: argparse.Namespace,
+    iter_options: Any,
+    dataset: AbsDataset,
+    batches: AbsSampler,
+    num_iters_per_epoch: int | None = None,
+) -> SequenceIterFactory:
+    """Return ESPnet's factory of the batches that a sampler makes."""
+    return SequenceIterFactory(
+        dataset=dataset,
+        batches=batches,
+        seed=args.seed,
+        num_iters_per_epoch=num_iters_per_epoch,
+        shuffle=False,
+        num_workers=args.num_workers,
+        collate_fn=iter_options.collate_fn,
+        pin_memory=args.ngpu > 0,
+    )

@@ -4,8 +4,6 @@ The scales are weighed 0.8/0.1/0.1 in the code of SpEx+'s authors (Ge et al., In
 the speaker's cross-entropy differs between published versions of it; 0.5 is that of its final one. Both are options here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,24 +21,24 @@ UNKNOWN_SPEAKER = -1
 
 Estimate = Tensor | Sequence[Tensor]
 
+_MISSING = {
+    LOGITS: "the extractor does not classify speakers; set extractor_conf num_train_spk",
+    LABEL: "spk_label_ref{} is not among the data; use preprocessor: tse_gen with --train_spk2enroll or dynamic mixing",
+}
+
 
 class MultiScaleSolver(AbsLossWrapper):
     """Weighted sum of a waveform loss over the scales of each speaker's estimate, in the order of the speakers.
 
     An estimate that is one waveform (TD-SpeakerBeam's) is one scale. Rows whose reference is digital silence are left out of the
     mean, since ratios to a silent reference are infinite.
-
-    Args:
-        criterion: A time-domain criterion, per row.
-        weight: Of this loss among all; applied by the model.
-        scale_weights: One per scale, the shortest first.
-
-    Raises:
-        UserError: If a weight is negative or all are zero.
     """
 
     def __init__(
-        self, criterion: TimeDomainLoss, weight: float = 1.0, scale_weights: Sequence[float] = (0.8, 0.1, 0.1)
+        self,
+        criterion: TimeDomainLoss,  # per row
+        weight: float = 1.0,  # of this loss among all; applied by the model
+        scale_weights: Sequence[float] = (0.8, 0.1, 0.1),  # one per scale, the shortest first; none below 0
     ) -> None:
         super().__init__()
         if min(scale_weights, default=0.0) < 0 or sum(scale_weights) <= 0:
@@ -53,12 +51,7 @@ class MultiScaleSolver(AbsLossWrapper):
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """Return the loss, its parts by scale, and ESPnet's permutation.
 
-        Args:
-            ref: ``[B, L]`` of each speaker.
-            inf: Of each speaker ``[B, L]``, or one such per scale.
-
-        Raises:
-            UserError: If there is another number of scales than of weights.
+        References ``[B, L]`` are one per speaker, and so are estimates, or one per scale of each speaker.
         """
         total = ref[0].new_zeros((), dtype=torch.float32)
         by_scale: dict[int, list[Tensor]] = {}
@@ -87,10 +80,6 @@ class SpeakerCrossEntropy(TimeDomainLoss):
     """Cross-entropy of the enrolled speaker among the training speakers.
 
     A ``TimeDomainLoss`` because ESPnet's extraction model takes no other kind beside frequency-domain ones; it sees no waveform.
-
-    Args:
-        name: In the log.
-        only_for_test: ESPnet's option.
     """
 
     def __init__(self, name: str | None = None, only_for_test: bool = False) -> None:
@@ -104,11 +93,8 @@ class SpeakerCrossEntropy(TimeDomainLoss):
 class SpeakerSolver(AbsLossWrapper):
     """Reads labels and scores from ESPnet's ``others`` and applies :class:`SpeakerCrossEntropy` to the labelled rows.
 
-    Where no row has a known speaker, as in validation on other speakers, the loss is exactly zero and keeps its graph.
-
-    Args:
-        criterion: The cross-entropy.
-        weight: Of this loss among all; applied by the model.
+    Where no row has a known speaker, as in validation on other speakers, the loss is exactly zero and keeps its graph. Its
+    weight is applied by the model.
     """
 
     def __init__(self, criterion: TimeDomainLoss, weight: float = 0.5) -> None:
@@ -120,12 +106,8 @@ class SpeakerSolver(AbsLossWrapper):
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """Return the loss, itself and the accuracy as figures, and nothing more.
 
-        Args:
-            ref: The references, of which there are as many as speakers.
-            others: Holds ``spk_logits_spk{n} [B, S]`` and ``spk_label_spk{n} [B]``.
-
-        Raises:
-            UserError: If either is missing: the model does not classify, or the data come without speakers.
+        ``others`` holds ``spk_logits_spk{n} [B, S]`` and ``spk_label_spk{n} [B]`` of every speaker, or it is a UserError: the
+        model does not classify, or the data come without speakers.
         """
         given = others or {}
         logits: list[Tensor] = []
@@ -134,7 +116,9 @@ class SpeakerSolver(AbsLossWrapper):
             for kind, found in ((LOGITS, logits), (LABEL, labels)):
                 key = f"{kind}_spk{number}"
                 if key not in given:
-                    raise UserError(_missing(kind, number))
+                    raise UserError(
+                        f"criterion 'spk_ce': {_MISSING[kind].format(number)}, or take spk_ce out of criterions"
+                    )
                 found.append(given[key])
         scores, speakers = torch.cat(logits), torch.cat([label.reshape(-1) for label in labels])
         known = speakers != UNKNOWN_SPEAKER
@@ -144,15 +128,3 @@ class SpeakerSolver(AbsLossWrapper):
         else:
             loss, right = scores.float().sum() * 0.0, torch.full_like(scores[0, 0], torch.nan, dtype=torch.float32)
         return loss, {self.criterion.name: loss.detach(), "spk_acc": right.detach()}, {}
-
-
-def _missing(kind: str, number: int) -> str:
-    if kind == LOGITS:
-        return (
-            "criterion 'spk_ce': the extractor does not classify speakers; set extractor_conf num_train_spk, or take"
-            " spk_ce out of criterions"
-        )
-    return (
-        f"criterion 'spk_ce': spk_label_ref{number} is not among the data; use preprocessor: tse_gen with"
-        " --train_spk2enroll or dynamic mixing, or take spk_ce out of criterions"
-    )

@@ -6,8 +6,6 @@ from k-means over the first batches' latents and then follow moving averages (va
 Representation Learning", 2017, appendix A.1); entries that fall out of use are placed anew.
 """
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 import torch
@@ -19,7 +17,7 @@ from espnet_tse_gen.codec.kmeans import kmeans
 from espnet_tse_gen.codec.mini.codec import MiniCodec
 from espnet_tse_gen.codec.mini.network import Quantizer
 from espnet_tse_gen.training.mini_losses import SpectralDiscriminator, SpectralLoss, signal_to_noise
-from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.precision import check_precision
 
 KMEANS_ITERATIONS = 8
 SNR_LIMIT = 20.0
@@ -29,10 +27,7 @@ SNR_LIMIT = 20.0
 class MovingAverages(nn.Module):
     """What moving averages know of a quantizer's codebooks, and their updates.
 
-    Args:
-        quantizer: Whose codebooks they are.
-        decay: Of the averages, per step.
-        unused: An entry whose average count falls below this is placed on a vector of the batch.
+    They decay by ``decay`` per step. An entry whose average count falls below ``unused`` is placed on a vector of the batch.
     """
 
     counts: Tensor
@@ -58,12 +53,9 @@ class MovingAverages(nn.Module):
 
     @torch.no_grad()
     def update(self, quantizer: Quantizer, codes: Tensor, inputs: list[Tensor]) -> None:
-        """Move the codebooks towards what a batch put into them.
+        """Move the codebooks towards what a batch put into them: for each level, vectors ``[N, width]`` that chose ``codes``.
 
-        Args:
-            quantizer: The codebooks.
-            codes: Chosen entries, int64 ``[N, levels]``.
-            inputs: For each level, the vectors ``[N, width]`` that chose.
+        ``codes`` are int64 ``[N, levels]``.
         """
         size = quantizer.codebooks.shape[1]
         for level, vectors in enumerate(inputs):
@@ -113,8 +105,7 @@ class MiniGANCodec(AbsGANCodec):
         discriminator_windows: tuple[int, ...] = (512, 1024),  # window lengths of their spectra, samples
     ) -> None:
         super().__init__()
-        if precision not in ("float32", "bfloat16"):
-            raise UserError(f"codec 'mini': precision must be float32 or bfloat16, got {precision!r}")
+        check_precision(precision)
         codec = MiniCodec(**{**(network or {}), "sample_rate": sampling_rate})
         self.conf, self.frame_rate = codec.conf(), codec.frame_rate
         self.generator = codec.network.requires_grad_(not decoder_only)
@@ -149,12 +140,9 @@ class MiniGANCodec(AbsGANCodec):
         }
 
     def forward(self, audio: Tensor, forward_generator: bool = True, **kwargs: Any) -> dict[str, Any]:
-        """Return loss, statistics and weight of one turn, as ESPnet's trainer takes them.
+        """Return loss, statistics and weight of the generator's turn or the discriminators', as ESPnet's trainer takes them.
 
-        Args:
-            audio: float ``[B, L]``; samples beyond the last whole frame are left out.
-            forward_generator: The generator's turn, or the discriminators'.
-            kwargs: Ignored (``utt_id``).
+        Of ``audio [B, L]``, samples beyond the last whole frame are left out.
         """
         wav = audio[:, : audio.shape[1] // self.conf["hop"] * self.conf["hop"]]
         return self._generator_turn(wav) if forward_generator else self._discriminator_turn(wav)
@@ -166,13 +154,11 @@ class MiniGANCodec(AbsGANCodec):
 
     def decode(self, x: Tensor, **kwargs: Any) -> Tensor:
         """Return waveforms ``[B, 1, L]`` of codes ``[K, B, T]``."""
-        parts, first = [], 0
-        for quantizer in self.quantizers.values():
-            levels = quantizer.codebooks.shape[0]
-            parts.append(
-                torch.stack([quantizer.codebooks[level][x[first + level]] for level in range(levels)]).sum(dim=0)
-            )
-            first += levels
+        codes = iter(x)
+        parts = [
+            torch.stack([book[next(codes)] for book in quantizer.codebooks]).sum(dim=0)
+            for quantizer in self.quantizers.values()
+        ]
         return self.generator.decode(torch.cat(parts, dim=-1)).unsqueeze(1)
 
     def inference(self, x: Tensor, **kwargs: Any) -> dict[str, Tensor]:
@@ -186,9 +172,6 @@ class MiniGANCodec(AbsGANCodec):
         if self.adversarial_start < 0:
             return 0.0
         return min(1.0, max(0.0, (int(self.steps) - self.adversarial_start) / self.adversarial_ramp))
-
-    def _averages(self, name: str) -> MovingAverages:
-        return cast(MovingAverages, self.averages[name])
 
     def _computing(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, dtype=self.precision, enabled=self.precision != torch.float32)
@@ -217,7 +200,8 @@ class MiniGANCodec(AbsGANCodec):
 
     def _quantize(self, name: str, latents: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
         """Return quantized latents, straight through, and the distance of latents and vectors; learn codebooks."""
-        quantizer, averages, flat = self.quantizers[name], self._averages(name), latents.flatten(0, 1)
+        quantizer, flat = self.quantizers[name], latents.flatten(0, 1)
+        averages = cast(MovingAverages, self.averages[name])
         if int(self.steps) < self.warmup_steps and not self.decoder_only:
             if self.training:
                 self._seen[name].append(flat.detach())

@@ -1,7 +1,5 @@
 """What the ``mini`` codec's training minimises: distances of spectra, the signal-to-noise ratio, and a discriminator."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -32,11 +30,7 @@ def compressed_parts(spectra: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class SpectralLoss(nn.Module):
-    """Distances between two waveforms' spectra at several resolutions.
-
-    Args:
-        sample_rate: Hz.
-    """
+    """Distances between two waveforms' spectra at several resolutions; ``sample_rate`` is in Hz."""
 
     def __init__(self, sample_rate: int) -> None:
         super().__init__()
@@ -45,12 +39,7 @@ class SpectralLoss(nn.Module):
             self.register_buffer(f"mel_{window}", filters, persistent=False)
 
     def forward(self, made: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean log-mel distance and the mean squared distance of compressed complex spectra.
-
-        Args:
-            made: float ``[B, L]``.
-            wanted: float ``[B, L]``.
-        """
+        """Return the mean log-mel distance and the mean squared distance of compressed complex spectra of ``[B, L]``."""
         mel_distance = complex_distance = made.new_zeros(())
         for window in RESOLUTIONS:
             bank = getattr(self, f"mel_{window}").T
@@ -72,12 +61,7 @@ def signal_to_noise(wanted: Tensor, made: Tensor) -> Tensor:
 
 
 class SpectralDiscriminator(nn.Module):
-    """Tells codecs' output from recordings by complex spectra at several resolutions, patch by patch.
-
-    Args:
-        windows: Window lengths, samples.
-        channels: Of the convolutions' inside.
-    """
+    """Tells codecs' output from recordings by complex spectra at several ``windows`` (samples), patch by patch."""
 
     def __init__(self, windows: tuple[int, ...], channels: int) -> None:
         super().__init__()
@@ -99,13 +83,11 @@ class SpectralDiscriminator(nn.Module):
         """Return, for waveforms ``[B, L]``, the patches' scores per resolution and all inner layers' outputs."""
         scores, inside = [], []
         for window, part in zip(self.windows, self.parts, strict=True):
-            layers = list(part.children())
+            *layers, last = part.children()
             found = spectra_of(wav, window)
             x = torch.stack(compressed_parts(found, found.real.square() + found.imag.square()), dim=1)
-            for number, layer in enumerate(layers):
-                x = layer(x)
-                if number < len(layers) - 1:
-                    x = functional.leaky_relu(x, 0.1)
-                    inside.append(x)
-            scores.append(x)
+            for layer in layers:
+                x = functional.leaky_relu(layer(x), 0.1)
+                inside.append(x)
+            scores.append(last(x))
         return scores, inside

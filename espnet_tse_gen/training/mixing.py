@@ -1,7 +1,5 @@
 """Dynamic mixing as ESPnet's trainer meets it: its options, its checks, and batches whose keys are numbers."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging
@@ -19,7 +17,7 @@ from espnet_tse_gen.data.dynamic_mixing import DynamicMixer
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
 from espnet_tse_gen.data.sources import read_sources
-from espnet_tse_gen.training.dataset import DynamicMixingDataset, DynamicMixingSampler
+from espnet_tse_gen.training.dataset import DynamicMixingDataset, DynamicMixingSampler, fixed_batches, rank_of
 from espnet_tse_gen.utils.errors import UserError, check_options
 
 SPEECH, SPEAKER = "speech", "speaker"
@@ -32,19 +30,11 @@ Data = Sequence[tuple[str, str, str]]
 
 def add_arguments(group: Any) -> None:
     """Add the options of dynamic mixing to an argument group."""
-    group.add_argument(
-        "--dynamic_mixing",
-        type=str2bool,
-        default=False,
+    group.add_argument("--dynamic_mixing", type=str2bool, default=False,
         help=f"Draw training mixtures on the fly from clean utterances, given as 'WAV_SCP,{SPEECH},sound' and "
-        f"'UTT2SPK,{SPEAKER},text' to --train_data_path_and_name_and_type",
-    )
-    group.add_argument(
-        "--dynamic_mixing_conf",
-        action=NestedDictAction,
-        default=get_default_kwargs(MixingOptions),
-        help="How mixtures are drawn",
-    )
+        f"'UTT2SPK,{SPEAKER},text' to --train_data_path_and_name_and_type")  # fmt: skip
+    group.add_argument("--dynamic_mixing_conf", action=NestedDictAction, default=get_default_kwargs(MixingOptions),
+        help="How mixtures are drawn")  # fmt: skip
 
 
 def is_speech(data: Data) -> bool:
@@ -53,32 +43,21 @@ def is_speech(data: Data) -> bool:
 
 
 def is_dynamic(args: argparse.Namespace) -> bool:
-    """Return whether training mixtures are drawn on the fly.
-
-    Raises:
-        UserError: If clean utterances are given without the option.
-    """
+    """Return whether training mixtures are drawn on the fly; clean utterances without the option are a :class:`UserError`."""
     if not args.dynamic_mixing and is_speech(args.train_data_path_and_name_and_type):
         raise UserError(f"--train_data_path_and_name_and_type: '{SPEECH}' needs --dynamic_mixing true; add it")
     return args.dynamic_mixing
 
 
 def read_options(args: argparse.Namespace) -> MixingOptions:
-    """Return ``--dynamic_mixing_conf``.
-
-    Raises:
-        UserError: If an option is unknown or cannot be used.
-    """
+    """Return ``--dynamic_mixing_conf``; an option that is unknown or cannot be used is a :class:`UserError`."""
     conf = args.dynamic_mixing_conf or {}
     check_options("key of --dynamic_mixing_conf", conf, MixingOptions)
     return MixingOptions(**conf)
 
 
 def build_mixer(args: argparse.Namespace, preprocessor: TSEGenPreprocessor) -> DynamicMixer:
-    """Return the mixer that the options describe; the same one for the same options.
-
-    Args:
-        preprocessor: Knows rates, lengths and the level of training items.
+    """Return the mixer that the options describe, with the preprocessor's rates, lengths and level; one for the same options.
 
     Raises:
         UserError: If options, tables or recordings cannot be used.
@@ -127,35 +106,13 @@ _MIXERS: dict[str, DynamicMixer] = {}
 def build_iter_factory(
     args: argparse.Namespace, iter_options: Any, preprocessor: TSEGenPreprocessor
 ) -> SequenceIterFactory:
-    """Return the batches of training. Of several processes, each makes its part of every batch.
-
-    Args:
-        iter_options: ESPnet's.
-        preprocessor: See :func:`build_mixer`.
-
-    Raises:
-        UserError: If a batch has fewer items than there are processes.
-    """
-    mixer = build_mixer(args, preprocessor)
-    rank, processes = 0, 1
-    if iter_options.distributed:
-        import torch
-
-        rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    size = iter_options.batch_size
-    if size < processes:
-        raise UserError(f"--batch_size: every one of {processes} processes needs an item of every batch")
+    """Return the batches of training. Of several processes, each makes its part of every batch."""
+    mixer, size = build_mixer(args, preprocessor), iter_options.batch_size
+    rank, processes = rank_of(iter_options, size)
     logging.info(f"[train] {mixer}")
     batches = iter_options.num_iters_per_epoch or max(1, mixer.items_per_epoch // size)
-    return SequenceIterFactory(
-        dataset=DynamicMixingDataset(mixer, preprocessor.speaker_embeddings, getattr(preprocessor, "speakers", None)),
-        batches=DynamicMixingSampler(batches, size, args.seed, rank, processes),
-        seed=args.seed,
-        shuffle=False,
-        num_workers=args.num_workers,
-        collate_fn=iter_options.collate_fn,
-        pin_memory=args.ngpu > 0,
-    )
+    dataset = DynamicMixingDataset(mixer, preprocessor.speaker_embeddings, getattr(preprocessor, "speakers", None))
+    return fixed_batches(args, iter_options, dataset, DynamicMixingSampler(batches, size, args.seed, rank, processes))
 
 
 def statistics_loader(preprocessor: TSEGenPreprocessor, collate_fn: Any) -> DataLoader:

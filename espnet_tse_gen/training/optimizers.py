@@ -1,7 +1,5 @@
 """``--optim muon`` beside ESPnet's optimizers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,22 +16,16 @@ class MuonAdamW(torch.optim.Optimizer):
 
     An update of Muon moves all directions of a matrix alike, and is brought to the size that AdamW's would have, so that both
     take one learning rate.
-
-    Args:
-        params: Parameters, or groups of them as :func:`parameter_groups` makes; those of a group with ``matrices`` are Muon's.
-        lr: Learning rate.
-        betas: AdamW's.
-        momentum: Muon's.
-        weight_decay: Of both.
     """
 
     def __init__(
         self,
+        # or groups of them as :func:`parameter_groups` makes; those of a group with `matrices` are Muon's
         params: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.98),
-        momentum: float = 0.95,
-        weight_decay: float = 0.02,
+        betas: tuple[float, float] = (0.9, 0.98),  # AdamW's
+        momentum: float = 0.95,  # Muon's
+        weight_decay: float = 0.02,  # of both
     ) -> None:
         super().__init__(params, {"lr": lr, "matrices": False})
         groups: dict[bool, list[Tensor]] = {True: [], False: []}

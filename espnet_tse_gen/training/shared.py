@@ -1,31 +1,59 @@
 """What the tasks of this package do alike around ESPnet's: mixins, to be named before the task of ESPnet that they change.
 
-Mistakes end in one line, data are checked before anything is written, and training mixtures may be drawn on the fly.
+Classes are chosen by name, mistakes end in one line, data are checked before anything is written, and training mixtures may be
+drawn on the fly.
 """
-
-from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import os
 import platform
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+from unittest.mock import patch
 
 import torch
+from espnet2.tasks.abs_task import optim_classes
+from espnet2.train.class_choices import ClassChoices
 from torch.utils.data import DataLoader
 
 from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
 from espnet_tse_gen.training import checks, mixing
-from espnet_tse_gen.training.choices import one_line_errors
 from espnet_tse_gen.training.dataset import TSEGenDataset
 from espnet_tse_gen.training.optimizers import OPTIMIZERS, MuonAdamW, parameter_groups
-from espnet_tse_gen.training.trainer import is_first_process, lock_folder, recover_checkpoint
-from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.training.trainer import PREVIOUS, is_first_process, lock_folder, recover_checkpoint
+from espnet_tse_gen.utils.errors import UserError, check_options, unknown_name
 from espnet_tse_gen.utils.files import read_scp, read_yaml
 from espnet_tse_gen.utils.memory import keep_freed_memory
 from espnet_tse_gen.utils.quiet import no_log
+from espnet_tse_gen.utils.registry import chosen
+
+# Of a preprocessor, what the tasks say themselves.
+_GIVEN = (
+    "train", "codec_sample_rate", "hop", "sample_rate", "ref_num", "train_spk2enroll", "speaker_embeddings",
+)  # fmt: skip
+
+
+class LazyClassChoices(ClassChoices):
+    """ESPnet's ClassChoices over ``"module:Class"`` strings, imported when chosen.
+
+    A codec family whose library is not installed does not keep the others from working.
+    """
+
+    def __init__(self, name: str, classes: Mapping[str, str], default: str) -> None:
+        super().__init__(name, {}, default=default)
+        self.locations = dict(classes)
+
+    def choices(self) -> tuple[str | None, ...]:
+        """Return the valid names."""
+        return tuple(self.locations)
+
+    def get_class(self, name: str | None) -> type:
+        """Import and return the class called ``name``; an unknown one is a :class:`UserError`."""
+        return chosen(self.name, str(name).lower(), self.locations)
 
 
 class CheckedTask:
@@ -34,7 +62,13 @@ class CheckedTask:
     @classmethod
     def get_parser(cls) -> argparse.ArgumentParser:
         """Return ESPnet's parser; its mistakes end in one line with the nearest valid name."""
-        return one_line_errors(super().get_parser())  # type: ignore[misc]
+        parser = super().get_parser()  # type: ignore[misc]
+
+        def error(message: str) -> NoReturn:
+            raise UserError(_with_suggestion(parser, " ".join(message.split())))
+
+        parser.error = error
+        return parser
 
     @classmethod
     def build_dataset(cls, args: argparse.Namespace, iter_options: Any, keys_to_load: Any = None) -> TSEGenDataset:
@@ -50,6 +84,14 @@ class CheckedTask:
         )
 
     @classmethod
+    def check_start(cls, args: argparse.Namespace, model: torch.nn.Module) -> None:
+        """Require that what the training starts from fits ``model``, going back to the last whole epoch first."""
+        if not args.collect_stats:
+            if args.resume:
+                recover_checkpoint(args)
+            checks.check_checkpoints(args, model)
+
+    @classmethod
     def main(cls, args: argparse.Namespace | None = None, cmd: Sequence[str] | None = None) -> None:
         """Check, then run ESPnet's training, as the only one in its folder, or statistics.
 
@@ -60,19 +102,23 @@ class CheckedTask:
             args = cls.get_parser().parse_args(cmd)
         with contextlib.ExitStack() as locked:
             lock, folder = None, Path(args.output_dir or "")
-            writes = args.output_dir and not (args.print_config or args.collect_stats or args.dry_run)
-            if writes and is_first_process(args) and folder.is_dir():
+            writes = args.output_dir and not args.print_config and _writes(args)
+            if writes and folder.is_dir():
                 # Before the check, which brings back the checkpoint of an interrupted training.
                 lock = locked.enter_context(lock_folder(folder))
             if not args.print_config:
                 with no_log():
                     cls.check(args)  # type: ignore[attr-defined]
-            if writes and is_first_process(args):
+            if writes:
                 folder.mkdir(parents=True, exist_ok=True)
                 lock = lock or locked.enter_context(lock_folder(folder))
                 lock.truncate(0)
                 print(f"process {os.getpid()} of {platform.node()}", end="", file=lock, flush=True)
             super().main(args=args)  # type: ignore[misc]
+
+    @classmethod
+    def write_beside(cls, args: argparse.Namespace) -> None:
+        """Write what belongs beside the checkpoints, before the training; for a task to say."""
 
     @classmethod
     def main_worker(cls, args: argparse.Namespace) -> None:
@@ -81,10 +127,34 @@ class CheckedTask:
         One that ends inside it may be aborted by threads of the group that still run, after all its work is done.
         """
         keep_freed_memory()  # not all of these processes were started by a command of this package
+        if _writes(args):
+            cls.write_beside(args)
         super().main_worker(args)  # type: ignore[misc]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.barrier()
             torch.distributed.destroy_process_group()
+        if _writes(args):
+            (Path(args.output_dir) / PREVIOUS).unlink(missing_ok=True)
+
+
+def _writes(args: argparse.Namespace) -> bool:
+    """Return whether this process writes checkpoints."""
+    return not (args.collect_stats or args.dry_run) and is_first_process(args)
+
+
+def _with_suggestion(parser: argparse.ArgumentParser, message: str) -> str:
+    unrecognized = re.match(r"unrecognized arguments: (\S+)(.*)", message)
+    if unrecognized:
+        name = unrecognized[1].split("=")[0]
+        names = [flag.lstrip("-") for action in parser._actions for flag in action.option_strings]
+        near = difflib.get_close_matches(name.lstrip("-"), names, n=1, cutoff=0.4)
+        hint = f"did you mean '--{near[0]}'?" if near else "see --help for the valid ones"
+        return f"unknown option '{name}'{unrecognized[2]}: {hint}"
+    choice = re.match(r"argument (\S+): invalid choice: '?([^' ]+)'? \(choose from (.*)\)", message)
+    if choice:
+        valid = [name.strip(" '\"") for name in choice[3].split(",")]
+        return str(unknown_name(f"value of {choice[1]}", choice[2], valid))
+    return message
 
 
 class MixtureTask(CheckedTask):
@@ -101,22 +171,32 @@ class MixtureTask(CheckedTask):
         return parser
 
     @classmethod
+    def get_default_config(cls) -> dict[str, Any]:
+        """Return what ``--print_config`` shows."""
+        # ESPnet looks the optimizer's options up among its own.
+        with patch.dict(optim_classes, OPTIMIZERS):
+            return super().get_default_config()  # type: ignore[misc]
+
+    @classmethod
     def build_model_from_file(
         cls, config_file: str | Path | None = None, model_file: str | Path | None = None, device: str = "cpu"
     ) -> tuple[Any, argparse.Namespace]:
         """Build a trained model by the task's ``load_trained``: unlike ESPnet, strictly and without unpickling code.
 
-        Args:
-            config_file: The config.yaml of the training; by default the one beside ``model_file``.
-            model_file: The checkpoint; None leaves the weights as initialised.
-
-        Raises:
-            UserError: If a file is missing, damaged or of another configuration.
+        By default, the config.yaml beside ``model_file`` is taken; without the latter, weights stay as initialised. A file that
+        is missing, damaged or of another configuration is a :class:`UserError`.
         """
         if config_file is None and model_file is None:
             raise UserError("neither config_file nor model_file given; give one of them")
         path = Path(config_file or Path(str(model_file)).parent / "config.yaml")
         return cls.load_trained(path, model_file, device), argparse.Namespace(**read_yaml(path))
+
+    @classmethod
+    def preprocessor_conf(cls, args: argparse.Namespace, preprocessor: type) -> dict[str, Any]:
+        """Return ``--preprocessor_conf``, of which ``preprocessor`` has every key."""
+        conf = args.preprocessor_conf or {}
+        check_options("key of --preprocessor_conf", conf, preprocessor, _GIVEN)
+        return conf
 
     @classmethod
     def check_data(
@@ -129,8 +209,9 @@ class MixtureTask(CheckedTask):
         references: Sequence[str] = ("speech_ref", "codes_ref"),
     ) -> checks.Data:
         """Require that training or validation data can be used, and return their tables; none where mixtures are drawn."""
-        option = f"{'train' if train else 'valid'}_data_path_and_name_and_type"
-        data, shapes = getattr(args, option), getattr(args, f"{'train' if train else 'valid'}_shape_file")
+        kind = "train" if train else "valid"
+        option = f"{kind}_data_path_and_name_and_type"
+        data, shapes = getattr(args, option), getattr(args, f"{kind}_shape_file")
         if args.dry_run:
             return []
         if train and mixing.is_dynamic(args):
@@ -141,14 +222,6 @@ class MixtureTask(CheckedTask):
         checks.check_data(f"--{option}", data, shapes, names, ref_num, references)
         checks.check_rates(data, sample_rate)
         return data
-
-    @classmethod
-    def check_start(cls, args: argparse.Namespace, model: torch.nn.Module) -> None:
-        """Require that what the training starts from fits ``model``, going back to the last whole epoch first."""
-        if not args.collect_stats:
-            if args.resume:
-                recover_checkpoint(args)
-            checks.check_checkpoints(args, model)
 
     @classmethod
     def build_optimizers(cls, args: argparse.Namespace, model: torch.nn.Module) -> list[torch.optim.Optimizer]:

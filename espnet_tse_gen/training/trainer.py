@@ -4,8 +4,6 @@ ESPnet writes ``checkpoint.pth`` in place: a process killed at that moment leave
 go on. Here the last whole checkpoint is kept under another name until everything of the next epoch is on disk.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import errno
@@ -32,11 +30,7 @@ class KillSafe:
 
     @classmethod
     def train_one_epoch(cls, *, reporter: Any, options: Any, distributed_option: Any, **kwargs: Any) -> bool:
-        """Train an epoch; everything of the one before it is on disk by now.
-
-        Raises:
-            UserError: If the training diverged.
-        """
+        """Train an epoch; everything of the one before it is on disk by now. One that diverged is a :class:`UserError`."""
         rank = distributed_option.dist_rank if distributed_option.distributed else 0
         if rank == 0:
             (Path(options.output_dir) / PREVIOUS).unlink(missing_ok=True)
@@ -121,8 +115,3 @@ def recover_checkpoint(args: argparse.Namespace) -> None:
         print(f"{checkpoint}: its writing was interrupted; going on from the epoch before", file=sys.stderr)
         with contextlib.suppress(FileNotFoundError):
             os.replace(previous, checkpoint)
-
-
-def forget_previous(args: argparse.Namespace) -> None:
-    """Remove the checkpoint kept for recovery. Call after a training that ended by itself."""
-    (Path(args.output_dir) / PREVIOUS).unlink(missing_ok=True)

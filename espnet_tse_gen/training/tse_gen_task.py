@@ -5,11 +5,8 @@ ESPnet's own trainer. ``--codec_dir`` takes the directory that the recipe's code
 ``--codec_conf``; ``--front_end`` takes a trained discriminative extractor whose estimates are a further condition.
 """
 
-from __future__ import annotations
-
 import argparse
 import functools
-from collections.abc import Sequence
 from pathlib import Path
 
 from espnet2.tasks.abs_task import AbsTask
@@ -28,10 +25,9 @@ from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.masked.build import EXTRACTORS, build_model
 from espnet_tse_gen.masked.model import MaskedTSEModel
 from espnet_tse_gen.training import checks, mixing
-from espnet_tse_gen.training.choices import LazyClassChoices
-from espnet_tse_gen.training.shared import MixtureTask
-from espnet_tse_gen.training.trainer import TSEGenTrainer, forget_previous, is_first_process
-from espnet_tse_gen.utils.errors import UserError, check_options
+from espnet_tse_gen.training.shared import LazyClassChoices, MixtureTask
+from espnet_tse_gen.training.trainer import TSEGenTrainer
+from espnet_tse_gen.utils.errors import UserError
 
 PREPROCESSORS: dict[str, str] = {"tse_gen": "espnet_tse_gen.data.preprocessor:TSEGenPreprocessor"}
 """Registry: name to ``module:Class``."""
@@ -44,9 +40,6 @@ preprocessor_choices = LazyClassChoices("preprocessor", PREPROCESSORS, default="
 AbsESPnetModel.register(MaskedTSEModel)
 
 MAX_REFERENCES = 10
-PREPROCESSOR_GIVEN = (
-    "train", "codec_sample_rate", "hop", "sample_rate", "ref_num", "train_spk2enroll", "speaker_embeddings",
-)  # fmt: skip
 
 
 class TSEGenTask(MixtureTask, AbsTask):
@@ -60,43 +53,22 @@ class TSEGenTask(MixtureTask, AbsTask):
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """Add the options of this task."""
-        group = parser.add_argument_group("Task related")
-        group.add_argument(
-            "--model_conf",
-            action=NestedDictAction,
-            default={k: v for k, v in get_default_kwargs(MaskedTSEModel).items() if k != front_ends.FRONT_END},
-            help="Masking, loss and condition dropout",
-        )
-        group.add_argument(
-            "--codec_dir",
-            type=str_or_none,
-            default=None,
-            help="Directory made by codec_prepare; overrides --codec and --codec_conf",
-        )
-        group.add_argument(
-            "--front_end",
-            type=str_or_none,
-            default=None,
+        add = parser.add_argument_group("Task related").add_argument
+        defaults = {k: v for k, v in get_default_kwargs(MaskedTSEModel).items() if k != front_ends.FRONT_END}
+        add("--model_conf", action=NestedDictAction, default=defaults, help="Masking, loss and condition dropout")
+        add("--codec_dir", type=str_or_none,
+            help="Directory made by codec_prepare; overrides --codec and --codec_conf")  # fmt: skip
+        add("--front_end", type=str_or_none,
             help="Trained discriminative extractor (exp directory, packed zip file or name of a shipped model), whose estimate "
-            "is given to an extractor with front_end_features, by default latent+stft; stays as it is",
-        )
+            "is given to an extractor with front_end_features, by default latent+stft; stays as it is")  # fmt: skip
         group = parser.add_argument_group("Preprocess related")
-        group.add_argument(
-            "--sample_rate", type=int, default=0, help="Rate of the recordings in Hz; 0 means the codec's rate"
-        )
-        group.add_argument("--ref_num", type=int, default=2, help="Number of speakers in a mixture")
-        group.add_argument(
-            "--train_spk2enroll",
-            type=str_or_none,
-            default=None,
-            help="JSON file {speaker: [[utterance, wav], ...]} from which training draws enrolments",
-        )
-        group.add_argument(
-            "--speaker_embeddings",
-            type=str_or_none,
-            default=None,
-            help="File of speaker embeddings of all enrolments, made by embed_speakers; for an extractor that takes them",
-        )
+        add = group.add_argument
+        add("--sample_rate", type=int, default=0, help="Rate of the recordings in Hz; 0 means the codec's rate")
+        add("--ref_num", type=int, default=2, help="Number of speakers in a mixture")
+        add("--train_spk2enroll", type=str_or_none,
+            help="JSON file {speaker: [[utterance, wav], ...]} from which training draws enrolments")  # fmt: skip
+        add("--speaker_embeddings", type=str_or_none,
+            help="File of embeddings of all enrolments, made by embed_speakers; for an extractor that takes them")  # fmt: skip
         mixing.add_arguments(group)
         for choices in cls.class_choices_list:
             choices.add_arguments(group)
@@ -111,10 +83,7 @@ class TSEGenTask(MixtureTask, AbsTask):
     @classmethod
     def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> TSEGenPreprocessor:
         """Return the chosen preprocessor, told what the codec needs."""
-        codec = cls.build_codec(args)
-        conf = args.preprocessor_conf or {}
-        chosen = preprocessor_choices.get_class(args.preprocessor)
-        check_options("key of --preprocessor_conf", conf, chosen, PREPROCESSOR_GIVEN)
+        codec, chosen = cls.build_codec(args), preprocessor_choices.get_class(args.preprocessor)
         return chosen(
             train=train,
             codec_sample_rate=codec.sample_rate,
@@ -123,7 +92,7 @@ class TSEGenTask(MixtureTask, AbsTask):
             ref_num=args.ref_num,
             train_spk2enroll=args.train_spk2enroll,
             speaker_embeddings=_embeddings(args.speaker_embeddings) if args.speaker_embeddings else None,
-            **conf,
+            **cls.preprocessor_conf(args, chosen),
         )
 
     @classmethod
@@ -140,22 +109,14 @@ class TSEGenTask(MixtureTask, AbsTask):
 
     @classmethod
     def build_codec(cls, args: argparse.Namespace) -> AbsCodec:
-        """Return the codec that the options name.
-
-        Raises:
-            UserError: If it is unknown or its files are missing or damaged.
-        """
+        """Return the codec that the options name; one that is unknown, missing or damaged is a :class:`UserError`."""
         if getattr(args, "codec_dir", None):
             return load_codec(args.codec_dir)
         return build_codec(args.codec, args.codec_conf or {})
 
     @classmethod
     def build_front_end(cls, args: argparse.Namespace, codec: AbsCodec) -> AbsFrontEnd | None:
-        """Return the front end that the options name, or None.
-
-        Raises:
-            UserError: If its files are missing, damaged or not those of a discriminative extractor.
-        """
+        """Return the front end that the options name, or None; one that cannot be used is a :class:`UserError`."""
         where = getattr(args, front_ends.FRONT_END, None)
         if not where:
             return None
@@ -166,22 +127,17 @@ class TSEGenTask(MixtureTask, AbsTask):
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> MaskedTSEModel:
-        """Build codec, front end, extractor and model.
-
-        Raises:
-            UserError: For an unknown name or key.
-        """
+        """Build codec, front end, extractor and model; an unknown name or key is a :class:`UserError`."""
         codec = cls.build_codec(args)
         return build_model(codec, vars(args), cls.build_front_end(args, codec))
 
     @classmethod
     def check(cls, args: argparse.Namespace) -> None:
-        """Require that a training can start, before it writes anything.
-
-        Raises:
-            UserError: Naming the option, file or key that cannot be used.
-        """
+        """Require that a training can start, before it writes anything; name the option, file or key that cannot be used."""
         checks.check_options(args)
+        if args.front_end:
+            # Written to config.yaml, from which alone the network is built again.
+            args.extractor_conf = {front_ends.FEATURES: front_ends.DEFAULT_FEATURES, **(args.extractor_conf or {})}
         model = cls.build_model(args)
         codec = model.codec
         for train in (True, False):
@@ -192,33 +148,14 @@ class TSEGenTask(MixtureTask, AbsTask):
         cls.check_start(args, model)
 
     @classmethod
-    def main(cls, args: argparse.Namespace | None = None, cmd: Sequence[str] | None = None) -> None:
-        """Check, then run ESPnet's training or statistics.
-
-        Raises:
-            UserError: See :meth:`check`.
-        """
-        if args is None:
-            args = cls.get_parser().parse_args(cmd)
-        if args.front_end:
-            # Written to config.yaml, from which alone the network is built again.
-            args.extractor_conf = {front_ends.FEATURES: front_ends.DEFAULT_FEATURES, **(args.extractor_conf or {})}
-        super().main(args=args)
-
-    @classmethod
-    def main_worker(cls, args: argparse.Namespace) -> None:
-        """Train, after writing codec and front end beside the checkpoints, so that the directory can be decoded with alone."""
-        training = not args.collect_stats and not args.dry_run and is_first_process(args)
-        if training:
-            codec, directory = cls.build_codec(args), Path(args.output_dir) / "codec"
-            if not _holds(directory, codec):
-                save_codec(codec, directory)
-            front_end, directory = cls.build_front_end(args, codec), Path(args.output_dir) / front_ends.FRONT_END
-            if front_end is not None and not front_ends.holds_front_end(directory, front_end):
-                front_ends.save_front_end(front_end, directory)
-        super().main_worker(args)
-        if training:
-            forget_previous(args)
+    def write_beside(cls, args: argparse.Namespace) -> None:
+        """Write codec and front end, so that the directory can be decoded with alone."""
+        codec, directory = cls.build_codec(args), Path(args.output_dir) / "codec"
+        if not _holds(directory, codec):
+            save_codec(codec, directory)
+        front_end, directory = cls.build_front_end(args, codec), Path(args.output_dir) / front_ends.FRONT_END
+        if front_end is not None and not front_ends.holds_front_end(directory, front_end):
+            front_ends.save_front_end(front_end, directory)
 
 
 @functools.lru_cache(maxsize=1)

@@ -4,9 +4,8 @@ ESPnet's model passes no label on, decodes one waveform per speaker, counts padd
 CPU where they are not given. All of that is put right here, without touching its code.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,10 +17,13 @@ from espnet2.enh.loss.wrappers.abs_wrapper import AbsLossWrapper
 from torch import Tensor
 
 from espnet_tse_gen.discriminative.abs_extractor import AbsEmbeddingExtractor
-from espnet_tse_gen.discriminative.decoder import MultiScaleConvDecoder
-from espnet_tse_gen.discriminative.encoder import MultiScaleConvEncoder
+from espnet_tse_gen.discriminative.build import build_parts, load_built, rate_of
+from espnet_tse_gen.discriminative.coding import MultiScaleConvDecoder, MultiScaleConvEncoder
+from espnet_tse_gen.discriminative.registry import WAVEFORM_EXTRACTORS
 from espnet_tse_gen.training.losses import LABEL, Estimate
+from espnet_tse_gen.training.waveform_model import ESPnetWaveformModel
 from espnet_tse_gen.utils.precision import autocast, check_precision
+from espnet_tse_gen.utils.registry import built
 
 # ESPnet checks the types of its model's parts; those of this package must work where ESPnet is not installed.
 AbsEncoder.register(MultiScaleConvEncoder)
@@ -34,9 +36,6 @@ class ESPnetTSEModel(ESPnetExtractionModel):
 
     A decoder with ``decode_scales`` gives several waveforms per speaker to the losses; the first is the result. Whatever an
     estimate holds beyond the length of its mixture is silenced before the losses see it.
-
-    Raises:
-        UserError: For an unknown precision.
     """
 
     def __init__(
@@ -102,14 +101,7 @@ class ESPnetTSEModel(ESPnetExtractionModel):
         enroll_ref_lengths: Sequence[Tensor],
         additional: dict[str, Any] | None = None,
     ) -> tuple[list[Estimate] | None, Any, Any, dict[str, Any]]:
-        """Extract every speaker.
-
-        Args:
-            speech_mix: ``[B, L]``.
-            speech_lengths: ``[B]``.
-            enroll_ref: ``[B, Le]`` of each speaker.
-            enroll_ref_lengths: ``[B]`` of each speaker.
-            additional: ESPnet's.
+        """Extract every speaker from ``speech_mix [B, L]`` with ``enroll_ref [B, Le]`` of each.
 
         Returns:
             Per speaker the estimate ``[B, L]``, or a list of them, one per scale; features of the mixture and of the
@@ -130,18 +122,44 @@ class ESPnetTSEModel(ESPnetExtractionModel):
                     speech_mix, speech_lengths, enroll_ref, enroll_ref_lengths, additional
                 )
         if speech is not None:
-            within = torch.arange(speech_mix.shape[1], device=speech_mix.device) < speech_lengths.to(
-                speech_mix.device
-            ).unsqueeze(1)
-            speech = [
-                _silenced(each, within) if isinstance(each, Tensor) else [_silenced(scale, within) for scale in each]
-                for each in speech
-            ]
+            device = speech_mix.device
+            within = torch.arange(speech_mix.shape[1], device=device) < speech_lengths.to(device).unsqueeze(1)
+            speech = [_silenced(each, within) for each in speech]
         return speech, features, found, {**others, **self._labels}
 
 
-def _silenced(estimate: Tensor, within: Tensor) -> Tensor:
-    """Return ``estimate [B, L]`` or ``[B, L, C]`` with silence where ``within [B, L]`` is false."""
+def _silenced(estimate: Estimate, within: Tensor) -> Estimate:
+    """Return ``estimate [B, L]`` or ``[B, L, C]``, or one per scale, with silence where ``within [B, L]`` is false."""
+    if not isinstance(estimate, Tensor):
+        return [_silenced(scale, within) for scale in estimate]  # type: ignore[misc]
     size = min(estimate.shape[1], within.shape[1])
     kept = within[:, :size]
     return estimate[:, :size] * (kept if estimate.dim() == 2 else kept.unsqueeze(-1))
+
+
+def build_model(
+    config: Mapping[str, Any], loss_wrappers: Sequence[AbsLossWrapper] = ()
+) -> ESPnetTSEModel | ESPnetWaveformModel:
+    """Build an untrained model to train with ESPnet; without losses, one that only extracts, or has a loss of its own.
+
+    Args:
+        config: ``encoder``, ``extractor``, ``decoder``, each with its ``_conf``, ``model_conf`` and ``sample_rate`` of a training
+            configuration.
+
+    Raises:
+        UserError: For an unknown name or key, or a value that cannot be used.
+    """
+    parts = build_parts(config)
+    model_conf = config.get("model_conf") or {}
+    if config.get("extractor") in WAVEFORM_EXTRACTORS:
+        return built("model_conf", ESPnetWaveformModel, model_conf, Exception, extractor=parts["extractor"])
+    model = built("model_conf", ESPnetTSEModel, model_conf, Exception, **parts, loss_wrappers=list(loss_wrappers))
+    model.sample_rate = rate_of(config)
+    return model
+
+
+def load_training_model(
+    config_file: str | Path, model_file: str | Path | None, device: str = "cpu"
+) -> ESPnetTSEModel | ESPnetWaveformModel:
+    """Load a trained model as ESPnet's, without losses; as :func:`load_model` in all else."""
+    return load_built(build_model, Path(config_file), model_file, device)

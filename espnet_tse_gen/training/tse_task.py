@@ -5,8 +5,6 @@ cross-entropy with numbers of training speakers, dynamic mixing, checkpoints tha
 line. All options of ESPnet's task still work; nothing of ESPnet is changed.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any
@@ -16,19 +14,20 @@ from espnet2.tasks.enh_tse import TargetSpeakerExtractionTask
 from espnet2.train.preprocessor import TSEPreprocessor
 from espnet2.utils.get_default_kwargs import get_default_kwargs
 
+from espnet_tse_gen.data.datadir import read_pool
 from espnet_tse_gen.data.labels import LabelledPreprocessor, SpeakerTable
+from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
 from espnet_tse_gen.data.sources import speaker_at
 from espnet_tse_gen.discriminative.registry import DECODERS, ENCODERS, EXTRACTORS, WAVEFORM_EXTRACTORS
 from espnet_tse_gen.training import checks, mixing
-from espnet_tse_gen.training.choices import LazyClassChoices
 from espnet_tse_gen.training.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
-from espnet_tse_gen.training.shared import MixtureTask
-from espnet_tse_gen.training.trainer import TSEGenTrainer, forget_previous, is_first_process
-from espnet_tse_gen.training.tse_build import build_model, load_training_model
-from espnet_tse_gen.training.tse_model import ESPnetTSEModel
+from espnet_tse_gen.training.shared import LazyClassChoices, MixtureTask
+from espnet_tse_gen.training.trainer import TSEGenTrainer
+from espnet_tse_gen.training.tse_model import ESPnetTSEModel, build_model, load_training_model
 from espnet_tse_gen.training.waveform_model import ESPnetWaveformModel
 from espnet_tse_gen.utils.errors import UserError, check_options, unknown_name
 from espnet_tse_gen.utils.files import read_scp
+from espnet_tse_gen.utils.registry import built
 
 PREPROCESSORS: dict[str, str] = {
     "tse": "espnet2.train.preprocessor:TSEPreprocessor",
@@ -62,33 +61,35 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
         """Add the options of ESPnet's task and of dynamic mixing."""
         super().add_task_arguments(parser)
         mixing.add_arguments(parser.add_argument_group("Dynamic mixing"))
-        # Without the speaker's cross-entropy, the classifier has no gradient.
-        parser.set_defaults(model_conf=get_default_kwargs(ESPnetTSEModel), unused_parameters=True)
+        # Without the speaker's cross-entropy, the classifier has no gradient. Which keys model_conf has depends on the extractor.
+        parser.set_defaults(model_conf={}, unused_parameters=True)
+
+    @classmethod
+    def get_default_config(cls) -> dict[str, Any]:
+        """Return what ``--print_config`` shows."""
+        config = super().get_default_config()
+        model = ESPnetWaveformModel if config["extractor"] in WAVEFORM_EXTRACTORS else ESPnetTSEModel
+        config["model_conf"] = get_default_kwargs(model) | config["model_conf"]
+        return config
 
     @classmethod
     def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> Any:
         """Return the chosen preprocessor."""
-        conf = args.preprocessor_conf or {}
         if args.preprocessor != "tse_gen":
-            check_options("key of --preprocessor_conf", conf, TSEPreprocessor, ("train",))
+            check_options("key of --preprocessor_conf", args.preprocessor_conf or {}, TSEPreprocessor, ("train",))
             return super().build_preprocess_fn(args, train)
-        check_options("key of --preprocessor_conf", conf, preprocessor_choices.get_class("tse_gen").__base__, _GIVEN)
         return LabelledPreprocessor(
             train,
             args.sample_rate,
             cls.speakers(args),
             ref_num=args.num_spk,
             train_spk2enroll=args.train_spk2enroll,
-            **conf,
+            **cls.preprocessor_conf(args, TSEGenPreprocessor),
         )
 
     @classmethod
     def speakers(cls, args: argparse.Namespace) -> SpeakerTable | None:
-        """Return the training speakers, or None where the data do not tell them.
-
-        Raises:
-            UserError: If a table cannot be read.
-        """
+        """Return the training speakers, or None where the data do not tell them."""
         if getattr(args, "dynamic_mixing", False):
             tables = [path for path, name, _ in args.train_data_path_and_name_and_type if name == mixing.SPEAKER]
             if not tables:
@@ -97,8 +98,6 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
             return SpeakerTable(speaker_at(name, speed) for name in read_scp(tables[0]).values() for speed in speeds)
         if not args.train_spk2enroll or args.preprocessor != "tse_gen":
             return None
-        from espnet_tse_gen.data.datadir import read_pool
-
         return SpeakerTable(read_pool(args.train_spk2enroll))
 
     @classmethod
@@ -109,11 +108,7 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> ESPnetTSEModel | ESPnetWaveformModel:
-        """Build encoder, extractor, decoder, losses and the model.
-
-        Raises:
-            UserError: For an unknown name or key, or a value that cannot be used.
-        """
+        """Build encoder, extractor, decoder, losses and the model; what cannot be used is a :class:`UserError`."""
         waveform = args.extractor in WAVEFORM_EXTRACTORS
         # Such a model has a loss of its own.
         model = build_model(vars(args), [] if waveform else [_build_loss(given) for given in args.criterions or ()])
@@ -130,8 +125,7 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
     def check(cls, args: argparse.Namespace) -> None:
         """Require that a training can start, before it writes anything; fill in the number of training speakers.
 
-        Raises:
-            UserError: Naming the option, file or key that cannot be used.
+        What cannot be used is a :class:`UserError` that names the option, file or key.
         """
         checks.check_options(args)
         if args.iterator_type == "chunk":
@@ -151,30 +145,15 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
         cls.check_start(args, model)
 
     @classmethod
-    def main_worker(cls, args: argparse.Namespace) -> None:
-        """Train, after writing the table of the speakers' labels beside the checkpoints."""
-        training = not args.collect_stats and not args.dry_run and is_first_process(args)
-        if training:
-            speakers = cls.speakers(args)
-            if speakers is not None:
-                speakers.write(Path(args.output_dir) / SPEAKERS)
-        super().main_worker(args)
-        if training:
-            forget_previous(args)
-
-
-# Of LabelledPreprocessor, what the task says.
-_GIVEN = (
-    "train", "codec_sample_rate", "hop", "sample_rate", "ref_num", "train_spk2enroll", "speaker_embeddings",
-)  # fmt: skip
+    def write_beside(cls, args: argparse.Namespace) -> None:
+        """Write the table of the speakers' labels."""
+        speakers = cls.speakers(args)
+        if speakers is not None:
+            speakers.write(Path(args.output_dir) / SPEAKERS)
 
 
 def _build_loss(given: Any) -> Any:
-    """Build one loss of ``--criterions``.
-
-    Raises:
-        UserError: For an unknown name or key.
-    """
+    """Build one loss of ``--criterions``; an unknown name or key is a :class:`UserError`."""
     if not isinstance(given, dict) or not {"name", "wrapper"} <= given.keys():
         raise UserError(f"--criterions: every loss needs 'name', 'conf', 'wrapper' and 'wrapper_conf', found {given}")
     for key in given:
@@ -183,19 +162,14 @@ def _build_loss(given: Any) -> Any:
     for key, classes in (("name", CRITERIONS), ("wrapper", WRAPPERS)):
         if given[key] not in classes:
             raise unknown_name(f"{key} in --criterions", str(given[key]), classes)
-    criterion, wrapper = CRITERIONS[given["name"]], WRAPPERS[given["wrapper"]]
-    conf, wrapper_conf = given.get("conf") or {}, given.get("wrapper_conf") or {}
-    check_options(f"key of --criterions {given['name']} conf", conf, criterion)
-    check_options(f"key of --criterions {given['wrapper']} wrapper_conf", wrapper_conf, wrapper, ("criterion",))
-    return wrapper(criterion=criterion(**conf), **wrapper_conf)
+    name, wrapper = given["name"], given["wrapper"]
+    criterion = built(f"--criterions {name} conf", CRITERIONS[name], given.get("conf") or {}, Exception)
+    conf = given.get("wrapper_conf") or {}
+    return built(f"--criterions {wrapper} wrapper_conf", WRAPPERS[wrapper], conf, Exception, criterion=criterion)
 
 
 def _count_speakers(args: argparse.Namespace, speakers: SpeakerTable | None) -> None:
-    """Fill in or check ``extractor_conf: num_train_spk``.
-
-    Raises:
-        UserError: If it is not the number of training speakers.
-    """
+    """Fill in ``extractor_conf: num_train_spk``; what is given and is not the number of training speakers is a UserError."""
     conf = args.extractor_conf or {}
     wanted = conf.get("num_train_spk")
     if not wanted or (args.dry_run and wanted != AUTO):

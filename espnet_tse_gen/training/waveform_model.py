@@ -1,7 +1,5 @@
 """The ESPnet model around an extractor that turns waveforms into waveforms: the dual-path extractor."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -14,11 +12,7 @@ from espnet_tse_gen.utils.precision import autocast, check_precision
 
 
 class ESPnetWaveformModel(AbsESPnetModel):
-    """Trains an extractor of waveforms; all targets of a mixture share its encoding.
-
-    Raises:
-        UserError: For an unknown precision.
-    """
+    """Trains an extractor of waveforms; all targets of a mixture share its encoding."""
 
     def __init__(
         self,
@@ -33,10 +27,9 @@ class ESPnetWaveformModel(AbsESPnetModel):
     ) -> None:
         check_precision(precision)
         super().__init__()
-        self.extractor, self.precision = extractor, precision
+        self.extractor, self.precision, self.sample_rate = extractor, precision, extractor.sample_rate
         self.level_weight, self.spectrum_weight = level_weight, spectrum_weight
         self.silence_weight, self.activity_weight = silence_weight, activity_weight
-        self.sample_rate = extractor.sample_rate
 
     def forward(
         self, speech_mix: Tensor, speech_mix_lengths: Tensor | None = None, **kwargs: Any
@@ -51,10 +44,9 @@ class ESPnetWaveformModel(AbsESPnetModel):
         count = sum(key.startswith("enroll_ref") and not key.endswith("_lengths") for key in kwargs)
         enrolls = []
         for n in range(1, count + 1):
-            enroll, lengths = kwargs[f"enroll_ref{n}"], kwargs.get(f"enroll_ref{n}_lengths")
-            enrolls.append(
-                list(enroll) if lengths is None else [row[:size] for row, size in zip(enroll, lengths, strict=True)]
-            )
+            rows = kwargs[f"enroll_ref{n}"]
+            lengths = kwargs.get(f"enroll_ref{n}_lengths", [rows.shape[1]] * len(rows))
+            enrolls.append([row[:length] for row, length in zip(rows, lengths, strict=True)])
         size = speech_mix.shape[1]
         valid = torch.ones_like(speech_mix, dtype=torch.bool)
         if speech_mix_lengths is not None:

@@ -27,21 +27,16 @@ def _build(path):
     from espnet_tse_gen.training.tse_gen_task import TSEGenTask
     from espnet_tse_gen.training.tse_task import TSETask
 
-    if path in DISCRIMINATIVE:
-        args = TSETask.get_parser().parse_args(["--config", str(path), "--output_dir", "unused"])
-        if "num_train_spk" in args.extractor_conf:
-            args.extractor_conf["num_train_spk"] = 251
-        model = TSETask.build_model(args)
-        (optimizer,) = TSETask.build_optimizers(args, model)
-        scheduler_classes.get(args.scheduler, lambda *_, **__: None)(optimizer, **args.scheduler_conf)
-        return args, model, optimizer
+    task = TSETask if path in DISCRIMINATIVE else TSEGenTask
     options = ["--config", str(path), "--output_dir", "unused"]
     if "front_end" in path.stem:
         # Which one is for the user to say.
         options += ["--front_end", str(discriminative_exp_dir("spex_plus"))]
-    args = TSEGenTask.get_parser().parse_args(options)
-    model = TSEGenTask.build_model(args)
-    (optimizer,) = TSEGenTask.build_optimizers(args, model)
+    args = task.get_parser().parse_args(options)
+    if "num_train_spk" in args.extractor_conf:
+        args.extractor_conf["num_train_spk"] = 251
+    model = task.build_model(args)
+    (optimizer,) = task.build_optimizers(args, model)
     if args.scheduler is not None:
         scheduler_classes[args.scheduler](optimizer, **args.scheduler_conf)
     return args, model, optimizer

@@ -1,8 +1,7 @@
 """Discriminative extractors as front ends: the same estimate as alone, any rate, and models that carry theirs with them."""
 
-from __future__ import annotations
-
 import functools
+import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.bin import pack
 from espnet_tse_gen.cli import main as tse_gen
 from espnet_tse_gen.codec.registry import save_codec
+from espnet_tse_gen.discriminative.front_end import resample
 from espnet_tse_gen.inference.front_end import load_front_end, save_front_end
 from espnet_tse_gen.inference.waveform import WaveformInference
 from espnet_tse_gen.masked.build import build_model
@@ -182,3 +182,25 @@ def test_a_missing_or_wrong_front_end_is_named(exp_dir, tmp_path):
     alone = shutil.copytree(tiny_exp_dir(), tmp_path / "plain")
     shutil.copytree(model_exp_dir() / "front_end", alone / "front_end")
     np.testing.assert_array_equal(extracted(alone), extracted(tiny_exp_dir()))
+
+
+PAIRS = [(16000, 8000), (8000, 16000), (44100, 16000), (16000, 24000)]
+
+
+@pytest.mark.parametrize(("rate", "wanted"), PAIRS)
+def test_resampling_keeps_frequency_level_and_phase_of_a_tone_and_removes_what_is_above(rate, wanted):
+    tone = [torch.sin(2 * math.pi * 700 / hz * torch.arange(hz // 5, dtype=torch.float64)) for hz in (rate, wanted)]
+    made = resample(tone[0][None], rate, wanted)[0]
+    assert made.shape == tone[1].shape
+    inner = slice(wanted // 100, -wanted // 100)
+    assert float((made - tone[1])[inner].abs().max()) < 0.01
+    if wanted < rate:
+        high = torch.sin(2 * math.pi * 0.45 * torch.arange(4000))[None]
+        assert float(resample(high, rate, wanted)[:, 100:-100].square().mean()) < 1e-3
+
+
+@pytest.mark.parametrize(("rate", "wanted"), PAIRS)
+def test_resampling_is_torchaudios_default(rate, wanted):
+    functional = pytest.importorskip("torchaudio.functional")
+    wav = torch.randn(2, 5001)
+    torch.testing.assert_close(resample(wav, rate, wanted), functional.resample(wav, rate, wanted), atol=2e-6, rtol=0)

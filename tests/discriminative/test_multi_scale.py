@@ -1,7 +1,5 @@
 """Encoder, decoder, norms and blocks against their definitions, written out plainly."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espnet_tse_gen.discriminative.blocks import ChannelNorm, GlobalNorm, TCNBlock, TCNStack
-from espnet_tse_gen.discriminative.decoder import MultiScaleConvDecoder
-from espnet_tse_gen.discriminative.encoder import MultiScaleConvEncoder
+from espnet_tse_gen.discriminative.coding import MultiScaleConvDecoder, MultiScaleConvEncoder
 from espnet_tse_gen.utils.errors import UserError
 
 KERNELS = (20, 80, 160)
@@ -41,15 +38,6 @@ def test_encoder_is_a_product_with_every_window(length: int, bias: bool) -> None
             expected = padded[:, 10 * t : 10 * t + kernel] @ conv.weight[:, 0].t()
             expected = (expected + conv.bias if bias else expected).relu()
             torch.testing.assert_close(features[:, t, 4 * scale : 4 * scale + 4], expected)
-
-
-def test_encoder_takes_samples_beyond_the_length_as_zero() -> None:
-    encoder = MultiScaleConvEncoder(3)
-    wav, lengths = torch.randn(2, 300), torch.tensor([300, 123])
-    features, frames = encoder(wav, lengths)
-    alone, alone_frames = encoder(wav[1:, :123], lengths[1:])
-    assert frames.tolist() == [29, 12] and alone_frames.tolist() == [12]
-    torch.testing.assert_close(features[1, :12], alone[0])
 
 
 @pytest.mark.parametrize("bias", [True, False])

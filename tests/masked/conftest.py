@@ -10,8 +10,14 @@ from espnet_tse_gen.masked.model import MaskedTSEModel
 RATE = 16000
 
 
+@pytest.fixture(scope="session", name="voice")
+def fixture_of_voice():
+    """The function, for tests that make batches of their own."""
+    return voice
+
+
 def voice(seconds: float, pitch: float, seed: int) -> torch.Tensor:
-    """Return a harmonic sound of wandering pitch and level, float ``[L]``."""
+    """A harmonic sound whose pitch and loudness wander, float ``[L]``: who speaks does not tell what is said."""
     generator = torch.Generator().manual_seed(seed)
     length = int(seconds * RATE)
     steps = torch.nn.functional.interpolate(

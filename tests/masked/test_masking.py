@@ -7,8 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_tse_gen.masked.masking import hide, sample_mask
-from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.masked.masking import sample_mask
 
 
 def _valid(lengths):
@@ -63,24 +62,3 @@ def test_uniform_level_distribution():
     valid = torch.ones(20_000, 3, dtype=torch.bool)
     mask = sample_mask(valid, 4, "level", "uniform", generator=torch.Generator().manual_seed(1))
     assert torch.allclose(mask.counted.any(dim=2).float().mean(dim=0), torch.full((4,), 0.25), atol=0.02)
-
-
-def test_same_seed_same_mask():
-    first, second = (sample_mask(_valid([9, 4]), 3, "mixed", generator=torch.Generator().manual_seed(7)) for _ in "ab")
-    assert torch.equal(first.hidden, second.hidden) and torch.equal(first.counted, second.counted)
-
-
-def test_hide_leaves_its_argument_alone():
-    codes = torch.arange(12).view(1, 3, 4)
-    hidden = torch.zeros(1, 3, 4, dtype=torch.bool)
-    hidden[0, 1, 2] = True
-    result = hide(codes, hidden, 99)
-    assert result[0, 1, 2] == 99 and codes[0, 1, 2] == 6 and (result != codes).sum() == 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "suggestion"), [({"mode": "levl"}, "level"), ({"level_distribution": "linaer"}, "linear")]
-)
-def test_unknown_name_suggests_the_nearest(arguments, suggestion):
-    with pytest.raises(UserError, match=f"did you mean '{suggestion}'"):
-        sample_mask(_valid([3]), 2, **arguments)

@@ -1,7 +1,6 @@
 """Short trainings of the whole model: it can learn a batch by heart (P19), and it listens to both conditions (P18)."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,29 +14,11 @@ from espnet_tse_gen.masked.model import MaskedTSEModel
 pytestmark = pytest.mark.slow
 
 PITCHES = (110.0, 230.0)
-RATE = 16000
-
-
-def voice(seconds: float, pitch: float, seed: int) -> torch.Tensor:
-    """A harmonic sound whose pitch and loudness wander: who speaks does not tell what is said."""
-    draw = torch.Generator().manual_seed(seed)
-    length = round(seconds * RATE)
-    knots = torch.randn(1, 2, max(2, round(6 * seconds)), generator=draw)
-    glide, loudness = torch.nn.functional.interpolate(knots, size=length, mode="linear")[0]
-    phase = torch.cumsum(2 * torch.pi * pitch * (1 + 0.15 * glide) / RATE, dim=0)
-    tone = torch.stack([torch.sin(k * phase) / k for k in range(1, 20)]).sum(dim=0)
-    return 0.05 * tone * torch.sigmoid(3 * loudness) + 1e-3 * torch.randn(length, generator=draw)
-
-
-@pytest.fixture(scope="module")
-def codec() -> MelCodec:
-    codec = MelCodec(num_levels=4, codebook_size=32)
-    codec.fit(iter([voice(2.0, 90.0 + 25 * n, n) for n in range(8)]), iterations=5)
-    return codec
+Voice = Callable[[float, float, int], torch.Tensor]
 
 
 @pytest.mark.parametrize(("masking", "steps"), [("joint", 250), ("level", 300)])
-def test_one_batch_is_learned_by_heart(codec: MelCodec, masking: str, steps: int) -> None:
+def test_one_batch_is_learned_by_heart(codec: MelCodec, voice: Voice, masking: str, steps: int) -> None:
     batch = make_batch(
         [voice(2.0, 100.0 + 40 * n, n) for n in range(4)],
         [voice(2.0, 230.0 - 20 * n, 50 + n) for n in range(4)],
@@ -59,7 +40,7 @@ def test_one_batch_of_real_speech_is_learned_by_heart(real_data: Path, masking: 
     assert result.accuracy > 0.99
 
 
-def both_targets(seeds: range) -> Batch:
+def both_targets(voice: Voice, seeds: range) -> Batch:
     """Mixtures of a low and a high voice, each with one and then with the other as target: only the enrolment tells."""
     rows: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
     for seed in seeds:
@@ -69,12 +50,12 @@ def both_targets(seeds: range) -> Batch:
     return make_batch(*zip(*rows, strict=True))
 
 
-def test_after_a_toy_training_enrolment_and_mixture_decide_the_tokens(codec: MelCodec) -> None:
+def test_after_a_toy_training_enrolment_and_mixture_decide_the_tokens(codec: MelCodec, voice: Voice) -> None:
     steps, rate = 200, 3e-3
     extractor = MaskedExtractor(codec, dropout=0.0, width=64, layers=2, heads=4, mixture_layers=1)
     model = MaskedTSEModel(codec, extractor, masking="mixed", drop_enroll=0.0, drop_both=0.0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
-    batches = [both_targets(range(seed, seed + 2)) for seed in range(0, 40, 2)]
+    batches = [both_targets(voice, range(seed, seed + 2)) for seed in range(0, 40, 2)]
     model.train()
     for step in range(steps):
         for group in optimizer.param_groups:
@@ -84,7 +65,7 @@ def test_after_a_toy_training_enrolment_and_mixture_decide_the_tokens(codec: Mel
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     model.eval()
-    unseen = both_targets(range(1000, 1008))
+    unseen = both_targets(voice, range(1000, 1008))
     partner = torch.arange(16) ^ 1
     tokens = decode(model, unseen, joint=False)
     exchanged = decode(model, {**unseen, "enroll_ref1": unseen["enroll_ref1"][partner]}, joint=False)

@@ -1,7 +1,5 @@
 """A speaker embedding beside the enrolment's frames, or in their place: in the network, in training and in decoding."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

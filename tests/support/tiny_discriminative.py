@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from espnet_tse_gen.dual_path.network import DualPathExtractor
-from espnet_tse_gen.training.tse_build import build_model
+from espnet_tse_gen.training.tse_model import build_model
 from espnet_tse_gen.utils.files import write_yaml
 
 RATE = 8000

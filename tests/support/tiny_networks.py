@@ -1,7 +1,5 @@
 """Tiny networks of encoder, extractor and decoder, for the tests of both architectures."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -9,8 +7,7 @@ from torch import Tensor, nn
 
 from espnet_tse_gen.discriminative.abs_extractor import AbsEmbeddingExtractor
 from espnet_tse_gen.discriminative.blocks import ChannelNorm
-from espnet_tse_gen.discriminative.decoder import MultiScaleConvDecoder
-from espnet_tse_gen.discriminative.encoder import MultiScaleConvEncoder
+from espnet_tse_gen.discriminative.coding import MultiScaleConvDecoder, MultiScaleConvEncoder
 from espnet_tse_gen.discriminative.mc_spex import MCSpExExtractor
 from espnet_tse_gen.discriminative.spex_plus import SpExPlusExtractor
 

@@ -3,8 +3,6 @@
 Importing ESPnet's tasks takes about ten seconds, so one process does it and is forked for every training.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import multiprocessing
@@ -22,6 +20,7 @@ import numpy as np
 import soundfile
 from tiny_model import RATE, fitted_codec, voice
 
+from espnet_tse_gen.bin import codec_tokenize
 from espnet_tse_gen.codec.registry import save_codec
 from espnet_tse_gen.utils.files import write_scp, write_yaml
 
@@ -108,6 +107,24 @@ def training(root: Path, output: Path, *options: str, codes: Path | None = None)
     for name in ("train", "valid"):
         command += [f"--{name}_shape_file", f"{root}/stats/{name}/speech_mix_shape"]
     return [*command, *data_options(root, codes), *options]
+
+
+def drawn_from(command: Sequence[str], sources: Path) -> list[str]:
+    """``command`` with training mixtures that are drawn from ``sources`` in the place of its tables."""
+    option = "--train_data_path_and_name_and_type"
+    kept = [word for before, word in zip(["", *command], command, strict=False) if option not in (before, word)]
+    speech = [option, f"{sources}/wav.scp,speech,sound", option, f"{sources}/utt2spk,speaker,text"]
+    return [*kept, *speech, "--dynamic_mixing", "true"]
+
+
+def tokenize(root: Path, output: Path) -> Path:
+    """Write the tokens of all targets to a folder, as :func:`data_options` takes them."""
+    for name in ("train", "valid"):
+        for n in (1, 2):
+            options = ["--codec_dir", f"{root}/codec", "--wav_scp", f"{root}/{name}/spk{n}.scp"]
+            options += ["--level_scp", f"{root}/{name}/wav.scp", "--output_dir", f"{output}/{name}"]
+            codec_tokenize.main([*options, "--name", f"codes_spk{n}"])
+    return output
 
 
 def _enter(command: Sequence[str], log: str, program: str) -> None:

@@ -1,7 +1,5 @@
 """Training a codec through the command line, going on after a kill, and taking the result as a codec."""
 
-from __future__ import annotations
-
 import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
@@ -161,7 +159,6 @@ def test_mistakes_end_in_one_line_before_anything_is_written(speech: Path, optio
 
 
 def test_data_that_is_not_there(speech: Path, tmp_path: Path) -> None:
-    write_yaml(tmp_path / "empty.yaml", {})
     command = ["--config", str(FIXTURE), "--output_dir", str(tmp_path / "exp")]
     result = run(command, tmp_path / "log", "codec_train")
     assert result.status == 2 and "--train_data_path_and_name_and_type is missing" in result.error

@@ -1,7 +1,5 @@
 """Crops for the training of codecs: lengths, places, levels, and the batches that they come in."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -56,20 +54,9 @@ def test_training_draws_and_validation_does_not() -> None:
     assert not np.array_equal(first, valid("b", {"audio": wav})["audio"])
 
 
-@pytest.mark.parametrize(
-    ("wav", "message"),
-    [
-        (np.zeros((10, 2)), "audio of 'a' has 2 channels"),
-        (np.zeros(0), "audio of 'a' is empty"),
-        (np.array([0.0, np.nan]), "audio of 'a'.*NaN"),
-    ],
-)
-def test_recordings_that_cannot_be_used(wav: np.ndarray, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        CropPreprocessor(True, 8000, 4)("a", {"audio": wav})
-
-
-def test_options_that_cannot_be_used() -> None:
+def test_what_cannot_be_used() -> None:
+    with pytest.raises(UserError, match="audio of 'a' has 2 channels"):
+        CropPreprocessor(True, 8000, 4)("a", {"audio": np.zeros((10, 2))})
     with pytest.raises(UserError, match="--gain_db"):
         CropPreprocessor(True, 8000, 4, gain_db=(3.0, -3.0))
     with pytest.raises(UserError, match="--segment_seconds"):

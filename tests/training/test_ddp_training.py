@@ -4,8 +4,6 @@ ESPnet splits every batch over the processes. The data is such that nothing is d
 validation recording at a time, from which its mask follows; so all figures agree but for rounding.
 """
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Sequence
 from pathlib import Path

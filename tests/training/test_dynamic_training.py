@@ -1,19 +1,16 @@
 """Trainings on mixtures drawn on the fly: they run, go on after a kill with the same data, and refuse what cannot be used."""
 
-from __future__ import annotations
-
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tiny_model import RATE
-from training_runs import Result, finish, kill_when, results, run, start, training, write_wav
+from training_runs import Result, drawn_from, finish, kill_when, results, run, start, training, write_wav
 
 from espnet_tse_gen.bin import prepare_sources
 from espnet_tse_gen.utils.checkpoints import read_checkpoint
-from espnet_tse_gen.utils.files import read_scp, write_scp
+from espnet_tse_gen.utils.files import read_scp, read_yaml, write_scp
 
 pytestmark = pytest.mark.slow
 
@@ -36,19 +33,9 @@ def sources(corpus: Path) -> Path:
 
 def dynamic(corpus: Path, sources: Path, output: Path, *options: str, conf: list[str] = MIXING) -> list[str]:
     """The command line of a training whose mixtures are drawn from ``sources``; two epochs of four batches."""
-    words = iter(training(corpus, output))
-    command = []
-    for word in words:
-        if word == "--train_data_path_and_name_and_type":
-            next(words)
-        else:
-            command.append(word)
-    option = "--train_data_path_and_name_and_type"
-    command += [option, f"{sources}/wav.scp,speech,sound", option, f"{sources}/utt2spk,speaker,text"]
-    command += ["--dynamic_mixing", "true", "--num_iters_per_epoch", "4", "--max_epoch", "2"]
-    for pair in conf:
-        command += ["--dynamic_mixing_conf", pair]
-    return [*command, *options]
+    command = drawn_from(training(corpus, output), sources)
+    command += ["--num_iters_per_epoch", "4", "--max_epoch", "2"]
+    return [*command, *(word for pair in conf for word in ("--dynamic_mixing_conf", pair)), *options]
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +55,8 @@ def test_a_training_without_targets_in_some_items_has_finite_losses(straight: tu
     assert float(figures[2]["train/loss"]) != float(figures[1]["train/loss"])
     weights = read_checkpoint(output / "2epoch.pth")
     assert all(bool(torch.isfinite(value).all()) for value in weights.values())
+    config = read_yaml(output / "config.yaml")
+    assert config["dynamic_mixing_conf"]["absent_share"] == 0.4 and config["dynamic_mixing_conf"]["sir_db"] == 5.0
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -151,10 +140,8 @@ def test_training_with_speaker_embeddings(
     corpus: Path, sources: Path, embeddings: Path, straight: tuple[Path, Result], tmp_path: Path, kind: str
 ) -> None:
     options = ["--max_epoch", "1", "--speaker_embeddings", str(embeddings), "--extractor_conf", "speaker_embedding=4"]
-    if kind == "drawn":
-        command = dynamic(corpus, sources, tmp_path / "exp", *options)
-    else:
-        command = training(corpus, tmp_path / "exp", *options)
+    output = tmp_path / "exp"
+    command = dynamic(corpus, sources, output, *options) if kind == "drawn" else training(corpus, output, *options)
     result = run(command, tmp_path / "log")
     assert result.status == 0, result.log
     assert np.isfinite(float(results(result.log)[1]["train/loss"]))
@@ -183,12 +170,3 @@ def test_embeddings_are_of_one_speed(corpus: Path, sources: Path, embeddings: Pa
     result = run(command, tmp_path / "log")
     assert result.status == 2 and "speeds: speaker embeddings are those at speed 1; leave it out" in result.error
     assert not (tmp_path / "exp").exists()
-
-
-def test_the_configuration_shows_how_mixtures_are_drawn(straight: tuple[Path, Result]) -> None:
-    import yaml
-
-    config = yaml.safe_load((straight[0] / "config.yaml").read_text())
-    assert config["dynamic_mixing"] is True
-    assert config["dynamic_mixing_conf"]["absent_share"] == 0.4 and config["dynamic_mixing_conf"]["sir_db"] == 5.0
-    assert json.dumps(config["dynamic_mixing_conf"])

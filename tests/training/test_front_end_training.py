@@ -1,7 +1,5 @@
 """A training with a front end: what it writes, that it goes on, and which mistakes it names before it begins."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,16 +1,13 @@
 """Real trainings by ESPnet's trainer: what they write, what they compute, and that a kill at any moment costs nothing."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from training_runs import Result, finish, kill_when, results, run, start, training
+from training_runs import Result, finish, kill_when, results, run, start, tokenize, training
 
-from espnet_tse_gen.bin import codec_tokenize
 from espnet_tse_gen.masked.build import load_model
 from espnet_tse_gen.training.trainer import PREVIOUS
 from espnet_tse_gen.utils.checkpoints import read_checkpoint
@@ -19,12 +16,8 @@ from espnet_tse_gen.utils.files import read_scp, read_yaml
 pytestmark = pytest.mark.slow
 
 
-def weights(path: Path) -> dict[str, torch.Tensor]:
-    return read_checkpoint(path)
-
-
 def equal(one: Path, other: Path) -> bool:
-    first, second = weights(one), weights(other)
+    first, second = read_checkpoint(one), read_checkpoint(other)
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -52,8 +45,8 @@ def test_a_training_writes_what_decoding_and_the_reader_need(trained: tuple[Path
 
 def test_the_average_of_the_best_is_their_mean_and_keeps_the_fingerprint(trained: tuple[Path, Result]) -> None:
     output, _ = trained
-    average = weights(output / "valid.loss.ave_2best.pth")
-    kept = [weights(path) for path in sorted(output.glob("?epoch.pth"))]
+    average = read_checkpoint(output / "valid.loss.ave_2best.pth")
+    kept = [read_checkpoint(path) for path in sorted(output.glob("?epoch.pth"))]
     assert len(kept) == 2
     for name, value in average.items():
         torch.testing.assert_close(value, (kept[0][name] + kept[1][name]) / 2)
@@ -139,12 +132,7 @@ def test_weights_that_fit_in_part_leave_the_log_as_it_is(
 def test_tokens_on_disk_train_like_tokens_on_the_fly(
     corpus: Path, trained: tuple[Path, Result], tmp_path: Path
 ) -> None:
-    for name in ("train", "valid"):
-        for n in (1, 2):
-            options = ["--codec_dir", f"{corpus}/codec", "--wav_scp", f"{corpus}/{name}/spk{n}.scp"]
-            options += ["--level_scp", f"{corpus}/{name}/wav.scp", "--output_dir", f"{tmp_path}/codes/{name}"]
-            codec_tokenize.main([*options, "--name", f"codes_spk{n}"])
-    command = training(corpus, tmp_path / "exp", "--max_epoch", "1", codes=tmp_path / "codes")
+    command = training(corpus, tmp_path / "exp", "--max_epoch", "1", codes=tokenize(corpus, tmp_path / "codes"))
     result = run(command, tmp_path / "log")
     assert result.status == 0, result.log
     # A crop's first and last frame see beyond it on disk, and zeros on the fly: the same tokens but for a few.

@@ -1,7 +1,5 @@
 """Whatever is wrong with a training's input ends in one line that names it, with status 2, and changes nothing on disk."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Callable
@@ -12,9 +10,8 @@ import pytest
 import torch
 import yaml
 from tiny_model import RATE, fitted_codec
-from training_runs import Result, kill, results, run, start, state, training, wait_for, write_wav
+from training_runs import Result, kill, results, run, start, state, tokenize, training, wait_for, write_wav
 
-from espnet_tse_gen.bin import codec_tokenize
 from espnet_tse_gen.codec.registry import save_codec
 from espnet_tse_gen.utils.checkpoints import check_finite, read_checkpoint
 from espnet_tse_gen.utils.files import read_scp, write_scp
@@ -53,67 +50,50 @@ def edited(corpus: Path, folder: Path, table: str, change: Callable[[dict[str, s
     return [word.replace(old, f"{folder}/{table},") for word in command]
 
 
-@pytest.mark.parametrize("table", ["wav.scp", "spk2.scp", "enroll_spk1.scp"])
-def test_a_missing_key(refused: Callable[..., str], corpus: Path, tmp_path: Path, table: str) -> None:
-    line = refused(arguments=edited(corpus, tmp_path, table, lambda entries: entries.pop("train03")))
-    assert "'train03'" in line
-    assert str(tmp_path / table) in line
+@pytest.mark.parametrize(
+    ("table", "change", "says"),
+    [
+        *((table, lambda entries: entries.pop("train03"), "'train03'") for table in ("wav.scp", "spk2.scp", "enroll_spk1.scp")),
+        ("spk1.scp", lambda entries: entries.update(other="x.wav"), "spk1.scp: 1 key(s) are not in"),
+    ],
+)  # fmt: skip
+def test_keys_that_differ(
+    refused: Callable[..., str], corpus: Path, tmp_path: Path, table: str, change: Callable, says: str
+) -> None:
+    line = refused(arguments=edited(corpus, tmp_path, table, change))
+    assert says in line and f"{tmp_path}/{table}" in line
 
 
-def test_an_extra_key(refused: Callable[..., str], corpus: Path, tmp_path: Path) -> None:
-    line = refused(arguments=edited(corpus, tmp_path, "spk1.scp", lambda entries: entries.update(other="x.wav")))
-    assert f"{tmp_path}/spk1.scp: 1 key(s) are not in" in line
-    assert "'other'" in line
-
-
-def test_statistics_of_other_data(refused: Callable[..., str], corpus: Path) -> None:
+def test_tables_that_do_not_fit(refused: Callable[..., str], corpus: Path, tmp_path: Path) -> None:
     line = refused("--train_shape_file", f"{corpus}/stats/valid/speech_mix_shape")
-    assert "speech_mix_shape" in line
-    assert "statistics stage" in line
-
-
-def test_a_table_that_is_not_there(refused: Callable[..., str], corpus: Path, tmp_path: Path) -> None:
+    assert "speech_mix_shape" in line and "statistics stage" in line
+    line = refused("--valid_data_path_and_name_and_type", f"{corpus}/valid/wav.scp,speech_mic,sound")
+    assert "'speech_mic': did you mean 'speech_mix'" in line
+    assert "enroll_ref3 is missing" in refused("--ref_num", "3")
+    line = refused("--sample_rate", "16000")
+    assert "sampling rate is 8000 Hz, expected 16000 Hz" in line and "wav.scp" in line
     command = edited(corpus, tmp_path, "spk1.scp", lambda entries: None)
     (tmp_path / "spk1.scp").unlink()
     assert f"{tmp_path}/spk1.scp: no such file" in refused(arguments=command)
 
 
-def test_a_data_name_misspelt(refused: Callable[..., str], corpus: Path) -> None:
-    line = refused("--valid_data_path_and_name_and_type", f"{corpus}/valid/wav.scp,speech_mic,sound")
-    assert "'speech_mic': did you mean 'speech_mix'" in line
-
-
-def test_a_speaker_without_target(refused: Callable[..., str]) -> None:
-    assert "enroll_ref3 is missing" in refused("--ref_num", "3")
-
-
-DAMAGE = {
-    "corrupt": lambda path: path.write_bytes(b"RIFF this is not a recording"),
-    "empty": lambda path: write_wav(path, np.zeros(0)),
-    "absent": lambda path: None,
-    "nan": lambda path: write_wav(path, np.full(8000, np.nan)),
-    "stereo": lambda path: write_wav(path, np.full((8000, 2), 0.1)),
-    "other rate": lambda path: write_wav(path, np.full(16000, 0.1), 2 * RATE),
-    "shorter than its mixture": lambda path: write_wav(path, np.full(4000, 0.1)),
-}
-SAYS = {
-    "corrupt": "not recognised",
-    "empty": "is empty",
-    "absent": "no such file",
-    "nan": "NaN",
-    "stereo": "2 channels",
-    "other rate": "8000 != 16000",
-    "shorter than its mixture": "4000 samples, its mixture",
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "corrupt": (lambda path: path.write_bytes(b"RIFF this is not a recording"), "not recognised"),
+    "empty": (lambda path: write_wav(path, np.zeros(0)), "is empty"),
+    "absent": (lambda path: None, "no such file"),
+    "nan": (lambda path: write_wav(path, np.full(8000, np.nan)), "NaN"),
+    "stereo": (lambda path: write_wav(path, np.full((8000, 2), 0.1)), "2 channels"),
+    "other rate": (lambda path: write_wav(path, np.full(16000, 0.1), 2 * RATE), "000 != "),
+    "shorter than its mixture": (lambda path: write_wav(path, np.full(4000, 0.1)), "4000 samples, its mixture"),
 }
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize(("damage", "workers"), [*((damage, 0) for damage in DAMAGE), ("corrupt", 1), ("nan", 1)])
 def test_a_recording_that_cannot_be_used(
     refused: Callable[..., str], corpus: Path, tmp_path: Path, damage: str, workers: int
 ) -> None:
     bad = tmp_path / "bad.wav"
-    DAMAGE[damage](bad)
+    DAMAGE[damage][0](bad)
     tables = ["wav.scp", "spk1.scp", "spk2.scp"] if damage != "shorter than its mixture" else ["spk1.scp", "spk2.scp"]
     command = []
     for table in tables:
@@ -128,13 +108,7 @@ def test_a_recording_that_cannot_be_used(
     # Some epochs of a training may lie before the error; what they wrote stays.
     line = refused("--num_workers", str(workers), arguments=command, unchanged=False)
     assert "'train07'" in line or str(bad) in line
-    assert SAYS[damage] in line or (damage == "other rate" and "16000 != 8000" in line)
-
-
-def test_recordings_of_another_rate(refused: Callable[..., str]) -> None:
-    line = refused("--sample_rate", "16000")
-    assert "sampling rate is 8000 Hz, expected 16000 Hz" in line
-    assert "wav.scp" in line
+    assert DAMAGE[damage][1] in line
 
 
 def test_statistics_meet_a_bad_recording(refused: Callable[..., str], corpus: Path, tmp_path: Path) -> None:
@@ -147,12 +121,7 @@ def test_statistics_meet_a_bad_recording(refused: Callable[..., str], corpus: Pa
 
 @pytest.fixture
 def codes(corpus: Path, tmp_path: Path) -> Path:
-    for name in ("train", "valid"):
-        for n in (1, 2):
-            options = ["--codec_dir", f"{corpus}/codec", "--wav_scp", f"{corpus}/{name}/spk{n}.scp"]
-            options += ["--level_scp", f"{corpus}/{name}/wav.scp", "--output_dir", f"{tmp_path}/codes/{name}"]
-            codec_tokenize.main([*options, "--name", f"codes_spk{n}"])
-    return tmp_path / "codes"
+    return tokenize(corpus, tmp_path / "codes")
 
 
 def test_tokens_of_another_length(refused: Callable[..., str], corpus: Path, codes: Path, tmp_path: Path) -> None:
@@ -173,26 +142,17 @@ def test_tokens_of_another_codec(refused: Callable[..., str], corpus: Path, code
     assert not (tmp_path / "new").exists()
 
 
-def test_going_on_with_another_codec(refused: Callable[..., str], tmp_path: Path) -> None:
-    save_codec(fitted_codec(seed=5), tmp_path / "other")
-    line = refused("--codec_dir", f"{tmp_path}/other")
-    assert "checkpoint.pth: checkpoint was trained on the tokens of another codec" in line
-
-
-def test_starting_from_weights_of_another_codec(
+def test_weights_of_another_codec_or_size(
     refused: Callable[..., str], corpus: Path, trained: tuple[Path, Result], tmp_path: Path
 ) -> None:
     save_codec(fitted_codec(seed=5), tmp_path / "other")
+    line = refused("--codec_dir", f"{tmp_path}/other")
+    assert "checkpoint.pth: checkpoint was trained on the tokens of another codec" in line
     given = trained[0] / "3epoch.pth"
     command = training(corpus, tmp_path / "new", "--init_param", str(given), "--codec_dir", f"{tmp_path}/other")
-    line = refused(arguments=command)
-    assert f"--init_param {given}: checkpoint was trained on the tokens of another codec" in line
+    assert f"--init_param {given}: checkpoint was trained on the tokens of another codec" in refused(arguments=command)
     assert not (tmp_path / "new").exists()
-
-
-def test_going_on_with_another_size(refused: Callable[..., str]) -> None:
-    line = refused("--extractor_conf", "width=64")
-    assert "checkpoint.pth: does not fit the configuration" in line
+    assert "checkpoint.pth: does not fit the configuration" in refused("--extractor_conf", "width=64")
 
 
 def test_half_a_checkpoint(refused: Callable[..., str], tmp_path: Path) -> None:
@@ -232,23 +192,15 @@ def test_a_pickle_is_not_run(refused: Callable[..., str], corpus: Path, tmp_path
         (["--extractor", "maskd"], "did you mean 'masked'"),
         (["--preprocessor", "tse_gn"], "did you mean 'tse_gen'"),
         (["--extractor_conf", "widht=3"], "did you mean 'width'"),
+        (["--extractor_conf", "width=wide"], "extractor 'masked' (extractor_conf): cannot be built from its options"),
         (["--model_conf", "maskng=joint"], "did you mean 'masking'"),
         (["--model_conf", "masking=jiont"], "did you mean 'joint'"),
         (["--preprocessor_conf", "crop_second=3"], "did you mean 'crop_seconds'"),
         (["--optim_conf", "learning=1"], "unknown key of --optim_conf 'learning'"),
         (["--optim", "adamm"], "did you mean 'adam"),
         (["--scheduler_conf", "warmup_step=1"], "did you mean 'warmup_steps'"),
-        (
-            ["--optim_conf", "lr=1e-3"],
-            "--optim_conf lr: '1e-3' is text to yaml; write the number with a point and a sign, as 1.0e-3",
-        ),
-        (
-            ["--optim_conf", "weight_decay=1.0e30"],
-            "weight_decay: '1.0e30' is text to yaml; write the number with a point and a sign, as 1.0e+30",
-        ),
-        (["--optim_conf", "lr=1e4"], "a point and a sign, as 1.0e+4"),
-        (["--optim_conf", "lr=.5e2"], "a point and a sign, as 0.5e+2"),
-        (["--scheduler_conf", "warmup_steps=2.5E3"], "a point and a sign, as 2.5e+3"),
+        (["--optim_conf", "lr=1e-3"], "--optim_conf lr: '1e-3' is text to yaml; write the number as 0.001"),
+        (["--scheduler_conf", "warmup_steps=2.5E3"], "'2.5E3' is text to yaml; write the number as 2500.0"),
         (["--optim", "sgd", "--optim_conf", "lr=0.1"], "--optim: is 'sgd', but the training in "),
         (["--optim", "adam"], "/exp began with 'adamw'; give that, or another --output_dir"),
         (["--scheduler", "none"], "--scheduler: is 'None', but"),
@@ -266,9 +218,13 @@ def test_unknown_names_and_files(refused: Callable[..., str], options: list[str]
     assert says in refused(*options)
 
 
+def test_no_output_directory(refused: Callable[..., str]) -> None:
+    assert "--output_dir is missing" in refused(arguments=[])
+
+
 def test_a_number_that_is_advised_is_one(refused: Callable[..., str]) -> None:
     for text in ("1e30", "1.0e30", "-.5E7", "3.e2", "1e+2"):
-        advice = refused("--optim_conf", f"lr={text}").split(", as ")[1]
+        advice = refused("--optim_conf", f"lr={text}").split("number as ")[1]
         assert yaml.safe_load(advice) == float(text)
 
 
@@ -320,7 +276,3 @@ def test_a_training_that_diverges_says_so(
     )
     for path in (tmp_path / "exp").glob("*.pth"):  # what is there can be decoded with
         check_finite(read_checkpoint(path), path)
-
-
-def test_no_output_directory(refused: Callable[..., str]) -> None:
-    assert "--output_dir is missing" in refused(arguments=[])

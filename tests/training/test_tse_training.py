@@ -1,13 +1,11 @@
 """The task ``tse``: configurations parse, trainings run on mixtures and on speech, labels are numbered, mistakes are one line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_model import RATE
-from training_runs import Result, data_options, results, run
+from training_runs import Result, data_options, drawn_from, results, run
 
 from espnet_tse_gen.bin import prepare_sources
 from espnet_tse_gen.data.labels import LabelledPreprocessor, SpeakerTable
@@ -19,7 +17,7 @@ from espnet_tse_gen.utils.registry import chosen
 
 ROOT = Path(__file__).parents[2]
 CONF, FIXTURES = ROOT / "conf" / "train", ROOT / "tests" / "conf"
-FILES = ["spex_plus_8k.yaml", "mc_spex_16k.yaml", "td_speakerbeam_8k.yaml"]
+FILES = ["spex_plus_8k.yaml", "mc_spex_16k.yaml", "td_speakerbeam_8k.yaml", "dual_path_16k.yaml"]
 SHORT = ["--preprocessor_conf", "crop_seconds=0.4", "--preprocessor_conf", "enroll_seconds=[0.4,0.8]"]
 
 
@@ -46,6 +44,8 @@ def test_t01_every_configuration_parses_and_prints(name: str, tmp_path: Path) ->
     assert config["extractor"] == given["extractor"]
     # Printed with the defaults of what is not given.
     assert given["extractor_conf"].items() <= config["extractor_conf"].items()
+    own = "activity_weight" if name.startswith("dual_path") else "num_spk"
+    assert {"precision", own} <= config["model_conf"].keys()
 
 
 @pytest.mark.parametrize("kind", ["spex_plus", "mc_spex", "td_speakerbeam", "dual_path"])
@@ -66,26 +66,10 @@ def test_t02_a_training_on_mixtures(corpus: Path, tmp_path: Path, kind: str) -> 
 @pytest.mark.slow
 def test_a_training_on_drawn_mixtures_with_silent_targets(corpus: Path, tmp_path: Path) -> None:
     prepare_sources.main(["--spk2enroll", f"{corpus}/spk2enroll.json", "--output_dir", f"{tmp_path}/sources"])
-    words = iter(command(corpus, tmp_path / "exp", "mc_spex"))
-    kept = []
-    for word in words:
-        if word == "--train_data_path_and_name_and_type":
-            next(words)
-        else:
-            kept.append(word)
-    option, sources = "--train_data_path_and_name_and_type", tmp_path / "sources"
-    kept += [option, f"{sources}/wav.scp,speech,sound", option, f"{sources}/utt2spk,speaker,text"]
-    kept += [
-        "--dynamic_mixing",
-        "true",
-        "--dynamic_mixing_conf",
-        "min_seconds=0.5",
-        "--dynamic_mixing_conf",
-        "absent_share=0.5",
-        "--dynamic_mixing_conf",
-        "speeds=[0.9,1.0]",
-    ]
-    result = run(kept, tmp_path / "log", "tse_train")
+    words = drawn_from(command(corpus, tmp_path / "exp", "mc_spex"), tmp_path / "sources")
+    for pair in ("min_seconds=0.5", "absent_share=0.5", "speeds=[0.9,1.0]"):
+        words += ["--dynamic_mixing_conf", pair]
+    result = run(words, tmp_path / "log", "tse_train")
     assert result.status == 0, result.log
     figures = results(result.log)[1]
     assert np.isfinite(float(figures["train/loss"])) and float(figures["train/spk_ce"]) > 0.1
@@ -128,6 +112,8 @@ def test_every_part_of_espnet_is_there_and_is_what_espnet_takes() -> None:
 
 
 def test_the_preprocessor_labels_the_drawn_speaker(corpus: Path) -> None:
+    with pytest.raises(UserError, match="name no speaker"):
+        SpeakerTable([])
     table = SpeakerTable(["bob", "ann", "bob"])
     assert table.names == ["ann", "bob"] and len(table) == 2
     assert [int(table.label(name)[0]) for name in ("ann", "bob", "zoe")] == [0, 1, -1]
@@ -171,8 +157,3 @@ def test_a_mistake_in_the_losses_is_one_line(
     words = command(corpus, tmp_path / "exp", "mc_spex", "--config", str(tmp_path / "train.yaml"))
     result = run(words, tmp_path / "log", "tse_train")
     assert result.status == 2 and message in result.error, result.log
-
-
-def test_no_speakers_is_an_error() -> None:
-    with pytest.raises(UserError, match="name no speaker"):
-        SpeakerTable([])
