@@ -5,55 +5,34 @@ decodes once, and no waveform is cross-faded. The last chunk is the final window
 overlap as that takes: a short rest with little context is never decoded alone. Everything here is in frames.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.decoding.guidance import Predictor
 from espnet_tse_gen.decoding.noise import RowId
 from espnet_tse_gen.decoding.sampler import Sampler
-
-# make_f(start, end) -> the networks for the frames start..end (end excluded): conditional, and unconditional or None.
-PredictorFactory = Callable[[int, int], tuple[Predictor, Predictor | None]]
+from espnet_tse_gen.decoding.strategies import Predictor
 
 
-class Chunk(NamedTuple):
-    """Frames ``start`` to ``end`` (excluded), the first ``shared`` of which the chunk before has decoded."""
-
-    start: int
-    end: int
-    shared: int
-
-
-def plan_chunks(frames: int, chunk: int, overlap: int) -> list[Chunk]:
-    """Return the chunks of a recording.
+def plan_chunks(frames: int, chunk: int, overlap: int) -> list[tuple[int, int]]:
+    """Return first frame and end (excluded) of each chunk of a recording.
 
     Args:
         frames: Length of the recording.
         chunk: Length of a chunk; 0 puts everything into one.
-        overlap: Least overlap of two chunks.
-
-    Raises:
-        ValueError: If ``overlap`` is negative or not less than ``chunk``.
+        overlap: Least overlap of two chunks, less than ``chunk``.
     """
-    if chunk and not 0 <= overlap < chunk:
-        raise ValueError(f"chunks of {chunk} frames cannot overlap by {overlap}")
-    if not chunk or frames <= chunk:
-        return [Chunk(0, frames, 0)]
-    chunks = [Chunk(0, chunk, 0)]
-    while (done := chunks[-1].end) < frames:
+    chunks = [(0, min(chunk or frames, frames))]
+    while (done := chunks[-1][1]) < frames:
         start = min(done - overlap, frames - chunk)
-        chunks.append(Chunk(start, start + chunk, done - start))
+        chunks.append((start, start + chunk))
     return chunks
 
 
 def decode_chunks(
     sampler: Sampler,
-    make_f: PredictorFactory,
+    make_f: Callable[[int, int], tuple[Predictor, Predictor | None]],
     frames: int,
     chunk: int,
     overlap: int,
@@ -64,18 +43,18 @@ def decode_chunks(
 
     Args:
         sampler: Decodes a chunk.
-        make_f: Called once per chunk with its first frame and the frame after its last.
+        make_f: Called once per chunk with its first frame and the frame after its last: returns the conditional network, and
+            the unconditional one or None.
         frames: Length T of the recordings. Longer batches of different lengths go row by row: their last chunks differ.
         chunk: Frames per chunk, as ``DecodingOptions.chunk_frames`` gives them; 0 puts everything into one.
         overlap: Frames that a chunk is given from the one before, at least.
         row_ids: One id per recording, for its noise; B of them.
-        device: Where the codes live.
 
     Returns:
-        int64 ``[B, K, T]``.
+        int64 ``[B, K, T]`` on ``device``.
     """
     codes = torch.full((len(row_ids), sampler.num_levels, frames), sampler.mask_id, dtype=torch.int64, device=device)
-    for start, end, _ in plan_chunks(frames, chunk, overlap):
+    for start, end in plan_chunks(frames, chunk, overlap):
         # What the chunk before has decoded is in place already, the rest is MASK: the window is what is given.
         window = codes[:, :, start:end]
         valid = torch.ones(len(row_ids), end - start, dtype=torch.bool, device=device)

@@ -12,8 +12,6 @@ Rows are independent: their schedules are counted from their own valid frames an
 a batch gives what each row gives alone.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,28 +19,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.decoding.guidance import GUIDANCE_SCHEDULES, GuidanceSchedule, Predictor, guided_logits
 from espnet_tse_gen.decoding.noise import RowId, RowNoise, unit_interval
 from espnet_tse_gen.decoding.options import DecodingOptions
-from espnet_tse_gen.decoding.schedule import mask_counts, mask_ratio
 from espnet_tse_gen.decoding.strategies import (
-    CoarseFirst,
-    ConfidenceOrder,
-    GreedyTokens,
-    HaltonOrder,
-    Order,
     Places,
-    RandomOrder,
-    Remasking,
-    RemdmCap,
-    RemdmRescale,
-    Rescore,
-    SampledTokens,
+    Predictor,
     Step,
-    TokenChoice,
+    choose_tokens,
+    expected_again,
     filter_top_k,
     filter_top_p,
+    guidance_scale,
+    guided_logits,
     log_confidence,
+    mask_counts,
+    mask_ratio,
+    order_score,
+    rescored,
 )
 
 
@@ -91,15 +84,11 @@ class Sampler:
         self.steps = options.level_steps(num_levels)
         self.levels: tuple[int | None, ...] = (None,) if options.joint else tuple(range(num_levels))
         self.top_k = options.top_k_count(codebook_size)
-        self.tokens = _token_choice(options)
-        self.order = _order(options)
-        self.remasking = _remasking(options)
-        self.guidance: GuidanceSchedule = GUIDANCE_SCHEDULES[options.guidance_schedule](options.guidance)
 
     @property
     def passes(self) -> int:
         """Passes per recording, at most: calls of the conditional network (guidance doubles them)."""
-        return sum(self.steps) + len(self.levels) * len(self.remasking.rescored(1))
+        return sum(self.steps) + len(self.levels) * len(rescored(self.options, 1))
 
     @torch.no_grad()
     def decode(
@@ -163,20 +152,12 @@ class Sampler:
         return codes
 
     def _start(self, valid: Tensor, fixed: Tensor | None) -> Tensor:
-        if valid.dim() != 2 or valid.dtype != torch.bool:
-            raise ValueError(f"valid: expected bool [B, T], got {valid.dtype} {list(valid.shape)}")
         shape = (valid.shape[0], self.num_levels, valid.shape[1])
-        given = fixed is not None
         if fixed is None:
             fixed = torch.full(shape, self.mask_id, dtype=torch.int64, device=valid.device)
-        elif tuple(fixed.shape) != shape:
-            raise ValueError(f"fixed: expected [B, K, T] = {list(shape)}, got {list(fixed.shape)}")
-        elif fixed.dtype != torch.int64:
-            raise ValueError(f"fixed: expected int64, got {fixed.dtype}")
-        codes = fixed.masked_fill(~valid.unsqueeze(1), 0).contiguous()
-        if given and codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) <= self.mask_id:
-            raise ValueError(f"fixed: expected tokens 0..{self.codebook_size - 1}, or {self.mask_id} where not given")
-        return codes
+        if tuple(fixed.shape) != shape or fixed.dtype != torch.int64:
+            raise ValueError(f"fixed: expected int64 {list(shape)}, got {fixed.dtype} {list(fixed.shape)}")
+        return fixed.masked_fill(~valid.unsqueeze(1), 0).contiguous()
 
     def _plan(
         self, row_ids: Sequence[RowId], level: int | None, steps: int, masked: list[int], counts: list[list[int]]
@@ -196,16 +177,16 @@ class Sampler:
             for row, count, schedule in zip(row_ids, masked, schedules, strict=True):
                 after = schedule[number - 1] if number <= len(schedule) else 0  # a row that is done just waits
                 decoded = count - schedule[number - 2] if after and number > 1 else 0
-                expected = self.remasking.expected_again(decoded, after) if decoded else 0.0
+                expected = expected_again(self.options, decoded, after) if decoded else 0.0
                 # Rounded up or down at random, so that the mean is exact; `after` is whole, hence never exceeded.
                 lot = unit_interval(self.options.seed, row, level, number, "again") if expected else 0.0
                 again.append(math.floor(expected + lot))
                 keep.append(after - again[-1])
             step = Step(level, number, 1.0 - number / steps if self.options.anneal else 1.0)
             passes.append(_Pass(step, mask_ratio(number - 1, steps), refer(keep), refer(again), None))
-        for rescored in zip(*map(self.remasking.rescored, masked), strict=True) if passes else ():
+        for numbers in zip(*(rescored(self.options, count) for count in masked), strict=True) if passes else ():
             step = Step(level, len(passes) + 1, 0.0)
-            passes.append(_Pass(step, self.options.rescore_fraction, None, None, refer(list(rescored))))
+            passes.append(_Pass(step, self.options.rescore_fraction, None, None, refer(list(numbers))))
         return passes
 
     def _decode_level(self, batch: _Batch, level: int | None, plan: list[_Pass]) -> None:
@@ -220,17 +201,18 @@ class Sampler:
                 tokens.masked_fill_(_lowest(certainty, generated, batch.counts[now.rescored]), self.mask_id)
             hidden = tokens == self.mask_id
             logits = self._logits(batch, level, now.mask_ratio)
-            chosen = self.tokens.choose(logits, now.step, places, batch.noise)
+            temperature = self.options.temperature * now.step.heat
+            chosen = choose_tokens(logits, temperature, now.step, places, batch.noise)
             finite = logits.gather(-1, chosen.unsqueeze(-1)).squeeze(-1).isfinite()
             batch.finite.logical_and_((finite | ~hidden).all())
             tokens.copy_(torch.where(hidden, chosen, tokens))
 
             # Where every row commits all it has, and nobody asks later, confidence costs nothing.
-            if now.keep is not None or self.remasking.needs_certainty:
+            if now.keep is not None or self.options.remask == "rescore":
                 confidence = log_confidence(logits, chosen)
                 certainty = torch.where(hidden, confidence, certainty)
             if now.keep is not None:
-                score = self.order.score(confidence, now.step, places, batch.noise)
+                score = order_score(self.options, confidence, now.step, places, batch.noise)
                 tokens.masked_fill_(_lowest(score, hidden, batch.counts[now.keep]), self.mask_id)
             if now.again is not None:
                 lots = batch.noise.uniform(places.counter, level, now.step.number, "again")
@@ -238,7 +220,7 @@ class Sampler:
 
     def _logits(self, batch: _Batch, level: int | None, ratio: float) -> Tensor:
         """Call the network and filter: logits ``[B, P, C]``."""
-        scale = self.guidance.scale(ratio)
+        scale = guidance_scale(self.options, ratio)
         logits = guided_logits(batch.conditional, batch.unconditional, batch.codes, level, scale)
         size, levels, frames = batch.codes.shape
         expected = (size, levels, frames, self.codebook_size) if level is None else (size, frames, self.codebook_size)
@@ -262,27 +244,3 @@ def _lowest(score: Tensor, among: Tensor, count: Tensor) -> Tensor:
     order = score.masked_fill(~among, math.inf).argsort(dim=-1, stable=True)
     first = torch.arange(score.shape[-1], device=score.device) < count
     return torch.zeros_like(among).scatter_(-1, order, first)
-
-
-def _token_choice(options: DecodingOptions) -> TokenChoice:
-    return SampledTokens(options.temperature) if options.temperature else GreedyTokens()
-
-
-def _order(options: DecodingOptions) -> Order:
-    orders: dict[str, Order] = {
-        "confidence": ConfidenceOrder(options.choice_temperature),
-        "random": RandomOrder(),
-        "halton": HaltonOrder(),
-    }
-    order = orders[options.order]
-    return CoarseFirst(order, options.coarse_first) if options.joint and options.coarse_first else order
-
-
-def _remasking(options: DecodingOptions) -> Remasking:
-    strategies: dict[str, Remasking] = {
-        "none": Remasking(),
-        "rescore": Rescore(options.rescore_fraction, options.rescore_rounds),
-        "remdm_cap": RemdmCap(options.remdm_eta),
-        "remdm_rescale": RemdmRescale(options.remdm_eta),
-    }
-    return strategies[options.remask]

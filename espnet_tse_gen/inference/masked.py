@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from espnet_tse_gen.decoding.chunks import decode_chunks
-from espnet_tse_gen.decoding.guidance import Predictor
 from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.decoding.sampler import DecodingError, Sampler
+from espnet_tse_gen.decoding.strategies import Predictor
 from espnet_tse_gen.inference.base import DTYPES, NO_NUMBERS, Extraction, Request, TargetSpeakerExtractor, padded
 from espnet_tse_gen.inference.loading import ModelDir
 from espnet_tse_gen.utils.errors import UserError
