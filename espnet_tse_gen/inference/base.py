@@ -7,8 +7,6 @@
 and brings them to the model's rate and level. A subclass says what its model needs and extracts checked requests.
 """
 
-from __future__ import annotations
-
 import abc
 import hashlib
 import math
@@ -25,7 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.inference.checks import check_device, checked_rate, checked_signal, rms
-from espnet_tse_gen.inference.loading import DEFAULT_MODEL, ModelDir, open_model
+from espnet_tse_gen.inference.loading import DEFAULT_MODEL, open_model
 from espnet_tse_gen.utils.errors import UserError, naming_extra, unknown_name
 from espnet_tse_gen.utils.parallel import set_threads
 
@@ -93,12 +91,20 @@ class Extraction:
 class TargetSpeakerExtractor(abc.ABC):
     """A trained model behind the interface of all doors: :meth:`from_pretrained`, calls, batches and requests."""
 
-    model: torch.nn.Module
+    model: Any
     """In evaluation mode, on its device."""
     dtype: str
     """A key of :data:`DTYPES`."""
     options: Any
     """A frozen dataclass with ``batch_size`` among its fields; whatever ``decode`` takes can be assigned."""
+    sample_rate: int
+    """The model's rate in Hz; other rates are resampled to it and back."""
+    max_enroll_seconds: float
+    """What the model uses of an enrolment; the rest is cut off."""
+    shortest_seconds: tuple[float, float]
+    """Least duration of a mixture and of an enrolment."""
+    shortest_names = ("one frame of the codec", "one frame of the codec")
+    """What these durations are, in errors."""
 
     @staticmethod
     def from_pretrained(
@@ -107,7 +113,7 @@ class TargetSpeakerExtractor(abc.ABC):
         model_file: str | Path | None = None,
         decode: Any = None,
         dtype: str = "float32",
-    ) -> TargetSpeakerExtractor:
+    ) -> "TargetSpeakerExtractor":
         """Load a model of either kind, masked generative or discriminative.
 
         Args:
@@ -115,7 +121,8 @@ class TargetSpeakerExtractor(abc.ABC):
             device: ``cpu``, ``cuda`` or ``cuda:N``.
             model_file: Checkpoint in the directory; by default the best average that is there.
             decode: Options of the model's kind: a preset's name, a yaml file, a mapping, or None for the model's own default.
-            dtype: ``float32``, ``float64`` or ``bfloat16``.
+            dtype: ``float32`` whatever the model was trained in; ``float64`` for tokens that no batch and no thread count can
+                change; or ``bfloat16``, faster where processor or GPU compute in it, and less exact.
 
         Raises:
             UserError: If the model, the checkpoint, the device or the options cannot be used.
@@ -129,44 +136,18 @@ class TargetSpeakerExtractor(abc.ABC):
                 from espnet_tse_gen.inference.waveform import WaveformInference as Inference
             else:
                 from espnet_tse_gen.inference.masked import MaskedInference as Inference  # type: ignore[assignment]
-            return Inference.from_directory(directory, device, model_file, decode, dtype)
-
-    @classmethod
-    @abc.abstractmethod
-    def from_directory(
-        cls, directory: ModelDir, device: str, model_file: str | Path | None, decode: Any, dtype: str
-    ) -> TargetSpeakerExtractor:
-        """Load the model in an open directory; arguments and errors as for :meth:`from_pretrained`."""
+            options = directory.options(decode)
+            return Inference(directory.load(model_file, device), options, dtype)
 
     @property
-    @abc.abstractmethod
-    def sample_rate(self) -> int:
-        """The model's rate in Hz; other rates are resampled to it and back."""
-
-    @property
-    @abc.abstractmethod
     def device(self) -> torch.device:
         """Where the model is."""
+        return next(self.model.parameters()).device
 
     @property
-    @abc.abstractmethod
     def passes(self) -> int:
         """Calls of the network per recording, chunk or segment, at most."""
-
-    @property
-    @abc.abstractmethod
-    def shortest_seconds(self) -> tuple[float, float]:
-        """Least duration of a mixture and of an enrolment."""
-
-    @property
-    def shortest_names(self) -> tuple[str, str]:
-        """What these durations are, in errors."""
-        return "one frame of the codec", "one frame of the codec"
-
-    @property
-    @abc.abstractmethod
-    def max_enroll_seconds(self) -> float:
-        """What the model uses of an enrolment; the rest is cut off."""
+        return 1
 
     @abc.abstractmethod
     def extract(self, requests: Sequence[Request]) -> list[Extraction]:
@@ -211,22 +192,22 @@ class TargetSpeakerExtractor(abc.ABC):
                 raise UserError(
                     f"extract_batch: {name} is of type {type(several).__name__}, expected a list of recordings"
                 )
-        if len(mixtures) != len(enrolls) or (row_ids is not None and len(row_ids) != len(mixtures)):
+        ids = [None] * len(mixtures) if row_ids is None else row_ids
+        if not len(mixtures) == len(enrolls) == len(ids):
             raise UserError(
-                f"extract_batch: {len(mixtures)} mixtures, {len(enrolls)} enrolments and "
-                f"{len(mixtures) if row_ids is None else len(row_ids)} row ids; expected as many of each "
-                "(one enrolment for all: [enroll] * len(mixtures))"
+                f"extract_batch: {len(mixtures)} mixtures, {len(enrolls)} enrolments and {len(ids)} row ids; expected as many "
+                "of each (one enrolment for all: [enroll] * len(mixtures))"
             )
         requests = [
             self.request(
                 mixture,
                 enroll,
                 sample_rate,
-                row_id=None if row_ids is None else row_ids[number],
+                row_id=row_id,
                 mixture_name=f"mixture {number}",
                 enroll_name=f"enrolment {number}",
             )
-            for number, (mixture, enroll) in enumerate(zip(mixtures, enrolls, strict=True))
+            for number, (mixture, enroll, row_id) in enumerate(zip(mixtures, enrolls, ids, strict=True))
         ]
         return [extraction.samples for extraction in self.extract(requests)]
 
@@ -248,8 +229,7 @@ class TargetSpeakerExtractor(abc.ABC):
             enroll_sample_rate: Hz of the enrolment where it differs.
             row_id: Where the noise of stochastic decoding starts from; by default the recordings themselves, so that a
                 result does not depend on what else is in a batch.
-            mixture_name: What errors call the mixture.
-            enroll_name: What errors call the enrolment.
+            mixture_name: What errors call the mixture; ``enroll_name`` the enrolment.
 
         Raises:
             UserError: If a recording cannot be used.
@@ -315,10 +295,9 @@ def open_extractor(
     num_threads: int = 0,
     changes: Mapping[str, Any] | None = None,
 ) -> TargetSpeakerExtractor:
-    """Load a model as a command line names it; see :meth:`TargetSpeakerExtractor.from_pretrained`.
+    """Load a model as a command line names it; arguments up to ``dtype`` as for ``from_pretrained``.
 
     Args:
-        model: What ``from_pretrained`` calls ``where``; ``device`` to ``dtype`` are as there.
         num_threads: CPU threads of this process; 0 leaves it to torch.
         changes: Fields of the decoding options that are replaced.
 
@@ -327,14 +306,5 @@ def open_extractor(
     """
     set_threads(num_threads)
     extractor = TargetSpeakerExtractor.from_pretrained(model, device, model_file, decode, dtype)
-    extractor.options = with_changes(extractor.options, changes or {})
+    extractor.options = type(extractor.options).from_dict({**vars(extractor.options), **(changes or {})})
     return extractor
-
-
-def with_changes(options: Any, changes: Mapping[str, Any]) -> Any:
-    """Return decoding options of either kind with the given fields replaced, checked.
-
-    Raises:
-        UserError: For an unknown option or value.
-    """
-    return type(options).from_dict({**vars(options), **changes})

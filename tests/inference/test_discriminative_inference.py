@@ -9,9 +9,7 @@ from tiny_model import mixture, tiny_exp_dir, voice
 from espnet_tse_gen import load_extractor
 from espnet_tse_gen.discriminative.build import load_model
 from espnet_tse_gen.discriminative.halves import split_model
-from espnet_tse_gen.inference.base import with_changes
 from espnet_tse_gen.inference.masked import MaskedInference
-from espnet_tse_gen.inference.options import SegmentOptions
 from espnet_tse_gen.inference.waveform import WaveformInference, scale_factor
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
@@ -280,13 +278,6 @@ def test_shortest_input_is_processed():
 def test_bad_options_are_refused():
     with pytest.raises(UserError, match="did you mean 'peak'"):
         load(decode={"scale": "peek"})
-
-
-def test_options_can_be_changed():
-    options = with_changes(SegmentOptions(), {"scale": "peak", "batch_size": 4})
-    assert options == SegmentOptions(scale="peak", batch_size=4)
-    with pytest.raises(UserError, match="option 'seed' is for masked"):
-        with_changes(options, {"seed": 1})
 
 
 def test_a_model_that_wants_embeddings_is_refused(tmp_path):
