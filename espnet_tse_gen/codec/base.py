@@ -9,8 +9,6 @@ depend on its neighbours or on padding), and keep the length contract; a family 
     wav = codec.decode(encoded.codes)[:, : wav.shape[1]]
 """
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 from abc import ABC, abstractmethod
@@ -53,7 +51,7 @@ class AbsCodec(torch.nn.Module, ABC):
     - **Length**: ``L >= 1`` samples make ``T = num_frames(L) = ceil(L / hop)`` frames, and ``T`` frames make exactly
       ``T * hop`` samples; the caller crops to ``L``.
     - **Alignment**: a round trip is aligned to the sample. A constant delay of the codec, if it has one, is measured
-      once (:mod:`espnet_tse_gen.codec.delay`), kept as ``delay`` and taken out in :meth:`decode`.
+      once (:func:`espnet_tse_gen.codec.delay.measure_delay`), kept as ``delay`` and taken out in :meth:`decode`.
     - **Batch**: the codes of a row in a batch are the codes of that row alone, to the bit, unless ``batched`` is
       switched on; samples beyond a row's length are never looked at.
     - **Frozen**: always in evaluation mode, no gradients, no autocast: codes are the same during training as on disk.
@@ -83,12 +81,6 @@ class AbsCodec(torch.nn.Module, ABC):
     num_levels: int  # K, the codes per frame
     codebook_sizes: tuple[int, ...]  # entries of each level's codebook
     latent_dim: int  # D, the width of the latents
-    # Whether every frame's codes depend on all of the recording, as in an encoder that normalises over time: silence added
-    # to a recording then changes all of its codes.
-    whole_recording: bool = False
-    # Whether the quantizer looks for the nearest entry in a space of its own, between two projections: the chosen vector
-    # need then not be the nearest in the space of the latents.
-    projected: bool = False
     # Whether the rows of a batch are computed together, where the family can. It pays on a GPU and not on a CPU. Kernels
     # round differently for other shapes: latents then agree with those of the row alone in all but the last digits, and a
     # code can differ where two entries are all but equally near.
@@ -131,7 +123,7 @@ class AbsCodec(torch.nn.Module, ABC):
         self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode: bool = True) -> AbsCodec:
+    def train(self, mode: bool = True) -> "AbsCodec":
         """Stay in evaluation mode, whatever ``mode``: a model that holds the codec calls ``train()`` on its parts."""
         super().train(False)
         return self
@@ -171,10 +163,8 @@ class AbsCodec(torch.nn.Module, ABC):
                 samples = row.to(self.device, torch.float32)
                 if not bool(torch.isfinite(samples).all()):
                     raise self.fault(f"row {number} of the waveforms holds NaN or infinite samples")
-                padded.append(functional.pad(samples, (0, self.num_frames(row.shape[0]) * self.hop - row.shape[0])))
-            if not self.batched:
-                return [self._encode_row(row) for row in padded]
-            return self._encode_together(padded)
+                padded.append(_fitted(samples, self.num_frames(row.shape[0]) * self.hop))
+            return self._encode_together(padded) if self.batched else [self._encode_row(row) for row in padded]
 
     def _encode_together(self, rows: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Encode those rows as one batch that have as many frames, or that the family lets be padded."""
@@ -225,7 +215,7 @@ class AbsCodec(torch.nn.Module, ABC):
                 raise self.fault(f"expected mixtures [{latents.shape[0]}, L], got {tuple(mixture.shape)}")
             if not bool(torch.isfinite(mixture).all()):
                 raise self.fault("the mixture holds NaN or infinite samples")
-        sizes = self._sizes(lengths, latents.shape, "frames")
+        sizes, delay = self._sizes(lengths, latents.shape, "frames"), self.delay
         wav = torch.zeros(latents.shape[0], latents.shape[2] * self.hop, device=self.device)
         with self._computing():
             for row, size in enumerate(sizes):
@@ -235,29 +225,15 @@ class AbsCodec(torch.nn.Module, ABC):
                 valid = latents[row, :, :size].to(self.device, torch.float32)
                 valid = valid.clone(memory_format=torch.contiguous_format)
                 raw = self._decode_row(valid, guide, quantized)
-                wav[row, :samples] = _fitted(
-                    functional.pad(raw, (max(0, -self.delay), 0))[max(0, self.delay) :], samples
-                )
+                wav[row, :samples] = _fitted(functional.pad(raw, (max(0, -delay), 0))[max(0, delay) :], samples)
         return wav
 
     def latents_of(self, codes: Tensor, num_levels: int | None = None) -> Tensor:
         """Return the sum of the codes' vectors over the first ``num_levels`` levels (all), float32 ``[B, D, T]``.
 
         Raises:
-            UserError: If the number of levels is wrong or a code is out of range.
+            UserError: Unless ``codes`` is int ``[B, K, T]`` with every code inside its codebook, and K at least ``num_levels``.
         """
-        self.check_codes(codes)
-        if num_levels is not None and not 1 <= num_levels <= self.num_levels:
-            raise self.fault(f"expected 1..{self.num_levels} levels, got {num_levels}")
-        with self._computing():
-            codes = codes.to(self.device)
-            latents = torch.zeros(codes.shape[0], codes.shape[2], self.latent_dim, device=self.device)
-            for level in range(num_levels or self.num_levels):
-                latents += self.codebook(level)[codes[:, level]]
-        return latents.transpose(1, 2).contiguous()
-
-    def check_codes(self, codes: Tensor) -> None:
-        """Raise a :class:`UserError` unless ``codes`` is int ``[B, K, T]`` with every code inside its codebook."""
         if codes.dim() != 3 or codes.shape[1] != self.num_levels or codes.shape[2] < 1:
             raise self.fault(f"expected codes [B, {self.num_levels}, T] with T >= 1, got {tuple(codes.shape)}")
         if codes.is_floating_point() or codes.dtype == torch.bool:
@@ -268,6 +244,14 @@ class AbsCodec(torch.nn.Module, ABC):
                 f"codes must be 0..{self.codebook_size - 1}, "
                 f"found {int(codes.min())}..{int(codes.max())}; the mask token never reaches a codec"
             )
+        if num_levels is not None and not 1 <= num_levels <= self.num_levels:
+            raise self.fault(f"expected 1..{self.num_levels} levels, got {num_levels}")
+        with self._computing():
+            codes = codes.to(self.device)
+            latents = torch.zeros(codes.shape[0], codes.shape[2], self.latent_dim, device=self.device)
+            for level in range(num_levels or self.num_levels):
+                latents += self.codebook(level)[codes[:, level]]
+        return latents.transpose(1, 2).contiguous()
 
     @abstractmethod
     def codebook(self, level: int) -> Tensor:
@@ -295,11 +279,11 @@ class AbsCodec(torch.nn.Module, ABC):
 
     def fit(self, waveforms: Iterator[Tensor], seed: int = 0, **fit_conf: Any) -> None:
         """Learn the weights from recordings ``[L]`` at ``sample_rate`` (only if ``trainable``)."""
-        raise UserError(f"codec '{self.name}' is not fitted to recordings; its weights come from a file")
+        raise self.fault("is not fitted to recordings; its weights come from a file")
 
     def load_pretrained(self, path: str | Path) -> None:
         """Load released weights from a local file (only if ``pretrained_file`` is set)."""
-        raise UserError(f"codec '{self.name}' has no released weights to load")
+        raise self.fault("has no released weights to load")
 
     @property
     def released(self) -> Released | None:
@@ -317,7 +301,7 @@ class AbsCodec(torch.nn.Module, ABC):
             UserError: If there are none, or the network does not give them.
         """
         if self.released is None:
-            raise UserError(f"codec '{self.name}' has no released weights to fetch")
+            raise self.fault("has no released weights to fetch")
         return fetch(self.released.url, self.released.path, self.released.sha256)
 
     def pretrained_cache(self) -> Path | None:

@@ -4,8 +4,6 @@ What a recipe has prepared before stays chosen unless weights are asked for: a c
 must not turn the second into another experiment.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from espnet_tse_gen.utils.errors import UserError

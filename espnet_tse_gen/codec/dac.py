@@ -6,8 +6,6 @@ causal. There are released models for 16, 24 and 44.1 kHz; any other checkpoint 
 too, with the architecture that is written in it.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -76,7 +74,6 @@ class DacCodec(AbsCodec):
 
     name: ClassVar[str] = "dac"
     pretrained_file: ClassVar[str | None] = "weights.pth"
-    projected = True
 
     def __init__(
         self,

@@ -4,8 +4,6 @@ A delay of half a millisecond costs a waveform metric 19 dB and no listener noti
 architecture and weights; where it is not known from the construction it is measured here and kept in ``codec.yaml``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

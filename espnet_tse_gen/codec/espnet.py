@@ -5,8 +5,6 @@ directory. Only the generator is built, from ESPnet's own classes, so that codes
 ESPnet's tasks, which take ten seconds to import, are not needed.
 """
 
-from __future__ import annotations
-
 import copy
 import inspect
 import math
@@ -39,8 +37,6 @@ DESIGNS: dict[str, tuple[str, str]] = {
 SPECTRUM_CHANNELS = {"stft": 2, "mag_angle": 2, "mag_phase": 3}
 """FunCodec's domains from which ESPnet can make a waveform of codes, and the channels that each needs."""
 
-SPECTRUM_DEFAULTS = {"n_fft": 512, "hop_length": 160}
-"""What FunCodec takes where its ``domain_conf`` does not say."""
 MAX_LOST_FRAMES = 8
 """Frames that an encoder may lose at the end of a signal."""
 
@@ -101,10 +97,6 @@ class EspnetCodec(AbsCodec):
         self.num_levels = self._levels_each * len(self._parts)
         self.codebook_sizes = (int(self._parts[0].bins),) * self.num_levels
         self.latent_dim = int(self._parts[0].dimension) * len(self._parts)
-        self.whole_recording = any(isinstance(part, torch.nn.GroupNorm) for part in self.model.modules()) or bool(
-            self.generator_params.get("audio_normalize")
-        )
-        self.projected = any(part.codebook_dim != part.dimension for part in self._parts)
         self.freeze()
 
     def conf(self) -> dict[str, Any]:
@@ -126,12 +118,12 @@ class EspnetCodec(AbsCodec):
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
         frames = wav.shape[0] // self.hop
         # The spectrum mirrors half a window at the signal's ends.
-        samples = max(wav.shape[0], self._domain("n_fft", 0) // 2 + 1)
-        latents = self._latents(functional.pad(wav, (0, samples - wav.shape[0])))
+        samples = max(wav.shape[0], _spectrum(self.design, self.generator_params)["n_fft"] // 2 + 1)
+        latents = self._latents(wav, samples)
         while latents.shape[1] < frames and samples < (frames + MAX_LOST_FRAMES) * self.hop:
             # Convolutions without enough padding of their own lose frames at the end.
             samples += self.hop
-            latents = self._latents(functional.pad(wav, (0, samples - wav.shape[0])))
+            latents = self._latents(wav, samples)
         if latents.shape[1] < frames:
             raise self.fault(
                 f"the encoder of this '{self.design}' makes {latents.shape[1]} frames of {samples} "
@@ -144,8 +136,9 @@ class EspnetCodec(AbsCodec):
         ]
         return torch.stack(codes, dim=1).flatten(0, 1), latents
 
-    def _latents(self, wav: Tensor) -> Tensor:
-        x = wav.view(1, 1, -1)
+    def _latents(self, wav: Tensor, samples: int) -> Tensor:
+        """Return the encoder's output ``[D, T]`` of a waveform ``[L]`` that is filled up with zeros to so many samples."""
+        x = functional.pad(wav, (0, samples - wav.shape[0])).view(1, 1, -1)
         if self.design == "funcodec":
             x, _ = self.model.time_to_freq_transfer(x)
         return self.model.encoder(x)[0]
@@ -156,12 +149,6 @@ class EspnetCodec(AbsCodec):
             spectrum = self.model.decoder(torch.cat([latents, latents[:, :, -1:]], dim=2))
             return self.model.freq_to_time_transfer(spectrum).flatten()
         return self.model.decoder(latents).flatten()
-
-    def _domain(self, name: str, otherwise: int) -> int:
-        """Return an option of FunCodec's spectrum."""
-        if self.design != "funcodec":
-            return otherwise
-        return int((self.generator_params["domain_conf"] or {}).get(name, SPECTRUM_DEFAULTS[name]))
 
     def load_pretrained(self, path: str | Path) -> None:
         """Load the generator's weights from a checkpoint of the exp directory, or from the one chosen in ``path``."""
@@ -220,11 +207,17 @@ def _check_domain(params: dict[str, Any]) -> None:
             )
 
 
+def _spectrum(design: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Return window and hop of FunCodec's spectrum, in samples; a window of 0 for a design that has none."""
+    if design != "funcodec":
+        return {"n_fft": 0}
+    return {"n_fft": 512, "hop_length": 160, **(params["domain_conf"] or {})}
+
+
 def _hop(design: str, params: dict[str, Any]) -> int:
     """Return the samples per frame."""
     if design == "funcodec":
-        spectrum_hop = (params["domain_conf"] or {}).get("hop_length", SPECTRUM_DEFAULTS["hop_length"])
-        return int(spectrum_hop) * math.prod(time for _, time in params["encdec_ratios"])
+        return int(_spectrum(design, params)["hop_length"]) * math.prod(time for _, time in params["encdec_ratios"])
     return math.prod(params["upsample_rates" if design == "hificodec" else "encdec_ratios"])
 
 

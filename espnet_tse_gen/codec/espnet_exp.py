@@ -4,8 +4,6 @@ ESPnet's trainer leaves ``config.yaml``, one ``<N>epoch.pth`` for each epoch tha
 checkpoint holds the whole model; encoding and decoding need the generator alone, not the discriminators.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

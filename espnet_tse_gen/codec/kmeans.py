@@ -1,7 +1,5 @@
 """Plain k-means for codebooks: Lloyd's iterations as matrix products, the same result for the same seed."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -10,30 +8,20 @@ CHUNK = 16384
 
 
 def nearest(points: Tensor, codebook: Tensor) -> Tensor:
-    """Return the index of the nearest codebook vector (Euclidean) of every point.
+    """Return the index (int64 ``[N]``) of the codebook vector ``[C, d]`` that is nearest to every point ``[N, d]``.
 
-    Args:
-        points: float ``[N, d]``.
-        codebook: float ``[C, d]``.
-
-    Returns:
-        int64 ``[N]``; the lowest index where two are equally near.
+    Of equally near ones, it is the lowest.
     """
     half_norms = codebook.square().sum(dim=1) / 2
     return torch.cat([(half_norms - part @ codebook.T).argmin(dim=1) for part in points.split(CHUNK)])
 
 
 def kmeans(points: Tensor, entries: int, generator: torch.Generator | None = None, iterations: int = 20) -> Tensor:
-    """Return ``entries`` cluster centres, float ``[entries, d]``, by Lloyd's algorithm from a random start.
+    """Return ``entries`` cluster centres ``[entries, d]`` of ``points`` ``[N, d]``, by Lloyd's algorithm from a random start.
 
     A centre that loses all its points is moved onto a random point. With fewer points than ``entries`` the points are
-    repeated with a little noise, so that every entry stays distinct.
-
-    Args:
-        points: float ``[N, d]``, N >= 1.
-        entries: C, the size of the codebook.
-        generator: Source of the random choices, on the CPU; ``None``: torch's own.
-        iterations: Lloyd iterations; 20 are within a few per cent of convergence.
+    repeated with a little noise, so that every entry stays distinct. 20 ``iterations`` are within a few per cent of
+    convergence; ``generator`` is on the CPU.
     """
     if points.shape[0] < entries:
         copies = points.repeat(-(-entries // points.shape[0]), 1)

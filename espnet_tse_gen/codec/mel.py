@@ -11,11 +11,9 @@ The phase comes from the mixture where decoding is given one (a magnitude mask o
 from Griffin and Lim's algorithm.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -143,8 +141,7 @@ class MelCodec(AbsCodec):
         Args:
             waveforms: float ``[L]`` at ``sample_rate``, at the level at which they will be encoded.
             seed: Of the choice of frames and of k-means.
-            max_frames: Frames used at most; further recordings are not read.
-            frames_per_recording: Frames drawn at most from each recording.
+            max_frames: Frames used at most, ``frames_per_recording`` of each; further recordings are not read.
             iterations: Lloyd iterations for each level.
 
         Raises:
@@ -220,10 +217,6 @@ class MelCodec(AbsCodec):
             previous = consistent
             spectrum = magnitude * accelerated / accelerated.abs().clamp(min=1e-8)
         return istft(spectrum, self.window, self.hop)
-
-    def conf(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {**super().conf(), "codebook_size": self.codebook_size}
 
 
 def _triangles(sample_rate: int, n_fft: int, num_mels: int) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Making a codec that can be used: fitted to recordings or loaded from released weights, its delay measured, as a directory."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

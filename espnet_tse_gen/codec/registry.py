@@ -8,8 +8,6 @@ A codec directory holds ``codec.yaml`` (``codec``, ``codec_conf``, ``fingerprint
     codec = load_codec("exp/codec_mel_8k")
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -9,8 +9,6 @@ between releases of the library.
     Compression with Improved RVQGAN", 2023 (DAC); Defossez et al., "Moshi", 2024, section 3.3 (Mimi).
 """
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 import json
@@ -84,7 +82,6 @@ class TransformersCodec(AbsCodec):
             self._wanted_levels, next((getattr(config, name) for name in names if getattr(config, name, None)), 0)
         )
         self.codebook_sizes = (int(config.codebook_size),) * self.num_levels
-        self.projected = config.model_type != "encodec"
         self.freeze()
         with self._computing():
             codes, latents = self._encode_row(torch.zeros(self.hop, device=self.device))

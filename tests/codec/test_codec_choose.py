@@ -1,7 +1,5 @@
 """What `codec_config: auto` of a recipe stands for, and that the recipe's tags are those of the chosen file."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

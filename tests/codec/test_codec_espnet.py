@@ -1,7 +1,5 @@
 """Codecs of ESPnet's codec task: codes as ESPnet's own model makes them, and what happens to files that are not right."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
@@ -148,17 +146,11 @@ def test_projected_vectors_follow_the_weights(exp: Path) -> None:
     ("change", "message"),
     [
         (shutil.rmtree, "exp: no such directory"),
-        (lambda exp: (exp / "config.yaml").unlink(), "config.yaml: no such file"),
-        (lambda exp: (exp / "config.yaml").write_text("[1, 2"), "config.yaml: cannot be read as yaml"),
         (lambda exp: (exp / "config.yaml").write_text("tts: vits"), "config.yaml: is not the configuration of a codec"),
         (lambda exp: write_yaml(exp / "config.yaml", {"codec": "dacc"}), "'dacc': did you mean 'dac'"),
         (lambda exp: (exp / "1epoch.pth").write_bytes(b"nonsense"), "best.pth: is not a readable checkpoint"),
-        (lambda exp: (exp / "1epoch.pth").write_bytes((exp / "2epoch.pth").read_bytes()[:9000]), "best.pth: is not a read"),
         (lambda exp: torch.save({"a": torch.zeros(1)}, exp / "1epoch.pth"), "holds no codec"),
-        (lambda exp: torch.save([1], exp / "1epoch.pth"), "holds no codec"),
         (lambda exp: change_weight(exp, "quantizer.vq.layers.0._codebook.embed", None), "does not fit.*Missing key"),
-        (lambda exp: change_weight(exp, "quantizer.vq.layers.0._codebook.embed", torch.zeros(3)), "does not fit.*size"),
-        (lambda exp: change_weight(exp, "more", torch.zeros(3)), "does not fit.*Unexpected key"),
         (lambda exp: change_weight(exp, "more", torch.tensor([float("nan")])), "holds NaN"),
         (lambda exp: change_conf(exp, hiden_dim=3), "'hiden_dim': did you mean 'hidden_dim'"),
         (lambda exp: change_conf(exp, encdec_norm="none of them"), "cannot be built from its options"),

@@ -1,7 +1,5 @@
 """The codec that ships: it is there, it is what its card says, and it codes speech."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

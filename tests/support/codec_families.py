@@ -64,6 +64,11 @@ FAMILIES: dict[str, Callable[[], AbsCodec]] = {
 }
 """Name to maker; a family is added here, and the tests of the contract run over it."""
 
+WHOLE = {"espnet_hificodec"}
+"""Families whose encoder normalises over time: silence added to a recording changes all of its codes."""
+PROJECTED = {"dac", "transformers_dac", "transformers_mimi", *(name for name in FAMILIES if name.startswith("espnet_"))}
+"""Families whose quantizer looks for the nearest entry in a space of its own, between two projections."""
+
 
 def make(family: str) -> AbsCodec:
     """Return a fresh codec of one of ``FAMILIES``."""

@@ -8,8 +8,6 @@ waveform. Weights for 16 kHz, trained on LibriSpeech, are in the package; ``egs2
     codec.load_pretrained(codec.pretrained_cache())
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import ClassVar
 
@@ -91,11 +89,8 @@ class MiniCodec(AbsCodec):
         return self.network.decode(latents.T.unsqueeze(0))[0]
 
     def load_pretrained(self, path: str | Path) -> None:
-        """Load the shipped weights, or those of a training with ``bin.codec_train``.
-
-        Args:
-            path: The weights of a codec directory, in float32 or float16; or the exp directory of a training, or a
-                checkpoint in it.
+        """Load the weights of a codec directory, float32 or float16; or those of a training, from its exp directory or a
+        checkpoint in it.
         """
         path = Path(path)
         if path.is_file() and not (path.parent / CONFIG).is_file():

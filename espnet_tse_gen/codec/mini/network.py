@@ -9,8 +9,6 @@ The blocks are ConvNeXt's (Liu et al., 2022) as vocoders use them (Siuzdak, "Voc
 time, normalisation, a pointwise bottleneck. Tensors inside are ``[B, T, channels]``.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -30,14 +28,7 @@ COMPANDING = 0.6
 
 
 class Block(nn.Module):
-    """ConvNeXt block: ``[B, T, width]`` to the same.
-
-    Args:
-        width: Channels.
-        expansion: Width of the bottleneck's inside, as a multiple.
-        kernel: Frames that the depthwise convolution sees, odd.
-        dilation: Distance between them.
-    """
+    """ConvNeXt block, ``[B, T, width]`` to the same; its convolution sees ``kernel`` (odd) frames ``dilation`` apart."""
 
     def __init__(self, width: int, expansion: int = 4, kernel: int = 7, dilation: int = 1) -> None:
         super().__init__()
@@ -49,7 +40,7 @@ class Block(nn.Module):
         self.scale = nn.Parameter(torch.full((width,), 0.3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the block's output, same shape."""
+        """Return the block's output, of the same shape."""
         # A sum of shifted products is quicker on a CPU than a grouped convolution, and keeps channels last.
         reach, frames = (self.kernel // 2) * self.dilation, x.shape[1]
         padded = functional.pad(x, (0, 0, reach, reach))
@@ -82,9 +73,6 @@ class Lapped(nn.Module):
 
     Frame ``t`` is centred on sample ``(t + 0.5) * hop`` and spans two hops (sine window; Princen et al., 1987). The
     outer half hop of either end of a recording is not reconstructed exactly.
-
-    Args:
-        hop: Samples per frame.
     """
 
     basis: Tensor
@@ -109,13 +97,7 @@ class Lapped(nn.Module):
 
 
 class Quantizer(nn.Module):
-    """Residual vector quantization over some of the latent dimensions.
-
-    Args:
-        levels: Number of codebooks.
-        size: Entries of each.
-        width: Dimensions of a vector.
-    """
+    """Residual vector quantization over ``width`` of the latent dimensions: ``levels`` codebooks of ``size`` entries."""
 
     codebooks: Tensor
 
@@ -129,11 +111,7 @@ class Quantizer(nn.Module):
         return (residual @ book.T).mul_(-2).add_(book.pow(2).sum(dim=1)).argmin(dim=1)
 
     def forward(self, latents: Tensor, candidates: int = 1) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Quantize vectors ``[N, width]``.
-
-        Args:
-            latents: The vectors.
-            candidates: How many partial choices are kept from level to level; 1 takes the nearest entry at each.
+        """Quantize vectors ``[N, width]``, with ``candidates`` for :meth:`search`; 1 takes the nearest entry at each level.
 
         Returns:
             Codes int64 ``[N, levels]``, the residual that entered each level, and the vector chosen at each level.
@@ -152,9 +130,7 @@ class Quantizer(nn.Module):
     def search(self, latents: Tensor, candidates: int) -> Tensor:
         """Return codes int64 ``[N, levels]`` by beam search: what is nearest at a level need not be best for the sum.
 
-        Args:
-            latents: Vectors ``[N, width]``.
-            candidates: Partial choices that are kept at each level.
+        ``candidates`` partial choices are kept at each level.
         """
         count, width = latents.shape
         residuals, codes = latents.detach().unsqueeze(1), latents.new_zeros((count, 1, 0), dtype=torch.int64)
