@@ -6,8 +6,6 @@
 Nothing heavy is imported before the command line has been read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 python -m espnet_tse_gen.bin.codec_choose --conf_dir conf/codec --fs 16000 --expdir exp
 """
 
-from __future__ import annotations
-
 import shlex
 import sys
 

@@ -8,8 +8,6 @@ Every output has its input's rate, length and level. With --codec_config the cod
 from where 'tse-gen codec' finds them too.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

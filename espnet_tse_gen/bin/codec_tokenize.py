@@ -9,8 +9,6 @@ recordings with the same codec is kept; a job that was killed goes on behind its
 recording that is named more than once is encoded once. Paths in the scp are as ``--output_dir`` was given.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

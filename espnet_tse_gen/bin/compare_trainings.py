@@ -5,8 +5,6 @@
 Writes ``comparison.md`` and ``comparison.svg``, and prints the table.
 """
 
-from __future__ import annotations
-
 import click
 
 from espnet_tse_gen.utils.arguments import command, several

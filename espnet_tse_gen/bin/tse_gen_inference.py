@@ -11,8 +11,6 @@ job that completes the last part writes ``NAME.scp``. What is there and was made
 options is kept.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

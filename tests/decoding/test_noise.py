@@ -1,7 +1,5 @@
 """Noise that belongs to a row."""
 
-from __future__ import annotations
-
 import math
 
 import torch

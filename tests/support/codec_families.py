@@ -1,7 +1,5 @@
 """One small codec of every family, on its real architecture with random weights or fitted to noise, for the tests."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
