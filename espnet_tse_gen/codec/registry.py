@@ -133,16 +133,3 @@ def load_codec(path: str | Path) -> AbsCodec:
             f"{found[:12]}, expected {str(content['fingerprint'])[:12]}); copy the whole directory again"
         )
     return codec
-
-
-def on_device(codec: AbsCodec, device: str) -> AbsCodec:
-    """Return the codec on the device that the user named.
-
-    Raises:
-        UserError: If there is no such device.
-    """
-    try:
-        return codec.to(device)
-    except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:150]
-        raise UserError(f"--device {device}: cannot be used ({reason}); give cpu, or cuda with a GPU") from None

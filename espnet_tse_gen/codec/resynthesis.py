@@ -8,9 +8,10 @@ from espnet_tse_gen.audio.files import check_output, output_subtype, write_audio
 from espnet_tse_gen.audio.recordings import Recording, Recordings, load_recording
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.prepare import Preparation
-from espnet_tse_gen.codec.registry import codec_class, load_codec, on_device, read_codec_config
+from espnet_tse_gen.codec.registry import codec_class, load_codec, read_codec_config
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.jobs import Part, split_keys
+from espnet_tse_gen.utils.parallel import checked_device
 
 
 def resynthesize_named(
@@ -74,7 +75,7 @@ def _open_codec(directory: str | None, config: str | None, weights: str | None, 
     if directory is not None:
         if weights is not None:
             raise UserError("--weights: only with --codec_config; a codec directory has its own")
-        return on_device(load_codec(directory), device)
+        return load_codec(directory).to(checked_device(device))
     name = read_codec_config(str(config)).codec
     if codec_class(name).trainable:
         raise UserError(
@@ -85,7 +86,7 @@ def _open_codec(directory: str | None, config: str | None, weights: str | None, 
     made_of = Preparation(str(config), weights=weights)
     codec, content = made_of.build()
     made_of.fill(codec, content)
-    return on_device(codec, device)
+    return codec.to(checked_device(device))
 
 
 def _takes_mixture(mixture: str, table: Recordings, codec: AbsCodec) -> bool:

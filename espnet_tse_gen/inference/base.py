@@ -22,10 +22,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.audio.recordings import resample
-from espnet_tse_gen.inference.checks import check_device, checked_rate, checked_signal, rms
+from espnet_tse_gen.inference.checks import checked_rate, checked_signal, rms
 from espnet_tse_gen.inference.loading import DEFAULT_MODEL, open_model
 from espnet_tse_gen.utils.errors import UserError, naming_extra, unknown_name
-from espnet_tse_gen.utils.parallel import set_threads
+from espnet_tse_gen.utils.parallel import checked_device, set_threads
 
 SILENT_ENROLL_DBFS = -70.0
 SILENCE_RMS = 1e-8
@@ -41,18 +41,12 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.
 class Request:
     """One checked pair of recordings, ready for extraction; made by :meth:`TargetSpeakerExtractor.request`."""
 
-    mixture: np.ndarray
-    """float32 ``[L]`` at the model's rate, multiplied by ``gain``."""
-    enrolls: list[np.ndarray]
-    """One or more, float32 ``[Le]`` at the model's rate, each at the common level."""
-    gain: float
-    """Factor of the level convention; 0 for a mixture of digital silence, from which silence is extracted."""
-    sample_rate: int
-    """Hz, of the input."""
-    size: int
-    """Samples of the input."""
-    row_id: int | str
-    """Where the noise of stochastic decoding starts from."""
+    mixture: np.ndarray  # float32 `[L]` at the model's rate, multiplied by `gain`
+    enrolls: list[np.ndarray]  # one or more, float32 `[Le]` at the model's rate, each at the common level
+    gain: float  # factor of the level convention; 0 for a mixture of digital silence, from which silence is extracted
+    sample_rate: int  # Hz, of the input
+    size: int  # samples of the input
+    row_id: int | str  # where the noise of stochastic decoding starts from
 
     @property
     def enroll(self) -> np.ndarray:
@@ -76,35 +70,25 @@ class Request:
 class Extraction:
     """What was extracted for one :class:`Request`."""
 
-    samples: np.ndarray
-    """float32 ``[size]`` at the input's rate and level."""
-    codes: np.ndarray | None = None
-    """int64 ``[K, T]``, the predicted tokens; None where the mixture is silent or the model has no codec."""
+    samples: np.ndarray  # float32 `[size]` at the input's rate and level
+    codes: np.ndarray | None = None  # int64 `[K, T]`, the tokens; None where the mixture is silent or there is no codec
+    # float32 `[frames]`: how likely the target speaks, frame by frame; None of a model that does not say.
     activity: np.ndarray | None = None
-    """float32 ``[frames]``: how likely the target speaks, frame by frame; None of a model that does not say."""
-    activity_rate: float = 0.0
-    """Frames of ``activity`` per second."""
+    activity_rate: float = 0.0  # frames of `activity` per second
+    # How likely the target is in the mixture, 0..1: that of the likeliest segment; None of a model that does not say.
     confidence: float | None = None
-    """How likely the enrolled speaker is in the mixture, 0..1: that of the likeliest segment; None where a model cannot say."""
 
 
 class TargetSpeakerExtractor(abc.ABC):
     """A trained model behind the interface of all doors: :meth:`from_pretrained`, calls, batches and requests."""
 
-    model: Any
-    """In evaluation mode, on its device."""
-    dtype: str
-    """A key of :data:`DTYPES`."""
-    options: Any
-    """A frozen dataclass with ``batch_size`` among its fields; whatever ``decode`` takes can be assigned."""
-    sample_rate: int
-    """The model's rate in Hz; other rates are resampled to it and back."""
-    max_enroll_seconds: float
-    """What the model uses of an enrolment; the rest is cut off."""
-    shortest_seconds: tuple[float, float]
-    """Least duration of a mixture and of an enrolment."""
-    shortest_names = ("one frame of the codec", "one frame of the codec")
-    """What these durations are, in errors."""
+    model: Any  # in evaluation mode, on its device
+    dtype: str  # a key of DTYPES
+    options: Any  # a frozen dataclass with `batch_size` among its fields; whatever `decode` takes can be assigned
+    sample_rate: int  # the model's, Hz; other rates are resampled to it and back
+    max_enroll_seconds: float  # what the model uses of an enrolment; the rest is cut off
+    shortest_seconds: tuple[float, float]  # least duration of a mixture and of an enrolment
+    shortest_names = ("one frame of the codec",) * 2  # what these durations are, in errors
 
     @staticmethod
     def from_pretrained(
@@ -127,7 +111,7 @@ class TargetSpeakerExtractor(abc.ABC):
         Raises:
             UserError: If the model, the checkpoint, the device or the options cannot be used.
         """
-        check_device(device)
+        checked_device(device)
         if dtype not in DTYPES:
             raise unknown_name("dtype", str(dtype), DTYPES)
         with naming_extra(f"model {where}"), open_model(where) as directory:
@@ -176,13 +160,9 @@ class TargetSpeakerExtractor(abc.ABC):
         sample_rate: int | None = None,
         row_ids: Sequence[int | str] | None = None,
     ) -> list[np.ndarray]:
-        """Extract from several mixtures; each result is what its own call gives.
+        """Extract from several mixtures, each with its own enrolment; each result is what its own call gives.
 
-        Args:
-            mixtures: Arrays as for a single call, of any lengths.
-            enrolls: One enrolment for each mixture.
-            sample_rate: Hz of all; None means the model's rate.
-            row_ids: One id per mixture, from which stochastic decoding draws; by default what is in the recordings.
+        ``row_ids`` are where stochastic decoding draws from, one per mixture; by default what is in the recordings.
 
         Raises:
             UserError: Naming the number of the mixture or enrolment that cannot be used.

@@ -1,4 +1,4 @@
-"""What a user may hand to an extractor: arrays, rates and devices, checked before anything is computed with them."""
+"""What a user may hand to an extractor: arrays and rates, checked before anything is computed with them."""
 
 from pathlib import PurePath
 from typing import Any
@@ -75,22 +75,6 @@ def checked_rate(rate: Any, name: str) -> int:
     if not whole:
         raise UserError(f"{name}: sampling rate {rate!r} is not a whole number of Hz in {RATES[0]}..{RATES[1]}")
     return int(rate)
-
-
-def check_device(device: str) -> None:
-    """Require that ``device`` names a device of this machine.
-
-    Raises:
-        UserError: If it does not.
-    """
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise UserError(f"device '{device}': unknown; expected cpu, cuda or cuda:N") from None
-    if chosen.type not in ("cpu", "cuda"):
-        raise UserError(f"device '{device}': not supported; expected cpu, cuda or cuda:N")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"device '{device}': this machine has {torch.cuda.device_count()} CUDA device(s); use cpu")
 
 
 def rms(samples: np.ndarray) -> float:

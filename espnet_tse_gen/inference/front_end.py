@@ -27,11 +27,7 @@ WEIGHTS = "model.pth"
 
 
 def load_front_end(where: str | Path, sample_rate: int) -> AbsFrontEnd:
-    """Load a trained discriminative extractor as a front end.
-
-    Args:
-        where: Its exp directory, a zip file made by ``pack``, or the name of a model that ships with the package.
-        sample_rate: Hz of the codec.
+    """Load a trained discriminative extractor, which :func:`open_model` finds, as a front end at the codec's rate in Hz.
 
     Raises:
         UserError: If there is no such model, it is not a discriminative one, or its checkpoint cannot be used.
@@ -48,9 +44,6 @@ def save_front_end(front_end: AbsFrontEnd, directory: str | Path) -> None:
     """Write a directory that :func:`load_front_end` reads; its ``config.yaml`` comes last and holds no paths.
 
     What 16 bits hold exactly, as the weights from a package of half precision, is stored with so many.
-
-    Args:
-        front_end: What :func:`load_front_end` returned.
     """
     from espnet_tse_gen.discriminative.front_end import DiscriminativeFrontEnd
 
@@ -76,11 +69,7 @@ def holds_front_end(directory: str | Path, front_end: AbsFrontEnd) -> bool:
 
 
 def load_model(config_file: str | Path, model_file: str | Path | None, device: str = "cpu") -> MaskedTSEModel:
-    """Load a masked model for evaluation, with its front end if it has one.
-
-    Args:
-        config_file: The config.yaml of the training.
-        model_file: The checkpoint; None leaves the weights as initialised.
+    """Load a masked model for evaluation, with its front end if it has one; ``model_file`` None leaves it untrained.
 
     Raises:
         UserError: If a file is missing, damaged, of another configuration, of another codec or of another front end.

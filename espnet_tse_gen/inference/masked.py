@@ -1,8 +1,4 @@
-"""Extraction with a masked generative model.
-
-A recording is brought to the codec's rate and to the common level and decoded from all masked to all predicted, and its tokens
-are turned into a waveform once.
-"""
+"""Extraction with a masked generative model: from all masked to all predicted, and the tokens to a waveform once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

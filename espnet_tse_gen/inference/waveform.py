@@ -59,11 +59,7 @@ class WaveformInference(TargetSpeakerExtractor):
 
     @torch.inference_mode()
     def extract(self, requests: Sequence[Request]) -> list[Extraction]:
-        """Extract from checked requests, ``options.batch_size`` segments at a time.
-
-        Segments and recordings of one length are processed together; those of different lengths too, where padding changes
-        nothing. Memory beside the recordings themselves is that of ``batch_size`` segments.
-        """
+        """Extract from checked requests; memory beside the recordings is that of ``options.batch_size`` segments."""
         results = [Extraction(np.zeros(request.size, np.float32)) for request in requests]
         voiced = [n for n, request in enumerate(requests) if request.gain > 0]
         enrolments = {n: self._enrolment(requests[n].enrolls) for n in voiced}
