@@ -100,13 +100,13 @@ def test_the_mixture_may_stand_alone(wavs):
     assert (wavs / "p.wav").read_bytes() == named
 
 
-def test_single_decoding_options_replace_those_of_the_model(wavs):
+def test_decoding_options_from_a_file_and_single_ones(wavs):
     given = extract(wavs, "--steps", "1", "--dtype", "float64", output="1.wav").read_bytes()
-    (wavs / "mine.yaml").write_text("steps: 1\n")
-    assert (
-        extract(wavs, "--decode", str(wavs / "mine.yaml"), "--dtype", "float64", output="2.wav").read_bytes() == given
-    )
-    assert "'steps': expected a number of steps" in refused(wavs, "--steps", "0", output="3.wav")
+    mine = wavs / "mine.yaml"
+    mine.write_text("steps: 1\n")
+    assert extract(wavs, "--decode", str(mine), "--dtype", "float64", output="2.wav").read_bytes() == given
+    mine.write_text("stepps: 2\n")
+    assert "did you mean 'steps'" in refused(wavs, "--decode", str(mine), output="3.wav")
 
 
 @pytest.mark.parametrize(
@@ -147,13 +147,6 @@ def test_command_line_and_python_give_the_same(wavs):
     assert not np.array_equal(made, other)
 
 
-def test_decoding_options_from_a_file(wavs):
-    (wavs / "mine.yaml").write_text("joint: true\nsteps: 2\n")
-    extract(wavs, "--decode", str(wavs / "mine.yaml"))
-    (wavs / "wrong.yaml").write_text("stepps: 2\n")
-    assert "did you mean 'steps'" in refused(wavs, "--decode", str(wavs / "wrong.yaml"), output="o.wav")
-
-
 def test_shipped_model_is_found_by_name(wavs, monkeypatch, capsys):
     monkeypatch.setattr(loading, "SHIPPED", wavs / "pretrained")
     pack.main(["--exp_dir", str(tiny_exp_dir()), "--output", str(wavs / "pretrained" / loading.DEFAULT_MODEL)])
@@ -183,6 +176,7 @@ def test_info_of_an_exp_directory(capsys, directory, facts):
 def test_output_is_not_replaced_unasked(wavs):
     made = extract(wavs)
     assert "--overwrite" in refused(wavs)
+    assert "out.mp3: expected a name that ends in .wav or .flac" in refused(wavs, output="out.mp3")
     first = made.stat().st_mtime_ns
     extract(wavs, "--overwrite")
     assert made.stat().st_mtime_ns > first
@@ -213,20 +207,14 @@ def test_bad_recording_is_refused_in_one_line(wavs, name, content, message):
     [
         (["--decode", "one_pas"], "did you mean 'one_pass'"),
         (["--sede", "1"], "unknown option '--sede': did you mean '--seed'"),
-        (["--seed", "one"], "decoding option 'seed': expected a whole number"),
         (["--device"], "Option '--device' requires an argument"),
         (["--seed", "-1"], "decoding option 'seed': expected 0 or more"),
         (["--device", "cuda:77"], "device 'cuda:77'"),
         (["--num_threads", "-2"], "--num_threads"),
-        (["--model_file", "best.pth"], "checkpoint 'best.pth'"),
     ],
 )
 def test_bad_option_is_refused_in_one_line(wavs, more, message):
     assert message in refused(wavs, *more)
-
-
-def test_output_format_is_checked_first(wavs):
-    assert "out.mp3: expected a name that ends in .wav or .flac" in refused(wavs, output="out.mp3")
 
 
 @pytest.mark.parametrize(
@@ -244,7 +232,6 @@ def test_output_format_is_checked_first(wavs):
             "got 2; each enrolment has an --enroll of its own,",
         ),
         ([], "Missing command; see --help"),
-        (["score", "--inf_spc", "x"], "unknown option '--inf_spc': did you mean '--inf_scp'?"),
         (["info", "--modle", "x"], "unknown option '--modle': did you mean '--model'?"),
     ],
 )

@@ -1,8 +1,7 @@
 """The contract that every codec keeps, and the part of it that is the same for all of them.
 
-A codec turns a waveform into ``K`` levels of integer codes, one per level and frame, and codes back into a waveform.
-The public methods here check what they are given, treat every row of a batch on its own (so that a row's codes cannot
-depend on its neighbours or on padding), and keep the length contract; a family implements what happens to one row.
+A codec turns a waveform into ``K`` levels of integer codes, one per level and frame, and codes back into a waveform. The
+public methods here check what they are given and keep the contract; a family implements what happens to one row.
 
     codec = load_codec("exp/codec_mel_16k")
     encoded = codec.encode(wav)                     # wav: float [B, L] at codec.sample_rate
@@ -55,8 +54,7 @@ class AbsCodec(torch.nn.Module, ABC):
     - **Batch**: the codes of a row in a batch are the codes of that row alone, to the bit, unless ``batched`` is
       switched on; samples beyond a row's length are never looked at.
     - **Frozen**: always in evaluation mode, no gradients, no autocast: codes are the same during training as on disk.
-    - **Refusals**: NaN or Inf, a wrong number of levels and codes out of range raise a
-      :class:`~espnet_tse_gen.utils.errors.UserError`, which is a ``ValueError``.
+    - **Refusals**: NaN or Inf, a wrong number of levels and codes out of range raise a ``UserError``.
 
     A family sets the attributes below in its constructor, keeps every constructor argument as an attribute of the same
     name (that is how :meth:`conf` finds it), and implements :meth:`_encode_row`, :meth:`_decode_row` and
@@ -66,12 +64,12 @@ class AbsCodec(torch.nn.Module, ABC):
     name: ClassVar[str]  # in the registry
     # Whether the family has `fit(waveforms, seed, **fit_conf)`: its weights come from recordings, in minutes.
     trainable: ClassVar[bool] = False
-    # Name of the file of released weights, for a family that has `load_pretrained(path)`.
-    pretrained_file: ClassVar[str | None] = None
+    pretrained_file: ClassVar[str | None] = (
+        None  # file of released weights, of a family that has `load_pretrained(path)`
+    )
     # The constructor's option that names the weights, for a family whose other options are read from beside them.
     weights_option: ClassVar[str | None] = None
-    # Whether decoding can use the mixture's waveform (its phase) beside the codes.
-    supports_mixture: ClassVar[bool] = False
+    supports_mixture: ClassVar[bool] = False  # whether decoding can use the mixture's phase beside the codes
     # Frames from which a row may be padded to the length of others in its batch, which changes nothing within its frames
     # (a causal codec); None: never.
     padded_from: ClassVar[int | None] = None
@@ -129,11 +127,7 @@ class AbsCodec(torch.nn.Module, ABC):
         return self
 
     def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Encoded:
-        """Turn waveforms into codes.
-
-        Args:
-            wav: float ``[B, L]`` at ``sample_rate``, in -1..1.
-            lengths: int ``[B]``, valid samples of each row, 1..L; ``None`` means all ``L``.
+        """Turn waveforms ``[B, L]`` in -1..1, of which ``lengths`` ``[B]`` samples (all) are valid, into codes.
 
         Raises:
             UserError: If the shapes are wrong or a valid sample is NaN or Inf.
@@ -188,9 +182,8 @@ class AbsCodec(torch.nn.Module, ABC):
         Args:
             codes: int ``[B, K, T]``, each ``0 .. codebook_size - 1``.
             lengths: int ``[B]``, valid frames of each row, 1..T; ``None`` means all ``T``.
-            mixture: float ``[B, L]``, the mixture at ``sample_rate`` and at the level at which the codes were made,
-                aligned with them; only for codecs with ``supports_mixture``. Cropped or padded with zeros to
-                ``T * hop``.
+            mixture: float ``[B, L]``, at the rate and level at which the codes were made, aligned with them; cropped or
+                padded with zeros to ``T * hop``; only for codecs with ``supports_mixture``.
             num_levels: Use the first so many levels only, 1..K; ``None`` means all.
 
         Returns:
@@ -262,10 +255,7 @@ class AbsCodec(torch.nn.Module, ABC):
         """Encode one waveform ``[T * hop]``: codes ``[K, T]`` and latents ``[D, T]``."""
 
     def _encode_batch(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode waveforms ``[B, T * hop]``: codes ``[B, K, T]`` and latents ``[B, D, T]``, but for rounding as alone.
-
-        Only called while ``batched`` is on; a family overrides it where computing together pays.
-        """
+        """Encode waveforms ``[B, T * hop]``: codes ``[B, K, T]`` and latents ``[B, D, T]``; for families where together pays."""
         codes, latents = zip(*map(self._encode_row, wav), strict=True)
         return torch.stack(codes), torch.stack(latents)
 
@@ -273,8 +263,7 @@ class AbsCodec(torch.nn.Module, ABC):
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
         """Decode latents ``[D, T]`` to about ``T * hop`` samples, with the codec's own delay still in them.
 
-        ``mixture`` is float ``[T * hop]`` or ``None``; it is never given to a codec without ``supports_mixture``.
-        ``quantized`` says that the latents are sums of codebook vectors.
+        ``mixture`` is ``[T * hop]``; ``quantized`` says that the latents are sums of codebook vectors.
         """
 
     def fit(self, waveforms: Iterator[Tensor], seed: int = 0, **fit_conf: Any) -> None:

@@ -14,14 +14,10 @@ PREFERRED, SHIPPED, NARROW = "dac_16k", "mini_16k", "mel_8k"
 def choose_codec(
     conf_dir: str, sample_rate: int, expdir: str | None = None, weights: str | None = None, download: bool = False
 ) -> tuple[Path, str]:
-    """Return a file of ``conf_dir`` and, for the reader, why it is that one.
+    """Return a file of ``conf_dir`` for recordings at ``sample_rate`` Hz and, for the reader, why it is that one.
 
-    Args:
-        conf_dir: The folder ``conf/codec``.
-        sample_rate: Hz, of the recordings.
-        expdir: Where the recipe puts codec directories (``codec_<name of the file>``).
-        weights: File of released weights that the user names for DAC.
-        download: Whether weights will be fetched.
+    ``expdir`` is where the recipe puts codec directories (``codec_<name of the file>``), ``weights`` a file that the user
+    names for DAC, and ``download`` says that weights will be fetched.
 
     Raises:
         UserError: If the chosen file is not there.

@@ -7,10 +7,8 @@ too, with the architecture that is written in it.
 """
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -23,14 +21,13 @@ INSTALL = "pip install 'espnet_tse_gen[dac]' && pip install --no-deps descript-a
 """How to install the package. It asks for a protobuf older than TensorBoard and onnxruntime work with; hence --no-deps."""
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(NamedTuple):
     """A released model: where its weights are, under which name the ``dac`` package caches them, and the architecture."""
 
     url: str
     sha256: str
     cached: str
-    model_conf: Mapping[str, Any]
+    model_conf: dict[str, Any]
 
     @property
     def file(self) -> Released:

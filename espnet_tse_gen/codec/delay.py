@@ -29,12 +29,9 @@ def lag(reference: np.ndarray, delayed: np.ndarray, max_lag: int) -> tuple[int, 
 def measure_delay(codec: AbsCodec, signals: Sequence[Tensor] | None = None, max_lag: int | None = None) -> int:
     """Return the delay in samples that is left in a round trip, to be added to ``codec.delay``.
 
-    Each signal's lag is weighted by how well the round trip correlates with it; the result is the lag with the largest
-    total weight, and 0 if nothing correlates (a codec that keeps no phase has no delay that this can see).
-
-    Args:
-        signals: Waveforms ``[L]`` at the codec's rate, best of speech; ``None``: noise shaped like it.
-        max_lag: Samples; ``None`` means ``2 * codec.hop``.
+    Each signal's lag, of up to ``max_lag`` (two frames), is weighted by how well the round trip correlates with it; the result
+    is the lag with the largest total weight, and 0 if nothing correlates (a codec that keeps no phase has no delay that this
+    can see). ``signals`` are waveforms ``[L]`` at the codec's rate, best of speech; ``None``: noise shaped like it.
     """
     weights: dict[int, float] = {}
     for signal in signals if signals is not None else probe_signals(codec.sample_rate):

@@ -38,14 +38,10 @@ def read_exp_config(path: str | Path) -> dict[str, Any]:
 def find_checkpoint(path: str | Path, model_file: str | None = None) -> Path:
     """Return the checkpoint to take from an exp directory.
 
-    Without ``model_file`` it is the first that is there of: the best epoch by the first criterion of the training's
-    ``best_model_criterion``, by the second, and so on; the average by each of these criteria; ``latest.pth``; the
-    highest ``<N>epoch.pth``; the only ``.pth`` file. Best epochs come before averages because codebooks of different
-    epochs need not have the same entry at the same place.
-
-    Args:
-        path: The exp directory; or a checkpoint, which is then returned.
-        model_file: Name of a checkpoint in it.
+    Without ``model_file``, the name of one in it, it is the first that is there of: the best epoch by each of the training's
+    ``best_model_criterion``; the average by each of them; ``latest.pth``; the highest ``<N>epoch.pth``; the only ``.pth``
+    file. Best epochs come before averages because codebooks of different epochs need not have the same entry at the same
+    place. ``path`` may be a checkpoint, which is then returned.
 
     Raises:
         UserError: If there is none, or none of that name.

@@ -43,7 +43,7 @@ class CodecConfig:
     codec_conf: dict[str, Any] = field(default_factory=dict)  # arguments of the codec's constructor
     fit_conf: dict[str, Any] = field(
         default_factory=dict
-    )  # arguments of `fit`, for a codec that is fitted to recordings
+    )  # arguments of `fit`, of a codec that is fitted to recordings
     weights: str | None = None  # file of released weights, for a codec that loads them; None looks in the cache
 
 
@@ -72,10 +72,9 @@ def read_codec_config(path: str | Path) -> CodecConfig:
     if "codec" not in content:
         raise UserError(f"{path}: expected a key 'codec' with the name of a codec; valid: {', '.join(sorted(CODECS))}")
     for key in ("codec_conf", "fit_conf"):
-        value = content.get(key)
-        if value is not None and not isinstance(value, dict):
-            raise UserError(f"{path}: expected a mapping under '{key}', found {value!r}")
-        content[key] = value or {}
+        content[key] = content.get(key) or {}
+        if not isinstance(content[key], dict):
+            raise UserError(f"{path}: expected a mapping under '{key}', found {content[key]!r}")
     if content["codec"] not in CODECS:
         raise unknown_name(f"codec in {path}", str(content["codec"]), CODECS)
     return CodecConfig(**content)
@@ -87,8 +86,7 @@ def save_codec(
     """Write a codec directory. ``codec.yaml`` is written last: where it exists, the directory is complete.
 
     Args:
-        codec: A fitted or loaded codec.
-        origin: How the weights were made, for the reader; kept in ``codec.yaml`` under ``origin``.
+        origin: How the weights were made, for the reader.
         half: Round the codec's weights to half precision, also in memory, and write them so: half the size.
     """
     directory = Path(directory)

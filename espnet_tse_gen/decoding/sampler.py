@@ -44,13 +44,13 @@ class DecodingError(RuntimeError):
 
 
 class _Pass(NamedTuple):
-    """One call of the network. Counts are rows of ``_Batch.counts``; None stands for no row having any."""
+    """One call of the network. Counts are int64 ``[B, 1]``, on the device; None stands for no row having any."""
 
     step: Step
     mask_ratio: float  # nominal share of masked positions before the pass
-    keep: int | None  # predicted positions that are masked again
-    again: int | None  # committed positions that are masked again
-    rescored: int | None  # least certain positions that are masked before the pass
+    keep: Tensor | None = None  # predicted positions that are masked again
+    again: Tensor | None = None  # committed positions that are masked again
+    rescored: Tensor | None = None  # least certain positions that are masked before the pass
 
 
 class _Batch(NamedTuple):
@@ -60,7 +60,6 @@ class _Batch(NamedTuple):
     unconditional: Predictor | None
     codes: Tensor  # int64 [B, K, T], updated in place
     frame: Tensor  # int64 [B, T], number of a frame among its row's valid frames
-    counts: Tensor  # int64 [N, B, 1], the counts that the passes refer to
     noise: RowNoise
     finite: Tensor  # bool [], stays on the device until the end
 
@@ -123,29 +122,22 @@ class Sampler:
         if len(row_ids) != len(valid):
             raise ValueError(f"{len(row_ids)} row ids for {len(valid)} rows")
         # The only wait for the device before the end: how many positions every row has to fill, level by level. All
-        # counts of all passes follow from it on the host.
+        # counts of all passes follow from it on the host, before the first one.
         hidden = (codes == self.mask_id).sum(dim=-1)
         masked = (hidden.sum(dim=1, keepdim=True) if self.options.joint else hidden).T.tolist()
-        counts: list[list[int]] = []
         plans = [
-            self._plan(row_ids, level, steps, level_masked, counts)
+            self._plan(row_ids, level, steps, level_masked, valid.device)
             for level, steps, level_masked in zip(self.levels, self.steps, masked, strict=True)
         ]
-        batch = _Batch(
-            conditional=f,
-            unconditional=unconditional,
-            codes=codes,
-            frame=valid.cumsum(dim=1) - 1,
-            counts=torch.tensor(counts, dtype=torch.int64, device=valid.device).view(len(counts), len(valid), 1),
-            noise=RowNoise(self.options.seed, row_ids, valid.device),
-            finite=torch.ones((), dtype=torch.bool, device=valid.device),
-        )
+        noise = RowNoise(self.options.seed, row_ids, valid.device)
+        finite = torch.ones((), dtype=torch.bool, device=valid.device)
+        batch = _Batch(f, unconditional, codes, valid.cumsum(dim=1) - 1, noise, finite)
         for level, plan in zip(self.levels, plans, strict=True):
             if plan:
                 self._decode_level(batch, level, plan)
         left = (codes == self.mask_id).any()
-        finite, unfinished = torch.stack([batch.finite, left]).tolist()
-        if not finite:
+        sound, unfinished = torch.stack([finite, left]).tolist()
+        if not sound:
             raise DecodingError("the network returned NaN or infinite logits at a valid position")
         if unfinished:
             raise DecodingError("internal error: a valid position is still masked after the last pass")
@@ -160,15 +152,12 @@ class Sampler:
         return fixed.masked_fill(~valid.unsqueeze(1), 0).contiguous()
 
     def _plan(
-        self, row_ids: Sequence[RowId], level: int | None, steps: int, masked: list[int], counts: list[list[int]]
+        self, row_ids: Sequence[RowId], level: int | None, steps: int, masked: list[int], device: torch.device
     ) -> list[_Pass]:
-        """Plan the passes of a level with ``masked`` positions per row; passes refer to ``counts``, which grows."""
+        """Plan the passes of a level with ``masked`` positions per row."""
 
-        def refer(numbers: list[int]) -> int | None:
-            if not any(numbers):
-                return None
-            counts.append(numbers)
-            return len(counts) - 1
+        def counts(numbers: Sequence[int]) -> Tensor | None:
+            return torch.tensor(numbers, device=device).unsqueeze(1) if any(numbers) else None
 
         schedules = [mask_counts(count, steps) for count in masked]
         passes = []
@@ -183,10 +172,10 @@ class Sampler:
                 again.append(math.floor(expected + lot))
                 keep.append(after - again[-1])
             step = Step(level, number, 1.0 - number / steps if self.options.anneal else 1.0)
-            passes.append(_Pass(step, mask_ratio(number - 1, steps), refer(keep), refer(again), None))
+            passes.append(_Pass(step, mask_ratio(number - 1, steps), counts(keep), counts(again)))
         for numbers in zip(*(rescored(self.options, count) for count in masked), strict=True) if passes else ():
             step = Step(level, len(passes) + 1, 0.0)
-            passes.append(_Pass(step, self.options.rescore_fraction, None, None, refer(list(numbers))))
+            passes.append(_Pass(step, self.options.rescore_fraction, rescored=counts(numbers)))
         return passes
 
     def _decode_level(self, batch: _Batch, level: int | None, plan: list[_Pass]) -> None:
@@ -198,7 +187,7 @@ class Sampler:
         certainty = torch.zeros(tokens.shape, device=tokens.device)
         for now in plan:
             if now.rescored is not None:
-                tokens.masked_fill_(_lowest(certainty, generated, batch.counts[now.rescored]), self.mask_id)
+                tokens.masked_fill_(_lowest(certainty, generated, now.rescored), self.mask_id)
             hidden = tokens == self.mask_id
             logits = self._logits(batch, level, now.mask_ratio)
             temperature = self.options.temperature * now.step.heat
@@ -213,10 +202,10 @@ class Sampler:
                 certainty = torch.where(hidden, confidence, certainty)
             if now.keep is not None:
                 score = order_score(self.options, confidence, now.step, places, batch.noise)
-                tokens.masked_fill_(_lowest(score, hidden, batch.counts[now.keep]), self.mask_id)
+                tokens.masked_fill_(_lowest(score, hidden, now.keep), self.mask_id)
             if now.again is not None:
                 lots = batch.noise.uniform(places.counter, level, now.step.number, "again")
-                tokens.masked_fill_(_lowest(lots, generated & ~hidden, batch.counts[now.again]), self.mask_id)
+                tokens.masked_fill_(_lowest(lots, generated & ~hidden, now.again), self.mask_id)
 
     def _logits(self, batch: _Batch, level: int | None, ratio: float) -> Tensor:
         """Call the network and filter: logits ``[B, P, C]``."""
