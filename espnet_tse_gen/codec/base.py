@@ -50,7 +50,7 @@ class AbsCodec(torch.nn.Module, ABC):
     - **Length**: ``L >= 1`` samples make ``T = num_frames(L) = ceil(L / hop)`` frames, and ``T`` frames make exactly
       ``T * hop`` samples; the caller crops to ``L``.
     - **Alignment**: a round trip is aligned to the sample. A constant delay of the codec, if it has one, is measured
-      once (:func:`espnet_tse_gen.codec.delay.measure_delay`), kept as ``delay`` and taken out in :meth:`decode`.
+      once (:func:`espnet_tse_gen.codec.prepare.measure_delay`), kept as ``delay`` and taken out in :meth:`decode`.
     - **Batch**: the codes of a row in a batch are the codes of that row alone, to the bit, unless ``batched`` is
       switched on; samples beyond a row's length are never looked at.
     - **Frozen**: always in evaluation mode, no gradients, no autocast: codes are the same during training as on disk.

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.decoding.chunks import decode_chunks
 from espnet_tse_gen.decoding.options import DecodingOptions
-from espnet_tse_gen.decoding.sampler import DecodingError, Sampler
+from espnet_tse_gen.decoding.sampler import DecodingError, Sampler, decode_chunks
 from espnet_tse_gen.decoding.strategies import Predictor
 from espnet_tse_gen.inference.base import DTYPES, NO_NUMBERS, Extraction, Request, TargetSpeakerExtractor, padded
 from espnet_tse_gen.masked.model import MaskedTSEModel

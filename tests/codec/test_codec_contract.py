@@ -10,7 +10,7 @@ from tiny_codecs import PcmCodec
 from torch import Tensor
 
 from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.codec.delay import lag, measure_delay, probe_signals
+from espnet_tse_gen.codec.prepare import lag, measure_delay, probe_signals
 from espnet_tse_gen.codec.registry import load_codec, save_codec
 from espnet_tse_gen.utils.errors import UserError
 

@@ -8,9 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_tse_gen.decoding.chunks import decode_chunks, plan_chunks
 from espnet_tse_gen.decoding.options import DecodingOptions
-from espnet_tse_gen.decoding.sampler import Sampler
+from espnet_tse_gen.decoding.sampler import Sampler, decode_chunks, plan_chunks
 
 from .stubs import LEVELS, SIZE, Spy, TinyNet, conditions
 
