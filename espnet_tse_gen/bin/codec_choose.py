@@ -23,7 +23,7 @@ def main(conf_dir: str, fs: int, expdir: str | None, codec_args: str) -> None:
 
     params: list[click.Parameter] = [
         click.Option(["--weights"]),
-        click.Option(["--download"], type=click.BOOL, default=False),
+        click.Option(["--download"], type=bool, default=False),
     ]
     settings = {"ignore_unknown_options": True, "allow_extra_args": True}
     options = click.Command(None, params=params, context_settings=settings)
