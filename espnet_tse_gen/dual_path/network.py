@@ -211,19 +211,12 @@ class DualPathExtractor(AbsWaveformExtractor):
         spectrum = mixture.spectrum.repeat(times, 1, 1) * self.masks(x)
         return self.spectrum.inverse(spectrum, mixture.samples), self.activity(x.mean(dim=1)).squeeze(-1).float()
 
-    def presence(self, voices: Tensor, enrolment: Enrolment) -> Tensor | None:
-        """Return how likely extracted voices are the enrolled ones, ``[B]``, by the likeness of their embeddings.
-
-        Args:
-            voices: ``[B, L]``.
-            enrolment: B rows.
-
-        Returns:
-            0..1; 0 for silence; None where embeddings are off.
-        """
-        if self.voice is None or enrolment.embedding is None:
+    def presence(self, voices: Tensor, enrolments: Sequence[Enrolment]) -> Tensor | None:
+        """See :class:`AbsWaveformExtractor`; by the likeness of embeddings, 0 for silence, None where embeddings are off."""
+        if self.voice is None:
             return None
-        likeness = (self.voice(list(voices)) * enrolment.embedding).sum(dim=1)
+        enrolled = torch.cat([enrolment.embedding for enrolment in enrolments if enrolment.embedding is not None])
+        likeness = (self.voice(list(voices)) * enrolled).sum(dim=1)
         present = torch.sigmoid(self.presence_slope * (likeness - self.presence_middle))
         return present * (voices.square().mean(dim=1) > SILENCE)
 
@@ -233,18 +226,14 @@ class DualPathExtractor(AbsWaveformExtractor):
         order: list[int] = []
         voices: list[Tensor] = []
         logits: list[Tensor] = []
-        presence: list[Tensor] = []
         for enrolment in {id(each): each for each in enrolments}.values():
             rows = [row for row, each in enumerate(enrolments) if each is enrolment]
-            repeated = enrolment.repeat(len(rows))
-            made, activity = self.extract(self.encode(mixture[rows]), repeated)
-            present = self.presence(made, repeated)
+            made, activity = self.extract(self.encode(mixture[rows]), enrolment.repeat(len(rows)))
             order += rows
             voices.append(made)
             logits.append(activity)
-            presence += [] if present is None else [present]
         back = torch.tensor(order).argsort()
-        return Voices(torch.cat(voices)[back], torch.cat(logits)[back], torch.cat(presence)[back] if presence else None)
+        return Voices(torch.cat(voices)[back], torch.cat(logits)[back])
 
     def _encoded(self, spectrum: Tensor) -> Tensor:
         x = self.features(spectrum)

@@ -75,7 +75,8 @@ class Extraction:
     # float32 `[frames]`: how likely the target speaks, frame by frame; None of a model that does not say.
     activity: np.ndarray | None = None
     activity_rate: float = 0.0  # frames of `activity` per second
-    # How likely the target is in the mixture, 0..1: that of the likeliest segment; None of a model that does not say.
+    # How likely the target is in the mixture, 0..1: that of the likeliest segment; None where nobody asked, or of a model
+    # that does not say.
     confidence: float | None = None
 
 
@@ -134,8 +135,8 @@ class TargetSpeakerExtractor(abc.ABC):
         return 1
 
     @abc.abstractmethod
-    def extract(self, requests: Sequence[Request]) -> list[Extraction]:
-        """Extract from checked requests, in their order."""
+    def extract(self, requests: Sequence[Request], confidence: bool = True) -> list[Extraction]:
+        """Extract from checked requests, in their order; ``confidence`` costs time where the model can tell it."""
 
     def __call__(self, mixture: Any, enroll: Any, sample_rate: int | None = None) -> np.ndarray:
         """Extract the enrolled speaker's voice.
@@ -151,7 +152,7 @@ class TargetSpeakerExtractor(abc.ABC):
         Raises:
             UserError: If a recording is empty, not mono, not finite or too short, or the enrolment is silent.
         """
-        return self.extract([self.request(mixture, enroll, sample_rate)])[0].samples
+        return self.extract([self.request(mixture, enroll, sample_rate)], confidence=False)[0].samples
 
     def extract_batch(
         self,
@@ -189,7 +190,7 @@ class TargetSpeakerExtractor(abc.ABC):
             )
             for number, (mixture, enroll, row_id) in enumerate(zip(mixtures, enrolls, ids, strict=True))
         ]
-        return [extraction.samples for extraction in self.extract(requests)]
+        return [extraction.samples for extraction in self.extract(requests, confidence=False)]
 
     def request(
         self,

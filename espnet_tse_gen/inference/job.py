@@ -167,7 +167,7 @@ class InferenceJob:
                 sources = [self._source(key) for key in keys]
                 requests, subtypes = zip(*map(self._request, keys), strict=True)
                 start = time.perf_counter()
-                extractions = self.extractor.extract(requests)
+                extractions = self.extractor.extract(requests, confidence=False)
                 spent += time.perf_counter() - start
                 for key, source, request, subtype, extraction in zip(
                     keys, sources, requests, subtypes, extractions, strict=True

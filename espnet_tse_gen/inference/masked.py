@@ -69,7 +69,7 @@ class MaskedInference(TargetSpeakerExtractor):
         return self._sampler.passes * (1 if self.options.guidance == 1.0 else 2)
 
     @torch.inference_mode()
-    def extract(self, requests: Sequence[Request]) -> list[Extraction]:
+    def extract(self, requests: Sequence[Request], confidence: bool = True) -> list[Extraction]:
         """Decode requests, ``options.batch_size`` of similar length at a time; long ones one by one, in chunks."""
         results = [Extraction(np.zeros(request.size, np.float32)) for request in requests]
         frames = [self.codec.num_frames(len(request.mixture)) for request in requests]

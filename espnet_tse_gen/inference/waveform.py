@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from espnet_tse_gen.audio.segments import Joiner, Segment, plan_segments
-from espnet_tse_gen.discriminative.abs_waveform_extractor import Voices
+from espnet_tse_gen.discriminative.abs_waveform_extractor import AbsWaveformExtractor, Voices
 from espnet_tse_gen.discriminative.halves import Halves, halves_of
 from espnet_tse_gen.discriminative.network import ExtractionNetwork
 from espnet_tse_gen.inference.base import DTYPES, Extraction, Request, TargetSpeakerExtractor, padded
@@ -58,7 +59,7 @@ class WaveformInference(TargetSpeakerExtractor):
         self._options = SegmentOptions.resolve(decode)
 
     @torch.inference_mode()
-    def extract(self, requests: Sequence[Request]) -> list[Extraction]:
+    def extract(self, requests: Sequence[Request], confidence: bool = True) -> list[Extraction]:
         """Extract from checked requests; memory beside the recordings is that of ``options.batch_size`` segments."""
         results = [Extraction(np.zeros(request.size, np.float32)) for request in requests]
         voiced = [n for n, request in enumerate(requests) if request.gain > 0]
@@ -73,14 +74,14 @@ class WaveformInference(TargetSpeakerExtractor):
         for batch in self._batches([plans[n][number].end - plans[n][number].start for n, number in parts]):
             chosen = [parts[place] for place in batch]
             signals = [requests[n].mixture[plans[n][k].start : plans[n][k].end] for n, k in chosen]
-            made = self._run(signals, [enrolments[n] for n, _ in chosen])
+            made, presence = self._run(signals, [enrolments[n] for n, _ in chosen], confidence)
             for row, (n, number) in enumerate(chosen):
                 joiners[n].add(number, made.waveforms[row, : len(signals[row])].numpy())
                 if made.activity is not None:
                     activity = made.activity[row, : len(signals[row]) // hop + 1].sigmoid().numpy()
                     activities[n].append((plans[n][number], activity))
-                if made.presence is not None:
-                    presences[n].append(float(made.presence[row]))
+                if presence is not None:
+                    presences[n].append(float(presence[row]))
         scale = self.options.scale
         if scale == "auto":
             scale = "none" if self._halves.keeps_level else "mixture"
@@ -94,14 +95,18 @@ class WaveformInference(TargetSpeakerExtractor):
             )
         return results
 
-    def _run(self, signals: Sequence[np.ndarray], enrolments: Sequence[Any]) -> Voices:
-        """Return what the network makes of signals ``[L_i]`` with their kept enrolments, float32 on the CPU."""
+    def _run(
+        self, signals: Sequence[np.ndarray], enrolments: Sequence[Any], confidence: bool
+    ) -> tuple[Voices, Tensor | None]:
+        """Return what the network makes of signals ``[L_i]`` with their kept enrolments, float32 on the CPU, and who is there."""
         rows, lengths = padded(signals)
         # Lengths stay on the CPU: the network's Python code looks at them, and on a GPU each look would wait for all that is
         # under way.
         with self._precision():
             made = self._halves.extract(rows.to(self.device, DTYPES[self.dtype]), lengths, enrolments)
-        return Voices._make(each if each is None else each.float().cpu() for each in made)
+            asked = confidence and isinstance(self.model.extractor, AbsWaveformExtractor)
+            presence = self.model.extractor.presence(made.waveforms, enrolments) if asked else None
+        return Voices._make(each if each is None else each.float().cpu() for each in made), presence
 
     def _enrolment(self, enrolls: Sequence[np.ndarray]) -> Any:
         """Return what the network keeps of a target's enrolments, made once for the same ones."""

@@ -193,11 +193,11 @@ def test_jobs_split_the_set_and_the_last_one_joins_it(data):
 def test_an_interrupted_job_goes_on(data, monkeypatch):
     extract, calls = MaskedInference.extract, []
 
-    def interrupted(self, requests):
+    def interrupted(self, requests, **more):
         calls.append(len(requests))
         if len(calls) > 2:
             raise KeyboardInterrupt
-        return extract(self, requests)
+        return extract(self, requests, **more)
 
     monkeypatch.setattr(MaskedInference, "extract", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -72,7 +72,7 @@ def test_batch_of_different_lengths_is_single(name):
 def count_rows(extractor):
     """Collect how many segments each call of the network gets."""
     rows, run = [], extractor._run
-    extractor._run = lambda signals, embedding: rows.append(len(signals)) or run(signals, embedding)
+    extractor._run = lambda signals, *more: rows.append(len(signals)) or run(signals, *more)
     return rows
 
 
@@ -147,7 +147,7 @@ def test_long_recordings_are_processed_in_segments_of_one_length(name):
     options = {"segment_seconds": 0.6, "overlap_seconds": 0.15, "scale": "none"}
     extractor = load(name, options)
     sizes, run = [], extractor._run
-    extractor._run = lambda signals, embedding: sizes.extend(map(len, signals)) or run(signals, embedding)
+    extractor._run = lambda signals, *more: sizes.extend(map(len, signals)) or run(signals, *more)
     for size in (4800, 4801, 7337, 20001):
         sizes.clear()
         request = extractor.request(mixture(3.0)[:size], ENROLL)

@@ -87,3 +87,16 @@ def test_extraction_depends_on_the_enrolment_and_keeps_rate_and_length(name):
     outputs = [extractor(first + second, voice(2.0, pitch, 3, RATE), sample_rate=RATE) for pitch in (110.0, 210.0)]
     assert all(len(output) == len(first) and np.isfinite(output).all() for output in outputs)
     assert np.linalg.norm(outputs[0] - outputs[1]) > 0.01 * np.linalg.norm(outputs[0])
+
+
+def test_confidence_is_made_where_it_is_asked_for(monkeypatch):
+    extractor, made = load_extractor("dual_path_16k"), []
+    network, presence = extractor.model.extractor, extractor.model.extractor.presence
+    monkeypatch.setattr(network, "presence", lambda *given: made.append(given) or presence(*given))
+    recordings = voice(1.0, 110.0, 1, RATE), voice(2.0, 110.0, 3, RATE)
+    plain = extractor(*recordings, RATE)
+    extractor.extract_batch(*([recording] for recording in recordings), RATE)
+    assert not made
+    found = extractor.extract([extractor.request(*recordings, RATE)])[0]
+    assert len(made) == 1 and 0 <= found.confidence <= 1
+    np.testing.assert_array_equal(found.samples, plain)
