@@ -1,4 +1,4 @@
-"""Print the codec configuration that ``auto`` stands for, and on stderr why (see :mod:`espnet_tse_gen.codec.choose`).
+"""Print the codec configuration that ``auto`` stands for, and on stderr why.
 
 python -m espnet_tse_gen.bin.codec_choose --conf_dir conf/codec --fs 16000 --expdir exp
 """
@@ -19,7 +19,7 @@ from espnet_tse_gen.utils.errors import run_main
 @click.option("--codec_args", default="", help="options that codec_prepare will get, as one word")
 def main(conf_dir: str, fs: int, expdir: str | None, codec_args: str) -> None:
     """Print the codec configuration that a recipe's 'auto' stands for."""
-    from espnet_tse_gen.codec.choose import choose_codec
+    from espnet_tse_gen.codec.registry import choose_codec
 
     params: list[click.Parameter] = [
         click.Option(["--weights"]),

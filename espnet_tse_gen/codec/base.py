@@ -192,13 +192,12 @@ class AbsCodec(torch.nn.Module, ABC):
         Raises:
             UserError: If the shapes are wrong, a code is out of range, or the codec cannot use a mixture.
         """
-        return self._decode(self.latents_of(codes, num_levels), lengths, mixture, quantized=True)
+        return self.decode_latents(self.latents_of(codes, num_levels), lengths, mixture, quantized=True)
 
-    def decode_latents(self, latents: Tensor, lengths: Tensor | None = None, mixture: Tensor | None = None) -> Tensor:
+    def decode_latents(
+        self, latents: Tensor, lengths: Tensor | None = None, mixture: Tensor | None = None, quantized: bool = False
+    ) -> Tensor:
         """Turn latents that need not be quantized, float ``[B, D, T]``, into waveforms; otherwise like :meth:`decode`."""
-        return self._decode(latents, lengths, mixture, quantized=False)
-
-    def _decode(self, latents: Tensor, lengths: Tensor | None, mixture: Tensor | None, quantized: bool) -> Tensor:
         if latents.dim() != 3 or latents.shape[1] != self.latent_dim or latents.shape[2] < 1:
             raise self.fault(f"expected latents [B, {self.latent_dim}, T], T >= 1, got {tuple(latents.shape)}")
         if mixture is not None:

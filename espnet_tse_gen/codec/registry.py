@@ -22,7 +22,7 @@ from espnet_tse_gen.utils.files import atomic_write, read_yaml, write_yaml
 from espnet_tse_gen.utils.registry import built, chosen
 
 CODECS: dict[str, str] = {
-    "mini": "espnet_tse_gen.codec.mini.codec:MiniCodec",
+    "mini": "espnet_tse_gen.codec.mini:MiniCodec",
     "mel": "espnet_tse_gen.codec.mel:MelCodec",
     "encodec": "espnet_tse_gen.codec.encodec:EncodecCodec",
     "dac": "espnet_tse_gen.codec.dac:DacCodec",
@@ -31,6 +31,7 @@ CODECS: dict[str, str] = {
 }
 """Registry: name to ``module:Class``, imported when the name is chosen. A new family is one line here."""
 
+PREFERRED, SHIPPED, NARROW = "dac_16k", "mini_16k", "mel_8k"
 CODEC_YAML = "codec.yaml"
 WEIGHTS = "weights.pth"
 
@@ -41,9 +42,7 @@ class CodecConfig:
 
     codec: str  # name in the registry
     codec_conf: dict[str, Any] = field(default_factory=dict)  # arguments of the codec's constructor
-    fit_conf: dict[str, Any] = field(
-        default_factory=dict
-    )  # arguments of `fit`, of a codec that is fitted to recordings
+    fit_conf: dict[str, Any] = field(default_factory=dict)  # arguments of `fit`, of a codec that is fitted
     weights: str | None = None  # file of released weights, for a codec that loads them; None looks in the cache
 
 
@@ -131,3 +130,51 @@ def load_codec(path: str | Path) -> AbsCodec:
             f"{found[:12]}, expected {str(content['fingerprint'])[:12]}); copy the whole directory again"
         )
     return codec
+
+
+def choose_codec(
+    conf_dir: str, sample_rate: int, expdir: str | None = None, weights: str | None = None, download: bool = False
+) -> tuple[Path, str]:
+    """Return the file of ``conf_dir`` that ``--codec_config auto`` of a recipe stands for and, for the reader, why.
+
+    For recordings at 16 kHz (``sample_rate``) it is DAC where that can be had, else the codec that ships. What a recipe has
+    prepared before stays chosen unless weights are asked for: a codec that becomes available between two runs must not turn the
+    second into another experiment.
+
+    ``expdir`` is where the recipe puts codec directories (``codec_<name of the file>``), ``weights`` a file that the user
+    names for DAC, and ``download`` says that weights will be fetched.
+
+    Raises:
+        UserError: If the chosen file is not there.
+    """
+    name, reason = _choose(sample_rate, expdir, weights, download)
+    path = Path(conf_dir) / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; name one of {conf_dir} with --codec_config")
+    return path, reason
+
+
+def _choose(sample_rate: int, expdir: str | None, weights: str | None, download: bool) -> tuple[str, str]:
+    if sample_rate < 16000:
+        return NARROW, f"the recordings are at {sample_rate} Hz"
+    for name in (PREFERRED, SHIPPED) if expdir else ():
+        made = Path(str(expdir)) / f"codec_{name}" / "codec.yaml"
+        if made.is_file() and (name == PREFERRED or not (weights or download)):
+            return name, f"{made} is there"
+    from espnet_tse_gen.codec.dac import RELEASES, dac_class
+
+    try:
+        dac_class()
+    except UserError as error:
+        if weights:
+            raise
+        return SHIPPED, f"it ships with the package; {error}"
+    cache = RELEASES[16000].file.path
+    if weights:
+        return PREFERRED, f"its weights are given by --weights {weights}"
+    if cache.is_file():
+        return PREFERRED, f"its weights are in {cache}"
+    if download:
+        return PREFERRED, "its weights are to be fetched (--download true)"
+    missing = f"the weights of {PREFERRED} are not in {cache}: fetch them with --codec_args '--download true'"
+    return SHIPPED, f"it ships with the package; {missing}"

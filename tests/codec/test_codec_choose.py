@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from espnet_tse_gen.bin import codec_choose
-from espnet_tse_gen.codec.choose import choose_codec
+from espnet_tse_gen.codec.registry import choose_codec
 from espnet_tse_gen.utils.errors import UserError
 
 FETCH = "--codec_args=--download true"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from espnet_tse_gen.bin.codec_prepare import main as codec_prepare
 from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.codec.espnet_exp import find_checkpoint
+from espnet_tse_gen.codec.espnet import find_checkpoint
 from espnet_tse_gen.codec.registry import build_codec, load_codec
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import write_yaml

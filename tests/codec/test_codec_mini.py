@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from espnet_tse_gen.audio.stft import istft, stft
-from espnet_tse_gen.codec.mini.codec import MiniCodec
-from espnet_tse_gen.codec.mini.network import Lapped, Quantizer
+from espnet_tse_gen.codec.mini import Lapped, MiniCodec, Quantizer
 from espnet_tse_gen.codec.registry import build_codec
 from espnet_tse_gen.training.mini_codec import MiniGANCodec, MovingAverages
 from espnet_tse_gen.training.mini_losses import SpectralLoss, signal_to_noise

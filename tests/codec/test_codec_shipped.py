@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from espnet_tse_gen.bin import codec_prepare, codec_resynth
-from espnet_tse_gen.codec.mini.codec import SHIPPED
+from espnet_tse_gen.codec.mini import SHIPPED
 from espnet_tse_gen.codec.registry import load_codec
 
 CONFIG = Path(__file__).resolve().parents[2] / "conf" / "codec" / "mini_16k.yaml"
