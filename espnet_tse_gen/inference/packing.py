@@ -14,9 +14,8 @@ import torch
 import yaml
 from safetensors.torch import save
 
-from espnet_tse_gen.inference.facts import model_facts
 from espnet_tse_gen.inference.front_end import FRONT_END
-from espnet_tse_gen.inference.loading import CARD, CONFIG, DECODE, open_model
+from espnet_tse_gen.inference.loading import CARD, CONFIG, DECODE, model_facts, open_model
 from espnet_tse_gen.utils.checkpoints import read_checkpoint
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write, read_yaml
