@@ -7,8 +7,9 @@ too, with the architecture that is written in it.
 """
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -21,7 +22,8 @@ INSTALL = "pip install 'espnet_tse_gen[dac]' && pip install --no-deps descript-a
 """How to install the package. It asks for a protobuf older than TensorBoard and onnxruntime work with; hence --no-deps."""
 
 
-class Release(NamedTuple):
+@dataclass(frozen=True)
+class Release:
     """A released model: where its weights are, under which name the ``dac`` package caches them, and the architecture."""
 
     url: str
