@@ -64,9 +64,7 @@ class AbsCodec(torch.nn.Module, ABC):
     name: ClassVar[str]  # in the registry
     # Whether the family has `fit(waveforms, seed, **fit_conf)`: its weights come from recordings, in minutes.
     trainable: ClassVar[bool] = False
-    pretrained_file: ClassVar[str | None] = (
-        None  # file of released weights, of a family that has `load_pretrained(path)`
-    )
+    pretrained_file: ClassVar[str | None] = None  # of released weights, for a family with `load_pretrained(path)`
     # The constructor's option that names the weights, for a family whose other options are read from beside them.
     weights_option: ClassVar[str | None] = None
     supports_mixture: ClassVar[bool] = False  # whether decoding can use the mixture's phase beside the codes

@@ -73,8 +73,7 @@ class EspnetCodec(AbsCodec):
         # exp directory of the training, or a checkpoint in one. Where it is given, what `design`, `sample_rate` and
         # `generator_params` would say is read from its `config.yaml`
         exp_dir: str | None = None,
-        model_file: str
-        | None = None,  # name of a checkpoint in `exp_dir`; `None` takes one by the rule of find_checkpoint
+        model_file: str | None = None,  # checkpoint in `exp_dir`; `None`: by the rule of find_checkpoint
         # kbit/s as ESPnet counts them, which choose the number of levels; `None` takes the last of the training's
         # `quantizer_target_bandwidth`, as ESPnet does
         bandwidth: float | None = None,
