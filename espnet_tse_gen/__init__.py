@@ -10,8 +10,6 @@ and the doors for recipes and shell (``bin``, ``cli``).
     voice = extractor(mixture, enroll, sample_rate=16000)
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -6,8 +6,6 @@
 Nothing heavy is imported before the command line has been read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from click.shell_completion import CompletionItem
 
 from espnet_tse_gen import __version__
 from espnet_tse_gen.decoding.options import DecodingOptions
-from espnet_tse_gen.inference.loading import DEFAULT_MODEL, shipped_models
+from espnet_tse_gen.inference.loading import DEFAULT_MODEL, describe_model, shipped_models
 from espnet_tse_gen.utils.arguments import AT_LEAST_0, PATH, Group, command, decoding_options
 from espnet_tse_gen.utils.errors import UserError, run_main
 from espnet_tse_gen.utils.options import presets
@@ -124,8 +122,6 @@ def extract(mixtures: tuple[Path, ...], named: tuple[Path, ...], **options: Any)
 @file_option
 def info(**options: Any) -> None:
     """Say what a model is."""
-    from espnet_tse_gen.inference.facts import describe_model
-
     print(describe_model(**options), end="")
 
 

@@ -1,7 +1,5 @@
 """What all tests share: one thread per process, fixed seeds, and markers that skip where something is not there."""
 
-from __future__ import annotations
-
 import os
 import random
 import shutil

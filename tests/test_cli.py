@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from tiny_discriminative import discriminative_exp_dir
 from tiny_model import RATE, mixture, tiny_exp_dir, voice
 
 from espnet_tse_gen import TargetSpeakerExtractor, __version__
@@ -99,13 +100,13 @@ def test_the_mixture_may_stand_alone(wavs):
     assert (wavs / "p.wav").read_bytes() == named
 
 
-def test_single_decoding_options_replace_those_of_the_model(wavs):
+def test_decoding_options_from_a_file_and_single_ones(wavs):
     given = extract(wavs, "--steps", "1", "--dtype", "float64", output="1.wav").read_bytes()
-    (wavs / "mine.yaml").write_text("steps: 1\n")
-    assert (
-        extract(wavs, "--decode", str(wavs / "mine.yaml"), "--dtype", "float64", output="2.wav").read_bytes() == given
-    )
-    assert "'steps': expected a number of steps" in refused(wavs, "--steps", "0", output="3.wav")
+    mine = wavs / "mine.yaml"
+    mine.write_text("steps: 1\n")
+    assert extract(wavs, "--decode", str(mine), "--dtype", "float64", output="2.wav").read_bytes() == given
+    mine.write_text("stepps: 2\n")
+    assert "did you mean 'steps'" in refused(wavs, "--decode", str(mine), output="3.wav")
 
 
 @pytest.mark.parametrize(
@@ -146,25 +147,9 @@ def test_command_line_and_python_give_the_same(wavs):
     assert not np.array_equal(made, other)
 
 
-def test_decoding_options_from_a_file(wavs):
-    (wavs / "mine.yaml").write_text("joint: true\nsteps: 2\n")
-    extract(wavs, "--decode", str(wavs / "mine.yaml"))
-    (wavs / "wrong.yaml").write_text("stepps: 2\n")
-    assert "did you mean 'steps'" in refused(wavs, "--decode", str(wavs / "wrong.yaml"), output="o.wav")
-
-
 def test_shipped_model_is_found_by_name(wavs, monkeypatch, capsys):
     monkeypatch.setattr(loading, "SHIPPED", wavs / "pretrained")
-    pack.main(
-        [
-            "--exp_dir",
-            str(tiny_exp_dir()),
-            "--output",
-            str(wavs / "pretrained" / loading.DEFAULT_MODEL),
-            "--half",
-            "true",
-        ]
-    )
+    pack.main(["--exp_dir", str(tiny_exp_dir()), "--output", str(wavs / "pretrained" / loading.DEFAULT_MODEL)])
     main(["extract", "--mixture", str(wavs / "m.wav"), "--enroll", str(wavs / "e.wav"), "-o", str(wavs / "o.wav")])
     assert (wavs / "o.wav").exists()
     assert "did you mean 'dual_path_16k'" in refused(wavs, model="dual_path", output="p.wav")
@@ -174,15 +159,24 @@ def test_shipped_model_is_found_by_name(wavs, monkeypatch, capsys):
     assert "mel, 8000 Hz, 50 frames/s, 4 levels x 16" in told and "# dual_path_16k" in told
 
 
-def test_info_of_an_exp_directory(capsys):
-    main(["info", "--model", str(tiny_exp_dir())])
+@pytest.mark.parametrize(
+    ("directory", "facts"),
+    [
+        (tiny_exp_dir(), "extractor:  masked, .* M parameters .*\ncodec:      mel, 8000 Hz"),
+        (discriminative_exp_dir("spex_plus"), "extractor:  spex_plus, .*\nencoder and decoder: ms_conv .*, 8000 Hz"),
+        (discriminative_exp_dir("dual_path"), "extractor:  dual_path, .*\nrate:       8000 Hz, waveform to waveform"),
+    ],
+)
+def test_info_of_an_exp_directory(capsys, directory, facts):
+    main(["info", "--model", str(directory)])
     told = capsys.readouterr().out
-    assert "valid.loss.ave.pth" in told and "MaskedExtractor" in told
+    assert "checkpoint: valid.loss.ave.pth" in told and re.search(facts, told)
 
 
 def test_output_is_not_replaced_unasked(wavs):
     made = extract(wavs)
     assert "--overwrite" in refused(wavs)
+    assert "out.mp3: expected a name that ends in .wav or .flac" in refused(wavs, output="out.mp3")
     first = made.stat().st_mtime_ns
     extract(wavs, "--overwrite")
     assert made.stat().st_mtime_ns > first
@@ -190,39 +184,21 @@ def test_output_is_not_replaced_unasked(wavs):
     assert "is the file of --enroll" in refused(wavs, "--overwrite", output="e.wav")
 
 
-def spoil(path, kind):
-    good, rate = soundfile.read(path, dtype="float32")
-    samples = {
-        "stereo": np.stack([good, good], axis=1),
-        "empty": good[:0],
-        "nan": np.r_[good, np.float32("nan")],
-        "short": good[:9],
-        "silent": 0 * good,
-    }.get(kind)
-    if kind == "missing":
-        path.unlink()
-    elif samples is None:
-        path.write_bytes(b"not audio")
-    else:
-        soundfile.write(path, samples, rate, subtype="FLOAT")
-
-
 @pytest.mark.parametrize(
-    ("name", "kind", "message"),
+    ("name", "content", "message"),
     [
-        ("m.wav", "stereo", "has 2 channels"),
-        ("m.wav", "empty", "has no samples"),
-        ("m.wav", "nan", "holds NaN"),
-        ("m.wav", "short", "is 0.562 ms long, expected at least one frame"),
-        ("m.wav", "missing", "no such file"),
-        ("m.wav", "corrupt", "is not a readable audio file"),
-        ("e.wav", "silent", "is silent"),
-        ("e.wav", "stereo", "has 2 channels"),
-        ("e.wav", "missing", "no such file"),
+        ("m.wav", b"not audio", "is not a readable audio file"),
+        ("e.wav", np.zeros((9000, 2)), "has 2 channels"),
+        ("e.wav", np.zeros(9000), "is silent"),
+        ("e.wav", None, "no such file"),
     ],
 )
-def test_bad_recording_is_refused_in_one_line(wavs, name, kind, message):
-    spoil(wavs / name, kind)
+def test_bad_recording_is_refused_in_one_line(wavs, name, content, message):
+    (wavs / name).unlink()
+    if isinstance(content, bytes):
+        (wavs / name).write_bytes(content)
+    elif content is not None:
+        soundfile.write(wavs / name, content, RATE)
     assert refused(wavs).startswith(f"{wavs / name}: {message}")
 
 
@@ -231,20 +207,14 @@ def test_bad_recording_is_refused_in_one_line(wavs, name, kind, message):
     [
         (["--decode", "one_pas"], "did you mean 'one_pass'"),
         (["--sede", "1"], "unknown option '--sede': did you mean '--seed'"),
-        (["--seed", "one"], "decoding option 'seed': expected a whole number"),
         (["--device"], "Option '--device' requires an argument"),
         (["--seed", "-1"], "decoding option 'seed': expected 0 or more"),
         (["--device", "cuda:77"], "device 'cuda:77'"),
         (["--num_threads", "-2"], "--num_threads"),
-        (["--model_file", "best.pth"], "checkpoint 'best.pth'"),
     ],
 )
 def test_bad_option_is_refused_in_one_line(wavs, more, message):
     assert message in refused(wavs, *more)
-
-
-def test_output_format_is_checked_first(wavs):
-    assert "out.mp3: expected a name that ends in .wav or .flac" in refused(wavs, output="out.mp3")
 
 
 @pytest.mark.parametrize(
@@ -262,7 +232,6 @@ def test_output_format_is_checked_first(wavs):
             "got 2; each enrolment has an --enroll of its own,",
         ),
         ([], "Missing command; see --help"),
-        (["score", "--inf_spc", "x"], "unknown option '--inf_spc': did you mean '--inf_scp'?"),
         (["info", "--modle", "x"], "unknown option '--modle': did you mean '--model'?"),
     ],
 )

@@ -1,7 +1,5 @@
 """What the page for users quotes is what the commands say."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

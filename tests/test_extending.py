@@ -1,7 +1,5 @@
 """A new codec and a new extractor: one file, one line and one yaml, in a copy of the package with nothing else touched."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """What is installed from a wheel, and from the source distribution, is whole."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """The order of rooms that CONTRIBUTING.md promises."""
 
-from __future__ import annotations
-
 import ast
 import re
 from pathlib import Path

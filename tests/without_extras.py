@@ -1,7 +1,5 @@
 """Run a module as a program, as if no extra of the package were installed: python without_extras.py MODULE ARGUMENT..."""
 
-from __future__ import annotations
-
 import runpy
 import sys
 from collections.abc import Sequence

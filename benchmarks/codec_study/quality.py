@@ -25,7 +25,7 @@ import torch
 from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.audio.recordings import Recordings
 from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.codec.delay import lag
+from espnet_tse_gen.codec.prepare import lag
 from espnet_tse_gen.scoring.metrics import BY_NAME
 from espnet_tse_gen.scoring.metrics.base import Column
 from espnet_tse_gen.scoring.metrics.espnet import can_use_pesq

@@ -3,8 +3,6 @@
 tse-gen check --ref_num 2 --fs 16000 --train_dir dump/raw/train dump/raw/dev dump/raw/test
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,9 +1,7 @@
-"""Print the codec configuration that ``auto`` stands for, and on stderr why (see :mod:`espnet_tse_gen.codec.choose`).
+"""Print the codec configuration that ``auto`` stands for, and on stderr why.
 
 python -m espnet_tse_gen.bin.codec_choose --conf_dir conf/codec --fs 16000 --expdir exp
 """
-
-from __future__ import annotations
 
 import shlex
 import sys
@@ -21,11 +19,11 @@ from espnet_tse_gen.utils.errors import run_main
 @click.option("--codec_args", default="", help="options that codec_prepare will get, as one word")
 def main(conf_dir: str, fs: int, expdir: str | None, codec_args: str) -> None:
     """Print the codec configuration that a recipe's 'auto' stands for."""
-    from espnet_tse_gen.codec.choose import choose_codec
+    from espnet_tse_gen.codec.registry import choose_codec
 
     params: list[click.Parameter] = [
         click.Option(["--weights"]),
-        click.Option(["--download"], type=click.BOOL, default=False),
+        click.Option(["--download"], type=bool, default=False),
     ]
     settings = {"ignore_unknown_options": True, "allow_extra_args": True}
     options = click.Command(None, params=params, context_settings=settings)

@@ -6,8 +6,6 @@
 A directory that exists with the same settings is kept. Nothing is fetched from a network unless ``--download true``.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,11 +4,8 @@
         --mixture true --output_dir exp/ceiling/test --name spk1
     tse-gen resynth --codec_config conf/codec/mini_16k.yaml --input a.wav --output b.wav
 
-Every output has its input's rate, length and level. With --codec_config the codec is made for this call, with weights
-from where 'tse-gen codec' finds them too.
+Every output has its input's rate, length and level.
 """
-
-from __future__ import annotations
 
 from typing import Any
 

@@ -4,12 +4,9 @@
         --wav_scp dump/raw/train/spk1.scp --level_scp dump/raw/train/wav.scp --name codes_spk1 \\
         --wav_scp dump/raw/train/spk2.scp --level_scp dump/raw/train/wav.scp --name codes_spk2 --job 1 --num_jobs 4
 
-The job that finds all recordings encoded writes ``NAME.scp`` and the manifest ``NAME.json``. What was made of the same
-recordings with the same codec is kept; a job that was killed goes on behind its last batch when it is started again. A
-recording that is named more than once is encoded once. Paths in the scp are as ``--output_dir`` was given.
+What was made of the same recordings with the same codec is kept, see :mod:`espnet_tse_gen.tokens.job`; a job that was killed
+goes on behind its last batch. Paths in the scp are as ``--output_dir`` was given.
 """
-
-from __future__ import annotations
 
 from typing import Any
 

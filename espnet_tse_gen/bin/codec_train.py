@@ -8,8 +8,6 @@ Every option of ESPnet's trainer works; ``--print_config`` shows all of them wit
 ``--resume true``, it goes on from the last whole epoch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from espnet_tse_gen.utils.errors import run_main

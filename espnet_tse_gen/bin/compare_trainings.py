@@ -5,8 +5,6 @@
 Writes ``comparison.md`` and ``comparison.svg``, and prints the table.
 """
 
-from __future__ import annotations
-
 import click
 
 from espnet_tse_gen.utils.arguments import command, several
@@ -22,10 +20,8 @@ def main(exp_dirs: tuple[str, ...], measure: str, output_dir: str, made_by: str)
     """Compare trainings by their validation."""
     from espnet_tse_gen.report.compare import read_training, write_comparison
 
-    trainings = []
-    for given in exp_dirs:
-        name, _, folder = given.rpartition("=")
-        trainings.append(read_training(folder, measure, name))
+    named = (given.rpartition("=") for given in exp_dirs)
+    trainings = [read_training(folder, measure, name) for name, _, folder in named]
     print(write_comparison(output_dir, trainings, measure, made_by), end="")
 
 

@@ -7,8 +7,6 @@ The first argument is the file that holds the state of the last making, the seco
 made from: options, files, and tables whose recordings count too (:func:`espnet_tse_gen.utils.state.words_state`).
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 

@@ -6,8 +6,6 @@
 By Resemblyzer, one embedding for each whole recording. What the file holds already is kept; an interrupted run goes on.
 """
 
-from __future__ import annotations
-
 import click
 
 from espnet_tse_gen.utils.arguments import boolean, command

@@ -3,8 +3,6 @@
 python -m espnet_tse_gen.bin.format_wav --fs 16000 --nj 4 data/train dump/raw/train
 """
 
-from __future__ import annotations
-
 import click
 
 from espnet_tse_gen.utils.arguments import command

@@ -5,8 +5,6 @@ Systems that are not named follow those that are.
     python -m espnet_tse_gen.bin.make_results --exp_dir exp/m --systems mixture codec greedy_16
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

@@ -3,8 +3,6 @@
 tse-gen pack --model exp/tse_x --output tse_x.zip --half true
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

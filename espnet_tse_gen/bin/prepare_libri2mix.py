@@ -6,8 +6,6 @@ With ``--metadata DIR`` (LibriMix's CSV files) the mixtures are generated into `
 kept. With ``--make_metadata`` it writes such a file, drawn from the speakers of a list, and nothing else.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

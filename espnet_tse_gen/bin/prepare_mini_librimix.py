@@ -7,8 +7,6 @@ writes ``downloads/mini_librispeech`` (see :mod:`espnet_tse_gen.data.synthetic`)
 kept. The mixtures themselves are then made as those of Libri2Mix are, by ``prepare_libri2mix``.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

@@ -6,8 +6,6 @@ The utterances are those that a training set draws its enrolments from (``--spk2
 and ``utt2spk`` (``--speech_dir``, as ``prepare_speech_lists`` makes one). Every header is read once, here, for the durations.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

@@ -6,8 +6,6 @@
 The JSON file says which speakers belong to which split: ``{"train": {"train-clean-100": ["19", "26"]}}``.
 """
 
-from __future__ import annotations
-
 import click
 
 from espnet_tse_gen.utils.arguments import command, several

@@ -3,8 +3,6 @@
 python -m espnet_tse_gen.bin.remove_short --min_seconds 1.0 dump/raw/train
 """
 
-from __future__ import annotations
-
 import click
 
 from espnet_tse_gen.utils.arguments import command

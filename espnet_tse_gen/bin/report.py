@@ -8,8 +8,6 @@ For example, with the table row of the mixture and two systems:
 A system's directory holds ``SET/spk1.scp``, ``SET/spk2.scp``. The page opens from the file system; it needs no server.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

@@ -7,8 +7,6 @@ For example, both targets of a decoded set:
         --output_dir exp/m/decode_greedy_16/test/scoring --scores exp/m/scores.csv --nj 4
 """
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

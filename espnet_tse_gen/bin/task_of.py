@@ -3,8 +3,6 @@
 python -m espnet_tse_gen.bin.task_of conf/train/spex_plus_16k.yaml --sample_rate 16000
 """
 
-from __future__ import annotations
-
 import click
 
 from espnet_tse_gen.utils.arguments import command

@@ -4,14 +4,10 @@
         --mixture_scp dump/raw/test/wav.scp --enroll_scp dump/raw/test/enroll_spk1.scp --name spk1 \\
         --output_dir exp/tse_x/greedy_16/test --job 1 --num_jobs 4
 
-The model may be of any kind, masked generative or discriminative; options of decoding are those of its kind.
 Writes ``wavs/NAME/KEY.wav`` (at the mixture's rate, length, level and, if that is lossless, sample format), ``NAME.N.scp`` for
 job N, ``NAME.N.rtf.json`` (how long it took, codec included) and, given the target's tokens, ``NAME.N.token_accuracy.csv``; the
-job that completes the last part writes ``NAME.scp``. What is there and was made from the same recordings, model and
-options is kept.
+job that completes the last part writes ``NAME.scp``. What was made from the same recordings, model and options is kept.
 """
-
-from __future__ import annotations
 
 from typing import Any
 

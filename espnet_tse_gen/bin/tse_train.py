@@ -5,8 +5,6 @@
 Every option of ESPnet's trainer and of its TSE task works; ``--print_config`` shows all of them with their defaults.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from espnet_tse_gen.utils.errors import run_main

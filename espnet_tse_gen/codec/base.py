@@ -1,15 +1,12 @@
 """The contract that every codec keeps, and the part of it that is the same for all of them.
 
-A codec turns a waveform into ``K`` levels of integer codes, one per level and frame, and codes back into a waveform.
-The public methods here check what they are given, treat every row of a batch on its own (so that a row's codes cannot
-depend on its neighbours or on padding), and keep the length contract; a family implements what happens to one row.
+A codec turns a waveform into ``K`` levels of integer codes, one per level and frame, and codes back into a waveform. The
+public methods here check what they are given and keep the contract; a family implements what happens to one row.
 
     codec = load_codec("exp/codec_mel_16k")
     encoded = codec.encode(wav)                     # wav: float [B, L] at codec.sample_rate
     wav = codec.decode(encoded.codes)[:, : wav.shape[1]]
 """
-
-from __future__ import annotations
 
 import contextlib
 import inspect
@@ -53,12 +50,11 @@ class AbsCodec(torch.nn.Module, ABC):
     - **Length**: ``L >= 1`` samples make ``T = num_frames(L) = ceil(L / hop)`` frames, and ``T`` frames make exactly
       ``T * hop`` samples; the caller crops to ``L``.
     - **Alignment**: a round trip is aligned to the sample. A constant delay of the codec, if it has one, is measured
-      once (:mod:`espnet_tse_gen.codec.delay`), kept as ``delay`` and taken out in :meth:`decode`.
+      once (:func:`espnet_tse_gen.codec.prepare.measure_delay`), kept as ``delay`` and taken out in :meth:`decode`.
     - **Batch**: the codes of a row in a batch are the codes of that row alone, to the bit, unless ``batched`` is
       switched on; samples beyond a row's length are never looked at.
     - **Frozen**: always in evaluation mode, no gradients, no autocast: codes are the same during training as on disk.
-    - **Refusals**: NaN or Inf, a wrong number of levels and codes out of range raise a
-      :class:`~espnet_tse_gen.utils.errors.UserError`, which is a ``ValueError``.
+    - **Refusals**: NaN or Inf, a wrong number of levels and codes out of range raise a ``UserError``.
 
     A family sets the attributes below in its constructor, keeps every constructor argument as an attribute of the same
     name (that is how :meth:`conf` finds it), and implements :meth:`_encode_row`, :meth:`_decode_row` and
@@ -68,12 +64,10 @@ class AbsCodec(torch.nn.Module, ABC):
     name: ClassVar[str]  # in the registry
     # Whether the family has `fit(waveforms, seed, **fit_conf)`: its weights come from recordings, in minutes.
     trainable: ClassVar[bool] = False
-    # Name of the file of released weights, for a family that has `load_pretrained(path)`.
-    pretrained_file: ClassVar[str | None] = None
+    pretrained_file: ClassVar[str | None] = None  # of released weights, for a family with `load_pretrained(path)`
     # The constructor's option that names the weights, for a family whose other options are read from beside them.
     weights_option: ClassVar[str | None] = None
-    # Whether decoding can use the mixture's waveform (its phase) beside the codes.
-    supports_mixture: ClassVar[bool] = False
+    supports_mixture: ClassVar[bool] = False  # whether decoding can use the mixture's phase beside the codes
     # Frames from which a row may be padded to the length of others in its batch, which changes nothing within its frames
     # (a causal codec); None: never.
     padded_from: ClassVar[int | None] = None
@@ -83,12 +77,6 @@ class AbsCodec(torch.nn.Module, ABC):
     num_levels: int  # K, the codes per frame
     codebook_sizes: tuple[int, ...]  # entries of each level's codebook
     latent_dim: int  # D, the width of the latents
-    # Whether every frame's codes depend on all of the recording, as in an encoder that normalises over time: silence added
-    # to a recording then changes all of its codes.
-    whole_recording: bool = False
-    # Whether the quantizer looks for the nearest entry in a space of its own, between two projections: the chosen vector
-    # need then not be the nearest in the space of the latents.
-    projected: bool = False
     # Whether the rows of a batch are computed together, where the family can. It pays on a GPU and not on a CPU. Kernels
     # round differently for other shapes: latents then agree with those of the row alone in all but the last digits, and a
     # code can differ where two entries are all but equally near.
@@ -131,17 +119,13 @@ class AbsCodec(torch.nn.Module, ABC):
         self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode: bool = True) -> AbsCodec:
+    def train(self, mode: bool = True) -> "AbsCodec":
         """Stay in evaluation mode, whatever ``mode``: a model that holds the codec calls ``train()`` on its parts."""
         super().train(False)
         return self
 
     def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Encoded:
-        """Turn waveforms into codes.
-
-        Args:
-            wav: float ``[B, L]`` at ``sample_rate``, in -1..1.
-            lengths: int ``[B]``, valid samples of each row, 1..L; ``None`` means all ``L``.
+        """Turn waveforms ``[B, L]`` in -1..1, of which ``lengths`` ``[B]`` samples (all) are valid, into codes.
 
         Raises:
             UserError: If the shapes are wrong or a valid sample is NaN or Inf.
@@ -171,10 +155,8 @@ class AbsCodec(torch.nn.Module, ABC):
                 samples = row.to(self.device, torch.float32)
                 if not bool(torch.isfinite(samples).all()):
                     raise self.fault(f"row {number} of the waveforms holds NaN or infinite samples")
-                padded.append(functional.pad(samples, (0, self.num_frames(row.shape[0]) * self.hop - row.shape[0])))
-            if not self.batched:
-                return [self._encode_row(row) for row in padded]
-            return self._encode_together(padded)
+                padded.append(_fitted(samples, self.num_frames(row.shape[0]) * self.hop))
+            return self._encode_together(padded) if self.batched else [self._encode_row(row) for row in padded]
 
     def _encode_together(self, rows: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Encode those rows as one batch that have as many frames, or that the family lets be padded."""
@@ -198,9 +180,8 @@ class AbsCodec(torch.nn.Module, ABC):
         Args:
             codes: int ``[B, K, T]``, each ``0 .. codebook_size - 1``.
             lengths: int ``[B]``, valid frames of each row, 1..T; ``None`` means all ``T``.
-            mixture: float ``[B, L]``, the mixture at ``sample_rate`` and at the level at which the codes were made,
-                aligned with them; only for codecs with ``supports_mixture``. Cropped or padded with zeros to
-                ``T * hop``.
+            mixture: float ``[B, L]``, at the rate and level at which the codes were made, aligned with them; cropped or
+                padded with zeros to ``T * hop``; only for codecs with ``supports_mixture``.
             num_levels: Use the first so many levels only, 1..K; ``None`` means all.
 
         Returns:
@@ -209,13 +190,12 @@ class AbsCodec(torch.nn.Module, ABC):
         Raises:
             UserError: If the shapes are wrong, a code is out of range, or the codec cannot use a mixture.
         """
-        return self._decode(self.latents_of(codes, num_levels), lengths, mixture, quantized=True)
+        return self.decode_latents(self.latents_of(codes, num_levels), lengths, mixture, quantized=True)
 
-    def decode_latents(self, latents: Tensor, lengths: Tensor | None = None, mixture: Tensor | None = None) -> Tensor:
+    def decode_latents(
+        self, latents: Tensor, lengths: Tensor | None = None, mixture: Tensor | None = None, quantized: bool = False
+    ) -> Tensor:
         """Turn latents that need not be quantized, float ``[B, D, T]``, into waveforms; otherwise like :meth:`decode`."""
-        return self._decode(latents, lengths, mixture, quantized=False)
-
-    def _decode(self, latents: Tensor, lengths: Tensor | None, mixture: Tensor | None, quantized: bool) -> Tensor:
         if latents.dim() != 3 or latents.shape[1] != self.latent_dim or latents.shape[2] < 1:
             raise self.fault(f"expected latents [B, {self.latent_dim}, T], T >= 1, got {tuple(latents.shape)}")
         if mixture is not None:
@@ -225,7 +205,7 @@ class AbsCodec(torch.nn.Module, ABC):
                 raise self.fault(f"expected mixtures [{latents.shape[0]}, L], got {tuple(mixture.shape)}")
             if not bool(torch.isfinite(mixture).all()):
                 raise self.fault("the mixture holds NaN or infinite samples")
-        sizes = self._sizes(lengths, latents.shape, "frames")
+        sizes, delay = self._sizes(lengths, latents.shape, "frames"), self.delay
         wav = torch.zeros(latents.shape[0], latents.shape[2] * self.hop, device=self.device)
         with self._computing():
             for row, size in enumerate(sizes):
@@ -235,29 +215,15 @@ class AbsCodec(torch.nn.Module, ABC):
                 valid = latents[row, :, :size].to(self.device, torch.float32)
                 valid = valid.clone(memory_format=torch.contiguous_format)
                 raw = self._decode_row(valid, guide, quantized)
-                wav[row, :samples] = _fitted(
-                    functional.pad(raw, (max(0, -self.delay), 0))[max(0, self.delay) :], samples
-                )
+                wav[row, :samples] = _fitted(functional.pad(raw, (max(0, -delay), 0))[max(0, delay) :], samples)
         return wav
 
     def latents_of(self, codes: Tensor, num_levels: int | None = None) -> Tensor:
         """Return the sum of the codes' vectors over the first ``num_levels`` levels (all), float32 ``[B, D, T]``.
 
         Raises:
-            UserError: If the number of levels is wrong or a code is out of range.
+            UserError: Unless ``codes`` is int ``[B, K, T]`` with every code inside its codebook, and K at least ``num_levels``.
         """
-        self.check_codes(codes)
-        if num_levels is not None and not 1 <= num_levels <= self.num_levels:
-            raise self.fault(f"expected 1..{self.num_levels} levels, got {num_levels}")
-        with self._computing():
-            codes = codes.to(self.device)
-            latents = torch.zeros(codes.shape[0], codes.shape[2], self.latent_dim, device=self.device)
-            for level in range(num_levels or self.num_levels):
-                latents += self.codebook(level)[codes[:, level]]
-        return latents.transpose(1, 2).contiguous()
-
-    def check_codes(self, codes: Tensor) -> None:
-        """Raise a :class:`UserError` unless ``codes`` is int ``[B, K, T]`` with every code inside its codebook."""
         if codes.dim() != 3 or codes.shape[1] != self.num_levels or codes.shape[2] < 1:
             raise self.fault(f"expected codes [B, {self.num_levels}, T] with T >= 1, got {tuple(codes.shape)}")
         if codes.is_floating_point() or codes.dtype == torch.bool:
@@ -268,6 +234,14 @@ class AbsCodec(torch.nn.Module, ABC):
                 f"codes must be 0..{self.codebook_size - 1}, "
                 f"found {int(codes.min())}..{int(codes.max())}; the mask token never reaches a codec"
             )
+        if num_levels is not None and not 1 <= num_levels <= self.num_levels:
+            raise self.fault(f"expected 1..{self.num_levels} levels, got {num_levels}")
+        with self._computing():
+            codes = codes.to(self.device)
+            latents = torch.zeros(codes.shape[0], codes.shape[2], self.latent_dim, device=self.device)
+            for level in range(num_levels or self.num_levels):
+                latents += self.codebook(level)[codes[:, level]]
+        return latents.transpose(1, 2).contiguous()
 
     @abstractmethod
     def codebook(self, level: int) -> Tensor:
@@ -278,10 +252,7 @@ class AbsCodec(torch.nn.Module, ABC):
         """Encode one waveform ``[T * hop]``: codes ``[K, T]`` and latents ``[D, T]``."""
 
     def _encode_batch(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode waveforms ``[B, T * hop]``: codes ``[B, K, T]`` and latents ``[B, D, T]``, but for rounding as alone.
-
-        Only called while ``batched`` is on; a family overrides it where computing together pays.
-        """
+        """Encode waveforms ``[B, T * hop]``: codes ``[B, K, T]`` and latents ``[B, D, T]``; for families where together pays."""
         codes, latents = zip(*map(self._encode_row, wav), strict=True)
         return torch.stack(codes), torch.stack(latents)
 
@@ -289,17 +260,16 @@ class AbsCodec(torch.nn.Module, ABC):
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
         """Decode latents ``[D, T]`` to about ``T * hop`` samples, with the codec's own delay still in them.
 
-        ``mixture`` is float ``[T * hop]`` or ``None``; it is never given to a codec without ``supports_mixture``.
-        ``quantized`` says that the latents are sums of codebook vectors.
+        ``mixture`` is ``[T * hop]``; ``quantized`` says that the latents are sums of codebook vectors.
         """
 
     def fit(self, waveforms: Iterator[Tensor], seed: int = 0, **fit_conf: Any) -> None:
         """Learn the weights from recordings ``[L]`` at ``sample_rate`` (only if ``trainable``)."""
-        raise UserError(f"codec '{self.name}' is not fitted to recordings; its weights come from a file")
+        raise self.fault("is not fitted to recordings; its weights come from a file")
 
     def load_pretrained(self, path: str | Path) -> None:
         """Load released weights from a local file (only if ``pretrained_file`` is set)."""
-        raise UserError(f"codec '{self.name}' has no released weights to load")
+        raise self.fault("has no released weights to load")
 
     @property
     def released(self) -> Released | None:
@@ -317,7 +287,7 @@ class AbsCodec(torch.nn.Module, ABC):
             UserError: If there are none, or the network does not give them.
         """
         if self.released is None:
-            raise UserError(f"codec '{self.name}' has no released weights to fetch")
+            raise self.fault("has no released weights to fetch")
         return fetch(self.released.url, self.released.path, self.released.sha256)
 
     def pretrained_cache(self) -> Path | None:

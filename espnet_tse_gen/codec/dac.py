@@ -6,10 +6,7 @@ causal. There are released models for 16, 24 and 44.1 kHz; any other checkpoint 
 too, with the architecture that is written in it.
 """
 
-from __future__ import annotations
-
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,7 +29,7 @@ class Release:
     url: str
     sha256: str
     cached: str
-    model_conf: Mapping[str, Any]
+    model_conf: dict[str, Any]
 
     @property
     def file(self) -> Released:
@@ -76,7 +73,6 @@ class DacCodec(AbsCodec):
 
     name: ClassVar[str] = "dac"
     pretrained_file: ClassVar[str | None] = "weights.pth"
-    projected = True
 
     def __init__(
         self,

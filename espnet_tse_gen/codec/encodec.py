@@ -4,8 +4,6 @@ Defossez et al., "High Fidelity Neural Audio Compression", 2022: a causal convol
 residual vector quantization, 75 frames/s, 1024 entries per level. The bandwidth chooses how many levels are used.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from pathlib import Path
@@ -71,10 +69,7 @@ class EncodecCodec(AbsCodec):
         return self.model.decoder(latents.unsqueeze(0))[0, 0]
 
     def load_pretrained(self, path: str | Path) -> None:
-        """Load a state dictionary in the package's released format.
-
-        A file named ``...-<8 or more hex digits>.th`` must have that SHA-256, which is how the released one is named.
-        """
+        """Load a file of the package's released format; one named ``...-<8 or more hex digits>.th`` must have that SHA-256."""
         named = re.search(r"-([0-9a-f]{8,64})\.[a-z]+$", Path(path).name)
         cached = Path(path) == self.pretrained_cache()
         verify(path, SHA256 if cached else named[1] if named else None, remember=cached)

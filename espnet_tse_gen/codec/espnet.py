@@ -3,13 +3,15 @@
 Any checkpoint of ``espnet2.tasks.gan_codec``, or of this package's :mod:`espnet_tse_gen.training.codec_task`, is taken by its exp
 directory. Only the generator is built, from ESPnet's own classes, so that codes are those of ESPnet's ``model.encode``;
 ESPnet's tasks, which take ten seconds to import, are not needed.
-"""
 
-from __future__ import annotations
+ESPnet's trainer leaves ``config.yaml``, one ``<N>epoch.pth`` for each epoch that it kept, and links to the best of them. A
+checkpoint holds the whole model; encoding and decoding need the generator alone, not the discriminators.
+"""
 
 import copy
 import inspect
 import math
+import re
 import warnings
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,11 +21,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from espnet_tse_gen.codec.base import AbsCodec, plain
-from espnet_tse_gen.codec.espnet_exp import CONFIG, find_checkpoint, generator_weights, read_exp_config
-from espnet_tse_gen.utils.checkpoints import load_weights
+from espnet_tse_gen.utils.checkpoints import check_finite, load_weights, read_tensors
 from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.files import read_yaml
 from espnet_tse_gen.utils.registry import built, imported
 
+CONFIG = "config.yaml"
+GENERATOR = "codec.generator."
+"""How the keys of the generator's weights begin in a checkpoint."""
 DESIGNS: dict[str, tuple[str, str]] = {
     name: (f"espnet2.gan_codec.{trained}", f"espnet2.gan_codec.{generator}")
     for name, trained, generator in (
@@ -39,8 +44,6 @@ DESIGNS: dict[str, tuple[str, str]] = {
 SPECTRUM_CHANNELS = {"stft": 2, "mag_angle": 2, "mag_phase": 3}
 """FunCodec's domains from which ESPnet can make a waveform of codes, and the channels that each needs."""
 
-SPECTRUM_DEFAULTS = {"n_fft": 512, "hop_length": 160}
-"""What FunCodec takes where its ``domain_conf`` does not say."""
 MAX_LOST_FRAMES = 8
 """Frames that an encoder may lose at the end of a signal."""
 
@@ -70,8 +73,7 @@ class EspnetCodec(AbsCodec):
         # exp directory of the training, or a checkpoint in one. Where it is given, what `design`, `sample_rate` and
         # `generator_params` would say is read from its `config.yaml`
         exp_dir: str | None = None,
-        model_file: str
-        | None = None,  # name of a checkpoint in `exp_dir`; `None` takes one by the rule of find_checkpoint
+        model_file: str | None = None,  # checkpoint in `exp_dir`; `None`: by the rule of find_checkpoint
         # kbit/s as ESPnet counts them, which choose the number of levels; `None` takes the last of the training's
         # `quantizer_target_bandwidth`, as ESPnet does
         bandwidth: float | None = None,
@@ -101,10 +103,6 @@ class EspnetCodec(AbsCodec):
         self.num_levels = self._levels_each * len(self._parts)
         self.codebook_sizes = (int(self._parts[0].bins),) * self.num_levels
         self.latent_dim = int(self._parts[0].dimension) * len(self._parts)
-        self.whole_recording = any(isinstance(part, torch.nn.GroupNorm) for part in self.model.modules()) or bool(
-            self.generator_params.get("audio_normalize")
-        )
-        self.projected = any(part.codebook_dim != part.dimension for part in self._parts)
         self.freeze()
 
     def conf(self) -> dict[str, Any]:
@@ -126,12 +124,12 @@ class EspnetCodec(AbsCodec):
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
         frames = wav.shape[0] // self.hop
         # The spectrum mirrors half a window at the signal's ends.
-        samples = max(wav.shape[0], self._domain("n_fft", 0) // 2 + 1)
-        latents = self._latents(functional.pad(wav, (0, samples - wav.shape[0])))
+        samples = max(wav.shape[0], _spectrum(self.design, self.generator_params)["n_fft"] // 2 + 1)
+        latents = self._latents(wav, samples)
         while latents.shape[1] < frames and samples < (frames + MAX_LOST_FRAMES) * self.hop:
             # Convolutions without enough padding of their own lose frames at the end.
             samples += self.hop
-            latents = self._latents(functional.pad(wav, (0, samples - wav.shape[0])))
+            latents = self._latents(wav, samples)
         if latents.shape[1] < frames:
             raise self.fault(
                 f"the encoder of this '{self.design}' makes {latents.shape[1]} frames of {samples} "
@@ -144,8 +142,9 @@ class EspnetCodec(AbsCodec):
         ]
         return torch.stack(codes, dim=1).flatten(0, 1), latents
 
-    def _latents(self, wav: Tensor) -> Tensor:
-        x = wav.view(1, 1, -1)
+    def _latents(self, wav: Tensor, samples: int) -> Tensor:
+        """Return the encoder's output ``[D, T]`` of a waveform ``[L]`` that is filled up with zeros to so many samples."""
+        x = functional.pad(wav, (0, samples - wav.shape[0])).view(1, 1, -1)
         if self.design == "funcodec":
             x, _ = self.model.time_to_freq_transfer(x)
         return self.model.encoder(x)[0]
@@ -156,12 +155,6 @@ class EspnetCodec(AbsCodec):
             spectrum = self.model.decoder(torch.cat([latents, latents[:, :, -1:]], dim=2))
             return self.model.freq_to_time_transfer(spectrum).flatten()
         return self.model.decoder(latents).flatten()
-
-    def _domain(self, name: str, otherwise: int) -> int:
-        """Return an option of FunCodec's spectrum."""
-        if self.design != "funcodec":
-            return otherwise
-        return int((self.generator_params["domain_conf"] or {}).get(name, SPECTRUM_DEFAULTS[name]))
 
     def load_pretrained(self, path: str | Path) -> None:
         """Load the generator's weights from a checkpoint of the exp directory, or from the one chosen in ``path``."""
@@ -220,11 +213,17 @@ def _check_domain(params: dict[str, Any]) -> None:
             )
 
 
+def _spectrum(design: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Return window and hop of FunCodec's spectrum, in samples; a window of 0 for a design that has none."""
+    if design != "funcodec":
+        return {"n_fft": 0}
+    return {"n_fft": 512, "hop_length": 160, **(params["domain_conf"] or {})}
+
+
 def _hop(design: str, params: dict[str, Any]) -> int:
     """Return the samples per frame."""
     if design == "funcodec":
-        spectrum_hop = (params["domain_conf"] or {}).get("hop_length", SPECTRUM_DEFAULTS["hop_length"])
-        return int(spectrum_hop) * math.prod(time for _, time in params["encdec_ratios"])
+        return int(_spectrum(design, params)["hop_length"]) * math.prod(time for _, time in params["encdec_ratios"])
     return math.prod(params["upsample_rates" if design == "hificodec" else "encdec_ratios"])
 
 
@@ -232,3 +231,70 @@ def _quantizers(generator: Any) -> list[Any]:
     """Return the residual quantizers: one, or one for each half of the latents."""
     quantizer = generator.quantizer
     return [quantizer.quantizer0, quantizer.quantizer1] if hasattr(quantizer, "quantizer0") else [quantizer]
+
+
+def read_exp_config(path: str | Path) -> dict[str, Any]:
+    """Return the ``config.yaml`` of an exp directory, or of the one that holds the checkpoint ``path``.
+
+    Raises:
+        UserError: If it is missing, or is not that of a codec training.
+    """
+    given = Path(path)
+    directory = given.parent if given.is_file() else given
+    if not directory.is_dir():
+        raise UserError(f"{given}: no such directory; give the exp directory of a codec training of ESPnet")
+    config = read_yaml(directory / CONFIG)
+    if not isinstance(config.get("codec"), str) or not isinstance(config.get("codec_conf", {}), dict):
+        raise UserError(f"{directory / CONFIG}: is not the configuration of a codec training (no 'codec' in it)")
+    return config
+
+
+def find_checkpoint(path: str | Path, model_file: str | None = None) -> Path:
+    """Return the checkpoint to take from an exp directory.
+
+    Without ``model_file``, the name of one in it, it is the first that is there of: the best epoch by each of the training's
+    ``best_model_criterion``; the average by each of them; ``latest.pth``; the highest ``<N>epoch.pth``; the only ``.pth``
+    file. Best epochs come before averages because codebooks of different epochs need not have the same entry at the same
+    place. ``path`` may be a checkpoint, which is then returned.
+
+    Raises:
+        UserError: If there is none, or none of that name.
+    """
+    given = Path(path)
+    if given.is_file():
+        return given
+    there = sorted(one for one in given.glob("*.pth") if one.is_file() and not one.name.startswith("checkpoint."))
+    names = ", ".join(one.name for one in there) or "none"
+    if model_file is not None:
+        if not (given / model_file).is_file():
+            raise UserError(f"{given / model_file}: no such checkpoint; there are: {names}")
+        return given / model_file
+    criteria = read_exp_config(given).get("best_model_criterion") or []
+    wanted = [given / f"{one[0]}.{one[1]}.{kind}.pth" for kind in ("best", "ave") for one in criteria]
+    epochs = {int(match[1]): one for one in there if (match := re.match(r"(\d+)epoch\.pth", one.name))}
+    candidates = [*wanted, given / "latest.pth", *(epochs[number] for number in sorted(epochs, reverse=True))]
+    for candidate in candidates + (there if len(there) == 1 else []):
+        # A link whose epoch has been removed is passed over.
+        if candidate.is_file():
+            return candidate
+    raise UserError(f"{given}: holds no checkpoint to take; name one with model_file, there are: {names}")
+
+
+def generator_weights(path: str | Path) -> dict[str, Tensor]:
+    """Return the generator's weights of a checkpoint of ESPnet's codec task, by their names in the generator.
+
+    Raises:
+        UserError: If the file is missing, damaged, holds no such weights, or weights that are no numbers.
+    """
+    state = read_tensors(path)
+    if isinstance(state, dict) and isinstance(state.get("module"), dict):  # as DeepSpeed writes it
+        state = state["module"]
+    weights = {
+        key.removeprefix(GENERATOR): value
+        for key, value in (state.items() if isinstance(state, dict) else ())
+        if isinstance(key, str) and key.startswith(GENERATOR) and isinstance(value, Tensor)
+    }
+    if not weights:
+        raise UserError(f"{path}: holds no codec ('{GENERATOR}...'); take a checkpoint of ESPnet's codec task")
+    check_finite(weights, path, GENERATOR)
+    return weights

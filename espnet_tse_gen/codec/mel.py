@@ -11,11 +11,9 @@ The phase comes from the mixture where decoding is given one (a magnitude mask o
 from Griffin and Lim's algorithm.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,7 +22,6 @@ from torch import Tensor
 from espnet_tse_gen.audio.filterbank import mel_filters
 from espnet_tse_gen.audio.stft import istft, stft
 from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.codec.kmeans import kmeans, nearest
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 
 SPLITS = ("bands", "residual")
@@ -32,6 +29,8 @@ SPLITS = ("bands", "residual")
 MASK_SLOPE = 1.25
 MASK_OFFSET = 0.3
 """Shape of the mask in decoding with a mixture; no option, so that trying others does not make another codec."""
+CHUNK = 16384
+"""Rows compared with a codebook at a time; bounds memory at ``CHUNK * entries`` floats."""
 
 
 class MelCodec(AbsCodec):
@@ -143,8 +142,7 @@ class MelCodec(AbsCodec):
         Args:
             waveforms: float ``[L]`` at ``sample_rate``, at the level at which they will be encoded.
             seed: Of the choice of frames and of k-means.
-            max_frames: Frames used at most; further recordings are not read.
-            frames_per_recording: Frames drawn at most from each recording.
+            max_frames: Frames used at most, ``frames_per_recording`` of each; further recordings are not read.
             iterations: Lloyd iterations for each level.
 
         Raises:
@@ -221,10 +219,6 @@ class MelCodec(AbsCodec):
             spectrum = magnitude * accelerated / accelerated.abs().clamp(min=1e-8)
         return istft(spectrum, self.window, self.hop)
 
-    def conf(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {**super().conf(), "codebook_size": self.codebook_size}
-
 
 def _triangles(sample_rate: int, n_fft: int, num_mels: int) -> np.ndarray:
     """Return triangular mel filters with peaks near 1, float64 ``[n_fft // 2 + 1, num_mels]``."""
@@ -245,3 +239,34 @@ def _interpolation(triangles: np.ndarray) -> np.ndarray:
     weights[: covered[0]] = weights[covered[0]]
     weights[covered[-1] + 1 :] = weights[covered[-1]]
     return (weights / weights.sum(axis=1, keepdims=True)).T
+
+
+def nearest(points: Tensor, codebook: Tensor) -> Tensor:
+    """Return the index (int64 ``[N]``) of the codebook vector ``[C, d]`` that is nearest to every point ``[N, d]``.
+
+    Of equally near ones, it is the lowest.
+    """
+    half_norms = codebook.square().sum(dim=1) / 2
+    return torch.cat([(half_norms - part @ codebook.T).argmin(dim=1) for part in points.split(CHUNK)])
+
+
+def kmeans(points: Tensor, entries: int, generator: torch.Generator | None = None, iterations: int = 20) -> Tensor:
+    """Return ``entries`` cluster centres ``[entries, d]`` of ``points`` ``[N, d]``, by Lloyd's algorithm from a random start.
+
+    A centre that loses all its points is moved onto a random point. With fewer points than ``entries`` the points are
+    repeated with a little noise, so that every entry stays distinct. 20 ``iterations`` are within a few per cent of
+    convergence; ``generator`` is on the CPU.
+    """
+    if points.shape[0] < entries:
+        copies = points.repeat(-(-entries // points.shape[0]), 1)
+        points = copies + 1e-3 * torch.randn(copies.shape, generator=generator).to(points.device)
+    centres = points[torch.randperm(points.shape[0], generator=generator)[:entries]].clone()
+    for _ in range(iterations):
+        owner = nearest(points, centres)
+        counts = torch.bincount(owner, minlength=entries)
+        sums = torch.zeros_like(centres).index_add_(0, owner, points)
+        centres = sums / counts.clamp(min=1).unsqueeze(1)
+        empty = torch.nonzero(counts == 0).flatten()
+        if empty.numel():
+            centres[empty] = points[torch.randint(points.shape[0], (empty.numel(),), generator=generator)]
+    return centres

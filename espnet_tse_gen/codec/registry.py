@@ -8,8 +8,6 @@ A codec directory holds ``codec.yaml`` (``codec``, ``codec_conf``, ``fingerprint
     codec = load_codec("exp/codec_mel_8k")
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +22,7 @@ from espnet_tse_gen.utils.files import atomic_write, read_yaml, write_yaml
 from espnet_tse_gen.utils.registry import built, chosen
 
 CODECS: dict[str, str] = {
-    "mini": "espnet_tse_gen.codec.mini.codec:MiniCodec",
+    "mini": "espnet_tse_gen.codec.mini:MiniCodec",
     "mel": "espnet_tse_gen.codec.mel:MelCodec",
     "encodec": "espnet_tse_gen.codec.encodec:EncodecCodec",
     "dac": "espnet_tse_gen.codec.dac:DacCodec",
@@ -33,6 +31,7 @@ CODECS: dict[str, str] = {
 }
 """Registry: name to ``module:Class``, imported when the name is chosen. A new family is one line here."""
 
+PREFERRED, SHIPPED, NARROW = "dac_16k", "mini_16k", "mel_8k"
 CODEC_YAML = "codec.yaml"
 WEIGHTS = "weights.pth"
 
@@ -43,9 +42,7 @@ class CodecConfig:
 
     codec: str  # name in the registry
     codec_conf: dict[str, Any] = field(default_factory=dict)  # arguments of the codec's constructor
-    fit_conf: dict[str, Any] = field(
-        default_factory=dict
-    )  # arguments of `fit`, for a codec that is fitted to recordings
+    fit_conf: dict[str, Any] = field(default_factory=dict)  # arguments of `fit`, of a codec that is fitted
     weights: str | None = None  # file of released weights, for a codec that loads them; None looks in the cache
 
 
@@ -74,10 +71,9 @@ def read_codec_config(path: str | Path) -> CodecConfig:
     if "codec" not in content:
         raise UserError(f"{path}: expected a key 'codec' with the name of a codec; valid: {', '.join(sorted(CODECS))}")
     for key in ("codec_conf", "fit_conf"):
-        value = content.get(key)
-        if value is not None and not isinstance(value, dict):
-            raise UserError(f"{path}: expected a mapping under '{key}', found {value!r}")
-        content[key] = value or {}
+        content[key] = content.get(key) or {}
+        if not isinstance(content[key], dict):
+            raise UserError(f"{path}: expected a mapping under '{key}', found {content[key]!r}")
     if content["codec"] not in CODECS:
         raise unknown_name(f"codec in {path}", str(content["codec"]), CODECS)
     return CodecConfig(**content)
@@ -89,8 +85,7 @@ def save_codec(
     """Write a codec directory. ``codec.yaml`` is written last: where it exists, the directory is complete.
 
     Args:
-        codec: A fitted or loaded codec.
-        origin: How the weights were made, for the reader; kept in ``codec.yaml`` under ``origin``.
+        origin: How the weights were made, for the reader.
         half: Round the codec's weights to half precision, also in memory, and write them so: half the size.
     """
     directory = Path(directory)
@@ -137,14 +132,49 @@ def load_codec(path: str | Path) -> AbsCodec:
     return codec
 
 
-def on_device(codec: AbsCodec, device: str) -> AbsCodec:
-    """Return the codec on the device that the user named.
+def choose_codec(
+    conf_dir: str, sample_rate: int, expdir: str | None = None, weights: str | None = None, download: bool = False
+) -> tuple[Path, str]:
+    """Return the file of ``conf_dir`` that ``--codec_config auto`` of a recipe stands for and, for the reader, why.
+
+    For recordings at 16 kHz (``sample_rate``) it is DAC where that can be had, else the codec that ships. What a recipe has
+    prepared before stays chosen unless weights are asked for: a codec that becomes available between two runs must not turn the
+    second into another experiment.
+
+    ``expdir`` is where the recipe puts codec directories (``codec_<name of the file>``), ``weights`` a file that the user
+    names for DAC, and ``download`` says that weights will be fetched.
 
     Raises:
-        UserError: If there is no such device.
+        UserError: If the chosen file is not there.
     """
+    name, reason = _choose(sample_rate, expdir, weights, download)
+    path = Path(conf_dir) / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; name one of {conf_dir} with --codec_config")
+    return path, reason
+
+
+def _choose(sample_rate: int, expdir: str | None, weights: str | None, download: bool) -> tuple[str, str]:
+    if sample_rate < 16000:
+        return NARROW, f"the recordings are at {sample_rate} Hz"
+    for name in (PREFERRED, SHIPPED) if expdir else ():
+        made = Path(str(expdir)) / f"codec_{name}" / "codec.yaml"
+        if made.is_file() and (name == PREFERRED or not (weights or download)):
+            return name, f"{made} is there"
+    from espnet_tse_gen.codec.dac import RELEASES, dac_class
+
     try:
-        return codec.to(device)
-    except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:150]
-        raise UserError(f"--device {device}: cannot be used ({reason}); give cpu, or cuda with a GPU") from None
+        dac_class()
+    except UserError as error:
+        if weights:
+            raise
+        return SHIPPED, f"it ships with the package; {error}"
+    cache = RELEASES[16000].file.path
+    if weights:
+        return PREFERRED, f"its weights are given by --weights {weights}"
+    if cache.is_file():
+        return PREFERRED, f"its weights are in {cache}"
+    if download:
+        return PREFERRED, "its weights are to be fetched (--download true)"
+    missing = f"the weights of {PREFERRED} are not in {cache}: fetch them with --codec_args '--download true'"
+    return SHIPPED, f"it ships with the package; {missing}"

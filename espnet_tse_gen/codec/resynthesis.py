@@ -1,19 +1,17 @@
 """Recordings through a codec and back: the ceiling of every extraction through its codes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from espnet_tse_gen.audio.files import check_output, output_subtype, write_audio
 from espnet_tse_gen.audio.recordings import Recording, Recordings, load_recording
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.prepare import Preparation
-from espnet_tse_gen.codec.registry import codec_class, load_codec, on_device, read_codec_config
+from espnet_tse_gen.codec.registry import codec_class, load_codec, read_codec_config
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.jobs import Part, split_keys
+from espnet_tse_gen.utils.parallel import checked_device
 
 
 def resynthesize_named(
@@ -35,6 +33,8 @@ def resynthesize_named(
 ) -> str:
     """Resynthesize the recording or the table that a command line names; return what was done of a table.
 
+    Arguments are the options of ``bin.codec_resynth``.
+
     Raises:
         UserError: If options do not go together, or a file cannot be used.
     """
@@ -43,28 +43,39 @@ def resynthesize_named(
     for option, value in (table if source is None and output is None else single).items():
         if value is None:
             raise UserError(f"--{option} is missing: give --input and --output, or --wav_scp, --output_dir and --name")
-    if (codec_dir is None) == (codec_config is None):
-        raise UserError("--codec_dir: give it, or --codec_config instead; one of the two")
-    if weights is not None and codec_config is None:
-        raise UserError("--weights: only with --codec_config; a codec directory has its own")
-    codec = open_codec(codec_dir, codec_config, weights, device)
+    codec = _open_codec(codec_dir, codec_config, weights, device)
     if num_levels is not None and not 1 <= num_levels <= codec.num_levels:
         raise UserError(f"--num_levels: expected 1..{codec.num_levels} for codec '{codec.name}', got {num_levels}")
     if source is not None and output is not None:
-        resynthesize_file(codec, source, output, num_levels, overwrite)
+        check_output(output, [("--input", source)], overwrite)
+        _resynthesize(codec, load_recording(source, codec.sample_rate), output, num_levels)
         return ""
     recordings = Recordings(str(wav_scp), level_scp)
-    return resynthesize_table(codec, recordings, Path(str(output_dir)), str(name), mixture, job, num_jobs, num_levels)
+    with_mixture = _takes_mixture(mixture, recordings, codec)
+    keys, folder = split_keys(recordings, job, num_jobs), Path(str(output_dir))
+    files = [recordings[key] for key in keys] + [recordings.level_path(key) for key in keys]
+    settings = {"fingerprint": codec.fingerprint(), "mixture": with_mixture, "num_levels": num_levels}
+    part = Part(folder, str(name), job, num_jobs, settings, keys, files)
+    if part.is_complete():
+        part.merge()
+        return f"{part.scp}: is complete and up to date; kept"
+    part.begin()
+    made = {key: str(folder / "wavs" / str(name) / f"{key}.wav") for key in keys}
+    for key, path in made.items():
+        _resynthesize(codec, recordings.load(key, codec.sample_rate, with_mixture), path, num_levels)
+    part.finish(made)
+    part.merge()
+    return f"{part.scp}: {len(made)} recordings resynthesized"
 
 
-def open_codec(directory: str | None, config: str | None, weights: str | None, device: str) -> AbsCodec:
-    """Return the codec of a directory, or the one that codec_prepare makes of a configuration without recordings.
-
-    Raises:
-        UserError: If it cannot be loaded, or its weights are fitted to recordings, or not where they are looked for.
-    """
+def _open_codec(directory: str | None, config: str | None, weights: str | None, device: str) -> AbsCodec:
+    """Return the codec of a directory, or the one that codec_prepare makes of a configuration without recordings."""
+    if (directory is None) == (config is None):
+        raise UserError("--codec_dir: give it, or --codec_config instead; one of the two")
     if directory is not None:
-        return on_device(load_codec(directory), device)
+        if weights is not None:
+            raise UserError("--weights: only with --codec_config; a codec directory has its own")
+        return load_codec(directory).to(checked_device(device))
     name = read_codec_config(str(config)).codec
     if codec_class(name).trainable:
         raise UserError(
@@ -75,79 +86,22 @@ def open_codec(directory: str | None, config: str | None, weights: str | None, d
     made_of = Preparation(str(config), weights=weights)
     codec, content = made_of.build()
     made_of.fill(codec, content)
-    return on_device(codec, device)
+    return codec.to(checked_device(device))
 
 
-def resynthesize(codec: AbsCodec, recording: Recording, num_levels: int | None = None) -> np.ndarray:
-    """Return the recording after a round trip: float32, at its own rate, length and level.
-
-    Args:
-        recording: The decoder gets its mixture if it holds one.
-        num_levels: Levels to decode, the first so many; ``None`` means all.
-    """
-    encoded = codec.encode(torch.from_numpy(recording.samples).unsqueeze(0))
-    mixture = None if recording.mixture is None else torch.from_numpy(recording.mixture).unsqueeze(0)
-    wav = codec.decode(encoded.codes, mixture=mixture, num_levels=num_levels)[0].cpu().numpy()
-    return recording.restore(wav, codec.sample_rate)
-
-
-def resynthesize_file(
-    codec: AbsCodec, source: str, output: str, num_levels: int | None = None, overwrite: bool = False
-) -> None:
-    """Write one recording after a round trip.
-
-    Raises:
-        UserError: If a file cannot be read or written, or ``output`` is there and is not to be replaced.
-    """
-    check_output(output, [("--input", source)], overwrite)
-    recording = load_recording(source, codec.sample_rate)
-    _write(output, recording, resynthesize(codec, recording, num_levels))
-
-
-def _write(path: str, recording: Recording, samples: np.ndarray) -> None:
-    """Write what came back in the recording's sample format: floats may exceed full scale."""
-    write_audio(path, samples, recording.rate, output_subtype(path, recording.subtype))
-
-
-def resynthesize_table(
-    codec: AbsCodec,
-    table: Recordings,
-    directory: Path,
-    name: str,
-    mixture: str,
-    job: int,
-    num_jobs: int,
-    num_levels: int | None,
-) -> str:
-    """Write one job's part of a table of recordings after a round trip, unless it is there; return what was done.
-
-    Args:
-        directory: Where ``NAME.scp`` and ``wavs/NAME/KEY.wav`` go.
-        mixture: ``true``: decode with the phase of the mixtures that set the level; ``auto``: if the codec can.
-        num_levels: As in :func:`resynthesize`.
-
-    Raises:
-        UserError: If the codec or the table has no use of a mixture that is wanted, or a file cannot be used.
-    """
-    has_mixtures = table.level_scp is not None
-    if mixture == "true" and not has_mixtures:
+def _takes_mixture(mixture: str, table: Recordings, codec: AbsCodec) -> bool:
+    """Return whether decoding takes the phase of the mixtures that set the level: ``auto``, if the codec can."""
+    if mixture == "true" and table.level_scp is None:
         raise UserError("--level_scp is missing: '--mixture true' takes the phase from the mixtures in it")
     if mixture == "true" and not codec.supports_mixture:
         raise UserError(f"--mixture: codec '{codec.name}' cannot use the mixture in decoding; choose false or auto")
-    with_mixture = mixture != "false" and has_mixtures and codec.supports_mixture
-    keys = split_keys(table, job, num_jobs)
-    files = [table[key] for key in keys] + [table.level_path(key) for key in keys]
-    settings = {"fingerprint": codec.fingerprint(), "mixture": with_mixture, "num_levels": num_levels}
-    part = Part(directory, name, job, num_jobs, settings, keys, files)
-    if part.is_complete():
-        part.merge()
-        return f"{part.scp}: is complete and up to date; kept"
-    part.begin()
-    entries: dict[str, str] = {}
-    for key in keys:
-        recording = table.load(key, codec.sample_rate, with_mixture)
-        entries[key] = str(directory / "wavs" / name / f"{key}.wav")
-        _write(entries[key], recording, resynthesize(codec, recording, num_levels))
-    part.finish(entries)
-    part.merge()
-    return f"{part.scp}: {len(entries)} recordings resynthesized"
+    return mixture != "false" and table.level_scp is not None and codec.supports_mixture
+
+
+def _resynthesize(codec: AbsCodec, recording: Recording, path: str, num_levels: int | None) -> None:
+    """Write a recording after a round trip, at its own rate, length, level and sample format: floats may exceed full scale."""
+    codes = codec.encode(torch.from_numpy(recording.samples).unsqueeze(0)).codes
+    mixture = None if recording.mixture is None else torch.from_numpy(recording.mixture).unsqueeze(0)
+    made = codec.decode(codes, mixture=mixture, num_levels=num_levels)[0].cpu().numpy()
+    samples = recording.restore(made, codec.sample_rate)
+    write_audio(path, samples, recording.rate, output_subtype(path, recording.subtype))

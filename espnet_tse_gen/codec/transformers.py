@@ -9,8 +9,6 @@ between releases of the library.
     Compression with Improved RVQGAN", 2023 (DAC); Defossez et al., "Moshi", 2024, section 3.3 (Mimi).
 """
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 import json
@@ -84,7 +82,6 @@ class TransformersCodec(AbsCodec):
             self._wanted_levels, next((getattr(config, name) for name in names if getattr(config, name, None)), 0)
         )
         self.codebook_sizes = (int(config.codebook_size),) * self.num_levels
-        self.projected = config.model_type != "encodec"
         self.freeze()
         with self._computing():
             codes, latents = self._encode_row(torch.zeros(self.hop, device=self.device))
@@ -218,8 +215,7 @@ class TransformersCodec(AbsCodec):
         except Exception as error:  # The libraries that read the file have errors of their own.
             raise UserError(f"{path}: cannot be loaded with the transformers library ({_one_line(error)})") from None
         for what in ("missing", "unexpected", "mismatched"):
-            keys = sorted(map(str, report.get(f"{what}_keys") or ()))
-            if keys:
+            if keys := sorted(map(str, report.get(f"{what}_keys") or ())):
                 message = f"{len(keys)} {what} weights, first {keys[0]}; it is not a whole model of its type"
                 raise UserError(f"{path}: {message}")
         # Where the model came from says nothing about its codes; the configuration does.
@@ -229,7 +225,7 @@ class TransformersCodec(AbsCodec):
 
     def pretrained_cache(self) -> Path | None:
         """Return the directory of the model: a local one, or its snapshot in the hub's cache if there is one."""
-        if self.model is None or self._is_local():
+        if not self.can_fetch():
             return None if self.model is None else Path(self.model).expanduser()
         with contextlib.suppress(OSError, ValueError):  # not there, or not the name of a model
             found = self._snapshot(local_files_only=True)
@@ -245,7 +241,7 @@ class TransformersCodec(AbsCodec):
 
     def can_fetch(self) -> bool:
         """Return whether the model is one of the hub."""
-        return self.model is not None and not self._is_local()
+        return self.model is not None and self.model[:1] not in ("/", ".", "~") and not Path(self.model).is_dir()
 
     def download_pretrained(self) -> Path:
         """Fetch the model from the Hugging Face hub into its local cache."""
@@ -258,9 +254,6 @@ class TransformersCodec(AbsCodec):
                 f"{self.model}: cannot be fetched from the Hugging Face hub ({_one_line(error)}); run again with a network, "
                 f"or put {self.pretrained_source()}, into a directory and name it with --weights DIR"
             ) from None
-
-    def _is_local(self) -> bool:
-        return self.model is not None and (self.model[:1] in ("/", ".", "~") or Path(self.model).is_dir())
 
     def _snapshot(self, local_files_only: bool) -> Path:
         """Return the directory of the model in the hub's cache."""

@@ -6,8 +6,6 @@ meets the same noise alone, in a batch, in another order, with padding, in anoth
 whole batch is filled at once without a loop over rows.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Sequence
 from hashlib import blake2b

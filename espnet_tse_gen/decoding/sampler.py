@@ -10,39 +10,37 @@ highest and masks the others again, until the schedule reaches zero.
 
 Rows are independent: their schedules are counted from their own valid frames and their noise from their own id, so that
 a batch gives what each row gives alone.
+
+Long recordings go in chunks, each of which is given the tokens of its overlap with the one before. The shared tokens stay
+as they are at all levels, so that the chunks' codes join into one stream that the codec decodes once, and no waveform is
+cross-faded. The last chunk is the final window of full length, with as much more overlap as that takes: a short rest with
+little context is never decoded alone.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.decoding.guidance import GUIDANCE_SCHEDULES, GuidanceSchedule, Predictor, guided_logits
 from espnet_tse_gen.decoding.noise import RowId, RowNoise, unit_interval
 from espnet_tse_gen.decoding.options import DecodingOptions
-from espnet_tse_gen.decoding.schedule import mask_counts, mask_ratio
 from espnet_tse_gen.decoding.strategies import (
-    CoarseFirst,
-    ConfidenceOrder,
-    GreedyTokens,
-    HaltonOrder,
-    Order,
     Places,
-    RandomOrder,
-    Remasking,
-    RemdmCap,
-    RemdmRescale,
-    Rescore,
-    SampledTokens,
+    Predictor,
     Step,
-    TokenChoice,
+    choose_tokens,
+    expected_again,
     filter_top_k,
     filter_top_p,
+    guidance_scale,
+    guided_logits,
     log_confidence,
+    mask_counts,
+    mask_ratio,
+    order_score,
+    rescored,
 )
 
 
@@ -51,13 +49,13 @@ class DecodingError(RuntimeError):
 
 
 class _Pass(NamedTuple):
-    """One call of the network. Counts are rows of ``_Batch.counts``; None stands for no row having any."""
+    """One call of the network. Counts are int64 ``[B, 1]``, on the device; None stands for no row having any."""
 
     step: Step
     mask_ratio: float  # nominal share of masked positions before the pass
-    keep: int | None  # predicted positions that are masked again
-    again: int | None  # committed positions that are masked again
-    rescored: int | None  # least certain positions that are masked before the pass
+    keep: Tensor | None = None  # predicted positions that are masked again
+    again: Tensor | None = None  # committed positions that are masked again
+    rescored: Tensor | None = None  # least certain positions that are masked before the pass
 
 
 class _Batch(NamedTuple):
@@ -67,7 +65,6 @@ class _Batch(NamedTuple):
     unconditional: Predictor | None
     codes: Tensor  # int64 [B, K, T], updated in place
     frame: Tensor  # int64 [B, T], number of a frame among its row's valid frames
-    counts: Tensor  # int64 [N, B, 1], the counts that the passes refer to
     noise: RowNoise
     finite: Tensor  # bool [], stays on the device until the end
 
@@ -91,15 +88,11 @@ class Sampler:
         self.steps = options.level_steps(num_levels)
         self.levels: tuple[int | None, ...] = (None,) if options.joint else tuple(range(num_levels))
         self.top_k = options.top_k_count(codebook_size)
-        self.tokens = _token_choice(options)
-        self.order = _order(options)
-        self.remasking = _remasking(options)
-        self.guidance: GuidanceSchedule = GUIDANCE_SCHEDULES[options.guidance_schedule](options.guidance)
 
     @property
     def passes(self) -> int:
         """Passes per recording, at most: calls of the conditional network (guidance doubles them)."""
-        return sum(self.steps) + len(self.levels) * len(self.remasking.rescored(1))
+        return sum(self.steps) + len(self.levels) * len(rescored(self.options, 1))
 
     @torch.no_grad()
     def decode(
@@ -134,60 +127,42 @@ class Sampler:
         if len(row_ids) != len(valid):
             raise ValueError(f"{len(row_ids)} row ids for {len(valid)} rows")
         # The only wait for the device before the end: how many positions every row has to fill, level by level. All
-        # counts of all passes follow from it on the host.
+        # counts of all passes follow from it on the host, before the first one.
         hidden = (codes == self.mask_id).sum(dim=-1)
         masked = (hidden.sum(dim=1, keepdim=True) if self.options.joint else hidden).T.tolist()
-        counts: list[list[int]] = []
         plans = [
-            self._plan(row_ids, level, steps, level_masked, counts)
+            self._plan(row_ids, level, steps, level_masked, valid.device)
             for level, steps, level_masked in zip(self.levels, self.steps, masked, strict=True)
         ]
-        batch = _Batch(
-            conditional=f,
-            unconditional=unconditional,
-            codes=codes,
-            frame=valid.cumsum(dim=1) - 1,
-            counts=torch.tensor(counts, dtype=torch.int64, device=valid.device).view(len(counts), len(valid), 1),
-            noise=RowNoise(self.options.seed, row_ids, valid.device),
-            finite=torch.ones((), dtype=torch.bool, device=valid.device),
-        )
+        noise = RowNoise(self.options.seed, row_ids, valid.device)
+        finite = torch.ones((), dtype=torch.bool, device=valid.device)
+        batch = _Batch(f, unconditional, codes, valid.cumsum(dim=1) - 1, noise, finite)
         for level, plan in zip(self.levels, plans, strict=True):
             if plan:
                 self._decode_level(batch, level, plan)
         left = (codes == self.mask_id).any()
-        finite, unfinished = torch.stack([batch.finite, left]).tolist()
-        if not finite:
+        sound, unfinished = torch.stack([finite, left]).tolist()
+        if not sound:
             raise DecodingError("the network returned NaN or infinite logits at a valid position")
         if unfinished:
             raise DecodingError("internal error: a valid position is still masked after the last pass")
         return codes
 
     def _start(self, valid: Tensor, fixed: Tensor | None) -> Tensor:
-        if valid.dim() != 2 or valid.dtype != torch.bool:
-            raise ValueError(f"valid: expected bool [B, T], got {valid.dtype} {list(valid.shape)}")
         shape = (valid.shape[0], self.num_levels, valid.shape[1])
-        given = fixed is not None
         if fixed is None:
             fixed = torch.full(shape, self.mask_id, dtype=torch.int64, device=valid.device)
-        elif tuple(fixed.shape) != shape:
-            raise ValueError(f"fixed: expected [B, K, T] = {list(shape)}, got {list(fixed.shape)}")
-        elif fixed.dtype != torch.int64:
-            raise ValueError(f"fixed: expected int64, got {fixed.dtype}")
-        codes = fixed.masked_fill(~valid.unsqueeze(1), 0).contiguous()
-        if given and codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) <= self.mask_id:
-            raise ValueError(f"fixed: expected tokens 0..{self.codebook_size - 1}, or {self.mask_id} where not given")
-        return codes
+        if tuple(fixed.shape) != shape or fixed.dtype != torch.int64:
+            raise ValueError(f"fixed: expected int64 {list(shape)}, got {fixed.dtype} {list(fixed.shape)}")
+        return fixed.masked_fill(~valid.unsqueeze(1), 0).contiguous()
 
     def _plan(
-        self, row_ids: Sequence[RowId], level: int | None, steps: int, masked: list[int], counts: list[list[int]]
+        self, row_ids: Sequence[RowId], level: int | None, steps: int, masked: list[int], device: torch.device
     ) -> list[_Pass]:
-        """Plan the passes of a level with ``masked`` positions per row; passes refer to ``counts``, which grows."""
+        """Plan the passes of a level with ``masked`` positions per row."""
 
-        def refer(numbers: list[int]) -> int | None:
-            if not any(numbers):
-                return None
-            counts.append(numbers)
-            return len(counts) - 1
+        def counts(numbers: Sequence[int]) -> Tensor | None:
+            return torch.tensor(numbers, device=device).unsqueeze(1) if any(numbers) else None
 
         schedules = [mask_counts(count, steps) for count in masked]
         passes = []
@@ -196,16 +171,16 @@ class Sampler:
             for row, count, schedule in zip(row_ids, masked, schedules, strict=True):
                 after = schedule[number - 1] if number <= len(schedule) else 0  # a row that is done just waits
                 decoded = count - schedule[number - 2] if after and number > 1 else 0
-                expected = self.remasking.expected_again(decoded, after) if decoded else 0.0
+                expected = expected_again(self.options, decoded, after) if decoded else 0.0
                 # Rounded up or down at random, so that the mean is exact; `after` is whole, hence never exceeded.
                 lot = unit_interval(self.options.seed, row, level, number, "again") if expected else 0.0
                 again.append(math.floor(expected + lot))
                 keep.append(after - again[-1])
             step = Step(level, number, 1.0 - number / steps if self.options.anneal else 1.0)
-            passes.append(_Pass(step, mask_ratio(number - 1, steps), refer(keep), refer(again), None))
-        for rescored in zip(*map(self.remasking.rescored, masked), strict=True) if passes else ():
+            passes.append(_Pass(step, mask_ratio(number - 1, steps), counts(keep), counts(again)))
+        for numbers in zip(*(rescored(self.options, count) for count in masked), strict=True) if passes else ():
             step = Step(level, len(passes) + 1, 0.0)
-            passes.append(_Pass(step, self.options.rescore_fraction, None, None, refer(list(rescored))))
+            passes.append(_Pass(step, self.options.rescore_fraction, rescored=counts(numbers)))
         return passes
 
     def _decode_level(self, batch: _Batch, level: int | None, plan: list[_Pass]) -> None:
@@ -217,28 +192,29 @@ class Sampler:
         certainty = torch.zeros(tokens.shape, device=tokens.device)
         for now in plan:
             if now.rescored is not None:
-                tokens.masked_fill_(_lowest(certainty, generated, batch.counts[now.rescored]), self.mask_id)
+                tokens.masked_fill_(_lowest(certainty, generated, now.rescored), self.mask_id)
             hidden = tokens == self.mask_id
             logits = self._logits(batch, level, now.mask_ratio)
-            chosen = self.tokens.choose(logits, now.step, places, batch.noise)
+            temperature = self.options.temperature * now.step.heat
+            chosen = choose_tokens(logits, temperature, now.step, places, batch.noise)
             finite = logits.gather(-1, chosen.unsqueeze(-1)).squeeze(-1).isfinite()
             batch.finite.logical_and_((finite | ~hidden).all())
             tokens.copy_(torch.where(hidden, chosen, tokens))
 
             # Where every row commits all it has, and nobody asks later, confidence costs nothing.
-            if now.keep is not None or self.remasking.needs_certainty:
+            if now.keep is not None or self.options.remask == "rescore":
                 confidence = log_confidence(logits, chosen)
                 certainty = torch.where(hidden, confidence, certainty)
             if now.keep is not None:
-                score = self.order.score(confidence, now.step, places, batch.noise)
-                tokens.masked_fill_(_lowest(score, hidden, batch.counts[now.keep]), self.mask_id)
+                score = order_score(self.options, confidence, now.step, places, batch.noise)
+                tokens.masked_fill_(_lowest(score, hidden, now.keep), self.mask_id)
             if now.again is not None:
                 lots = batch.noise.uniform(places.counter, level, now.step.number, "again")
-                tokens.masked_fill_(_lowest(lots, generated & ~hidden, batch.counts[now.again]), self.mask_id)
+                tokens.masked_fill_(_lowest(lots, generated & ~hidden, now.again), self.mask_id)
 
     def _logits(self, batch: _Batch, level: int | None, ratio: float) -> Tensor:
         """Call the network and filter: logits ``[B, P, C]``."""
-        scale = self.guidance.scale(ratio)
+        scale = guidance_scale(self.options, ratio)
         logits = guided_logits(batch.conditional, batch.unconditional, batch.codes, level, scale)
         size, levels, frames = batch.codes.shape
         expected = (size, levels, frames, self.codebook_size) if level is None else (size, frames, self.codebook_size)
@@ -257,32 +233,58 @@ class Sampler:
         return Places(batch.frame.repeat(1, self.num_levels), levels, self.num_levels)
 
 
+def plan_chunks(frames: int, chunk: int, overlap: int) -> list[tuple[int, int]]:
+    """Return first frame and end (excluded) of each chunk of a recording.
+
+    Args:
+        frames: Length of the recording.
+        chunk: Length of a chunk; 0 puts everything into one.
+        overlap: Least overlap of two chunks, less than ``chunk``.
+    """
+    chunks = [(0, min(chunk or frames, frames))]
+    while (done := chunks[-1][1]) < frames:
+        start = min(done - overlap, frames - chunk)
+        chunks.append((start, start + chunk))
+    return chunks
+
+
+def decode_chunks(
+    sampler: Sampler,
+    make_f: Callable[[int, int], tuple[Predictor, Predictor | None]],
+    frames: int,
+    chunk: int,
+    overlap: int,
+    row_ids: Sequence[RowId] = (0,),
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Decode recordings of one common length; one that fits a chunk is decoded exactly as ``sampler.decode`` does.
+
+    Args:
+        sampler: Decodes a chunk.
+        make_f: Called once per chunk with its first frame and the frame after its last: returns the conditional network, and
+            the unconditional one or None.
+        frames: Length T of the recordings. Longer batches of different lengths go row by row: their last chunks differ.
+        chunk: Frames per chunk, as ``DecodingOptions.chunk_frames`` gives them; 0 puts everything into one.
+        overlap: Frames that a chunk is given from the one before, at least.
+        row_ids: One id per recording, for its noise; B of them.
+
+    Returns:
+        int64 ``[B, K, T]`` on ``device``.
+    """
+    codes = torch.full((len(row_ids), sampler.num_levels, frames), sampler.mask_id, dtype=torch.int64, device=device)
+    for start, end in plan_chunks(frames, chunk, overlap):
+        # What the chunk before has decoded is in place already, the rest is MASK: the window is what is given.
+        window = codes[:, :, start:end]
+        valid = torch.ones(len(row_ids), end - start, dtype=torch.bool, device=device)
+        # Noise is counted from a chunk's start; without the start in the id all chunks would draw the same.
+        ids = [f"{row}@{start}" for row in row_ids] if start else row_ids
+        conditional, unconditional = make_f(start, end)
+        window.copy_(sampler.decode(conditional, valid, window, ids, unconditional))
+    return codes
+
+
 def _lowest(score: Tensor, among: Tensor, count: Tensor) -> Tensor:
     """Mark the ``count`` ``[B, 1]`` lowest scores of a row ``among`` (bool ``[B, P]``) its positions; ties by index."""
     order = score.masked_fill(~among, math.inf).argsort(dim=-1, stable=True)
     first = torch.arange(score.shape[-1], device=score.device) < count
     return torch.zeros_like(among).scatter_(-1, order, first)
-
-
-def _token_choice(options: DecodingOptions) -> TokenChoice:
-    return SampledTokens(options.temperature) if options.temperature else GreedyTokens()
-
-
-def _order(options: DecodingOptions) -> Order:
-    orders: dict[str, Order] = {
-        "confidence": ConfidenceOrder(options.choice_temperature),
-        "random": RandomOrder(),
-        "halton": HaltonOrder(),
-    }
-    order = orders[options.order]
-    return CoarseFirst(order, options.coarse_first) if options.joint and options.coarse_first else order
-
-
-def _remasking(options: DecodingOptions) -> Remasking:
-    strategies: dict[str, Remasking] = {
-        "none": Remasking(),
-        "rescore": Rescore(options.rescore_fraction, options.rescore_rounds),
-        "remdm_cap": RemdmCap(options.remdm_eta),
-        "remdm_rescale": RemdmRescale(options.remdm_eta),
-    }
-    return strategies[options.remask]

@@ -1,19 +1,23 @@
-"""The choices of iterative masked decoding, each behind a small interface: which token, in which order, what again.
+"""The choices of iterative masked decoding: how many tokens are kept, which ones, in which order, and what is masked again.
 
-A :class:`TokenChoice` turns logits into tokens, an :class:`Order` says which tokens of a pass are kept first, and a
-:class:`Remasking` says how many committed tokens are masked again. All work on ``[B, P]`` positions: the frames of one
-level (level-progressive decoding) or the frames of all levels, level after level (joint decoding).
+All work on ``[B, P]`` positions: the frames of one level (level-progressive decoding) or the frames of all levels, level after
+level (joint decoding).
 """
 
-from __future__ import annotations
-
 import math
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from espnet_tse_gen.decoding.noise import RowNoise
+from espnet_tse_gen.decoding.options import DecodingOptions
+from espnet_tse_gen.utils.errors import UserError
+
+Predictor = Callable[[Tensor, int | None], Tensor]
+"""f(codes ``[B, K, T]`` int64, level) -> logits: ``[B, T, C]`` for a level, ``[B, K, T, C]`` for level None."""
 
 
 class Step(NamedTuple):
@@ -37,48 +41,81 @@ class Places(NamedTuple):
         return self.frame * self.num_levels + self.level
 
 
-# --- which token ------------------------------------------------------------------------------------------------------
+def mask_ratio(step: int, steps: int) -> float:
+    """Return the nominal share of positions still masked after pass ``step`` of ``steps``: cos(pi/2 * step/steps)."""
+    return math.cos(0.5 * math.pi * step / steps) if step < steps else 0.0
 
 
-class TokenChoice(Protocol):
-    """Chooses a token for every position."""
+@lru_cache(maxsize=4096)
+def mask_counts(masked: int, steps: int) -> tuple[int, ...]:
+    """Return how many of a row's ``masked`` positions are left after each pass, strictly decreasing down to 0.
 
-    def choose(self, logits: Tensor, step: Step, places: Places, noise: RowNoise) -> Tensor:
-        """Return tokens int64 ``[B, P]`` from ``logits`` ``[B, P, C]``."""
-        ...
+    The cosine schedule of MaskGIT (Chang et al. 2022): pass ``s`` of ``S`` leaves ``floor(N cos(pi/2 s/S))``, and commits at
+    least one token. The plan is shorter than ``steps`` where ``steps`` exceeds ``masked``. Counted on the host, row by row: a
+    plan depends neither on neighbours in the batch nor on padding, and decoding does not wait for the device.
+
+        >>> mask_counts(500, 8)
+        (490, 461, 415, 353, 277, 191, 97, 0)
+    """
+    counts: list[int] = []
+    for step in range(1, min(masked, steps) + 1):
+        # cos(pi/3) = 1/2 is the only rational value of the cosine inside the interval at a rational angle (Niven), hence
+        # the only one where the rounding of a floating-point cosine could cross an integer.
+        floor = masked // 2 if 3 * step == 2 * steps else math.floor(masked * mask_ratio(step, steps))
+        counts.append(min(floor, (counts[-1] if counts else masked) - 1))
+        if not counts[-1]:
+            break
+    return tuple(counts)
 
 
-class GreedyTokens:
-    """The most probable token; ties go to the lowest index. Draws no noise."""
+def guided_logits(
+    conditional: Predictor, unconditional: Predictor | None, codes: Tensor, level: int | None, scale: float
+) -> Tensor:
+    """Call the network, or both, and combine their logits: l = l_u + g (l_c - l_u), ``scale`` being g.
 
-    def choose(self, logits: Tensor, step: Step, places: Places, noise: RowNoise) -> Tensor:
-        """Return the argmax."""
+    Papers that write ``(1 + w) l_c - w l_u`` mean ``g = 1 + w``. Where g is 1 the network with null conditions
+    (``unconditional``) is not called, and where it is 0 the other is not.
+
+    Returns:
+        Logits in float32 (float64 where the network computes in float64).
+
+    Raises:
+        UserError: If guidance is asked for and there is no unconditional network.
+    """
+    if scale == 1.0:
+        return _at_least_float32(conditional(codes, level))
+    if unconditional is None:
+        raise UserError(f"guidance {scale:g} needs a model trained with condition dropout; set 'guidance: 1.0'")
+    null = _at_least_float32(unconditional(codes, level))
+    return null if scale == 0.0 else null + scale * (_at_least_float32(conditional(codes, level)) - null)
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    return logits if logits.dtype.itemsize >= 4 else logits.float()
+
+
+def guidance_scale(options: DecodingOptions, mask_ratio: float) -> float:
+    """Return g of a pass that starts with this share of positions masked; ``linear`` as in MAGNeT (Ziv et al. 2024)."""
+    linear = options.guidance_schedule == "linear"
+    return 1.0 + (options.guidance - 1.0) * mask_ratio if linear else options.guidance
+
+
+def choose_tokens(logits: Tensor, temperature: float, step: Step, places: Places, noise: RowNoise) -> Tensor:
+    """Return tokens int64 ``[B, P]``: samples of the softmax of ``logits`` ``[B, P, C]`` at ``temperature`` (Gumbel-max).
+
+    At 0 the most probable ones, of equals the first, without noise.
+    """
+    if temperature <= 0.0:
         return logits.argmax(dim=-1)
-
-
-class SampledTokens(GreedyTokens):
-    """A sample of the softmax at ``temperature`` times the pass's heat (Gumbel-max); greedy where that is 0."""
-
-    def __init__(self, temperature: float) -> None:
-        self.temperature = temperature
-
-    def choose(self, logits: Tensor, step: Step, places: Places, noise: RowNoise) -> Tensor:
-        """Return the argmax of logits plus scaled Gumbel noise."""
-        temperature = self.temperature * step.heat
-        if temperature <= 0.0:
-            return super().choose(logits, step, places, noise)
-        size = logits.shape[-1]
-        counter = places.counter.unsqueeze(-1) * size + torch.arange(size, device=logits.device)
-        gumbel = noise.gumbel(counter, step.level, step.number, "token")
-        return gumbel.mul_(temperature).add_(logits).argmax(dim=-1)
+    size = logits.shape[-1]
+    counter = places.counter.unsqueeze(-1) * size + torch.arange(size, device=logits.device)
+    gumbel = noise.gumbel(counter, step.level, step.number, "token")
+    return gumbel.mul_(temperature).add_(logits).argmax(dim=-1)
 
 
 def filter_top_k(logits: Tensor, top_k: int) -> Tensor:
     """Set all but the ``top_k`` largest logits of a position to -inf; equals of the last one kept are kept too."""
-    if top_k >= logits.shape[-1]:
-        return logits
-    least = logits.topk(max(top_k, 1), dim=-1).values[..., -1:]
-    return logits.masked_fill(logits < least, -math.inf)
+    return logits.masked_fill(logits < logits.topk(top_k, dim=-1).values[..., -1:], -math.inf)
 
 
 def filter_top_p(logits: Tensor, top_p: float) -> Tensor:
@@ -97,48 +134,25 @@ def log_confidence(logits: Tensor, tokens: Tensor) -> Tensor:
     return logits.log_softmax(dim=-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
 
-# --- in which order ---------------------------------------------------------------------------------------------------
+def order_score(options: DecodingOptions, confidence: Tensor, step: Step, places: Places, noise: RowNoise) -> Tensor:
+    """Return a score ``[B, P]`` from log-probabilities ``[B, P]``: the tokens with the highest are kept first.
 
+    - ``confidence``: the most probable tokens (MaskGIT), with annealed Gumbel noise of ``choice_temperature``.
+    - ``random``: drawn anew in every pass; with one token per pass and full temperature this is ancestral sampling.
+    - ``halton``: frames spread evenly, level by level (Halton scheduler, Besnier et al. 2025). Neighbouring frames are the
+      least independent ones given the rest; this order commits them in different passes.
 
-class Order(Protocol):
-    """Ranks the tokens of a pass: those with the highest score are kept."""
-
-    def score(self, confidence: Tensor, step: Step, places: Places, noise: RowNoise) -> Tensor:
-        """Return a score ``[B, P]`` from the log-probabilities ``confidence`` ``[B, P]``."""
-        ...
-
-
-class ConfidenceOrder:
-    """The most probable tokens first (MaskGIT), with annealed Gumbel noise of ``choice_temperature``."""
-
-    def __init__(self, choice_temperature: float = 0.0) -> None:
-        self.choice_temperature = choice_temperature
-
-    def score(self, confidence: Tensor, step: Step, places: Places, noise: RowNoise) -> Tensor:
-        """Return log-probability plus scaled Gumbel noise."""
-        temperature = self.choice_temperature * step.heat
-        if temperature <= 0.0:
-            return confidence
-        return confidence + temperature * noise.gumbel(places.counter, step.level, step.number, "choice")
-
-
-class RandomOrder:
-    """Any order, drawn anew in every pass: with one token per pass and full temperature this is ancestral sampling."""
-
-    def score(self, confidence: Tensor, step: Step, places: Places, noise: RowNoise) -> Tensor:
-        """Return noise."""
-        return noise.uniform(places.counter, step.level, step.number, "order")
-
-
-class HaltonOrder:
-    """Frames spread evenly: the base-2 van der Corput sequence, level by level (Halton scheduler, Besnier et al. 2025).
-
-    Neighbouring frames are the least independent ones given the rest; this order commits them in different passes.
+    ``coarse_first`` lowers it by so much per level in joint decoding.
     """
-
-    def score(self, confidence: Tensor, step: Step, places: Places, noise: RowNoise) -> Tensor:
-        """Return minus the radical inverse of the frame, minus the level."""
-        return -(van_der_corput(places.frame) + places.level)
+    if options.order == "random":
+        score = noise.uniform(places.counter, step.level, step.number, "order")
+    elif options.order == "halton":
+        score = -(van_der_corput(places.frame) + places.level)
+    else:
+        score, temperature = confidence, options.choice_temperature * step.heat
+        if temperature > 0.0:
+            score = score + temperature * noise.gumbel(places.counter, step.level, step.number, "choice")
+    return score - options.coarse_first * places.level if options.joint and options.coarse_first else score
 
 
 def van_der_corput(index: Tensor, bits: int = 32) -> Tensor:
@@ -149,65 +163,23 @@ def van_der_corput(index: Tensor, bits: int = 32) -> Tensor:
     return value
 
 
-class CoarseFirst:
-    """Lowers another order's score by ``weight`` per level, so that coarse levels are kept first in joint decoding."""
+def expected_again(options: DecodingOptions, decoded: int, masked_after: int) -> float:
+    """Return how many of ``decoded`` tokens a pass that ends with ``masked_after`` masks again on average.
 
-    def __init__(self, order: Order, weight: float) -> None:
-        self.order, self.weight = order, weight
-
-    def score(self, confidence: Tensor, step: Step, places: Places, noise: RowNoise) -> Tensor:
-        """Return the biased score."""
-        return self.order.score(confidence, step, places, noise) - self.weight * places.level
-
-
-# --- what to mask again -----------------------------------------------------------------------------------------------
-
-
-class Remasking:
-    """Committed tokens are final. Base of the strategies that mask some of them again."""
-
-    needs_certainty = False  # whether the log-probability of every token is asked for after the last pass
-
-    def expected_again(self, decoded: int, masked_after: int) -> float:
-        """Return how many of ``decoded`` tokens a pass that ends with ``masked_after`` masks again on average."""
-        return 0.0
-
-    def rescored(self, generated: int) -> tuple[int, ...]:
-        """Return, per extra pass after the last one, how many of ``generated`` tokens are masked for it."""
-        return ()
-
-
-class Rescore(Remasking):
-    """After a level's last pass, masks the least certain share of its tokens and predicts them again from the rest."""
-
-    needs_certainty = True
-
-    def __init__(self, fraction: float, rounds: int) -> None:
-        self.fraction, self.rounds = fraction, rounds
-
-    def rescored(self, generated: int) -> tuple[int, ...]:
-        """Return ``rounds`` equal counts, at least one token each."""
-        return (max(1, math.floor(self.fraction * generated)) if generated else 0,) * self.rounds
-
-
-class RemdmCap(Remasking):
-    """ReMDM (Wang et al. 2025), variant "cap": every committed token is masked again with probability min(eta, limit).
-
-    The limit ``(1 - alpha_s) / alpha_t`` keeps the share of masked positions on schedule. As everywhere in this package
-    the share is kept exactly: the number masked again is drawn with the right mean, and as many more are committed.
+    ReMDM (Wang et al. 2025): every committed token is masked again with probability min(eta, limit) (``remdm_cap``) or
+    eta * min(1, limit) (``remdm_rescale``). The limit ``(1 - alpha_s) / alpha_t`` keeps the share of masked positions on
+    schedule; here that share is exact: the number masked again is drawn with the right mean, and as many more are committed.
     """
-
-    def __init__(self, eta: float) -> None:
-        self.eta = eta
-
-    def expected_again(self, decoded: int, masked_after: int) -> float:
-        """Return ``decoded * min(eta, masked_after / decoded)``."""
-        return min(self.eta * decoded, float(masked_after))
+    if options.remask == "remdm_cap":
+        return min(options.remdm_eta * decoded, float(masked_after))
+    return options.remdm_eta * min(decoded, masked_after) if options.remask == "remdm_rescale" else 0.0
 
 
-class RemdmRescale(RemdmCap):
-    """ReMDM, variant "rescale": every committed token is masked again with probability eta * min(1, limit)."""
+def rescored(options: DecodingOptions, generated: int) -> tuple[int, ...]:
+    """Return, per extra pass after a level's last one, how many of its ``generated`` tokens are predicted again.
 
-    def expected_again(self, decoded: int, masked_after: int) -> float:
-        """Return ``decoded * eta * min(1, masked_after / decoded)``."""
-        return self.eta * min(decoded, masked_after)
+    With ``remask: rescore`` the least certain share, at least one of them.
+    """
+    if options.remask != "rescore":
+        return ()
+    return (max(1, math.floor(options.rescore_fraction * generated)) if generated else 0,) * options.rescore_rounds

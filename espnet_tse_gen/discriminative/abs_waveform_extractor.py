@@ -14,8 +14,6 @@ class Voices(NamedTuple):
     """``[B, L]``."""
     activity: Tensor | None = None
     """Logits ``[B, T]`` of speaking or not; None of a model that does not say."""
-    presence: Tensor | None = None
-    """How likely each is the enrolled voice, ``[B]`` in 0..1; None of a model that does not say."""
 
 
 class AbsWaveformExtractor(nn.Module, ABC):
@@ -50,3 +48,7 @@ class AbsWaveformExtractor(nn.Module, ABC):
     @abstractmethod
     def extract_rows(self, mixture: Tensor, enrolments: Sequence[Any]) -> Voices:
         """Return the voices of mixtures ``[B, L]``, each with its own kept enrolment."""
+
+    def presence(self, voices: Tensor, enrolments: Sequence[Any]) -> Tensor | None:
+        """Return how likely each of ``voices`` ``[B, L]`` is the kept one, ``[B]`` in 0..1; None of a model that cannot say."""
+        return None

@@ -172,14 +172,12 @@ class DualPathExtractor(AbsWaveformExtractor):
         spectrum = mixture.spectrum.repeat(times, 1, 1) * self.masks(x)
         return self.spectrum.inverse(spectrum, mixture.samples), self.activity(x.mean(dim=1)).squeeze(-1).float()
 
-    def presence(self, voices: Tensor, enrolment: Enrolment) -> Tensor | None:
-        """Return how likely ``voices [B, L]`` are the enrolled ones, ``[B]``, by the likeness of their embeddings.
-
-        0..1; 0 for silence; None where embeddings are off.
-        """
-        if self.voice is None or enrolment.embedding is None:
+    def presence(self, voices: Tensor, enrolments: Sequence[Enrolment]) -> Tensor | None:
+        """See :class:`AbsWaveformExtractor`; by the likeness of embeddings, 0 for silence, None where embeddings are off."""
+        if self.voice is None:
             return None
-        likeness = (self.voice(list(voices)) * enrolment.embedding).sum(dim=1)
+        enrolled = torch.cat([enrolment.embedding for enrolment in enrolments if enrolment.embedding is not None])
+        likeness = (self.voice(list(voices)) * enrolled).sum(dim=1)
         present = torch.sigmoid(self.presence_slope * (likeness - self.presence_middle))
         return present * (voices.square().mean(dim=1) > SILENCE)
 
@@ -187,16 +185,14 @@ class DualPathExtractor(AbsWaveformExtractor):
         """See :class:`AbsWaveformExtractor`."""
         # Rows of one target, as the segments of a recording are, go together; enrolments of different length cannot.
         order: list[int] = []
-        parts: list[Voices] = []
+        parts: list[tuple[Tensor, Tensor]] = []
         for enrolment in {id(each): each for each in enrolments}.values():
             rows = [row for row, each in enumerate(enrolments) if each is enrolment]
-            repeated = enrolment.repeat(len(rows))
-            made, activity = self.extract(self.encode(mixture[rows]), repeated)
-            parts.append(Voices(made, activity, self.presence(made, repeated)))
+            parts.append(self.extract(self.encode(mixture[rows]), enrolment.repeat(len(rows))))
             order += rows
         back = torch.tensor(order).argsort()
-        joined = [None if part[0] is None else torch.cat(part)[back] for part in zip(*parts, strict=True)]
-        return Voices(*joined)  # type: ignore[arg-type]
+        voices, logits = (torch.cat(part)[back] for part in zip(*parts, strict=True))
+        return Voices(voices, logits)
 
     def _encoded(self, spectrum: Tensor) -> Tensor:
         x = self.features(spectrum)

@@ -7,8 +7,6 @@
 and brings them to the model's rate and level. A subclass says what its model needs and extracts checked requests.
 """
 
-from __future__ import annotations
-
 import abc
 import hashlib
 import math
@@ -24,10 +22,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.audio.recordings import resample
-from espnet_tse_gen.inference.checks import check_device, checked_rate, checked_signal, rms
-from espnet_tse_gen.inference.loading import DEFAULT_MODEL, ModelDir, open_model
+from espnet_tse_gen.inference.checks import checked_rate, checked_signal, rms
+from espnet_tse_gen.inference.loading import DEFAULT_MODEL, open_model
 from espnet_tse_gen.utils.errors import UserError, naming_extra, unknown_name
-from espnet_tse_gen.utils.parallel import set_threads
+from espnet_tse_gen.utils.parallel import checked_device, set_threads
 
 SILENT_ENROLL_DBFS = -70.0
 SILENCE_RMS = 1e-8
@@ -43,18 +41,12 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.
 class Request:
     """One checked pair of recordings, ready for extraction; made by :meth:`TargetSpeakerExtractor.request`."""
 
-    mixture: np.ndarray
-    """float32 ``[L]`` at the model's rate, multiplied by ``gain``."""
-    enrolls: list[np.ndarray]
-    """One or more, float32 ``[Le]`` at the model's rate, each at the common level."""
-    gain: float
-    """Factor of the level convention; 0 for a mixture of digital silence, from which silence is extracted."""
-    sample_rate: int
-    """Hz, of the input."""
-    size: int
-    """Samples of the input."""
-    row_id: int | str
-    """Where the noise of stochastic decoding starts from."""
+    mixture: np.ndarray  # float32 `[L]` at the model's rate, multiplied by `gain`
+    enrolls: list[np.ndarray]  # one or more, float32 `[Le]` at the model's rate, each at the common level
+    gain: float  # factor of the level convention; 0 for a mixture of digital silence, from which silence is extracted
+    sample_rate: int  # Hz, of the input
+    size: int  # samples of the input
+    row_id: int | str  # where the noise of stochastic decoding starts from
 
     @property
     def enroll(self) -> np.ndarray:
@@ -78,27 +70,26 @@ class Request:
 class Extraction:
     """What was extracted for one :class:`Request`."""
 
-    samples: np.ndarray
-    """float32 ``[size]`` at the input's rate and level."""
-    codes: np.ndarray | None = None
-    """int64 ``[K, T]``, the predicted tokens; None where the mixture is silent or the model has no codec."""
+    samples: np.ndarray  # float32 `[size]` at the input's rate and level
+    codes: np.ndarray | None = None  # int64 `[K, T]`, the tokens; None where the mixture is silent or there is no codec
+    # float32 `[frames]`: how likely the target speaks, frame by frame; None of a model that does not say.
     activity: np.ndarray | None = None
-    """float32 ``[frames]``: how likely the target speaks, frame by frame; None of a model that does not say."""
-    activity_rate: float = 0.0
-    """Frames of ``activity`` per second."""
+    activity_rate: float = 0.0  # frames of `activity` per second
+    # How likely the target is in the mixture, 0..1: that of the likeliest segment; None where nobody asked, or of a model
+    # that does not say.
     confidence: float | None = None
-    """How likely the enrolled speaker is in the mixture, 0..1: that of the likeliest segment; None where a model cannot say."""
 
 
 class TargetSpeakerExtractor(abc.ABC):
     """A trained model behind the interface of all doors: :meth:`from_pretrained`, calls, batches and requests."""
 
-    model: torch.nn.Module
-    """In evaluation mode, on its device."""
-    dtype: str
-    """A key of :data:`DTYPES`."""
-    options: Any
-    """A frozen dataclass with ``batch_size`` among its fields; whatever ``decode`` takes can be assigned."""
+    model: Any  # in evaluation mode, on its device
+    dtype: str  # a key of DTYPES
+    options: Any  # a frozen dataclass with `batch_size` among its fields; whatever `decode` takes can be assigned
+    sample_rate: int  # the model's, Hz; other rates are resampled to it and back
+    max_enroll_seconds: float  # what the model uses of an enrolment; the rest is cut off
+    shortest_seconds: tuple[float, float]  # least duration of a mixture and of an enrolment
+    shortest_names = ("one frame of the codec",) * 2  # what these durations are, in errors
 
     @staticmethod
     def from_pretrained(
@@ -107,7 +98,7 @@ class TargetSpeakerExtractor(abc.ABC):
         model_file: str | Path | None = None,
         decode: Any = None,
         dtype: str = "float32",
-    ) -> TargetSpeakerExtractor:
+    ) -> "TargetSpeakerExtractor":
         """Load a model of either kind, masked generative or discriminative.
 
         Args:
@@ -115,12 +106,13 @@ class TargetSpeakerExtractor(abc.ABC):
             device: ``cpu``, ``cuda`` or ``cuda:N``.
             model_file: Checkpoint in the directory; by default the best average that is there.
             decode: Options of the model's kind: a preset's name, a yaml file, a mapping, or None for the model's own default.
-            dtype: ``float32``, ``float64`` or ``bfloat16``.
+            dtype: ``float32`` whatever the model was trained in; ``float64`` for tokens that no batch and no thread count can
+                change; or ``bfloat16``, faster where processor or GPU compute in it, and less exact.
 
         Raises:
             UserError: If the model, the checkpoint, the device or the options cannot be used.
         """
-        check_device(device)
+        checked_device(device)
         if dtype not in DTYPES:
             raise unknown_name("dtype", str(dtype), DTYPES)
         with naming_extra(f"model {where}"), open_model(where) as directory:
@@ -129,48 +121,22 @@ class TargetSpeakerExtractor(abc.ABC):
                 from espnet_tse_gen.inference.waveform import WaveformInference as Inference
             else:
                 from espnet_tse_gen.inference.masked import MaskedInference as Inference  # type: ignore[assignment]
-            return Inference.from_directory(directory, device, model_file, decode, dtype)
-
-    @classmethod
-    @abc.abstractmethod
-    def from_directory(
-        cls, directory: ModelDir, device: str, model_file: str | Path | None, decode: Any, dtype: str
-    ) -> TargetSpeakerExtractor:
-        """Load the model in an open directory; arguments and errors as for :meth:`from_pretrained`."""
+            options = directory.options(decode)
+            return Inference(directory.load(model_file, device), options, dtype)
 
     @property
-    @abc.abstractmethod
-    def sample_rate(self) -> int:
-        """The model's rate in Hz; other rates are resampled to it and back."""
-
-    @property
-    @abc.abstractmethod
     def device(self) -> torch.device:
         """Where the model is."""
+        return next(self.model.parameters()).device
 
     @property
-    @abc.abstractmethod
     def passes(self) -> int:
         """Calls of the network per recording, chunk or segment, at most."""
-
-    @property
-    @abc.abstractmethod
-    def shortest_seconds(self) -> tuple[float, float]:
-        """Least duration of a mixture and of an enrolment."""
-
-    @property
-    def shortest_names(self) -> tuple[str, str]:
-        """What these durations are, in errors."""
-        return "one frame of the codec", "one frame of the codec"
-
-    @property
-    @abc.abstractmethod
-    def max_enroll_seconds(self) -> float:
-        """What the model uses of an enrolment; the rest is cut off."""
+        return 1
 
     @abc.abstractmethod
-    def extract(self, requests: Sequence[Request]) -> list[Extraction]:
-        """Extract from checked requests, in their order."""
+    def extract(self, requests: Sequence[Request], confidence: bool = True) -> list[Extraction]:
+        """Extract from checked requests, in their order; ``confidence`` costs time where the model can tell it."""
 
     def __call__(self, mixture: Any, enroll: Any, sample_rate: int | None = None) -> np.ndarray:
         """Extract the enrolled speaker's voice.
@@ -186,7 +152,7 @@ class TargetSpeakerExtractor(abc.ABC):
         Raises:
             UserError: If a recording is empty, not mono, not finite or too short, or the enrolment is silent.
         """
-        return self.extract([self.request(mixture, enroll, sample_rate)])[0].samples
+        return self.extract([self.request(mixture, enroll, sample_rate)], confidence=False)[0].samples
 
     def extract_batch(
         self,
@@ -195,13 +161,9 @@ class TargetSpeakerExtractor(abc.ABC):
         sample_rate: int | None = None,
         row_ids: Sequence[int | str] | None = None,
     ) -> list[np.ndarray]:
-        """Extract from several mixtures; each result is what its own call gives.
+        """Extract from several mixtures, each with its own enrolment; each result is what its own call gives.
 
-        Args:
-            mixtures: Arrays as for a single call, of any lengths.
-            enrolls: One enrolment for each mixture.
-            sample_rate: Hz of all; None means the model's rate.
-            row_ids: One id per mixture, from which stochastic decoding draws; by default what is in the recordings.
+        ``row_ids`` are where stochastic decoding draws from, one per mixture; by default what is in the recordings.
 
         Raises:
             UserError: Naming the number of the mixture or enrolment that cannot be used.
@@ -211,24 +173,24 @@ class TargetSpeakerExtractor(abc.ABC):
                 raise UserError(
                     f"extract_batch: {name} is of type {type(several).__name__}, expected a list of recordings"
                 )
-        if len(mixtures) != len(enrolls) or (row_ids is not None and len(row_ids) != len(mixtures)):
+        ids = [None] * len(mixtures) if row_ids is None else row_ids
+        if not len(mixtures) == len(enrolls) == len(ids):
             raise UserError(
-                f"extract_batch: {len(mixtures)} mixtures, {len(enrolls)} enrolments and "
-                f"{len(mixtures) if row_ids is None else len(row_ids)} row ids; expected as many of each "
-                "(one enrolment for all: [enroll] * len(mixtures))"
+                f"extract_batch: {len(mixtures)} mixtures, {len(enrolls)} enrolments and {len(ids)} row ids; expected as many "
+                "of each (one enrolment for all: [enroll] * len(mixtures))"
             )
         requests = [
             self.request(
                 mixture,
                 enroll,
                 sample_rate,
-                row_id=None if row_ids is None else row_ids[number],
+                row_id=row_id,
                 mixture_name=f"mixture {number}",
                 enroll_name=f"enrolment {number}",
             )
-            for number, (mixture, enroll) in enumerate(zip(mixtures, enrolls, strict=True))
+            for number, (mixture, enroll, row_id) in enumerate(zip(mixtures, enrolls, ids, strict=True))
         ]
-        return [extraction.samples for extraction in self.extract(requests)]
+        return [extraction.samples for extraction in self.extract(requests, confidence=False)]
 
     def request(
         self,
@@ -248,8 +210,7 @@ class TargetSpeakerExtractor(abc.ABC):
             enroll_sample_rate: Hz of the enrolment where it differs.
             row_id: Where the noise of stochastic decoding starts from; by default the recordings themselves, so that a
                 result does not depend on what else is in a batch.
-            mixture_name: What errors call the mixture.
-            enroll_name: What errors call the enrolment.
+            mixture_name: What errors call the mixture; ``enroll_name`` the enrolment.
 
         Raises:
             UserError: If a recording cannot be used.
@@ -315,10 +276,9 @@ def open_extractor(
     num_threads: int = 0,
     changes: Mapping[str, Any] | None = None,
 ) -> TargetSpeakerExtractor:
-    """Load a model as a command line names it; see :meth:`TargetSpeakerExtractor.from_pretrained`.
+    """Load a model as a command line names it; arguments up to ``dtype`` as for ``from_pretrained``.
 
     Args:
-        model: What ``from_pretrained`` calls ``where``; ``device`` to ``dtype`` are as there.
         num_threads: CPU threads of this process; 0 leaves it to torch.
         changes: Fields of the decoding options that are replaced.
 
@@ -327,14 +287,5 @@ def open_extractor(
     """
     set_threads(num_threads)
     extractor = TargetSpeakerExtractor.from_pretrained(model, device, model_file, decode, dtype)
-    extractor.options = with_changes(extractor.options, changes or {})
+    extractor.options = type(extractor.options).from_dict({**vars(extractor.options), **(changes or {})})
     return extractor
-
-
-def with_changes(options: Any, changes: Mapping[str, Any]) -> Any:
-    """Return decoding options of either kind with the given fields replaced, checked.
-
-    Raises:
-        UserError: For an unknown option or value.
-    """
-    return type(options).from_dict({**vars(options), **changes})

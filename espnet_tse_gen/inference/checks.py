@@ -1,6 +1,4 @@
-"""What a user may hand to an extractor: arrays, rates and devices, checked before anything is computed with them."""
-
-from __future__ import annotations
+"""What a user may hand to an extractor: arrays and rates, checked before anything is computed with them."""
 
 from pathlib import PurePath
 from typing import Any
@@ -14,17 +12,12 @@ INTEGER_SCALES = {"int16": 2.0**15, "int32": 2.0**31}
 RATES = (1000, 768000)
 
 
-def checked_signal(
-    value: Any, rate: int, shortest: float, name: str, least: str = "one frame of the codec"
-) -> np.ndarray:
-    """Return ``value`` as float32 ``[L]`` in -1..1.
+def checked_signal(value: Any, rate: int, shortest: float, name: str, least: str) -> np.ndarray:
+    """Return floats, or 16- or 32-bit integers, ``[L]``, ``[L, 1]`` or ``[1, L]`` at ``rate`` Hz as float32 ``[L]`` in -1..1.
 
     Args:
-        value: Floats, or 16- or 32-bit integers, as an array ``[L]``, ``[L, 1]`` or ``[1, L]``.
-        rate: Hz.
-        shortest: Least duration in seconds.
+        shortest: Least duration in seconds; ``least`` says what it is.
         name: What errors call it.
-        least: What that duration is.
 
     Raises:
         UserError: If it is not one channel of numbers, or is empty, not finite or too short.
@@ -82,22 +75,6 @@ def checked_rate(rate: Any, name: str) -> int:
     if not whole:
         raise UserError(f"{name}: sampling rate {rate!r} is not a whole number of Hz in {RATES[0]}..{RATES[1]}")
     return int(rate)
-
-
-def check_device(device: str) -> None:
-    """Require that ``device`` names a device of this machine.
-
-    Raises:
-        UserError: If it does not.
-    """
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise UserError(f"device '{device}': unknown; expected cpu, cuda or cuda:N") from None
-    if chosen.type not in ("cpu", "cuda"):
-        raise UserError(f"device '{device}': not supported; expected cpu, cuda or cuda:N")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"device '{device}': this machine has {torch.cuda.device_count()} CUDA device(s); use cpu")
 
 
 def rms(samples: np.ndarray) -> float:

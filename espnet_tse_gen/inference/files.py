@@ -1,17 +1,12 @@
 """Extraction from a recording's file to a file, as a command line names them."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from espnet_tse_gen.audio.files import check_output, output_subtype, read_audio, read_with_format, write_audio
 from espnet_tse_gen.audio.recordings import resample
-
-if TYPE_CHECKING:
-    import numpy as np
 
 ABSENT = 0.5
 """Confidence below which a warning is given."""
@@ -47,19 +42,13 @@ def extract_file(
         enroll_name="enrolment" if others else str(enroll[0]),
     )
     extraction = opened.extract([request])[0]
-    samples, subtype = extraction.samples, output_subtype(output, subtype)
+    samples, subtype, sure = extraction.samples, output_subtype(output, subtype), extraction.confidence
     write_audio(output, samples, rate, subtype)
-    sure = "" if extraction.confidence is None else f", confidence {extraction.confidence:.2f}"
-    print(f"{output}: {len(samples) / rate:.2f} s at {rate} Hz{sure}{_clipping(samples, subtype)}")
+    clipped = int((abs(samples) > 1.0).sum()) if subtype not in ("FLOAT", "DOUBLE") else 0
+    told = "" if sure is None else f", confidence {sure:.2f}"
+    told += f" ({clipped} samples were clipped: the mixture is close to full scale)" if clipped else ""
+    print(f"{output}: {len(samples) / rate:.2f} s at {rate} Hz{told}")
     if not samples.any():
         print(f"{output}: is silent; in {mixture} there is nothing to extract from", file=sys.stderr)
-    elif extraction.confidence is not None and extraction.confidence < ABSENT:
-        print(
-            f"{output}: the enrolled speaker is probably not in {mixture} (confidence {extraction.confidence:.2f})",
-            file=sys.stderr,
-        )
-
-
-def _clipping(samples: np.ndarray, subtype: str) -> str:
-    clipped = int((abs(samples) > 1.0).sum()) if subtype not in ("FLOAT", "DOUBLE") else 0
-    return f" ({clipped} samples were clipped: the mixture is close to full scale)" if clipped else ""
+    elif sure is not None and sure < ABSENT:
+        print(f"{output}: the enrolled speaker is probably not in {mixture} (confidence {sure:.2f})", file=sys.stderr)

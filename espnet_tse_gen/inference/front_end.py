@@ -6,20 +6,17 @@ model's ``config.yaml`` is a discriminative model in itself: ``config.yaml`` and
     model = load_model("exp/my_model/config.yaml", "exp/my_model/valid.loss.ave.pth")
 """
 
-from __future__ import annotations
-
 import functools
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+import torch
 
 from espnet_tse_gen.inference.loading import CONFIG, open_model
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
+from espnet_tse_gen.masked.build import load_model as load_masked
+from espnet_tse_gen.masked.model import MaskedTSEModel
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write, read_yaml, write_yaml
-
-if TYPE_CHECKING:
-    from espnet_tse_gen.masked.model import MaskedTSEModel
 
 FRONT_END = "front_end"
 """The directory beside a model's ``config.yaml``, and the key that says what it was made from."""
@@ -30,11 +27,7 @@ WEIGHTS = "model.pth"
 
 
 def load_front_end(where: str | Path, sample_rate: int) -> AbsFrontEnd:
-    """Load a trained discriminative extractor as a front end.
-
-    Args:
-        where: Its exp directory, a zip file made by ``pack``, or the name of a model that ships with the package.
-        sample_rate: Hz of the codec.
+    """Load a trained discriminative extractor, which :func:`open_model` finds, as a front end at the codec's rate in Hz.
 
     Raises:
         UserError: If there is no such model, it is not a discriminative one, or its checkpoint cannot be used.
@@ -43,7 +36,7 @@ def load_front_end(where: str | Path, sample_rate: int) -> AbsFrontEnd:
     from espnet_tse_gen.discriminative.front_end import DiscriminativeFrontEnd
 
     with open_model(where) as directory:
-        model = load_discriminative(directory.config_file, directory.checkpoint())
+        model = load_discriminative(directory.path / CONFIG, directory.checkpoint())
         return DiscriminativeFrontEnd(model, directory.config, sample_rate)
 
 
@@ -51,12 +44,7 @@ def save_front_end(front_end: AbsFrontEnd, directory: str | Path) -> None:
     """Write a directory that :func:`load_front_end` reads; its ``config.yaml`` comes last and holds no paths.
 
     What 16 bits hold exactly, as the weights from a package of half precision, is stored with so many.
-
-    Args:
-        front_end: What :func:`load_front_end` returned.
     """
-    import torch
-
     from espnet_tse_gen.discriminative.front_end import DiscriminativeFrontEnd
 
     if not isinstance(front_end, DiscriminativeFrontEnd):
@@ -80,43 +68,19 @@ def holds_front_end(directory: str | Path, front_end: AbsFrontEnd) -> bool:
         return False
 
 
-def find_front_end(config_path: Path, config: Mapping[str, Any]) -> str | Path | None:
-    """Return where the front end of a trained model is; None if it was trained without one.
-
-    Args:
-        config_path: The model's ``config.yaml``. A directory ``front_end`` beside it comes first.
-
-    Raises:
-        UserError: If it was trained with a front end that is not there.
-    """
-    if not takes_front_end(config):
-        return None
-    beside = config_path.parent / FRONT_END
-    if beside.is_dir():
-        return beside
-    if config.get(FRONT_END):
-        return config[FRONT_END]
-    raise UserError(f"{beside}: no such directory; the model was trained with a front end, copy it from its training")
-
-
-def takes_front_end(config: Mapping[str, Any]) -> bool:
-    """Return whether the masked extractor of a configuration takes the estimate of a front end."""
-    return ((config.get("extractor_conf") or {}).get(FEATURES) or "none") != "none"
-
-
 def load_model(config_file: str | Path, model_file: str | Path | None, device: str = "cpu") -> MaskedTSEModel:
-    """Load a masked model for evaluation, with its front end if it has one.
-
-    Args:
-        config_file: The config.yaml of the training.
-        model_file: The checkpoint; None leaves the weights as initialised.
+    """Load a masked model for evaluation, with its front end if it has one; ``model_file`` None leaves it untrained.
 
     Raises:
         UserError: If a file is missing, damaged, of another configuration, of another codec or of another front end.
     """
-    from espnet_tse_gen.masked.build import load_model as load_masked
-
     config_path = Path(config_file)
-    where = find_front_end(config_path, read_yaml(config_path))
-    make = None if where is None else functools.partial(load_front_end, where)
+    config, beside, make = read_yaml(config_path), config_path.parent / FRONT_END, None
+    if ((config.get("extractor_conf") or {}).get(FEATURES) or "none") != "none":
+        where = beside if beside.is_dir() else config.get(FRONT_END)
+        if not where:
+            raise UserError(
+                f"{beside}: no such directory; the model was trained with a front end, copy it from its training"
+            )
+        make = functools.partial(load_front_end, where)
     return load_masked(config_path, model_file, device, make)

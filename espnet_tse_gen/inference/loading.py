@@ -1,11 +1,9 @@
-"""Exp directories as the doors see them: where a model is, which checkpoint to take, and how to open a packed one.
+"""Exp directories as the doors see them: where a model is, which checkpoint to take, how to open a packed one, what it is.
 
 A model is a directory with ``config.yaml``, at least one ``*.pth`` or ``*.safetensors`` and, if it is a masked generative one,
 ``codec/`` (what training leaves, or what ``pack`` makes), a zip file of one, or the name of a model that ships with the
 package.
 """
-
-from __future__ import annotations
 
 import contextlib
 import os
@@ -18,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.discriminative.registry import is_discriminative
+from espnet_tse_gen.inference.options import SegmentOptions
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.files import is_lfs_pointer, read_yaml
 from espnet_tse_gen.utils.model_files import find_checkpoint
+from espnet_tse_gen.utils.options import Options
 
 SHIPPED = Path(__file__).resolve().parents[1] / "pretrained"
 DEFAULT_MODEL = "dual_path_16k"
@@ -38,11 +39,6 @@ class ModelDir:
     config: dict[str, Any]
 
     @property
-    def config_file(self) -> Path:
-        """Where the configuration is."""
-        return self.path / CONFIG
-
-    @property
     def is_discriminative(self) -> bool:
         """Whether the model turns waveforms into waveforms; otherwise it is a masked generative one."""
         return is_discriminative(self.config)
@@ -51,10 +47,23 @@ class ModelDir:
         """Return the checkpoint, see :func:`find_checkpoint`."""
         return find_checkpoint(self.path, model_file)
 
-    def decode(self, given: Any = None) -> Any:
-        """Return the decoding options ``given``, or else the model's own: a file, or None."""
+    def load(self, model_file: str | Path | None = None, device: str = "cpu") -> Any:
+        """Return the model in evaluation mode, an ``ExtractionNetwork`` or a ``MaskedTSEModel``.
+
+        Raises:
+            UserError: If configuration, checkpoint, codec and front end do not belong together, or a file cannot be used.
+        """
+        if self.is_discriminative:
+            from espnet_tse_gen.discriminative.build import load_model
+        else:
+            from espnet_tse_gen.inference.front_end import load_model  # type: ignore[assignment]
+        return load_model(self.path / CONFIG, self.checkpoint(model_file), device)
+
+    def options(self, decode: Any = None) -> Any:
+        """Return the options of the model's kind that ``decode`` names, by default its own; see :meth:`Options.resolve`."""
         own = self.path / DECODE
-        return own if given is None and own.is_file() else given
+        kind: type[Options] = SegmentOptions if self.is_discriminative else DecodingOptions
+        return kind.resolve(own if decode is None and own.is_file() else decode)
 
     def text(self, name: str) -> str:
         """Return a text file of the directory, or nothing where it is not there."""
@@ -71,9 +80,8 @@ def shipped_models() -> dict[str, Path]:
 def open_model(where: str | Path) -> Iterator[ModelDir]:
     """Give a model's directory; one that had to be unpacked is removed when the block ends.
 
-    Args:
-        where: An exp directory, a zip file made by ``pack``, or the name of a shipped model, which comes first; ``./NAME`` is
-            a folder of that name.
+    ``where`` is an exp directory, a zip file made by ``pack``, or the name of a shipped model, which comes first; ``./NAME`` is
+    a folder of that name.
 
     Raises:
         UserError: If there is no such model, or it is not a model.
@@ -123,9 +131,55 @@ def _unpack(archive: Path, directory: Path) -> Path:
         raise
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise UserError(f"{archive}: is damaged ({error}); copy it again") from None
-    if not (directory / CONFIG).is_file():
-        inner = [path for path in directory.iterdir() if (path / CONFIG).is_file()]
-        if len(inner) == 1:
-            return inner[0]
+    # Also of a folder, as other programs make a zip file.
+    inside = directory.glob(f"*/{CONFIG}")
+    found = [directory] if (directory / CONFIG).is_file() else [path.parent for path in inside]
+    if len(found) != 1:
         raise UserError(f"{archive}: holds no {CONFIG}; give a zip file made by pack")
-    return directory
+    return found[0]
+
+
+def describe_model(model: str | Path, model_file: str | None = None) -> str:
+    """Return what a model is: checkpoint, :func:`model_facts`, decoding options, and its card.
+
+    Raises:
+        UserError: If the model or the checkpoint cannot be used.
+    """
+    with open_model(model) as directory:
+        facts = {"Model": str(model), "Checkpoint": directory.checkpoint(model_file).name}
+        facts |= model_facts(directory.load(model_file), directory.config)
+        facts["Decoding"] = "; ".join((directory.text(DECODE) or "default").splitlines())
+        card = directory.text(CARD)
+    lines = [f"{label.lower() + ':':11} {text}\n" for label, text in facts.items()]
+    return "".join(lines).replace("`", "") + (f"\n{card}" if card else "")
+
+
+def model_facts(model: Any, config: dict[str, Any]) -> dict[str, str]:
+    """Return label and text of what a loaded model consists of: extractor, codec or rate, and front end."""
+    extractor, size = config.get("extractor", "masked"), _size(model)
+    facts = {"Extractor": f"`{extractor}`, {size} ({_settings(config.get('extractor_conf'))})"}
+    codec, front_end = getattr(model, "codec", None), getattr(model, "front_end", None)
+    if codec is not None:
+        facts["Codec"] = (
+            f"`{codec.name}`, {codec.sample_rate} Hz, {codec.frame_rate:g} frames/s, {codec.num_levels} levels x "
+            f"{codec.codebook_size} entries, fingerprint `{codec.fingerprint()[:16]}`"
+        )
+    elif model.encoder is not None:
+        encoder = f"`{config.get('encoder', 'stft')}` ({_settings(config.get('encoder_conf'))})"
+        facts["Encoder and decoder"] = f"{encoder}, {model.sample_rate} Hz"
+    else:
+        facts["Rate"] = f"{model.sample_rate} Hz, waveform to waveform"
+    if front_end is not None:
+        facts["Front end"] = (
+            f"`{front_end.config['extractor']}`, {_size(front_end)}, {front_end.model.sample_rate} Hz, fingerprint "
+            f"`{front_end.fingerprint()[:16]}`; its estimate is one of the conditions"
+        )
+    return facts
+
+
+def _size(module: Any) -> str:
+    return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.2f} M parameters"
+
+
+def _settings(conf: dict[str, Any] | None) -> str:
+    return ", ".join(f"{key} {value}" for key, value in sorted((conf or {}).items())) or "defaults"

@@ -1,30 +1,19 @@
-"""Extraction with a masked generative model.
+"""Extraction with a masked generative model: from all masked to all predicted, and the tokens to a waveform once."""
 
-A recording is brought to the codec's rate and to the common level and decoded from all masked to all predicted, and its tokens
-are turned into a waveform once.
-"""
-
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.decoding.chunks import decode_chunks
-from espnet_tse_gen.decoding.guidance import Predictor
 from espnet_tse_gen.decoding.options import DecodingOptions
-from espnet_tse_gen.decoding.sampler import DecodingError, Sampler
+from espnet_tse_gen.decoding.sampler import DecodingError, Sampler, decode_chunks
+from espnet_tse_gen.decoding.strategies import Predictor
 from espnet_tse_gen.inference.base import DTYPES, NO_NUMBERS, Extraction, Request, TargetSpeakerExtractor, padded
-from espnet_tse_gen.inference.loading import ModelDir
+from espnet_tse_gen.masked.model import MaskedTSEModel
 from espnet_tse_gen.utils.errors import UserError
-
-if TYPE_CHECKING:
-    from espnet_tse_gen.codec.base import AbsCodec
-    from espnet_tse_gen.masked.model import MaskedTSEModel
 
 CONTEXT_SECONDS = 1.0
 """What the mixture encoder sees of a long recording before and after the chunk that is decoded."""
@@ -35,39 +24,24 @@ DecodeChoice = DecodingOptions | Mapping[str, Any] | str | Path | None
 class MaskedInference(TargetSpeakerExtractor):
     """A trained masked generative model with its codec and decoding options.
 
-    Use ``TargetSpeakerExtractor.from_pretrained``; the constructor takes a model that is built already.
-
-    Args:
-        model: In evaluation mode, on its device.
-        decode: Decoding options: a preset's name, a yaml file, a mapping, or None for the default (greedy).
-        dtype: ``float32`` whatever the model was trained in; ``float64`` for tokens that no batch and no thread count can
-            change; or ``bfloat16``, faster where processor or GPU compute in it, with slightly different tokens.
+    Use ``TargetSpeakerExtractor.from_pretrained``; the constructor takes a model that is built already, in evaluation mode, on
+    its device.
 
     Raises:
         UserError: If the options do not fit the model.
     """
 
-    model: MaskedTSEModel
-
     def __init__(self, model: MaskedTSEModel, decode: DecodeChoice = None, dtype: str = "float32") -> None:
         self.model = model.eval()
         self.dtype = dtype
+        self.codec, self.sample_rate = model.codec, model.codec.sample_rate
+        self.shortest_seconds = (self.codec.hop / self.sample_rate,) * 2
+        self.max_enroll_seconds = model.extractor.max_enroll_seconds
         self.model.extractor.to(DTYPES[dtype])
         if self.model.front_end is not None:
             self.model.front_end.to(DTYPES[dtype])
         self.model.precision = "bfloat16" if dtype == "bfloat16" else "float32"
         self.options = decode
-
-    @classmethod
-    def from_directory(
-        cls, directory: ModelDir, device: str, model_file: str | Path | None, decode: DecodeChoice, dtype: str
-    ) -> MaskedInference:
-        """Load the model in an open directory; arguments and errors as for ``from_pretrained``."""
-        from espnet_tse_gen.inference.front_end import load_model
-
-        options = DecodingOptions.resolve(directory.decode(decode))
-        model = load_model(directory.config_file, directory.checkpoint(model_file), device)
-        return cls(model, options, dtype)
 
     @property
     def options(self) -> DecodingOptions:
@@ -90,40 +64,14 @@ class MaskedInference(TargetSpeakerExtractor):
         self._options, self._sampler = options, sampler
 
     @property
-    def codec(self) -> AbsCodec:
-        """The model's codec."""
-        return self.model.codec
-
-    @property
-    def sample_rate(self) -> int:
-        """The codec's rate in Hz; other rates are resampled to it and back."""
-        return self.codec.sample_rate
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self.model.codec_fingerprint.device
-
-    @property
     def passes(self) -> int:
         """Calls of the network per recording or chunk, at most."""
         return self._sampler.passes * (1 if self.options.guidance == 1.0 else 2)
 
-    @property
-    def shortest_seconds(self) -> tuple[float, float]:
-        """Least duration of a mixture and of an enrolment: one frame of the codec."""
-        frame = self.codec.hop / self.sample_rate
-        return frame, frame
-
-    @property
-    def max_enroll_seconds(self) -> float:
-        """What the extractor uses of an enrolment."""
-        return self.model.extractor.max_enroll_seconds
-
     @torch.inference_mode()
-    def extract(self, requests: Sequence[Request]) -> list[Extraction]:
+    def extract(self, requests: Sequence[Request], confidence: bool = True) -> list[Extraction]:
         """Decode requests, ``options.batch_size`` of similar length at a time; long ones one by one, in chunks."""
-        results: list[Extraction] = [Extraction(np.zeros(request.size, np.float32), None) for request in requests]
+        results = [Extraction(np.zeros(request.size, np.float32)) for request in requests]
         frames = [self.codec.num_frames(len(request.mixture)) for request in requests]
         voiced = sorted((n for n, request in enumerate(requests) if request.gain > 0), key=lambda n: (frames[n], n))
         chunk, _ = self.options.chunk_frames(self.codec.frame_rate)
@@ -142,11 +90,8 @@ class MaskedInference(TargetSpeakerExtractor):
 
     def _decode(self, requests: Sequence[Request]) -> Tensor:
         """Return codes ``[B, K, T]`` of requests that each fit a chunk."""
-        mixture, lengths = self._padded([request.mixture for request in requests])
-        enroll, enroll_lengths = self._padded([request.enroll for request in requests])
-        embedding = self._embedding(requests)
-        conditional, unconditional = self._predictors(mixture, lengths, enroll, enroll_lengths, embedding)
-        frames = torch.tensor([self.codec.num_frames(int(length)) for length in lengths], device=self.device)
+        conditional, unconditional = self._preparing(requests)([request.mixture for request in requests])
+        frames = torch.tensor([self.codec.num_frames(len(request.mixture)) for request in requests], device=self.device)
         valid = torch.arange(int(frames.max()), device=self.device) < frames[:, None]
         row_ids = [request.row_id for request in requests]
         return self._sampler.decode(conditional, valid, row_ids=row_ids, unconditional=unconditional)
@@ -154,38 +99,34 @@ class MaskedInference(TargetSpeakerExtractor):
     def _decode_long(self, request: Request) -> Tensor:
         """Return codes ``[1, K, T]`` of a long request; memory is that of one chunk, whatever its length."""
         hop, rate = self.codec.hop, self.codec.frame_rate
-        enroll, enroll_lengths = self._padded([request.enroll])
-        embedding = self._embedding([request])
-        context = round(CONTEXT_SECONDS * rate)
+        prepare, context = self._preparing([request]), round(CONTEXT_SECONDS * rate)
 
         def predictors(start: int, end: int) -> tuple[Predictor, Predictor | None]:
             first = max(0, start - context)
-            mixture, lengths = self._padded([request.mixture[first * hop : (end + context) * hop]])
-            frames = slice(start - first, end - first)
-            return self._predictors(mixture, lengths, enroll, enroll_lengths, embedding, frames)
+            return prepare([request.mixture[first * hop : (end + context) * hop]], (start - first, end - first))
 
         chunk, overlap = self.options.chunk_frames(rate)
         frames = self.codec.num_frames(len(request.mixture))
         return decode_chunks(self._sampler, predictors, frames, chunk, overlap, (request.row_id,), self.device)
 
-    def _predictors(
-        self,
-        mixture: Tensor,
-        lengths: Tensor,
-        enroll: Tensor,
-        enroll_lengths: Tensor,
-        embedding: Tensor | None = None,
-        frames: slice | None = None,
-    ) -> tuple[Predictor, Predictor | None]:
-        """Prepare the network for a batch, and its unconditional twin where guidance needs it."""
+    def _preparing(self, requests: Sequence[Request]) -> Callable[..., tuple[Predictor, Predictor | None]]:
+        """Return what makes the network for (parts of) the mixtures, and its unconditional twin where guidance needs it.
 
-        def predictor(drop_enroll: bool) -> Predictor:
-            conditions = self.model.prepare(mixture, lengths, enroll, enroll_lengths, drop_enroll, embedding)
-            if frames is not None:
-                conditions = conditions.frames(frames.start, frames.stop)
-            return self.model.predictor(conditions)
+        It takes signals ``[L_i]`` and, where not all of their frames are to be predicted, the first and the end of those.
+        """
+        enroll, enroll_lengths = self._padded([request.enroll for request in requests])
+        embedding = self._embedding(requests)
 
-        return predictor(False), None if self.options.guidance == 1.0 else predictor(True)
+        def prepare(signals: Sequence[np.ndarray], frames: tuple[int, int] | None = None) -> Any:
+            mixture, lengths = self._padded(signals)
+
+            def predictor(drop_enroll: bool) -> Predictor:
+                conditions = self.model.prepare(mixture, lengths, enroll, enroll_lengths, drop_enroll, embedding)
+                return self.model.predictor(conditions.frames(*frames) if frames else conditions)
+
+            return predictor(False), None if self.options.guidance == 1.0 else predictor(True)
+
+        return prepare
 
     def _embedding(self, requests: Sequence[Request]) -> Tensor | None:
         """Return the speaker embeddings of the enrolments, ``[B, E]``, for an extractor that takes them."""
@@ -201,11 +142,10 @@ class MaskedInference(TargetSpeakerExtractor):
         frames = [self.codec.num_frames(len(request.mixture)) for request in requests]
         guide = mixture if self.options.reconstruction != "codec" and self.codec.supports_mixture else None
         wavs = self.codec.decode(codes, torch.tensor(frames), guide).cpu().numpy()
-        tokens = codes.cpu().numpy()
-        extractions = []
-        for request, wav, row, length in zip(requests, wavs, tokens, frames, strict=True):
-            extractions.append(Extraction(request.to_input(wav, self.sample_rate), row[:, :length].copy()))
-        return extractions
+        return [
+            Extraction(request.to_input(wav, self.sample_rate), row[:, :length].copy())
+            for request, wav, row, length in zip(requests, wavs, codes.cpu().numpy(), frames, strict=True)
+        ]
 
     def _padded(self, signals: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         """Return signals as ``[B, L]``, padded with zeros, and their lengths ``[B]``, on the device."""

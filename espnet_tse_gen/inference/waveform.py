@@ -3,8 +3,6 @@
 An enrolment is embedded once and what was made of it kept, across the segments of a long recording and across recordings.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from espnet_tse_gen.audio.segments import Joiner, Segment, plan_segments
+from espnet_tse_gen.discriminative.abs_waveform_extractor import AbsWaveformExtractor, Voices
 from espnet_tse_gen.discriminative.build import ExtractionNetwork
 from espnet_tse_gen.discriminative.halves import Halves, halves_of
 from espnet_tse_gen.inference.base import DTYPES, Extraction, Request, TargetSpeakerExtractor, padded
-from espnet_tse_gen.inference.loading import ModelDir
 from espnet_tse_gen.inference.options import SegmentOptions
 
 MAX_ENROLL_SECONDS = 60.0
@@ -31,36 +30,24 @@ SegmentChoice = SegmentOptions | Mapping[str, Any] | str | Path | None
 class WaveformInference(TargetSpeakerExtractor):
     """A trained discriminative model with its options.
 
-    Use ``TargetSpeakerExtractor.from_pretrained``; the constructor takes a model that is built already.
-
-    Args:
-        model: In evaluation mode, on its device, with ``sample_rate`` set.
-        decode: Options: ``segments`` or None for the defaults, a yaml file, or a mapping.
-        dtype: ``float32`` whatever the model was trained in, ``float64``, or ``bfloat16``: faster where processor or GPU
-            compute in it, and less exact.
+    Use ``TargetSpeakerExtractor.from_pretrained``; the constructor takes a model that is built already, in evaluation mode, on
+    its device, with ``sample_rate`` set.
 
     Raises:
         UserError: If the options are not usable, or the model takes something else than an enrolment's recording.
     """
 
-    model: ExtractionNetwork
+    max_enroll_seconds = MAX_ENROLL_SECONDS
+    shortest_names = ("one window of the encoder", "one statistic of the speaker encoder")
 
     def __init__(self, model: ExtractionNetwork, decode: SegmentChoice = None, dtype: str = "float32") -> None:
         self.options = decode
         self.model = model.eval().to(DTYPES[dtype])
-        self.dtype = dtype
+        self.dtype, self.sample_rate = dtype, model.sample_rate
         self._halves: Halves = halves_of(model)
+        mixture, enroll = self._halves.shortest
+        self.shortest_seconds = mixture / self.sample_rate, enroll / self.sample_rate
         self._enrolments: OrderedDict[bytes, tuple[float, Any]] = OrderedDict()
-
-    @classmethod
-    def from_directory(
-        cls, directory: ModelDir, device: str, model_file: str | Path | None, decode: SegmentChoice, dtype: str
-    ) -> WaveformInference:
-        """Load the model in an open directory; arguments and errors as for ``from_pretrained``."""
-        from espnet_tse_gen.discriminative.build import load_model
-
-        options = SegmentOptions.resolve(directory.decode(decode))
-        return cls(load_model(directory.config_file, directory.checkpoint(model_file), device), options, dtype)
 
     @property
     def options(self) -> SegmentOptions:
@@ -71,44 +58,9 @@ class WaveformInference(TargetSpeakerExtractor):
     def options(self, decode: SegmentChoice) -> None:
         self._options = SegmentOptions.resolve(decode)
 
-    @property
-    def sample_rate(self) -> int:
-        """The rate of the training recordings in Hz; other rates are resampled to it and back."""
-        return self.model.sample_rate
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return next(self.model.parameters()).device
-
-    @property
-    def passes(self) -> int:
-        """Calls of the network per segment: one."""
-        return 1
-
-    @property
-    def shortest_seconds(self) -> tuple[float, float]:
-        """Least duration of a mixture and of an enrolment: one window, and what is pooled of an enrolment."""
-        mixture, enroll = self._halves.shortest
-        return mixture / self.sample_rate, enroll / self.sample_rate
-
-    @property
-    def shortest_names(self) -> tuple[str, str]:
-        """What these durations are, in errors."""
-        return "one window of the encoder", "one statistic of the speaker encoder"
-
-    @property
-    def max_enroll_seconds(self) -> float:
-        """What is used of an enrolment; the rest is cut off, which bounds memory."""
-        return MAX_ENROLL_SECONDS
-
     @torch.inference_mode()
-    def extract(self, requests: Sequence[Request]) -> list[Extraction]:
-        """Extract from checked requests, ``options.batch_size`` segments at a time.
-
-        Segments and recordings of one length are processed together; those of different lengths too, where padding changes
-        nothing. Memory beside the recordings themselves is that of ``batch_size`` segments.
-        """
+    def extract(self, requests: Sequence[Request], confidence: bool = True) -> list[Extraction]:
+        """Extract from checked requests; memory beside the recordings is that of ``options.batch_size`` segments."""
         results = [Extraction(np.zeros(request.size, np.float32)) for request in requests]
         voiced = [n for n, request in enumerate(requests) if request.gain > 0]
         enrolments = {n: self._enrolment(requests[n].enrolls) for n in voiced}
@@ -122,36 +74,39 @@ class WaveformInference(TargetSpeakerExtractor):
         for batch in self._batches([plans[n][number].end - plans[n][number].start for n, number in parts]):
             chosen = [parts[place] for place in batch]
             signals = [requests[n].mixture[plans[n][k].start : plans[n][k].end] for n, k in chosen]
-            outputs, activity, presence = self._run(signals, [enrolments[n] for n, _ in chosen])
+            made, presence = self._run(signals, [enrolments[n] for n, _ in chosen], confidence)
             for row, (n, number) in enumerate(chosen):
-                joiners[n].add(number, outputs[row][: len(signals[row])])
-                if activity is not None:
-                    activities[n].append((plans[n][number], activity[row, : len(signals[row]) // hop + 1]))
+                joiners[n].add(number, made.waveforms[row, : len(signals[row])].numpy())
+                if made.activity is not None:
+                    activity = made.activity[row, : len(signals[row]) // hop + 1].sigmoid().numpy()
+                    activities[n].append((plans[n][number], activity))
                 if presence is not None:
                     presences[n].append(float(presence[row]))
+        scale = self.options.scale
+        if scale == "auto":
+            scale = "none" if self._halves.keeps_level else "mixture"
         for n, joiner in joiners.items():
-            scale = self.options.scale
-            if scale == "auto":
-                scale = "none" if self._halves.keeps_level else "mixture"
             samples = joiner.samples * scale_factor(joiner.samples, requests[n].mixture, scale)
-            activity = _joined(activities[n], hop) if activities[n] else None
-            output = requests[n].to_input(samples, self.sample_rate)
-            confidence = max(presences[n], default=None)
-            results[n] = Extraction(output, None, activity, self.sample_rate / hop, confidence)
+            results[n] = Extraction(
+                requests[n].to_input(samples, self.sample_rate),
+                activity=_joined(activities[n], hop) if activities[n] else None,
+                activity_rate=self.sample_rate / hop,
+                confidence=max(presences[n], default=None),
+            )
         return results
 
     def _run(
-        self, signals: Sequence[np.ndarray], enrolments: Sequence[Any]
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-        """Return what the network makes of signals ``[B, L]``, the activity ``[B, T]``, and who is there, ``[B]``."""
+        self, signals: Sequence[np.ndarray], enrolments: Sequence[Any], confidence: bool
+    ) -> tuple[Voices, Tensor | None]:
+        """Return what the network makes of signals ``[L_i]`` with their kept enrolments, float32 on the CPU, and who is there."""
         rows, lengths = padded(signals)
         # Lengths stay on the CPU: the network's Python code looks at them, and on a GPU each look would wait for all that is
         # under way.
         with self._precision():
             made = self._halves.extract(rows.to(self.device, DTYPES[self.dtype]), lengths, enrolments)
-        activity = None if made.activity is None else made.activity.float().sigmoid().cpu().numpy()
-        presence = None if made.presence is None else made.presence.float().cpu().numpy()
-        return made.waveforms.float().cpu().numpy(), activity, presence
+            asked = confidence and isinstance(self.model.extractor, AbsWaveformExtractor)
+            presence = self.model.extractor.presence(made.waveforms, enrolments) if asked else None
+        return Voices._make(each if each is None else each.float().cpu() for each in made), presence
 
     def _enrolment(self, enrolls: Sequence[np.ndarray]) -> Any:
         """Return what the network keeps of a target's enrolments, made once for the same ones."""
@@ -165,10 +120,8 @@ class WaveformInference(TargetSpeakerExtractor):
                 seconds = sum(map(len, enrolls)) / self.sample_rate
                 self._enrolments[key] = seconds, self._halves.enroll(tensors)
         self._enrolments.move_to_end(key)
-        while (
-            sum(seconds for seconds, _ in self._enrolments.values()) > KEPT_ENROLL_SECONDS and len(self._enrolments) > 1
-        ):
-            self._enrolments.popitem(last=False)
+        while len(kept := self._enrolments) > 1 and sum(seconds for seconds, _ in kept.values()) > KEPT_ENROLL_SECONDS:
+            kept.popitem(last=False)
         return self._enrolments[key][1]
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -25,12 +25,12 @@ from tqdm import tqdm
 import espnet_tse_gen
 from espnet_tse_gen.audio.recordings import Recordings, duration, load_recording, read_tables
 from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.codec.registry import load_codec, on_device
+from espnet_tse_gen.codec.registry import load_codec
 from espnet_tse_gen.tokens.store import Places, Store, read_places, remove_unused
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.jobs import read_key_file, split_keys
-from espnet_tse_gen.utils.parallel import set_threads
+from espnet_tse_gen.utils.parallel import checked_device, set_threads
 from espnet_tse_gen.utils.state import state_of
 
 BATCH_SECONDS = {"cpu": 60.0, "cuda": 300.0}
@@ -345,7 +345,7 @@ def tokenize(
     for one, table in zip(name, read_tables(wav_scp, level_scp), strict=True):
         tables.append(TokenTable(one, table, read_key_file(key_file, table) if key_file else list(table)))
     set_threads(num_threads)
-    codec = on_device(load_codec(codec_dir), device)
+    codec = load_codec(codec_dir).to(checked_device(device))
     codec.batched = batched
     seconds = batch_seconds or BATCH_SECONDS.get(codec.device.type, BATCH_SECONDS["cpu"])
     tag = Path(codec_dir).resolve().name.removeprefix("codec_")

@@ -1,6 +1,6 @@
 """Training of the ``mini`` codec, as a design of ESPnet's GAN codec task.
 
-The generator is :class:`~espnet_tse_gen.codec.mini.network.MiniNetwork`. It learns to match mel magnitudes and compressed
+The generator is :class:`~espnet_tse_gen.codec.mini.MiniNetwork`. It learns to match mel magnitudes and compressed
 complex spectra at several resolutions and the waveform, and, from some step on, to pass a discriminator. Codebooks start
 from k-means over the first batches' latents and then follow moving averages (van den Oord et al., "Neural Discrete
 Representation Learning", 2017, appendix A.1); entries that fall out of use are placed anew.
@@ -13,9 +13,8 @@ from espnet2.gan_codec.abs_gan_codec import AbsGANCodec
 from torch import Tensor, nn
 from torch.nn import functional
 
-from espnet_tse_gen.codec.kmeans import kmeans
-from espnet_tse_gen.codec.mini.codec import MiniCodec
-from espnet_tse_gen.codec.mini.network import Quantizer
+from espnet_tse_gen.codec.mel import kmeans
+from espnet_tse_gen.codec.mini import MiniCodec, Quantizer
 from espnet_tse_gen.training.mini_losses import SpectralDiscriminator, SpectralLoss, signal_to_noise
 from espnet_tse_gen.utils.precision import check_precision
 

@@ -43,6 +43,25 @@ def set_threads(number: int) -> None:
         torch.set_num_threads(min(number, cores))
 
 
+def checked_device(device: str) -> str:
+    """Return ``device``, which must be ``cpu``, or ``cuda`` or ``cuda:N`` of this machine.
+
+    Raises:
+        UserError: If it is not.
+    """
+    import torch
+
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"device '{device}': unknown; expected cpu, cuda or cuda:N") from None
+    if chosen.type not in ("cpu", "cuda"):
+        raise UserError(f"device '{device}': not supported; expected cpu, cuda or cuda:N")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device '{device}': this machine has {torch.cuda.device_count()} CUDA device(s); use cpu")
+    return device
+
+
 def map_jobs(
     function: Callable[[Item], Result], items: Sequence[Item], num_jobs: int = 1, description: str = "", chunk: int = 16
 ) -> Iterator[Result]:

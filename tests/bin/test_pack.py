@@ -4,11 +4,13 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from tiny_discriminative import discriminative_exp_dir
 from tiny_model import mixture, tiny_exp_dir, voice
 
-from espnet_tse_gen import TargetSpeakerExtractor
+from espnet_tse_gen import load_extractor
 from espnet_tse_gen.bin.pack import main
 from espnet_tse_gen.inference.masked import MaskedInference
+from espnet_tse_gen.inference.options import SegmentOptions
 from espnet_tse_gen.utils.checkpoints import read_checkpoint
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml
@@ -25,8 +27,7 @@ def pack(exp_dir, output, *more):
 
 
 def extracted(where):
-    extractor = TargetSpeakerExtractor.from_pretrained(where)
-    return extractor(mixture(0.8), voice(1.0, 110.0, seed=5))
+    return load_extractor(where)(mixture(0.8), voice(1.0, 110.0, seed=5))
 
 
 def test_packed_model_decodes_like_the_exp_directory(exp_dir, tmp_path):
@@ -49,7 +50,7 @@ def test_half_precision_is_smaller_and_loads_as_float32(exp_dir, tmp_path):
     stored = read_checkpoint(tmp_path / "model.safetensors")
     assert stored["extractor.heads"].dtype == torch.float16 and stored["codec_fingerprint"].dtype == torch.float32
     assert (tmp_path / "model.safetensors").stat().st_size < 0.7 * (exp_dir / "valid.loss.ave.pth").stat().st_size
-    extractor = TargetSpeakerExtractor.from_pretrained(archive)
+    extractor = load_extractor(archive)
     assert {value.dtype for value in extractor.model.parameters()} == {torch.float32}
     heads = torch.load(exp_dir / "valid.loss.ave.pth", weights_only=True)["extractor.heads"]
     assert torch.equal(extractor.model.extractor.heads, heads.half().float())
@@ -66,8 +67,8 @@ def test_package_names_no_path_of_the_machine(exp_dir, tmp_path):
 
 def test_decoding_defaults_travel(exp_dir, tmp_path):
     archive = pack(exp_dir, tmp_path / "tiny.zip", "--decode_config", "one_pass")
-    assert TargetSpeakerExtractor.from_pretrained(archive).options.joint
-    assert not TargetSpeakerExtractor.from_pretrained(archive, decode="greedy_16").options.joint
+    assert load_extractor(archive).options.joint
+    assert not load_extractor(archive, decode="greedy_16").options.joint
     again = pack(pack(exp_dir, tmp_path / "dir", "--decode_config", "one_pass"), tmp_path / "again")
     assert read_yaml(again / "decode.yaml") == {"steps": 1, "joint": True}
 
@@ -92,7 +93,7 @@ def test_existing_output_is_kept_unless_told(exp_dir, tmp_path):
 
 def test_incomplete_exp_directory_is_refused(exp_dir, tmp_path):
     shutil.rmtree(exp_dir / "codec")
-    with pytest.raises(UserError, match="codec: no such directory"):
+    with pytest.raises(UserError, match="codec: no such folder"):
         pack(exp_dir, tmp_path / "tiny.zip")
     assert not (tmp_path / "tiny.zip").exists()
 
@@ -115,7 +116,7 @@ def test_package_from_outside_is_checked(exp_dir, tmp_path):
         (damaged, "damaged"), (evil, "outside"), (strange, "holds no config"), (text, "neither an exp directory"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=message) as caught:
-            TargetSpeakerExtractor.from_pretrained(path)
+            load_extractor(path)
         assert str(path) in str(caught.value)
     assert not (tmp_path.parent / "config.yaml").exists()
 
@@ -123,6 +124,34 @@ def test_package_from_outside_is_checked(exp_dir, tmp_path):
 def test_archive_of_a_directory_opens_too(exp_dir, tmp_path):
     shutil.make_archive(str(tmp_path / "zipped"), "zip", root_dir=tmp_path, base_dir="exp")
     np.testing.assert_array_equal(extracted(tmp_path / "zipped.zip"), extracted(exp_dir))
+
+
+@pytest.mark.parametrize("model", ["td_speakerbeam", "spex_plus", "mc_spex"])
+def test_packed_discriminative_model_extracts_like_the_exp_directory(model, tmp_path):
+    exp_dir = discriminative_exp_dir(model)
+    archive = pack(exp_dir, tmp_path / "tiny.zip")
+    np.testing.assert_array_equal(extracted(archive), extracted(exp_dir))
+    half = pack(exp_dir, tmp_path / "half", "--half", "true", "--decode_config", "segments")
+    assert {path.name for path in half.iterdir()} == {"README.md", "config.yaml", "decode.yaml", "model.safetensors"}
+    full, small = extracted(exp_dir), extracted(half)
+    assert np.abs(full - small).max() < 0.05 * np.abs(full).max()
+    stored = read_checkpoint(half / "model.safetensors")
+    kinds = {value.dtype for key, value in stored.items() if not key.endswith(("running_mean", "running_var"))}
+    assert torch.float16 in kinds and torch.float32 not in kinds
+    assert all(value.dtype == torch.float32 for key, value in stored.items() if key.endswith("running_var"))
+    card = (half / "README.md").read_text()
+    assert f"`{model}`" in card and "8000 Hz" in card and "codec" not in card and "from_pretrained" in card
+    assert "/somewhere" not in (half / "config.yaml").read_text()
+
+
+def test_decoding_defaults_of_a_file_travel(tmp_path):
+    (tmp_path / "mine.yaml").write_text("scale: peak\nsegment_seconds: 4\n")
+    directory = pack(
+        discriminative_exp_dir("spex_plus"), tmp_path / "packed", "--decode_config", str(tmp_path / "mine.yaml")
+    )
+    assert read_yaml(directory / "decode.yaml") == {"segment_seconds": 4.0, "scale": "peak"}
+    assert load_extractor(directory).options == SegmentOptions(segment_seconds=4.0, scale="peak")
+    assert load_extractor(directory, decode="segments").options == SegmentOptions()
 
 
 @pytest.mark.slow

@@ -1,7 +1,5 @@
 """What `codec_config: auto` of a recipe stands for, and that the recipe's tags are those of the chosen file."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from espnet_tse_gen.bin import codec_choose
-from espnet_tse_gen.codec.choose import choose_codec
+from espnet_tse_gen.codec.registry import choose_codec
 from espnet_tse_gen.utils.errors import UserError
 
 FETCH = "--codec_args=--download true"

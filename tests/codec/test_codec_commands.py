@@ -1,7 +1,5 @@
 """Codec directories and resynthesis by their commands, run in-process on small synthetic recordings."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -172,37 +170,26 @@ def test_one_file_by_a_configuration_alone(released: Path, tmp_path: Path, capsy
 
 
 def test_level_and_number_of_levels(codec_dir: Path, tmp_path: Path) -> None:
-    loud = write(tmp_path / "a.wav", 16000)
-    soundfile.write(tmp_path / "quiet.wav", loud / 64, 16000, subtype="FLOAT")
+    """A quiet recording comes back as quiet, and one of floats beyond full scale unclipped, alone and from a table."""
+    samples = write(tmp_path / "a.wav", 16000)
     made = {}
-    for name, more in (("a", ()), ("quiet", ()), ("a", ("--num_levels", 4)), ("a", ("--num_levels", 1))):
-        one = ["--codec_dir", codec_dir, "--input", tmp_path / f"{name}.wav", "--output", tmp_path / "out.wav", *more]
+    for factor, more in ((1, ()), (1 / 64, ()), (32768, ()), (1, ("--num_levels", 4)), (1, ("--num_levels", 1))):
+        soundfile.write(tmp_path / "in.wav", samples * factor, 16000, subtype="FLOAT")
+        one = ["--codec_dir", codec_dir, "--input", tmp_path / "in.wav", "--output", tmp_path / "out.wav", *more]
         resynthesize(*one, "--overwrite")
-        made[(name, *more)] = soundfile.read(tmp_path / "out.wav")[0]
+        made[(factor, *more)] = soundfile.read(tmp_path / "out.wav")[0]
         with pytest.raises(UserError, match="is there already; choose another name or add --overwrite"):
             resynthesize(*one)
-        np.testing.assert_array_equal(soundfile.read(tmp_path / "out.wav")[0], made[(name, *more)])
-    assert np.std(made["a",]) / np.std(made["quiet",]) == pytest.approx(64, rel=0.05)
-    np.testing.assert_array_equal(made["a",], made["a", "--num_levels", 4])
-    assert np.abs(made["a", "--num_levels", 1] - made["a",]).max() > 0.01
-
-
-def test_floats_beyond_full_scale_are_not_clipped(codec_dir: Path, tmp_path: Path) -> None:
-    samples = write(tmp_path / "a.wav", 16000)
-    soundfile.write(tmp_path / "loud.wav", samples * 32768, 16000, subtype="FLOAT")
-    (tmp_path / "wav.scp").write_text(f"a {tmp_path}/a.wav\nloud {tmp_path}/loud.wav\n")
-    made = {}
-    for key in ("a", "loud"):
-        resynthesize(
-            "--codec_dir", codec_dir, "--input", tmp_path / f"{key}.wav", "--output", tmp_path / f"{key}_out.wav"
-        )
-        made[key] = soundfile.read(tmp_path / f"{key}_out.wav")[0]
-    resynthesize(
-        "--codec_dir", codec_dir, "--wav_scp", tmp_path / "wav.scp", "--output_dir", tmp_path / "o", "--name", "x"
-    )
-    for key, whole in made.items():
-        assert np.std(whole) == pytest.approx(np.std(made["a"]) * (32768 if key == "loud" else 1), rel=0.01)
-        np.testing.assert_array_equal(soundfile.read(tmp_path / f"o/wavs/x/{key}.wav")[0], whole)
+        np.testing.assert_array_equal(soundfile.read(tmp_path / "out.wav")[0], made[(factor, *more)])
+    for factor in (1 / 64, 32768):
+        assert np.std(made[factor,]) / np.std(made[1,]) == pytest.approx(factor, rel=0.05)
+    np.testing.assert_array_equal(made[1,], made[1, "--num_levels", 4])
+    assert np.abs(made[1, "--num_levels", 1] - made[1,]).max() > 0.01
+    soundfile.write(tmp_path / "in.wav", samples * 32768, 16000, subtype="FLOAT")
+    (tmp_path / "wav.scp").write_text(f"loud {tmp_path}/in.wav\n")
+    table = ["--wav_scp", tmp_path / "wav.scp", "--output_dir", tmp_path / "o", "--name", "x"]
+    resynthesize("--codec_dir", codec_dir, *table)
+    np.testing.assert_array_equal(soundfile.read(tmp_path / "o/wavs/x/loud.wav")[0], made[32768,])
 
 
 def test_mistakes_are_one_line(codec_dir: Path, released: Path, tmp_path: Path) -> None:
@@ -216,13 +203,11 @@ def test_mistakes_are_one_line(codec_dir: Path, released: Path, tmp_path: Path) 
         ([*given, "--codec_config", mel, *one], "one of the two"),
         ([*given, "--weights", "w", *one], "--weights: only with --codec_config"),
         (["--codec_config", mel, *one], "codec 'mel' is fitted to recordings .* --codec_dir DIR"),
-        (["--codec_config", tmp_path / "none.yaml", *one], "none.yaml: no such file"),
         (["--codec_config", released, "--weights", tmp_path / "none.th", *one], "none.th: no such file"),
         ([*given, *one[:3], tmp_path / "b.mp3"], "--output .*b.mp3: expected a name that ends in .wav"),
         ([*given, *one[:3], tmp_path / "a.wav"], "is the file of --input"),
-        ([*given, "--input", tmp_path / "no.wav", *one[2:]], "no.wav: no such file"),
         ([*given, "--input", tmp_path / "stereo.wav", *one[2:]], "has 2 channels, expected 1"),
-        ([*given, *one, "--device", "cuda:99"], "--device cuda:99: cannot be used"),
+        ([*given, *one, "--device", "cuda:99"], "device 'cuda:99': this machine has"),
         ([*given, *one, "--num_levels", 5], r"--num_levels: expected 1\.\.4"),
         ([*given, *one[:2]], "--output is missing"),
         ([*given, "--wav_scp", "x", "--output_dir", "y"], "--name is missing"),

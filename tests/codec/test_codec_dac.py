@@ -1,7 +1,5 @@
 """DAC through its own package: the released models' facts, the real file format, alignment, and what is refused."""
 
-from __future__ import annotations
-
 import math
 import sys
 from pathlib import Path
@@ -88,14 +86,6 @@ def test_the_architecture_comes_from_the_file(file: Path) -> None:
         small(model_conf={**SMALL, "n_codebooks": 5}, num_levels=4).load_pretrained(file)
 
 
-def test_44_khz_has_another_hop() -> None:
-    codec = small(sample_rate=44100, model_conf={**SMALL, **HOP_512})
-    assert codec.hop == 512
-    for samples in (1, 511, 512, 513, 3000):
-        codes = codec.encode(noise(1, samples)).codes
-        assert codec.decode(codes).shape == (1, codes.shape[2] * 512)
-
-
 @pytest.mark.parametrize("rates", [{}, HOP_512])
 def test_a_frame_stays_where_it_was(rates: dict[str, Any]) -> None:
     """Of the real layout in time: a frame's latents look at samples centred where its own output is centred."""
@@ -147,8 +137,6 @@ def test_files_of_other_kinds_are_refused(file: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.pth").write_bytes(file.read_bytes()[:5000])
     with pytest.raises(UserError, match="is not a readable checkpoint"):
         codec.load_pretrained(tmp_path / "cut.pth")
-    with pytest.raises(UserError, match=r"absent\.pth: no such file"):
-        codec.load_pretrained(tmp_path / "absent.pth")
 
 
 def test_what_to_install_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

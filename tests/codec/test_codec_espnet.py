@@ -1,7 +1,5 @@
 """Codecs of ESPnet's codec task: codes as ESPnet's own model makes them, and what happens to files that are not right."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
@@ -17,7 +15,7 @@ from hypothesis import strategies as st
 
 from espnet_tse_gen.bin.codec_prepare import main as codec_prepare
 from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.codec.espnet_exp import find_checkpoint
+from espnet_tse_gen.codec.espnet import find_checkpoint
 from espnet_tse_gen.codec.registry import build_codec, load_codec
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import write_yaml
@@ -148,17 +146,11 @@ def test_projected_vectors_follow_the_weights(exp: Path) -> None:
     ("change", "message"),
     [
         (shutil.rmtree, "exp: no such directory"),
-        (lambda exp: (exp / "config.yaml").unlink(), "config.yaml: no such file"),
-        (lambda exp: (exp / "config.yaml").write_text("[1, 2"), "config.yaml: cannot be read as yaml"),
         (lambda exp: (exp / "config.yaml").write_text("tts: vits"), "config.yaml: is not the configuration of a codec"),
         (lambda exp: write_yaml(exp / "config.yaml", {"codec": "dacc"}), "'dacc': did you mean 'dac'"),
         (lambda exp: (exp / "1epoch.pth").write_bytes(b"nonsense"), "best.pth: is not a readable checkpoint"),
-        (lambda exp: (exp / "1epoch.pth").write_bytes((exp / "2epoch.pth").read_bytes()[:9000]), "best.pth: is not a read"),
         (lambda exp: torch.save({"a": torch.zeros(1)}, exp / "1epoch.pth"), "holds no codec"),
-        (lambda exp: torch.save([1], exp / "1epoch.pth"), "holds no codec"),
         (lambda exp: change_weight(exp, "quantizer.vq.layers.0._codebook.embed", None), "does not fit.*Missing key"),
-        (lambda exp: change_weight(exp, "quantizer.vq.layers.0._codebook.embed", torch.zeros(3)), "does not fit.*size"),
-        (lambda exp: change_weight(exp, "more", torch.zeros(3)), "does not fit.*Unexpected key"),
         (lambda exp: change_weight(exp, "more", torch.tensor([float("nan")])), "holds NaN"),
         (lambda exp: change_conf(exp, hiden_dim=3), "'hiden_dim': did you mean 'hidden_dim'"),
         (lambda exp: change_conf(exp, encdec_norm="none of them"), "cannot be built from its options"),

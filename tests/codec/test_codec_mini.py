@@ -1,10 +1,11 @@
-"""The mini codec: its transforms, what its levels may depend on, and its training."""
+"""The mini codec: its transforms, what its levels may depend on, its training, and the weights that ship."""
 
-from __future__ import annotations
-
+import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 from codec_families import make, noise
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from espnet_tse_gen.audio.stft import istft, stft
-from espnet_tse_gen.codec.mini.codec import MiniCodec
-from espnet_tse_gen.codec.mini.network import Lapped, Quantizer
-from espnet_tse_gen.codec.registry import build_codec
+from espnet_tse_gen.bin import codec_prepare, codec_resynth
+from espnet_tse_gen.codec.mini import SHIPPED, Lapped, MiniCodec, Quantizer
+from espnet_tse_gen.codec.registry import build_codec, load_codec
 from espnet_tse_gen.training.mini_codec import MiniGANCodec, MovingAverages
 from espnet_tse_gen.training.mini_losses import SpectralLoss, signal_to_noise
 from espnet_tse_gen.utils.errors import UserError
@@ -208,18 +209,47 @@ def test_espnets_doors_and_ours_agree(tmp_path: Path) -> None:
         other.load_pretrained(tmp_path)
 
 
-def test_weights_in_half_precision_load(tmp_path: Path) -> None:
-    codec = make("mini")
-    torch.save({key: value.half() for key, value in codec.state_dict().items()}, tmp_path / "weights.pth")
-    halved = build_codec("mini", codec.conf())
-    halved.load_pretrained(tmp_path / "weights.pth")
-    for (name, value), wanted in zip(halved.state_dict().items(), codec.state_dict().values(), strict=True):
-        assert value.dtype == torch.float32, name
-        assert torch.equal(value, wanted.half().float())
-
-
 def test_numbers_that_do_not_fit_are_refused() -> None:
     for conf in ({"hop": 321}, {"window": 100}, {"envelope_levels": 8}, {"envelope_levels": -1}):
         with pytest.raises(UserError, match="codec 'mini'"):
             MiniCodec(**conf)
     assert build_codec("mini", {**NETWORK, "envelope_levels": 0}).latent_dim == NETWORK["waveform_width"]
+
+
+def test_the_shipped_codec_is_what_its_card_says() -> None:
+    weights = SHIPPED / "weights.pth"
+    card = (SHIPPED / "README.md").read_text()
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() in card
+    assert f"{weights.stat().st_size:,} bytes" in card
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) <= 10_000_000
+
+
+def test_the_configuration_alone_makes_the_shipped_codec(tmp_path: Path, repository: Path) -> None:
+    config = str(repository / "conf/codec/mini_16k.yaml")
+    codec_prepare.main(["--codec_config", config, "--output_dir", str(tmp_path / "codec")])
+    made, shipped = load_codec(tmp_path / "codec"), load_codec(SHIPPED)
+    assert made.fingerprint() == shipped.fingerprint()
+    assert (made.sample_rate, made.frame_rate, made.num_levels) == (16000, 50.0, 8)
+    assert set(made.codebook_sizes) == {1024}
+
+
+@pytest.mark.realdata
+def test_the_shipped_codec_codes_speakers_it_never_met(tmp_path: Path, repository: Path, real_data: Path) -> None:
+    from pystoi import stoi
+
+    values, output = [], tmp_path / "out.wav"
+    for path in sorted((real_data / "LibriSpeech/test-other").rglob("*.flac"))[::14]:
+        given = ["--codec_config", str(repository / "conf/codec/mini_16k.yaml"), "--input", str(path)]
+        codec_resynth.main([*given, "--output", str(output), "--overwrite"])
+        (wanted, rate), (made, made_rate) = soundfile.read(path), soundfile.read(output)
+        assert made_rate == rate and made.shape == wanted.shape
+        values.append(stoi(wanted, made, rate, extended=True))
+    assert len(values) >= 2 and float(np.mean(values)) > 0.6
+
+
+def test_more_levels_of_the_shipped_codec_are_nearer_to_speech() -> None:
+    codec, wav = load_codec(SHIPPED), voice(1)
+    codes = codec.encode(wav).codes
+    errors = [float((codec.decode(codes, num_levels=n)[:, :16000] - wav).square().mean()) for n in (2, 4, 8)]
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 0.5 * float(wav.square().mean())

@@ -1,7 +1,5 @@
 """Codecs of the transformers library: real directories, the hub's cache and its server, levels, and what is refused."""
 
-from __future__ import annotations
-
 import hashlib
 import http.server
 import json

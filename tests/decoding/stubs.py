@@ -1,19 +1,11 @@
-"""Networks small enough to reason about, behind the callable that the sampler takes.
-
-Run as a script, it prints the codes of one decoding, for comparing processes: ``python stubs.py PRESET SEED``.
-"""
-
-from __future__ import annotations
-
-import json
-import sys
+"""Networks small enough to reason about, behind the callable that the sampler takes."""
 
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.decoding.guidance import Predictor
 from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.decoding.sampler import Sampler
+from espnet_tse_gen.decoding.strategies import Predictor
 
 LEVELS, SIZE = 4, 24
 
@@ -125,9 +117,3 @@ def run(variant: str, lengths: list[int], *, rows=None, frames=None, fixed=None,
     f, valid = network(lengths, frames)
     without, _ = network(lengths, frames, seed=50)
     return make(variant, **changes).decode(spy(f) if spy else f, valid, fixed, rows, without)
-
-
-if __name__ == "__main__":
-    f, valid = network([9, 5])
-    options = DecodingOptions.preset(sys.argv[1], seed=int(sys.argv[2]))
-    print(json.dumps(Sampler(options, LEVELS, SIZE).decode(f, valid, row_ids=["a", "b"]).tolist()))

@@ -1,7 +1,5 @@
 """Noise that belongs to a row."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -40,22 +38,9 @@ def test_everything_that_should_changes_the_noise():
     assert correlation.abs().max() < 4.5 / math.sqrt(COUNTER.numel())
 
 
-def test_a_row_meets_its_noise_in_any_batch():
-    rows = ["a", "b", 3]
-    counter = COUNTER[:, :50].expand(3, -1)
-    together = RowNoise(5, rows).gumbel(counter, 1, 2, "token")
-    for index, row in enumerate(rows):
-        assert torch.equal(together[index : index + 1], RowNoise(5, [row]).gumbel(counter[:1], 1, 2, "token"))
-    longer = RowNoise(5, rows).gumbel(COUNTER[:, :80].expand(3, -1), 1, 2, "token")
-    assert torch.equal(longer[:, :50], together)
-
-
 def test_hash_is_the_same_on_every_machine():
     """A fixed value: whatever changes it changes every stochastic result ever published with a seed."""
-    assert stable_hash(0, "utt1", None, 3) == HASH
+    assert stable_hash(0, "utt1", None, 3) == 556463355538974473
     assert stable_hash("1") != stable_hash(1)
     assert stable_hash("a", "b") != stable_hash("ab")
     assert 0.0 <= unit_interval("a", 1) < 1.0
-
-
-HASH = 556463355538974473

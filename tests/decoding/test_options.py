@@ -1,7 +1,5 @@
 """What a user may write, and what the error says."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 
@@ -31,25 +29,20 @@ def test_presets_are_the_files_of_conf_decode():
             DecodingOptions.preset(name) == DecodingOptions.resolve(CONF / f"{name}.yaml") == DecodingOptions(**values)
         )
 
-
-@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_yaml_explains_every_option(path):
-    for line in path.read_text(encoding="utf-8").splitlines():
-        assert "#" in line
+        assert all("#" in line for line in (CONF / f"{name}.yaml").read_text(encoding="utf-8").splitlines())
 
 
 @pytest.mark.parametrize(
-    ("preset", "passes"),
-    [("one_pass", (1,)), ("one_step_per_level", (1,) * 8), ("greedy_16", (8, 2, *[1] * 6)), ("joint_16", (16,))],
+    ("options", "steps"),
+    [
+        ({"steps": 3}, (3, 3, 3)),
+        ({"steps": [4, 2]}, (4, 2, 1)),
+        ({"steps": [3]}, (3, 1, 1)),
+        ({"joint": True, "steps": 16}, (16,)),
+    ],
 )
-def test_steps_of_presets_at_eight_levels(preset, passes):
-    assert DecodingOptions.preset(preset).level_steps(8) == passes
-
-
-def test_one_number_is_for_every_level_and_a_list_for_the_first_ones():
-    assert DecodingOptions(steps=3).level_steps(3) == (3, 3, 3)
-    assert DecodingOptions(steps=(3,)).level_steps(3) == (3, 1, 1)
-    assert DecodingOptions.from_dict({"steps": [4, 2]}).steps == (4, 2)
+def test_one_number_is_for_every_level_and_a_list_for_the_first_ones(options, steps):
+    assert DecodingOptions.from_dict(options).level_steps(3) == steps
 
 
 def test_more_steps_than_levels():
@@ -65,24 +58,17 @@ def test_more_steps_than_levels():
         ({"remask": 1}, r"'remask': expected one of none, rescore"),
         ({"steps": 0}, r"'steps': expected a number of steps from 1"),
         ({"steps": [8, "2"]}, r"'steps': expected a number of steps"),
-        ({"steps": []}, r"'steps'"),
-        ({"steps": True}, r"'steps'"),
         ({"steps": [8, 2], "joint": True}, r"'steps': expected one number where joint is true"),
         ({"temperature": -1}, r"'temperature': expected 0 or more, found -1"),
         ({"temperature": "hot"}, r"'temperature': expected a number, found 'hot'"),
         ({"temperature": float("nan")}, r"'temperature': expected a number"),
-        ({"guidance": None}, r"'guidance': expected a number, found None"),
         ({"joint": "yes please"}, r"'joint': expected true or false"),
         ({"top_k": 2.5}, r"'top_k': expected 0, a share below 1, or a whole number"),
         ({"top_p": 1.5}, r"'top_p': expected a probability"),
         ({"seed": 0.5}, r"'seed': expected a whole number"),
-        ({"seed": -1}, r"'seed': expected 0 or more"),
         ({"batch_size": 0}, r"'batch_size': expected 1 or more"),
         ({"chunk_overlap_seconds": 10}, r"'chunk_overlap_seconds': expected less than chunk_seconds \(10\)"),
         ({"rescore_fraction": 0}, r"'rescore_fraction'"),
-        ({"rescore_rounds": 0}, r"'rescore_rounds'"),
-        ({"remdm_eta": 2}, r"'remdm_eta'"),
-        ({"coarse_first": "x"}, r"'coarse_first'"),
     ],
 )
 def test_bad_values_end_in_one_line_that_names_file_and_option(tmp_path, values, message):
@@ -124,13 +110,11 @@ def test_top_k_counts_or_is_a_share(top_k, count):
     assert DecodingOptions(top_k=top_k).top_k_count(1024) == count
 
 
-@pytest.mark.parametrize(("rate", "frames"), [(50.0, (500, 100)), (75.0, (750, 150)), (0.1, (1, 0))])
-def test_chunks_in_frames(rate, frames):
-    assert DecodingOptions().chunk_frames(rate) == frames
-
-
-def test_no_chunks():
-    assert DecodingOptions(chunk_seconds=0).chunk_frames(50.0) == (0, 0)
+@pytest.mark.parametrize(
+    ("seconds", "rate", "frames"), [(10.0, 75.0, (750, 150)), (10.0, 0.1, (1, 0)), (0.0, 50.0, (0, 0))]
+)
+def test_chunks_in_frames(seconds, rate, frames):
+    assert DecodingOptions(chunk_seconds=seconds).chunk_frames(rate) == frames
 
 
 def test_an_option_is_read_by_its_former_name_with_a_warning(tmp_path):

@@ -1,28 +1,29 @@
-"""Tokens, orders, filters and guidance, each by itself."""
-
-from __future__ import annotations
+"""Schedule, tokens, orders, filters and guidance, each by itself."""
 
 import math
+from decimal import Decimal, localcontext
 
 import pytest
 import torch
 
-from espnet_tse_gen.decoding.guidance import ConstantGuidance, LinearGuidance, guided_logits
 from espnet_tse_gen.decoding.noise import RowNoise
+from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.decoding.strategies import (
-    CoarseFirst,
-    ConfidenceOrder,
-    GreedyTokens,
-    HaltonOrder,
     Places,
-    SampledTokens,
     Step,
+    choose_tokens,
     filter_top_k,
     filter_top_p,
+    guidance_scale,
+    guided_logits,
     log_confidence,
+    mask_counts,
+    order_score,
     van_der_corput,
 )
 from espnet_tse_gen.utils.errors import UserError
+
+NOISE = RowNoise(0, ["a"])
 
 
 def places(frames: int, levels: int = 1) -> Places:
@@ -34,22 +35,15 @@ def test_sampled_tokens_follow_the_softmax():
     """Frequencies within 3 sigma of softmax(logits / temperature)."""
     frames, temperature = 40_000, 0.7
     logits = torch.tensor([0.5, -1.0, 2.0, 0.0, -math.inf])
-    noise = RowNoise(0, ["a"])
-    chosen = SampledTokens(temperature).choose(logits.expand(1, frames, -1), Step(0, 1, 1.0), places(frames), noise)
+    chosen = choose_tokens(logits.expand(1, frames, -1), temperature, Step(0, 1, 1.0), places(frames), NOISE)
     share = torch.bincount(chosen.flatten(), minlength=5) / frames
     probability = (logits / temperature).softmax(dim=-1)
     assert ((share - probability).abs() <= 3 * (probability * (1 - probability) / frames).sqrt()).all()
 
 
-def test_the_first_of_equal_logits_is_chosen():
-    logits = torch.zeros(2, 3, 7)
-    assert (GreedyTokens().choose(logits, Step(0, 1, 1.0), places(3), RowNoise(0, [0, 1])) == 0).all()
-
-
-def test_sampling_without_heat_is_greedy():
-    logits = torch.randn(1, 9, 5, generator=torch.Generator().manual_seed(0))
-    chosen = SampledTokens(1.0).choose(logits, Step(0, 1, 0.0), places(9), RowNoise(0, [0]))
-    assert torch.equal(chosen, logits.argmax(-1))
+def test_at_temperature_0_the_first_of_the_largest_logits_is_chosen():
+    logits = torch.tensor([[[0.0, 2.0, 2.0], [1.0, 1.0, 0.0]]])
+    assert choose_tokens(logits, 0.0, Step(0, 1, 1.0), places(2), NOISE).tolist() == [[1, 0]]
 
 
 def test_top_k_keeps_exactly_k_and_equals():
@@ -71,27 +65,30 @@ def test_confidence_is_the_log_probability():
     torch.testing.assert_close(log_confidence(logits, tokens), logits.softmax(-1).amax(-1).log())
 
 
+def scored(confidence: torch.Tensor, step: Step, where: Places, **options) -> torch.Tensor:
+    return order_score(DecodingOptions(**options), confidence, step, where, NOISE)
+
+
 def test_choice_noise_fades_with_the_heat():
     confidence = torch.linspace(-1, 0, 50).unsqueeze(0)
-    noise, order = RowNoise(0, [0]), ConfidenceOrder(2.0)
-    assert torch.equal(order.score(confidence, Step(0, 3, 0.0), places(50), noise), confidence)
-    hot = order.score(confidence, Step(0, 3, 1.0), places(50), noise) - confidence
-    half = order.score(confidence, Step(0, 3, 0.5), places(50), noise) - confidence
-    torch.testing.assert_close(hot, 2 * half)
-    assert hot.std() > 1
+    cold, half, hot = (
+        scored(confidence, Step(0, 3, heat), places(50), choice_temperature=2.0) for heat in (0.0, 0.5, 1.0)
+    )
+    assert torch.equal(cold, confidence)
+    torch.testing.assert_close(hot - cold, 2 * (half - cold))
+    assert (hot - cold).std() > 1
 
 
 def test_halton_order_is_the_van_der_corput_permutation():
     assert van_der_corput(torch.arange(8)).tolist() == [0.0, 0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875]
-    score = HaltonOrder().score(torch.zeros(1, 8), Step(0, 1, 1.0), places(8), RowNoise(0, [0]))
+    score = scored(torch.zeros(1, 8), Step(0, 1, 1.0), places(8), order="halton")
     assert score.argsort(descending=True).tolist() == [[0, 4, 2, 6, 1, 5, 3, 7]]
-    both = HaltonOrder().score(torch.zeros(1, 8), Step(None, 1, 1.0), places(4, levels=2), RowNoise(0, [0]))
+    both = scored(torch.zeros(1, 8), Step(None, 1, 1.0), places(4, levels=2), order="halton")
     assert both.argsort(descending=True).tolist() == [[0, 2, 1, 3, 4, 6, 5, 7]]
 
 
 def test_coarse_first_lowers_fine_levels():
-    order = CoarseFirst(ConfidenceOrder(), 0.5)
-    score = order.score(torch.zeros(1, 6), Step(None, 1, 1.0), places(2, levels=3), RowNoise(0, [0]))
+    score = scored(torch.zeros(1, 6), Step(None, 1, 1.0), places(2, levels=3), joint=True, steps=1, coarse_first=0.5)
     assert score.tolist() == [[0.0, 0.0, -0.5, -0.5, -1.0, -1.0]]
 
 
@@ -112,10 +109,9 @@ def test_p13_guidance_conventions():
 
 
 def test_guidance_schedules():
-    assert ConstantGuidance(3.0).scale(0.2) == 3.0
-    assert LinearGuidance(3.0).scale(1.0) == 3.0
-    assert LinearGuidance(3.0).scale(0.5) == 2.0
-    assert LinearGuidance(3.0).scale(0.0) == 1.0
+    assert guidance_scale(DecodingOptions(guidance=3.0), 0.2) == 3.0
+    linear = DecodingOptions(guidance=3.0, guidance_schedule="linear")
+    assert [guidance_scale(linear, share) for share in (1.0, 0.5, 0.0)] == [3.0, 2.0, 1.0]
 
 
 def test_guidance_without_an_unconditional_network():
@@ -126,3 +122,50 @@ def test_guidance_without_an_unconditional_network():
 def test_half_precision_logits_become_float32():
     half = torch.zeros(1, 2, 3, dtype=torch.bfloat16)
     assert guided_logits(lambda codes, level: half, None, torch.zeros(1), 0, 1.0).dtype == torch.float32
+
+
+def test_p01_schedule_exhaustively():
+    """P1: n_s strictly decreasing, n_S == 0, every pass commits at least one, for all N in 1..600 and S in 1..64."""
+    for masked in range(1, 601):
+        for steps in range(1, 65):
+            counts = mask_counts(masked, steps)
+            before = (masked, *counts[:-1])
+            assert counts[-1] == 0
+            assert all(left > right >= 0 for left, right in zip(before, counts, strict=True))
+            assert len(counts) <= min(steps, masked)
+            # No pass is lost either, except where there are more passes than tokens.
+            assert len(counts) == steps or steps > masked
+
+
+@pytest.mark.parametrize(
+    ("steps", "counts"),
+    [
+        (8, (490, 461, 415, 353, 277, 191, 97, 0)),
+        (16, (497, 490, 478, 461, 440, 415, 386, 353, 317, 277, 235, 191, 145, 97, 49, 0)),
+    ],
+)
+def test_p01_published_counts(steps, counts):
+    assert mask_counts(500, steps) == counts
+
+
+def test_p01_counts_are_the_exact_floor():
+    """The floor is that of the real number N cos(pi/2 s/S), which 40 digits decide, not that of a rounded one."""
+    with localcontext() as context:
+        context.prec = 40
+        half_pi = Decimal("3.14159265358979323846264338327950288419716939937510") / 2
+        for steps in (3, 6, 7, 12, 30, 48, 64):
+            for step in range(1, steps):
+                angle = half_pi * step / steps
+                term = cosine = Decimal(1)
+                for k in range(1, 20):
+                    term *= -angle * angle / ((2 * k - 1) * (2 * k))
+                    cosine += term
+                for masked in (600, 5999, 6000):
+                    # At cos(pi/3) the series itself is off by its last digit; elsewhere that decides nothing.
+                    exact = math.floor(masked * cosine.quantize(Decimal("1e-30")))
+                    before = mask_counts(masked, steps)[step - 2] if step > 1 else masked
+                    assert mask_counts(masked, steps)[step - 1] == min(exact, before - 1)
+
+
+def test_nothing_masked_takes_no_pass():
+    assert mask_counts(0, 8) == ()

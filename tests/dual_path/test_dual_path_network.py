@@ -1,6 +1,5 @@
 """The dual-path extractor: what it may and may not depend on."""
 
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,10 +139,12 @@ def test_presence_is_by_the_likeness_of_the_voice() -> None:
     network = DualPathExtractor(**{**DUAL_PATH, "speaker_embedding": True, "presence": [30.0, 0.6]}).eval()
     network.voice.load_pretrained()
     tone, other = torch.sin(torch.arange(32000) * 0.05), noise(32000)
-    enrolment = network.enroll([tone]).repeat(4)
+    voices = torch.stack([tone, 20 * tone, other, torch.zeros(32000)])
     with torch.no_grad():
-        same, louder, different, silent = network.presence(
-            torch.stack([tone, 20 * tone, other, torch.zeros(32000)]), enrolment
-        )
-    assert network.presence(noise(1, 8000), replace(enrolment, embedding=None)) is None
+        same, louder, different, silent = network.presence(voices, [network.enroll([tone])] * 4)
     assert same > 0.99 and abs(same - louder) < 1e-3 and different < same and silent == 0.0
+
+
+def test_without_embeddings_nothing_is_said_of_presence() -> None:
+    network = DualPathExtractor(**{**DUAL_PATH, "speaker_embedding": False}).eval()
+    assert network.presence(noise(1, 8000), [network.enroll([noise(6000)])]) is None

@@ -13,7 +13,6 @@ from espnet_tse_gen.codec.registry import save_codec
 from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.inference import loading
 from espnet_tse_gen.inference.loading import open_model
-from espnet_tse_gen.inference.masked import MaskedInference
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
 from espnet_tse_gen.utils.model_files import find_checkpoint
@@ -110,14 +109,6 @@ def test_batch_equals_single_token_for_token(decode, dtype):
         np.testing.assert_array_equal(row.codes, together[requests.index(request)].codes)
 
 
-def test_extract_batch_is_what_single_calls_give():
-    extractor = load("stochastic")
-    mixed = [mixture(seconds, seed=n) for n, seconds in enumerate(LENGTHS)]
-    enrolls = [voice(1.0, 110.0, seed=n + 9) for n in range(len(mixed))]
-    for alone, row in zip(map(extractor, mixed, enrolls), extractor.extract_batch(mixed, enrolls), strict=True):
-        np.testing.assert_array_equal(row, alone)
-
-
 def test_seed_decides_in_stochastic_decoding_only():
     mixed, enroll = mixture(1.0), voice(1.0, 110.0, seed=5)
 
@@ -181,22 +172,15 @@ BAD_INPUT = {
     "stereo mixture": (np.zeros((100, 2), np.float32), None, "mixture 0: has shape"),
     "empty mixture": (np.zeros(0, np.float32), None, "mixture 0: has no samples"),
     "nan mixture": (np.r_[mixture(0.1), np.float32("nan")], None, "mixture 0: holds NaN"),
-    "overflowing mixture": (np.full(1000, 1e300), None, "mixture 0: holds NaN or infinite"),
     "short mixture": (mixture(1.0)[: HOP - 1], None, "mixture 0: is 19.9 ms long, expected at least one frame"),
-    "complex mixture": (np.ones(1000, np.complex64), None, "mixture 0: is of type complex64"),
     "int64 mixture": (np.ones(1000, np.int64), None, "mixture 0: is of type int64"),
     "path of a mixture": ("m.wav", None, "mixture 0: is the name 'm.wav', expected samples; read the file first"),
-    "path of an enrolment": (None, Path("e.wav"), "enrolment 0: is the name 'e.wav'"),
     "paths of enrolments": (None, ["e.wav", "f.wav"], "enrolment 0 1: is the name 'e.wav'"),
     "no enrolment": (None, [None], "enrolment 0 1: is of type NoneType"),
     "ragged mixture": ([[0.1, 0.2], [0.3]], None, "mixture 0: cannot be taken as samples"),
-    "mixture of anything": ({"array": [0.1]}, None, "mixture 0: is of type dict, expected one array of numbers"),
     "tensor without numbers": (torch.zeros(9000, device="meta"), None, "mixture 0: cannot be taken as samples"),
-    "sparse tensor": (torch.ones(9000).to_sparse(), None, "mixture 0: cannot be taken as samples"),
-    "tensor of whole numbers": (torch.ones(9000, dtype=torch.int64), None, "mixture 0: is of type int64"),
     "silent enrolment": (None, np.full(8000, 1e-5, np.float32), "enrolment 0: is silent"),
     "empty enrolment": (None, [], "enrolment 0: has no samples"),
-    "infinite enrolment": (None, np.r_[voice(1.0, 110.0), np.float32("inf")], "enrolment 0: holds NaN"),
     "short enrolment": (None, voice(1.0, 110.0)[:5], "enrolment 0: is 0.625 ms long"),
 }
 
@@ -211,22 +195,17 @@ def test_bad_input_is_refused_in_one_line(extractor, case):
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("mixtures", "enrolls"), [(None, [0.1]), ("m.wav", ["e.wav"]), ([mixture(0.5)], iter([0.1]))])
-def test_what_is_no_batch_is_refused(extractor, mixtures, enrolls):
-    with pytest.raises(
-        UserError, match="extract_batch: (mixtures|enrolls) is of type .*, expected a list of recordings"
-    ):
+@pytest.mark.parametrize(
+    ("mixtures", "enrolls", "message"),
+    [
+        ("m.wav", ["e.wav"], "mixtures is of type str, expected a list of recordings"),
+        ([mixture(0.5)], iter([0.1]), "enrolls is of type list_iterator, expected a list of recordings"),
+        ([mixture(0.5)] * 2, voice(1.0, 110.0), r"2 mixtures, 8000 enrolments .*\[enroll\] \* len\(mixtures\)"),
+    ],
+)
+def test_what_is_no_batch_is_refused(extractor, mixtures, enrolls, message):
+    with pytest.raises(UserError, match=f"extract_batch: {message}"):
         extractor.extract_batch(mixtures, enrolls)
-
-
-def test_one_enrolment_for_a_batch_is_refused_with_what_to_write(extractor):
-    with pytest.raises(UserError, match=r"\[enroll\] \* len\(mixtures\)"):
-        extractor.extract_batch([mixture(0.5)] * 2, voice(1.0, 110.0))
-
-
-def test_no_mixture_is_refused(extractor):
-    with pytest.raises(UserError, match="mixture: is of type NoneType, expected one array of numbers"):
-        extractor(None, voice(1.0, 110.0))
 
 
 ARRAYS = {
@@ -251,20 +230,10 @@ def test_any_array_of_numbers_is_taken(extractor, kind):
     np.testing.assert_array_equal(extractor(mixed, [enroll], torch.tensor(8000)), made)
 
 
-@pytest.mark.parametrize("rate", [0, -16000, 16000.5, "16000", float("nan"), float("inf"), 2**31, True, [16000, 8000]])
+@pytest.mark.parametrize("rate", [0, 16000.5, "16000", float("nan"), 2**31, True, [16000, 8000]])
 def test_impossible_rate_is_refused(extractor, rate):
     with pytest.raises(UserError, match="sampling rate"):
         extractor(mixture(0.5), voice(1.0, 110.0), rate)
-
-
-def test_unequal_batch_is_refused(extractor):
-    with pytest.raises(UserError, match="2 mixtures, 1 enrolments"):
-        extractor.extract_batch([mixture(0.5)] * 2, [voice(1.0, 110.0)])
-
-
-def test_bad_decoding_options_are_refused():
-    with pytest.raises(UserError, match="codec has 4"):
-        load({"steps": [1] * 9})
 
 
 def test_guidance_needs_condition_dropout(exp_dir):
@@ -277,6 +246,7 @@ def test_guidance_needs_condition_dropout(exp_dir):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"decode": {"steps": [1] * 9}}, "codec has 4"),
         ({"device": "gpu"}, "device 'gpu'"),
         ({"device": "cuda:99"}, "device 'cuda:99': this machine has"),
         ({"dtype": "int8"}, "unknown dtype 'int8'"),
@@ -288,22 +258,19 @@ def test_bad_arguments_are_refused(arguments, message):
         load(**arguments)
 
 
-@pytest.mark.parametrize("where", ["no/such/dir", "nothing.zip", "no_such_model", None, 3])
-def test_missing_model_is_refused(where):
-    with pytest.raises(UserError, match=str(where).split("/")[0]):
+@pytest.mark.parametrize("where", ["no/such/dir", "nothing.zip", "no_such_model", None, "."])
+def test_missing_model_is_refused(where, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"\.: is not an exp directory" if where == "." else str(where).split("/")[0]):
         TargetSpeakerExtractor.from_pretrained(where)
-
-
-def test_directory_that_is_no_model_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"no config\.yaml"):
-        TargetSpeakerExtractor.from_pretrained(tmp_path)
 
 
 def test_default_checkpoint_prefers_averages(exp_dir):
     weights = exp_dir / "valid.loss.ave.pth"
-    for name in ("latest.pth", "3epoch.pth", "checkpoint.pth", "valid.loss.best.pth", "train.loss.ave_1best.pth"):
+    order = [f"valid.{name}.{kind}.pth" for name in ("si_snr_loss_s0", "loss") for kind in ("ave", "best")]
+    order += ["train.loss.ave_1best.pth", "latest.pth", "3epoch.pth"]
+    for name in {*order, "checkpoint.pth"} - {weights.name}:
         shutil.copy(weights, exp_dir / name)
-    order = ["valid.loss.ave.pth", "valid.loss.best.pth", "train.loss.ave_1best.pth", "latest.pth", "3epoch.pth"]
     for name in order:
         assert find_checkpoint(exp_dir).name == name
         (exp_dir / name).unlink()
@@ -319,11 +286,11 @@ def test_checkpoint_of_another_codec_is_refused(exp_dir):
         TargetSpeakerExtractor.from_pretrained(exp_dir)
 
 
-@pytest.mark.parametrize("keep", [0, 100, 0.5, -1])
+@pytest.mark.parametrize("keep", [0, 0.5])
 def test_truncated_checkpoint_is_refused(exp_dir, keep):
     path = exp_dir / "valid.loss.ave.pth"
     content = path.read_bytes()
-    path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
+    path.write_bytes(content[: int(keep * len(content))])
     with pytest.raises(UserError) as caught:
         TargetSpeakerExtractor.from_pretrained(exp_dir)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
@@ -417,14 +384,6 @@ def test_a_folder_does_not_hide_a_model_that_ships(exp_dir, tmp_path, monkeypatc
         assert directory.path == tmp_path / "pretrained" / "mine"
 
 
-def test_codec_weights_that_were_changed_are_refused(exp_dir):
-    state = torch.load(exp_dir / "codec" / "weights.pth", weights_only=True)
-    state["mean"][0] += 1
-    torch.save(state, exp_dir / "codec" / "weights.pth")
-    with pytest.raises(UserError, match="codec: weights or options are not those"):
-        TargetSpeakerExtractor.from_pretrained(exp_dir)
-
-
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -438,21 +397,3 @@ def test_unknown_name_in_the_configuration_is_refused(exp_dir, key, value, messa
     with pytest.raises(UserError, match=message) as caught:
         TargetSpeakerExtractor.from_pretrained(exp_dir)
     assert str(exp_dir / "config.yaml") in str(caught.value)
-
-
-@pytest.mark.slow
-def test_the_tasks_own_door_builds_the_same_model(tmp_path):
-    from espnet_tse_gen.training.tse_gen_task import TSEGenTask
-
-    exp_dir = shutil.copytree(tiny_exp_dir(), tmp_path / "exp")
-    config = TSEGenTask.get_default_config()
-    ours = read_yaml(exp_dir / "config.yaml")
-    for name in ("extractor", "extractor_conf", "model_conf"):
-        config[name] = ours[name]
-    write_yaml(exp_dir / "config.yaml", config)
-    model, args = TSEGenTask.build_model_from_file(exp_dir / "config.yaml", exp_dir / "valid.loss.ave.pth")
-    assert args.extractor_conf == ours["extractor_conf"]
-    built = MaskedInference(model, "greedy_16")
-    loaded = TargetSpeakerExtractor.from_pretrained(exp_dir, decode="greedy_16")
-    mixed, enroll = mixture(0.8), voice(1.0, 110.0)
-    np.testing.assert_array_equal(built(mixed, enroll), loaded(mixed, enroll))

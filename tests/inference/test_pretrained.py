@@ -1,15 +1,23 @@
-"""The model that ships with the package extracts voices that it never heard, better than the mixture is."""
+"""The models that ship: cards and sizes; what they extract of voices that they never heard is better than the mixture is."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from tiny_model import voice
 
+from espnet_tse_gen import load_extractor
 from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.audio.speaker import SpeakerEncoder
 from espnet_tse_gen.data.grammar import draw_sentences
 from espnet_tse_gen.data.synthetic import draw_voices, split_voices, synthesize
+from espnet_tse_gen.inference.loading import shipped_models
+from espnet_tse_gen.inference.waveform import WaveformInference
 from espnet_tse_gen.scoring.signal import si_sdr
+from espnet_tse_gen.utils.checkpoints import read_checkpoint
+from espnet_tse_gen.utils.model_files import find_checkpoint
 
 RATE = 16000
 
@@ -22,16 +30,16 @@ def items(tmp_path_factory):
     sentences = iter(draw_sentences(2 * len(voices), seed=123))
     synthesize(root, "test", voices, [[next(sentences), next(sentences)] for _ in voices], seed=0)
     speech = [
-        [read_audio(path, RATE)[0] for path in sorted(Path(root, "test", voice.speaker).rglob("*.flac"))]
-        for voice in voices
+        [read_audio(path, RATE)[0] for path in sorted(Path(root, "test", one.speaker).rglob("*.flac"))]
+        for one in voices
     ]
     made = []
     for first in range(len(voices)):
         second = (first + 1) % len(voices)
         size = min(len(speech[first][0]), len(speech[second][0]))
         sources = [speech[first][0][:size], speech[second][0][:size]]
-        for number, voice in enumerate((first, second)):
-            made.append((sources[0] + sources[1], sources[number], speech[voice][1]))
+        for source, speaker in zip(sources, (first, second), strict=True):
+            made.append((sources[0] + sources[1], source, speech[speaker][1]))
     return made
 
 
@@ -39,16 +47,56 @@ def items(tmp_path_factory):
 def test_shipped_model_is_closer_to_the_target_than_the_mixture_is(items):
     from pystoi import stoi
 
-    from espnet_tse_gen import TargetSpeakerExtractor
-
-    extractor = TargetSpeakerExtractor.from_pretrained("mini_librimix")
+    extractor = load_extractor("mini_librimix")
     encoder = SpeakerEncoder()
     gains = {"si_sdr": [], "estoi": [], "similarity": []}
     for mixture, target, enroll in items:
         output = extractor(mixture, enroll, sample_rate=RATE)
         assert output.shape == mixture.shape
-        voice = encoder.embed(target, RATE)
+        speaker = encoder.embed(target, RATE)
         gains["si_sdr"].append(si_sdr(target, output) - si_sdr(target, mixture))
         gains["estoi"].append(stoi(target, output, RATE, extended=True) - stoi(target, mixture, RATE, extended=True))
-        gains["similarity"].append(float(encoder.embed(output, RATE) @ voice - encoder.embed(mixture, RATE) @ voice))
+        gains["similarity"].append(
+            float(encoder.embed(output, RATE) @ speaker - encoder.embed(mixture, RATE) @ speaker)
+        )
     assert {name: np.mean(values) > 0 for name, values in gains.items()} == dict.fromkeys(gains, True), gains
+
+
+@pytest.fixture(scope="module", params=("mc_spex_16k", "dual_path_16k"))
+def name(request):
+    return request.param
+
+
+def test_the_card_is_that_of_the_weights_and_they_are_small(name):
+    folder = shipped_models()[name]
+    weights = find_checkpoint(folder)
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() in (folder / "README.md").read_text()
+    assert weights.stat().st_size < 15_000_000
+    state = read_checkpoint(weights)
+    assert all(
+        value.dtype == torch.float16
+        for key, value in state.items()
+        if "running" not in key and value.is_floating_point()
+    )
+
+
+def test_extraction_depends_on_the_enrolment_and_keeps_rate_and_length(name):
+    extractor = load_extractor(name)
+    assert isinstance(extractor, WaveformInference) and extractor.sample_rate == RATE
+    first, second = voice(2.0, 110.0, 1, RATE), voice(2.0, 210.0, 2, RATE)
+    outputs = [extractor(first + second, voice(2.0, pitch, 3, RATE), sample_rate=RATE) for pitch in (110.0, 210.0)]
+    assert all(len(output) == len(first) and np.isfinite(output).all() for output in outputs)
+    assert np.linalg.norm(outputs[0] - outputs[1]) > 0.01 * np.linalg.norm(outputs[0])
+
+
+def test_confidence_is_made_where_it_is_asked_for(monkeypatch):
+    extractor, made = load_extractor("dual_path_16k"), []
+    network, presence = extractor.model.extractor, extractor.model.extractor.presence
+    monkeypatch.setattr(network, "presence", lambda *given: made.append(given) or presence(*given))
+    recordings = voice(1.0, 110.0, 1, RATE), voice(2.0, 110.0, 3, RATE)
+    plain = extractor(*recordings, RATE)
+    extractor.extract_batch(*([recording] for recording in recordings), RATE)
+    assert not made
+    found = extractor.extract([extractor.request(*recordings, RATE)])[0]
+    assert len(made) == 1 and 0 <= found.confidence <= 1
+    np.testing.assert_array_equal(found.samples, plain)

@@ -5,8 +5,6 @@ The recorded figures are in ``recorded.json`` beside this file. After a change t
     PYTHONPATH=.:tests/support python tests/inference/test_recorded.py
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import platform

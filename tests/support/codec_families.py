@@ -1,7 +1,5 @@
 """One small codec of every family, on its real architecture with random weights or fitted to noise, for the tests."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -63,6 +61,11 @@ FAMILIES: dict[str, Callable[[], AbsCodec]] = {
     "espnet_hificodec": lambda: make_espnet("hificodec"),
 }
 """Name to maker; a family is added here, and the tests of the contract run over it."""
+
+WHOLE = {"espnet_hificodec"}
+"""Families whose encoder normalises over time: silence added to a recording changes all of its codes."""
+PROJECTED = {"dac", "transformers_dac", "transformers_mimi", *(name for name in FAMILIES if name.startswith("espnet_"))}
+"""Families whose quantizer looks for the nearest entry in a space of its own, between two projections."""
 
 
 def make(family: str) -> AbsCodec:

@@ -1,7 +1,5 @@
 """Small random models of the transformers library's codecs, written by ``save_pretrained`` as real ones are."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Any

@@ -1,18 +1,22 @@
-"""The network of the ``mini`` codec: everything is computed at the frame rate, between two short-time Fourier transforms.
+"""The ``mini`` codec: a small neural codec whose first levels can be predicted, and which ships with weights.
 
-Its first levels (*envelope levels*) are made from mel magnitudes alone: they cannot depend on the waveform's phase, so
-that a model can predict them. The other levels (*waveform levels*) are made from the compressed complex spectrum, given
-the decoded envelope, and carry the rest. Both are residual vector quantization, side by side in one latent space: the
-envelope levels' vectors fill its first dimensions, the waveform levels' the others, and the latents are their sum.
+Everything is computed at the frame rate, between two short-time Fourier transforms, so that it runs quickly on a CPU. Its
+first levels (*envelope levels*) are made from mel magnitudes alone: they cannot depend on the waveform's phase, so that a
+model can predict them. The other levels (*waveform levels*) are made from the compressed complex spectrum, given the decoded
+envelope, and carry the rest. Both are residual vector quantization, side by side in one latent space: the envelope levels'
+vectors fill its first dimensions, the waveform levels' the others, and the latents are their sum.
 
-The blocks are ConvNeXt's (Liu et al., 2022) as vocoders use them (Siuzdak, "Vocos", 2023): depthwise convolution over
-time, normalisation, a pointwise bottleneck. Tensors inside are ``[B, T, channels]``.
+The blocks are ConvNeXt's (Liu et al., 2022) as vocoders use them (Siuzdak, "Vocos", 2023): depthwise convolution over time,
+normalisation, a pointwise bottleneck. Tensors inside are ``[B, T, channels]``. Weights for 16 kHz, trained on LibriSpeech, are
+in the package; ``egs2/librispeech/codec1`` trains others.
+
+    codec = build_codec("mini")
+    codec.load_pretrained(codec.pretrained_cache())
 """
 
-from __future__ import annotations
-
 import math
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +24,12 @@ from torch.nn import functional
 
 from espnet_tse_gen.audio.filterbank import mel_filters
 from espnet_tse_gen.audio.stft import istft, overlap_add, stft
+from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.codec.espnet import CONFIG, find_checkpoint, generator_weights
+from espnet_tse_gen.utils.checkpoints import load_weights, read_checkpoint
 
+SHIPPED = Path(__file__).resolve().parents[1] / "pretrained" / "codec_mini_16k"
+"""Where the package keeps the weights for 16 kHz, with their card."""
 SUBFRAMES = 2
 """Spectra per frame, of the analysis and of the synthesis: each codec frame is two hops of the transform."""
 COMPRESSION = 0.3
@@ -30,14 +39,7 @@ COMPANDING = 0.6
 
 
 class Block(nn.Module):
-    """ConvNeXt block: ``[B, T, width]`` to the same.
-
-    Args:
-        width: Channels.
-        expansion: Width of the bottleneck's inside, as a multiple.
-        kernel: Frames that the depthwise convolution sees, odd.
-        dilation: Distance between them.
-    """
+    """ConvNeXt block, ``[B, T, width]`` to the same; its convolution sees ``kernel`` (odd) frames ``dilation`` apart."""
 
     def __init__(self, width: int, expansion: int = 4, kernel: int = 7, dilation: int = 1) -> None:
         super().__init__()
@@ -49,7 +51,7 @@ class Block(nn.Module):
         self.scale = nn.Parameter(torch.full((width,), 0.3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the block's output, same shape."""
+        """Return the block's output, of the same shape."""
         # A sum of shifted products is quicker on a CPU than a grouped convolution, and keeps channels last.
         reach, frames = (self.kernel // 2) * self.dilation, x.shape[1]
         padded = functional.pad(x, (0, 0, reach, reach))
@@ -82,9 +84,6 @@ class Lapped(nn.Module):
 
     Frame ``t`` is centred on sample ``(t + 0.5) * hop`` and spans two hops (sine window; Princen et al., 1987). The
     outer half hop of either end of a recording is not reconstructed exactly.
-
-    Args:
-        hop: Samples per frame.
     """
 
     basis: Tensor
@@ -109,13 +108,7 @@ class Lapped(nn.Module):
 
 
 class Quantizer(nn.Module):
-    """Residual vector quantization over some of the latent dimensions.
-
-    Args:
-        levels: Number of codebooks.
-        size: Entries of each.
-        width: Dimensions of a vector.
-    """
+    """Residual vector quantization over ``width`` of the latent dimensions: ``levels`` codebooks of ``size`` entries."""
 
     codebooks: Tensor
 
@@ -129,11 +122,7 @@ class Quantizer(nn.Module):
         return (residual @ book.T).mul_(-2).add_(book.pow(2).sum(dim=1)).argmin(dim=1)
 
     def forward(self, latents: Tensor, candidates: int = 1) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Quantize vectors ``[N, width]``.
-
-        Args:
-            latents: The vectors.
-            candidates: How many partial choices are kept from level to level; 1 takes the nearest entry at each.
+        """Quantize vectors ``[N, width]``, with ``candidates`` for :meth:`search`; 1 takes the nearest entry at each level.
 
         Returns:
             Codes int64 ``[N, levels]``, the residual that entered each level, and the vector chosen at each level.
@@ -152,9 +141,7 @@ class Quantizer(nn.Module):
     def search(self, latents: Tensor, candidates: int) -> Tensor:
         """Return codes int64 ``[N, levels]`` by beam search: what is nearest at a level need not be best for the sum.
 
-        Args:
-            latents: Vectors ``[N, width]``.
-            candidates: Partial choices that are kept at each level.
+        ``candidates`` partial choices are kept at each level.
         """
         count, width = latents.shape
         residuals, codes = latents.detach().unsqueeze(1), latents.new_zeros((count, 1, 0), dtype=torch.int64)
@@ -171,7 +158,7 @@ class Quantizer(nn.Module):
 
 
 class MiniNetwork(nn.Module):
-    """Encoder, quantizers and decoder; it reads its options from a :class:`~espnet_tse_gen.codec.mini.codec.MiniCodec`."""
+    """Encoder, quantizers and decoder; it reads its options from a :class:`MiniCodec`."""
 
     mel: Tensor
     window: Tensor
@@ -266,3 +253,85 @@ class MiniNetwork(nn.Module):
         magnitude = out[:, :, 0].clamp(max=6.0).exp()
         spectra = torch.complex(out[:, :, 1] * magnitude, out[:, :, 2] * magnitude)
         return self.lapped.inverse(lapped) + istft(spectra, self.window, self.step, floor=1e-3)
+
+
+class MiniCodec(AbsCodec):
+    """Codec at the frame rate, with envelope levels and waveform levels; see the module.
+
+    Latents are the envelope branch's output before quantization, followed by the waveform branch's, which is computed
+    given the quantized envelope.
+
+    Raises:
+        UserError: If the numbers do not fit together.
+    """
+
+    name: ClassVar[str] = "mini"
+    pretrained_file: ClassVar[str | None] = "weights.pth"
+
+    def __init__(
+        self,
+        sample_rate: int = 16000,  # Hz
+        hop: int = 320,  # samples per frame, even
+        window: int = 512,  # samples of the transform's window, even, at least `hop / 2`
+        num_mels: int = 80,  # mel bands that the envelope levels see
+        num_levels: int = 8,  # K
+        envelope_levels: int = 1,  # how many of them, the first, are made from magnitudes alone; less than K
+        codebook_size: int = 1024,  # entries of every level
+        envelope_width: int = 16,  # latent dimensions of the envelope levels
+        waveform_width: int = 64,  # latent dimensions of the other levels
+        envelope_channels: int = 128,  # channels of the blocks of the envelope branch
+        encoder_width: int = 176,  # channels of the waveform encoder's blocks
+        encoder_blocks: int = 4,  # number of blocks in the encoder of each branch
+        decoder_width: int = 256,  # channels of the decoder's blocks
+        decoder_blocks: int = 6,  # number of them
+        expansion: int = 3,  # inner width of a block, as a multiple of its channels
+        # partial choices that the search of the waveform levels keeps; 1 takes the nearest entry at each
+        candidates: int = 8,
+    ) -> None:
+        super().__init__()
+        if hop < 2 or hop % 2 or window % 2 or window < hop // 2:
+            raise self.fault(f"hop and window must be even, window >= hop / 2; got {hop} and {window}")
+        if candidates < 1:
+            raise self.fault(f"candidates must be at least 1, got {candidates}")
+        if not 0 <= envelope_levels < num_levels:
+            raise self.fault(f"expected 0 <= envelope_levels < num_levels, got {envelope_levels} and {num_levels}")
+        self.sample_rate, self.hop, self.window, self.num_mels = sample_rate, hop, window, num_mels
+        self.num_levels, self.envelope_levels = num_levels, envelope_levels
+        self.codebook_sizes = (codebook_size,) * num_levels
+        self.envelope_width, self.waveform_width = envelope_width, waveform_width
+        self.latent_dim = waveform_width + (envelope_width if envelope_levels else 0)
+        self.envelope_channels, self.encoder_width = envelope_channels, encoder_width
+        self.encoder_blocks, self.decoder_width = encoder_blocks, decoder_width
+        self.decoder_blocks, self.expansion, self.candidates = decoder_blocks, expansion, candidates
+        self.network = MiniNetwork(self)
+        self.freeze()
+
+    def codebook(self, level: int) -> Tensor:
+        """Return the vectors of a level, float ``[C, D]``, 0 in the dimensions of the other branch."""
+        if level < self.envelope_levels:
+            return functional.pad(self.network.envelope_quantizer.codebooks[level], (0, self.waveform_width))
+        vectors = self.network.waveform_quantizer.codebooks[level - self.envelope_levels]
+        return functional.pad(vectors, (self.latent_dim - self.waveform_width, 0))
+
+    def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+        codes, latents = self.network.encode(wav.unsqueeze(0), self.candidates)
+        return codes[0].T, latents[0].T
+
+    def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
+        return self.network.decode(latents.T.unsqueeze(0))[0]
+
+    def load_pretrained(self, path: str | Path) -> None:
+        """Load the weights of a codec directory, float32 or float16; or those of a training, from its exp directory or a
+        checkpoint in it.
+        """
+        path = Path(path)
+        if path.is_file() and not (path.parent / CONFIG).is_file():
+            load_weights(self, read_checkpoint(path), f"{path}: does not hold the weights of this codec")
+            return
+        checkpoint = find_checkpoint(path)
+        fault = f"{checkpoint}: does not fit codec_conf; copy 'network' of the training's config into it"
+        load_weights(self.network, generator_weights(checkpoint), fault)
+
+    def pretrained_cache(self) -> Path:
+        """Return where the package keeps the weights for 16 kHz."""
+        return SHIPPED / str(self.pretrained_file)

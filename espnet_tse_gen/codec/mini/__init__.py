@@ -1,1 +1,0 @@
-"""The ``mini`` codec: its network and its part of the codecs' contract."""
