@@ -1,6 +1,5 @@
 """The dual-path extractor: what it may and may not depend on."""
 
-
 import numpy as np
 import pytest
 import torch
