@@ -22,7 +22,7 @@ from espnet2.utils.types import str_or_none
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.registry import CODECS, build_codec, load_codec, save_codec
 from espnet_tse_gen.data.enrolment.embeddings import SpeakerEmbeddings
-from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
+from espnet_tse_gen.data.preprocessor import GIVEN, TSEGenPreprocessor
 from espnet_tse_gen.inference import front_end as front_ends
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.masked.build import EXTRACTORS, build_model
@@ -44,9 +44,6 @@ preprocessor_choices = LazyClassChoices("preprocessor", PREPROCESSORS, default="
 AbsESPnetModel.register(MaskedTSEModel)
 
 MAX_REFERENCES = 10
-PREPROCESSOR_GIVEN = (
-    "train", "codec_sample_rate", "hop", "sample_rate", "ref_num", "train_spk2enroll", "speaker_embeddings",
-)  # fmt: skip
 
 
 class TSEGenTask(MixtureTask, AbsTask):
@@ -114,7 +111,7 @@ class TSEGenTask(MixtureTask, AbsTask):
         codec = cls.build_codec(args)
         conf = args.preprocessor_conf or {}
         chosen = preprocessor_choices.get_class(args.preprocessor)
-        check_options("key of --preprocessor_conf", conf, chosen, PREPROCESSOR_GIVEN)
+        check_options("key of --preprocessor_conf", conf, chosen, GIVEN)
         return chosen(
             train=train,
             codec_sample_rate=codec.sample_rate,

@@ -16,7 +16,7 @@ from espnet2.tasks.enh_tse import TargetSpeakerExtractionTask
 from espnet2.train.preprocessor import TSEPreprocessor
 from espnet2.utils.get_default_kwargs import get_default_kwargs
 
-from espnet_tse_gen.data.labels import LabelledPreprocessor, SpeakerTable
+from espnet_tse_gen.data.preprocessor import GIVEN, SpeakerTable, TSEGenPreprocessor
 from espnet_tse_gen.data.sources import speaker_at
 from espnet_tse_gen.discriminative.registry import DECODERS, ENCODERS, EXTRACTORS, WAVEFORM_EXTRACTORS
 from espnet_tse_gen.training import checks, mixing
@@ -32,7 +32,7 @@ from espnet_tse_gen.utils.files import read_scp
 
 PREPROCESSORS: dict[str, str] = {
     "tse": "espnet2.train.preprocessor:TSEPreprocessor",
-    "tse_gen": "espnet_tse_gen.data.labels:LabelledPreprocessor",
+    "tse_gen": "espnet_tse_gen.data.preprocessor:TSEGenPreprocessor",
 }
 """Registry: name to ``module:Class``. ``tse`` is ESPnet's, without labels; ``tse_gen`` draws as the ``tse_gen`` task does."""
 
@@ -72,13 +72,14 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
         if args.preprocessor != "tse_gen":
             check_options("key of --preprocessor_conf", conf, TSEPreprocessor, ("train",))
             return super().build_preprocess_fn(args, train)
-        check_options("key of --preprocessor_conf", conf, preprocessor_choices.get_class("tse_gen").__base__, _GIVEN)
-        return LabelledPreprocessor(
+        check_options("key of --preprocessor_conf", conf, TSEGenPreprocessor, GIVEN)
+        return TSEGenPreprocessor(
             train,
             args.sample_rate,
-            cls.speakers(args),
+            hop=1,
             ref_num=args.num_spk,
             train_spk2enroll=args.train_spk2enroll,
+            speakers=cls.speakers(args),
             **conf,
         )
 
@@ -161,12 +162,6 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
         super().main_worker(args)
         if training:
             forget_previous(args)
-
-
-# Of LabelledPreprocessor, what the task says.
-_GIVEN = (
-    "train", "codec_sample_rate", "hop", "sample_rate", "ref_num", "train_spk2enroll", "speaker_embeddings",
-)  # fmt: skip
 
 
 def _build_loss(given: Any) -> Any:
