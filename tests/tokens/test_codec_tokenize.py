@@ -1,7 +1,5 @@
 """Token extraction: several tables in one call, jobs, batches, errors, latents, manifests, and going on after an error."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import resource

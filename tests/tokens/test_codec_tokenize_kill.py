@@ -1,7 +1,5 @@
 """Token extraction is killed for good, with its whole process group, and started again: nothing is lost, little is repeated."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
