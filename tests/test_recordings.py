@@ -1,7 +1,5 @@
 """Recordings as users have them, at every door that a recording enters by."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -4,8 +4,6 @@ Tables must agree in their keys, recordings must exist with one rate and one cha
 as it is and of different speakers, and an enrolment must be another recording of the target's speaker than the target utterance.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ every mixture is a "speaker" of its own); in ``text_spk{n}`` some of the mixture
 ``spk2enroll.json`` lists the recordings that training draws its enrolments from.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass
@@ -34,7 +32,7 @@ class DataDir:
     pool: Pool | None = None
 
     @classmethod
-    def read(cls, folder: str | Path) -> DataDir:
+    def read(cls, folder: str | Path) -> "DataDir":
         """Read a data directory.
 
         Raises:
@@ -85,21 +83,15 @@ def read_pool(path: str | Path) -> Pool:
 
 
 def remove_short(folder: str | Path, min_seconds: float) -> tuple[int, int]:
-    """Take the mixtures shorter than ``min_seconds`` out of every table of a data directory.
-
-    Returns:
-        ``(mixtures kept, mixtures removed)``.
+    """Take the mixtures shorter than ``min_seconds`` out of every table; return how many were kept and removed.
 
     Raises:
         UserError: If no mixture would be left, or a table lacks a key; nothing is changed then.
     """
     data = DataDir.read(folder)
     mixtures = data.tables["wav.scp"]
-    short = set()
-    for key, path in mixtures.items():
-        samples, rate = read_header(path, key)
-        if samples < min_seconds * rate:
-            short.add(key)
+    headers = {key: read_header(path, key) for key, path in mixtures.items()}
+    short = {key for key, (samples, rate) in headers.items() if samples < min_seconds * rate}
     if len(short) == len(mixtures):
         raise UserError(f"{folder}: all {len(mixtures)} mixtures are shorter than {min_seconds} s; lower --min_seconds")
     if short:

@@ -1,14 +1,18 @@
-"""Narrow bands and lossy coding for drawn mixtures: what telephones, old microphones and MP3 files leave of a recording.
+"""What recordings are heard through, for drawn mixtures: another microphone's sound, narrow bands, lossy coding.
 
-A network that hears only full bands takes the wrong speaker from a recording that lacks them. Filters are linear and act on
-every talker of a mixture alike, so that the sum stays the sum; coding acts on a recording as a whole.
+A network that hears only full bands takes the wrong speaker from a recording that lacks them. And where speakers have one
+recording each, its sound tells target and enrolment apart from the interferer as well as the voice does, but only the voice
+carries over to enrolments from another recording. Filters act on every talker of a mixture alone, so that the sum stays the
+sum; coding acts on a recording as a whole.
 """
 
-from __future__ import annotations
-
 import io
+from collections.abc import Callable
 
 import numpy as np
+
+EQUALIZER_POINTS = 9
+"""Enough for a tilt, a resonance or a dip of a few hundred mel; the harmonics of a voice are finer."""
 
 # Telephone band (ITU-T G.712), and the range of cut-off frequencies of other recordings, Hz.
 _TELEPHONE = (300.0, 3400.0)
@@ -20,6 +24,20 @@ _SLOPE = 0.06
 _CODINGS = {("MP3", "MPEG_LAYER_III"): (0.6, 0.95), ("OGG", "VORBIS"): (0.7, 0.98)}
 
 
+def equalize(samples: np.ndarray, rate: int, gains_db: np.ndarray) -> np.ndarray:
+    """Filter ``samples`` (float32 ``[L]`` at ``rate`` Hz) smoothly, without phase.
+
+    ``gains_db`` (``[n]``) stand at points equally apart on the mel scale, from 0 to half of ``rate``; between them, linear.
+    """
+
+    def gain(frequencies: np.ndarray) -> np.ndarray:
+        mel = 2595.0 * np.log10(1.0 + frequencies / 700.0)
+        points = np.linspace(0.0, 2595.0 * np.log10(1.0 + rate / 1400.0), len(gains_db))
+        return np.exp(np.interp(mel, points, gains_db) * (np.log(10.0) / 20.0))
+
+    return _filtered(samples, rate, gain)
+
+
 def draw_band(rng: np.random.Generator) -> tuple[float, float]:
     """Draw the lowest and highest frequency that a recording holds, Hz; the lowest is 0 but for telephones."""
     if rng.random() < _TELEPHONE_SHARE:
@@ -28,37 +46,29 @@ def draw_band(rng: np.random.Generator) -> tuple[float, float]:
 
 
 def limit_band(samples: np.ndarray, rate: int, band: tuple[float, float]) -> np.ndarray:
-    """Filter a piece of a recording to a band, without phase.
+    """Filter ``samples`` (float32 ``[L]`` at ``rate`` Hz) to a band (lowest and highest Hz), without phase."""
+    low, high = band
 
-    Args:
-        samples: float32 ``[L]``.
-        rate: Hz.
-        band: Lowest and highest frequency, Hz.
+    def gain(frequencies: np.ndarray) -> np.ndarray:
+        gains = np.clip((high - frequencies) / (_SLOPE * high) + 1.0, 0.0, 1.0)
+        return gains * np.clip((frequencies - low) / (_SLOPE * low) + 1.0, 0.0, 1.0) if low > 0 else gains
 
-    Returns:
-        float32 ``[L]``.
-    """
+    return _filtered(samples, rate, gain)
+
+
+def _filtered(samples: np.ndarray, rate: int, gain: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     from scipy import fft
 
+    # Room at the end, so that little of the filter's response comes round to the other one.
     size = fft.next_fast_len(len(samples) + rate // 20, real=True)
-    frequencies = np.arange(size // 2 + 1) * (rate / size)
-    low, high = band
-    gain = np.clip((high - frequencies) / (_SLOPE * high) + 1.0, 0.0, 1.0)
-    if low > 0:
-        gain *= np.clip((frequencies - low) / (_SLOPE * low) + 1.0, 0.0, 1.0)
-    return fft.irfft(fft.rfft(samples, size) * gain.astype(np.float32), size)[: len(samples)]
+    response = gain(np.arange(size // 2 + 1) * (rate / size)).astype(np.float32)
+    return fft.irfft(fft.rfft(samples, size) * response, size)[: len(samples)]
 
 
 def code_lossy(samples: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Send a piece of a recording through MP3 or Ogg Vorbis at a drawn bit rate.
+    """Send ``samples`` (float32 ``[L]``, in -1..1 but for moments) through MP3 or Ogg Vorbis at a drawn bit rate.
 
-    Args:
-        samples: float32 ``[L]``, in -1..1 but for moments.
-        rate: Hz; one that MP3 knows (8, 11.025, 12, 16, 22.05, 24, 32, 44.1 or 48 kHz), or nothing is done.
-        rng: Where format and bit rate are drawn from.
-
-    Returns:
-        float32 ``[L]``, not shifted.
+    Nothing is shifted. At a ``rate`` that MP3 does not know (8, 11.025, 12, 16, 22.05, 24, 32, 44.1, 48 kHz), nothing is done.
     """
     import soundfile
 
@@ -75,4 +85,4 @@ def code_lossy(samples: np.ndarray, rate: int, rng: np.random.Generator) -> np.n
         # A rate that the format does not know.
         return samples
     # A decoder that did not remove the coder's delay would return more.
-    return made.astype(np.float32) if len(made) == len(samples) else samples
+    return made if len(made) == len(samples) else samples

@@ -9,16 +9,14 @@ was made before. So a training that is resumed, or given more workers or GPUs, s
     item = mixer.draw(epoch=1, index=0)      # item.mixture == item.parts[0] + item.parts[1]
 """
 
-from __future__ import annotations
-
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from espnet_tse_gen.audio.level import LEVEL_DBFS, mixture_gain
-from espnet_tse_gen.data.degradation import code_lossy, draw_band, limit_band
+from espnet_tse_gen.data.degradation import EQUALIZER_POINTS, code_lossy, draw_band, equalize, limit_band
 from espnet_tse_gen.data.drawn import DrawnMixture, DrawnTarget, Piece
-from espnet_tse_gen.data.equalize import draw_equalization, equalize
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.data.rooms import Rooms, reverberate
 from espnet_tse_gen.data.sources import Source, at_speeds, group_by_speaker, read_audio_list, read_piece, speaker_at
@@ -48,8 +46,8 @@ class DynamicMixer:
 
     def __init__(
         self,
-        sources: Sequence[Source],  # clean utterances
-        options: MixingOptions,  # how mixtures are drawn
+        sources: Sequence[Source],
+        options: MixingOptions,
         rate: int,  # sampling rate of what is drawn, Hz
         samples: int,  # length of a mixture; it is shorter where an utterance is too short for it
         # shortest and longest enrolment; an utterance that is shorter serves whole
@@ -71,9 +69,7 @@ class DynamicMixer:
         self.given, self.usable = len(played), group_by_speaker(usable)
         self.speakers = list(self.usable)
         # Who a speaker at a speed is.
-        self._persons = {
-            speaker_at(source.speaker, speed): source.speaker for source in sources for speed in options.speeds
-        }
+        self._persons = {speaker_at(one.speaker, speed): one.speaker for one in sources for speed in options.speeds}
         self.targets = [speaker for speaker in self.speakers if self._can_be_target(self.usable[speaker])]
         self.items_per_epoch = items_per_epoch or len(usable)
         # Speakers by collection; where none is asked for, all are of one.
@@ -157,7 +153,12 @@ class DynamicMixer:
         pieces, heard = [piece for piece, _ in read], [samples for _, samples in read]
         enrolls = [samples for _, samples in enrolments]
         if options.equalize_db > 0:
-            equalized = self._equalized([*heard, *enrolls], epoch, index)
+            # Every recording through a filter of its own, drawn apart from all else in the item.
+            drawing = self._rng(_EQUALIZATION, epoch, index)
+            equalized = [
+                equalize(one, self.rate, drawing.uniform(-options.equalize_db, options.equalize_db, EQUALIZER_POINTS))
+                for one in [*heard, *enrolls]
+            ]
             heard, enrolls = equalized[: len(heard)], equalized[len(heard) :]
         if self.rooms is not None and rng.random() < options.reverb_share:
             responses = self.rooms.draw(rng, len(heard))
@@ -172,14 +173,15 @@ class DynamicMixer:
             band = draw_band(degrading)
             images = [limit_band(image, self.rate, band) for image in images]
             noise = limit_band(noise, self.rate, band) if noise is not None else None
-        speech = _sum(images)
+        speech = functools.reduce(np.add, images)
         noise_scale = 0.0
         if noise is not None:
             noise_scale = np.sqrt(_power(speech) / _power(noise)) * 10.0 ** (-snr_db / 20.0)
             speech = speech + noise * np.float32(noise_scale)
         gain = mixture_gain(speech, self.level_dbfs) * 10.0 ** (rng.uniform(-options.gain_db, options.gain_db) / 20.0)
         parts = [image * np.float32(gain) for image in images]
-        mixture = _sum(parts)
+        # In order, so that whoever adds them again gets the same numbers.
+        mixture = functools.reduce(np.add, parts)
         if noise is not None:
             noise = noise * np.float32(noise_scale * gain)
             mixture = mixture + noise
@@ -192,9 +194,7 @@ class DynamicMixer:
             )
             for (_, place), (piece, _), enroll in zip(enrolled, enrolments, enrolls, strict=True)
         ]
-        return DrawnMixture(
-            mixture, parts, noise, targets, pieces, spans, sir_db, snr_db if noise is not None else None
-        )
+        return DrawnMixture(mixture, parts, noise, targets, pieces, spans, sir_db, None if noise is None else snr_db)
 
     def _spoken(self, rng: np.random.Generator, utterance: Source, present: bool) -> list[Source]:
         """Draw the talkers' utterances, the first target's first where it is present."""
@@ -267,11 +267,6 @@ class DynamicMixer:
             drawn.setdefault(self._persons[pool[number]], pool[number])
         chosen = [self.usable[speaker] for speaker in list(drawn.values())[first : first + count]]
         return [own[int(rng.integers(len(own)))] for own in chosen]
-
-    def _equalized(self, recordings: list[np.ndarray], epoch: int, index: int) -> list[np.ndarray]:
-        """Send every recording through a filter of its own, drawn apart from all else in the item."""
-        rng = self._rng(_EQUALIZATION, epoch, index)
-        return [equalize(each, self.rate, draw_equalization(rng, self.options.equalize_db)) for each in recordings]
 
     def _layout(self, rng: np.random.Generator, count: int) -> list[tuple[float, float]]:
         """Draw when each talker speaks, as shares of the mixture."""
@@ -358,11 +353,3 @@ class DynamicMixer:
 def _power(samples: np.ndarray) -> float:
     # NumPy sums pairwise, in a fixed order: exact enough, and the same whatever the number of threads.
     return float(np.sum(samples * samples)) / len(samples)
-
-
-def _sum(parts: list[np.ndarray]) -> np.ndarray:
-    """Add in order, so that whoever adds them again gets the same numbers."""
-    total = parts[0].copy()
-    for part in parts[1:]:
-        total += part
-    return total

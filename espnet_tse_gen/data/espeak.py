@@ -9,8 +9,6 @@ process should speak for one voice, always in the same order.
     samples = engine.speak("Good morning.")       # float32 [L] at engine.sample_rate
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import re

@@ -4,8 +4,6 @@ A synthetic response is the simplest model of a room that has its reverberation 
 decays exponentially (Polack's model). No positions, walls or early reflections.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from espnet_tse_gen.data.sources import Source, read_audio_list, read_piece
@@ -19,21 +17,19 @@ _LONGEST_SECONDS = 2.0
 class Rooms:
     """Draws impulse responses.
 
-    Args:
-        where: ``synthetic``, or a table or folder of recorded responses (of several channels, the first is taken).
-        rate: Hz.
-        rt60: Shortest and longest reverberation time of a synthetic room, seconds.
-        drr_db: Least and largest ratio of direct to reverberant energy in it, dB.
-
     Raises:
         UserError: If there are no responses.
     """
 
-    def __init__(self, where: str, rate: int, rt60: tuple[float, float], drr_db: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        where: str,  # `synthetic`, or a table or folder of recorded responses (of several channels, the first is taken)
+        rate: int,  # Hz
+        rt60: tuple[float, float],  # shortest and longest reverberation time of a synthetic room, seconds
+        drr_db: tuple[float, float],  # least and largest ratio of direct to reverberant energy in it
+    ) -> None:
         self.rate, self.rt60, self.drr_db = rate, rt60, drr_db
-        self.recorded: list[Source] = (
-            [] if where == SYNTHETIC else read_audio_list(where, "--dynamic_mixing_conf reverb")
-        )
+        self.recorded = [] if where == SYNTHETIC else read_audio_list(where, "--dynamic_mixing_conf reverb")
 
     def draw(self, rng: np.random.Generator, count: int) -> list[np.ndarray]:
         """Return ``count`` responses, float32 ``[n]``, that start with the direct sound.
@@ -54,11 +50,7 @@ class Rooms:
 def synthetic_response(rng: np.random.Generator, rate: int, rt60: float, drr_db: float) -> np.ndarray:
     """Return the response of a synthetic room, float32 ``[rt60 * rate]``, with a direct sound of 1 at its start.
 
-    Args:
-        rng: Where the noise is drawn from.
-        rate: Hz.
-        rt60: Seconds in which the reverberation falls by 60 dB.
-        drr_db: Ratio of direct to reverberant energy, dB.
+    It falls by 60 dB in ``rt60`` seconds; ``drr_db`` is the ratio of direct to reverberant energy.
     """
     length = max(2, round(rt60 * rate))
     gap = min(max(1, round(_GAP_SECONDS * rate)), length - 1)

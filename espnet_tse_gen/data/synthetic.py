@@ -11,8 +11,6 @@ makes ``{train,dev,test}-mini/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NNNN.flac`` (16 kH
 per chapter, ``SPEAKERS.TXT``, and ``corpus.json`` with the parameters and the voices.
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import random

@@ -1,7 +1,5 @@
 """Lists of single-speaker speech: the wanted speakers and no others; every mistake ends in one line."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Data directories: made from a tree, formatted, filtered and checked; every fault ends in a line that names it."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

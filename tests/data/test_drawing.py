@@ -1,7 +1,5 @@
 """Metadata drawn from a corpus, and long recordings cut into pieces."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -12,10 +10,9 @@ from refused import refused
 
 from espnet_tse_gen.audio.files import read_audio, write_audio
 from espnet_tse_gen.bin.prepare_libri2mix import main
-from espnet_tse_gen.data.corpus import list_utterances, read_speaker_sexes
+from espnet_tse_gen.data.corpus import cut_points, list_utterances, read_speaker_sexes, segment_corpus
 from espnet_tse_gen.data.librimix.drawing import active_level, make_metadata
 from espnet_tse_gen.data.librimix.layout import read_metadata
-from espnet_tse_gen.data.segment import cut_points, segment_corpus
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """Dynamic mixing: what is drawn has the drawn ratios, is the sum of its parts, and follows from seed, epoch and number."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections import Counter
 from pathlib import Path
@@ -14,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from espnet_tse_gen.data.degradation import equalize
 from espnet_tse_gen.data.drawn import DrawnMixture
 from espnet_tse_gen.data.dynamic_mixing import DynamicMixer
-from espnet_tse_gen.data.equalize import equalize
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.data.rooms import Rooms, reverberate, synthetic_response
 from espnet_tse_gen.data.sources import Source, read_sources, write_sources

@@ -1,7 +1,5 @@
 """Enrolment lists: every form is read, leaks are found and replaced, and what was done is said."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

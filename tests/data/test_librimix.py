@@ -1,7 +1,5 @@
 """The generation rule, against a computation of it that shares no code with the package."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from pathlib import Path
@@ -15,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from librimix_rule import TYPES, as_wav, assert_same, official_files, read_rows, sources_of
 
-from espnet_tse_gen.data.librimix.generation import disk_use, plan_generation, run_plan
+from espnet_tse_gen.data.librimix.generation import disk_use, extend_noise, plan_generation, run_plan
 from espnet_tse_gen.data.librimix.layout import MixtureTree, find_metadata, read_info_sexes, set_name
 from espnet_tse_gen.data.librimix.preparing import list_mixtures
-from espnet_tse_gen.data.librimix.rule import extend_noise
 from espnet_tse_gen.utils.errors import UserError
 
 

@@ -1,7 +1,5 @@
 """What goes wrong in data preparation ends in one line, and nothing half-written is taken for whole afterwards."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import resource

@@ -1,7 +1,5 @@
 """Corpora that are not LibriSpeech: names with dashes, underscores, spaces and marks; what a user sees at the commands' doors."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

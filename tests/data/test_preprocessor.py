@@ -1,7 +1,5 @@
 """One training item from what ESPnet read: targets, crops, enrolments, rates and levels."""
 
-from __future__ import annotations
-
 import json
 import logging
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Lists of clean utterances, and pieces read from them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

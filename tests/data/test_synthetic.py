@@ -1,7 +1,5 @@
 """The synthetic corpus: repeatable, in LibriSpeech's layout, of distinct voices, with disjoint splits."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

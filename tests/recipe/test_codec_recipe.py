@@ -1,7 +1,5 @@
 """The codec recipe's run.sh as a user starts it: all stages at a tiny size, then again, and with mistakes."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Libri2Mix's local/data.sh as its run.sh starts it: options reach the data, and mistakes end in one line."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

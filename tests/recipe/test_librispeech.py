@@ -1,7 +1,5 @@
 """The run.sh of egs2/librispeech with a discriminative extractor, all stages at a tiny size, beside a masked generative one."""
 
-from __future__ import annotations
-
 import csv
 import json
 import subprocess

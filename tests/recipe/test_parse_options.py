@@ -1,7 +1,5 @@
 """The option parser of the shell scripts, by example scripts that source it."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The job launcher: Kaldi's calling convention, and a failure that cannot be overlooked."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """The Slurm launcher and the recipe through it, on a cluster of two nodes that is started on this machine."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """What the Slurm launcher asks for, and the script that it submits: neither needs a cluster."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

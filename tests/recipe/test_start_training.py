@@ -1,7 +1,5 @@
 """How the recipe starts a training: by itself, or through ESPnet's launcher where there are several GPUs or nodes."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

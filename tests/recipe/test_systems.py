@@ -1,7 +1,5 @@
 """Which systems the recipe decodes with, and which files and options each gets: those of its kind."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Fixed evaluation sets by local/test_sets.sh: of held-out speakers, within a collection, the same for the same seed."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

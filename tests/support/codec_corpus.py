@@ -1,7 +1,5 @@
 """Five short mixtures with a target each, of lengths that do and do not fill a codec's frames."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -4,8 +4,6 @@ The training recordings are one frame long, of a codec with one level: the only 
 validation the mask follows from a batch's content.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

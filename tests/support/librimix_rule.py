@@ -1,7 +1,5 @@
 """The official generation rule, written from its description without a line of the package: what every file must hold."""
 
-from __future__ import annotations
-
 import csv
 import io
 from pathlib import Path

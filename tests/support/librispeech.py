@@ -1,7 +1,5 @@
 """Small corpora in LibriSpeech's layout for the tests: tones with a noise floor, so that making them costs nothing."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

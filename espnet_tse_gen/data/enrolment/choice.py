@@ -4,8 +4,6 @@ An enrolment that is the target utterance itself ("leak") would give the answer 
 are replaced, by a seeded choice among the speaker's other recordings, unless the list is wanted as it is.
 """
 
-from __future__ import annotations
-
 import functools
 import random
 import re

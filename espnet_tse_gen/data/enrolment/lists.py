@@ -11,8 +11,6 @@ In all of them a recording is ``s{n}/MIXTURE``, a file (absolute or relative to 
 utterance of LibriSpeech.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -118,10 +116,7 @@ def list_file(options: EnrolmentOptions, subset: str, number_of_speakers: int = 
 
 
 def read_list(path: str | Path, known: Mapping[str, Sequence[str]]) -> EnrolmentList:
-    """Read the rows of a list that belong to ``known`` mixtures.
-
-    Args:
-        known: Mixture -> utterance of each of its sources.
+    """Read the rows of a list that belong to ``known`` mixtures, of which it says the utterance of each source.
 
     Raises:
         UserError: If it cannot be read, a line has another form, a row occurs twice, or no row is of a known mixture.

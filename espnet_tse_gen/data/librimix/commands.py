@@ -1,20 +1,17 @@
 """Preparing sets of LibriMix as a command line names them: metadata, mixtures, data directories, and the mini corpus."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from espnet_tse_gen.data.corpus import wanted_speakers
+from espnet_tse_gen.data.corpus import segment_corpus, wanted_speakers
 from espnet_tse_gen.data.enrolment.lists import BUT_URL, EnrolmentOptions, list_file
 from espnet_tse_gen.data.librimix.drawing import make_metadata, rows_without, write_metadata
 from espnet_tse_gen.data.librimix.generation import plan_generation, report_disk_use, run_plan
 from espnet_tse_gen.data.librimix.layout import MixtureTree, find_metadata
 from espnet_tse_gen.data.librimix.preparing import list_mixtures, prepare_directory
-from espnet_tse_gen.data.segment import segment_corpus
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.state import is_current, state_of
@@ -69,9 +66,8 @@ def prepare_sets(**options: Any) -> None:
     )
     sets = options["sets"].replace(",", " ").split()
     metadata = {name: find_metadata(options["metadata"], name) if options["metadata"] else None for name in sets}
-    how = {"noise_root": options["wham"], "types": (mix_type,)} | {
-        name: options[name] for name in ("allow_missing", "replace")
-    }
+    how = {name: options[name] for name in ("allow_missing", "replace")}
+    how |= {"noise_root": options["wham"], "types": (mix_type,)}
     plans = [plan_generation(tree, path, librispeech, **how) for path in metadata.values() if path is not None]
     # Before hours of generation: is every list at hand?
     speakers = {plan.subset: len(plan.rows[0].sources) for plan in plans}

@@ -5,9 +5,8 @@ which another than ``UTTERANCE`` is drawn each time; otherwise it holds what an 
 ``protocol`` says which, and ``text_spk{n}`` has the transcripts where LibriSpeech is at hand.
 """
 
-from __future__ import annotations
-
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,18 +24,18 @@ from espnet_tse_gen.data.librimix.layout import (
     talker_of,
     talkers_of,
 )
-from espnet_tse_gen.data.transcripts import TranscriptCounts, find_transcripts
+from espnet_tse_gen.data.transcripts import describe_transcripts, find_transcripts
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_csv
 
 
 @dataclass
 class Prepared:
-    """What was written: mixtures, those left out as a speaker has no second recording, and remarks for the user."""
+    """What was written."""
 
     mixtures: int
-    left_out: int
-    remarks: list[str]
+    left_out: int  # mixtures of which a speaker has no second recording
+    remarks: list[str]  # for the user
 
 
 def list_mixtures(
@@ -51,7 +50,6 @@ def list_mixtures(
     Who speaks is told by the metadata from which the set was generated, else by LibriSpeech's folders, else by the names.
 
     Args:
-        mix_type: Which mixtures.
         metadata: Its metadata file, where known.
         librispeech: LibriSpeech's folder. The recordings are those of the parts that the set was made from.
 
@@ -108,14 +106,12 @@ def prepare_directory(
     """Write the data directory ``output`` for the sets ``subsets`` of ``tree`` together.
 
     Args:
-        subsets: For example ``["train-100", "train-360"]``.
-        mix_type: Which mixtures. Of ``mix_single``, speaker 1 is all there is.
+        mix_type: Of ``mix_single``, speaker 1 is all there is.
         train: Write the enrolment tables for drawing on the fly.
         librispeech: LibriSpeech's folder: gives full clean recordings for enrolment, and the speakers' sexes. Without
             it, the sources of other mixtures serve, cut as they are there.
         metadata: The metadata file of each set, where known; a ``*_info.csv`` beside it gives the speakers' sexes too.
         enrolment: Which enrolments evaluation sets get; by default, a seeded draw.
-        num_jobs: Processes for joining several enrolments of a target.
 
     Raises:
         UserError: If a set, a file or an enrolment is missing, or no mixture is left.
@@ -168,7 +164,7 @@ def prepare_directory(
         )
     tables: dict[str, dict[str, str]] = {"wav.scp": {one.name: _existing(tree, one, mix_type) for one in kept}}
     tables |= {name: {one.name: one.name for one in kept} for name in ("utt2spk", "spk2utt")}
-    counts = TranscriptCounts()
+    counts: Counter[str] = Counter()
     for n in numbers:
         talkers = {one.name: one.talkers[n - 1] for one in kept}
         sources = {one.name: _existing(tree, one, f"s{n}") for one in kept}
@@ -181,8 +177,8 @@ def prepare_directory(
             }
             recorded = {name: whole[who.utterance] for name, who in talkers.items() if who.utterance in whole}
             tables[f"text_spk{n}"] = find_transcripts(sources, recorded, counts)
-    if counts.describe():
-        remarks.append(f"has {counts.describe()}")
+    if transcripts := describe_transcripts(counts):
+        remarks.append(f"has {transcripts}")
     present = {who.speaker for one in kept for who in one.talkers}
     sexes |= read_speaker_sexes(librispeech) if librispeech else {}
     tables["spk2gender"] = {speaker: sexes[speaker] for speaker in present if speaker in sexes}
