@@ -43,9 +43,9 @@ Options, with their values:
 """
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str, script_text: str = SCRIPT) -> subprocess.CompletedProcess[str]:
     script = folder / "script.sh"
-    script.write_text(SCRIPT)
+    script.write_text(script_text)
     return subprocess.run(["bash", str(script), *arguments], capture_output=True, text=True, check=False, cwd=folder)
 
 
@@ -88,6 +88,21 @@ def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], message: st
     assert result.returncode == 2
     assert message in result.stderr and result.stderr.startswith("script.sh: error: ")
     assert result.stderr.count("\n") == 1 and not result.stdout
+
+
+def test_options_of_another_script_are_handed_on(tmp_path: Path) -> None:
+    handing_on = SCRIPT.replace("empty=", "declare -a given=()\nempty=") + "printf '<%s>' \"${given[@]}\"\n"
+    (tmp_path / "some.conf").write_text("stage=7\nnj=8\n")
+    words = ["--config", "some.conf", "--local_data_opts", "--a b", "--empty=x", "--skip-eval=true", "rest"]
+    result = run(tmp_path, *words, script_text=handing_on)
+    assert result.stdout == "7|a b|false|x|rest|<--nj=8><--local_data_opts=--a b><--skip_eval=true>", result.stderr
+    for arguments, message in (
+        (["--nj"], "option '--nj' needs a value"),
+        (["--skip_train", "no"], "takes true or false"),
+    ):
+        result = run(tmp_path, *arguments, script_text=handing_on)
+        assert result.returncode == 2 and message in result.stderr and not result.stdout
+    assert run(tmp_path, "--stage", "7", "--help", script_text=handing_on).stdout == HELP
 
 
 def test_help(tmp_path: Path) -> None:
