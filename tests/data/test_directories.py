@@ -300,6 +300,5 @@ def test_missing_folders_are_named(tmp_path: Path, corpus: Path) -> None:
     refused_command(r"nowhere/wav\.scp: no such file", format_wav.main, nowhere, tmp_path / "dump")
     refused_command("--fs is 0", format_wav.main, "--fs", "0", corpus / "data" / "dev", tmp_path / "dump")
     refused_command("--libri2mix is missing", prepare_libri2mix.main)
-    refused_command(
-        r"test/mix_clean: no such folder", prepare_libri2mix.main, *options(corpus, "test", output=tmp_path)
-    )
+    command = options(corpus, "test", output=tmp_path)
+    refused_command(r"test/mix_clean: no such folder", prepare_libri2mix.main, *command)
