@@ -1,19 +1,16 @@
 """What goes wrong in data preparation ends in one line, and nothing half-written is taken for whole afterwards."""
 
-import contextlib
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from librispeech import make_corpus
-from refused import refused
+from refused import files_of_at_most, refused
 
 from espnet_tse_gen.bin import prepare_libri2mix
 from espnet_tse_gen.data.librimix.drawing import make_metadata, write_metadata
@@ -46,17 +43,6 @@ def generate(corpus: Path, output: Path) -> None:
 
 def wavs(tree: Path) -> dict[str, bytes]:
     return {str(path.relative_to(tree)): path.read_bytes() for path in sorted(tree.rglob("*.wav"))}
-
-
-@contextlib.contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """No file can grow beyond ``size`` bytes: to a program, a disk that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def assert_not_whole(corpus: Path, output: Path) -> None:
