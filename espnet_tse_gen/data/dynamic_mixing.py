@@ -15,10 +15,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from espnet_tse_gen.audio.level import LEVEL_DBFS, mixture_gain
-from espnet_tse_gen.data.degradation import EQUALIZER_POINTS, code_lossy, draw_band, equalize, limit_band
+from espnet_tse_gen.data import degradation
 from espnet_tse_gen.data.drawn import DrawnMixture, DrawnTarget, Piece
 from espnet_tse_gen.data.mixing_options import MixingOptions
-from espnet_tse_gen.data.rooms import Rooms, reverberate
 from espnet_tse_gen.data.sources import Source, at_speeds, group_by_speaker, read_audio_list, read_piece, speaker_at
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 
@@ -72,7 +71,6 @@ class DynamicMixer:
         self._persons = {speaker_at(one.speaker, speed): one.speaker for one in sources for speed in options.speeds}
         self.targets = [speaker for speaker in self.speakers if self._can_be_target(self.usable[speaker])]
         self.items_per_epoch = items_per_epoch or len(usable)
-        # Speakers by collection; where none is asked for, all are of one.
         self._collection_of = {speaker: own[0].collection for speaker, own in self.usable.items()}
         for name in options.collections or ():
             if name not in {self._collection_of[speaker] for speaker in self.targets}:
@@ -82,12 +80,6 @@ class DynamicMixer:
         allowed = self.targets if options.targets > 1 else self.speakers
         chosen = options.collections
         self.others = [speaker for speaker in allowed if chosen is None or self._collection_of[speaker] in chosen]
-        self._within: dict[str, list[str]] = {}
-        for speaker in self.others:
-            self._within.setdefault(self._collection_of[speaker], []).append(speaker)
-        self._candidates = {
-            name: [speaker for speaker in self.targets if self._collection_of[speaker] == name] for name in chosen or ()
-        }
         needed = max(2, talkers + (options.absent_share > 0) + (options.crowd_share > 0), options.targets)
         persons = len({self._persons[speaker] for speaker in self.others})
         if persons < needed or not self.targets:
@@ -97,7 +89,7 @@ class DynamicMixer:
                 " add speakers, or lower dynamic_mixing_conf min_seconds"
             )
         self.noises = read_audio_list(options.noise, "--dynamic_mixing_conf noise") if options.noise else []
-        self.rooms = Rooms(options.reverb, rate, options.rt60, options.drr_db) if options.reverb else None
+        self.rooms = degradation.Rooms(options.reverb, rate, options.rt60, options.drr_db) if options.reverb else None
 
     def __repr__(self) -> str:
         """Return what it draws from, in one line."""
@@ -116,7 +108,7 @@ class DynamicMixer:
         """
         options, rng = self.options, self._rng(_ITEM, epoch, index)
         turn = (epoch - 1) * self.items_per_epoch + index
-        utterance = self._of_collection(rng) if options.collections else self._in_turn(turn)
+        utterance = self._by_share(rng) if options.collections else self._in_turn(turn)
         present = bool(rng.random() >= options.absent_share)
         spoken = self._spoken(rng, utterance, present)
         # Each target's utterance, and its place among the talkers where it is one of them.
@@ -138,31 +130,26 @@ class DynamicMixer:
             for room, (start, end) in zip(available, shares, strict=True)
         ]
 
-        cut: dict[int, tuple[Piece, np.ndarray]] = {}
         read = []
         for place, (source, (start, end)) in enumerate(zip(spoken, spans, strict=True)):
-            if place in apart:
-                first, cut[place] = self._apart(rng, source, end - start, self._enroll_length(rng))
-                read.append(first)
-            else:
-                read.append(self._anywhere(rng, source, end - start))
+            wanted = (rng, source, end - start)
+            read.append(self._apart(*wanted, self._enroll_length(rng)) if place in apart else [self._anywhere(*wanted)])
         enrolments = [
-            cut[place] if place in apart and place is not None else self._enrolment(rng, source, place is not None)
+            read[place][1] if place is not None and place in apart else self._enrolment(rng, source, place is not None)
             for source, place in enrolled
         ]
-        pieces, heard = [piece for piece, _ in read], [samples for _, samples in read]
+        pieces, heard = [found[0][0] for found in read], [found[0][1] for found in read]
         enrolls = [samples for _, samples in enrolments]
         if options.equalize_db > 0:
             # Every recording through a filter of its own, drawn apart from all else in the item.
-            drawing = self._rng(_EQUALIZATION, epoch, index)
-            equalized = [
-                equalize(one, self.rate, drawing.uniform(-options.equalize_db, options.equalize_db, EQUALIZER_POINTS))
-                for one in [*heard, *enrolls]
-            ]
+            most, recordings = options.equalize_db, [*heard, *enrolls]
+            shape = (len(recordings), degradation.EQUALIZER_POINTS)
+            gains = self._rng(_EQUALIZATION, epoch, index).uniform(-most, most, shape)
+            equalized = [degradation.equalize(one, self.rate, own) for one, own in zip(recordings, gains, strict=True)]
             heard, enrolls = equalized[: len(heard)], equalized[len(heard) :]
         if self.rooms is not None and rng.random() < options.reverb_share:
             responses = self.rooms.draw(rng, len(heard))
-            heard = [reverberate(samples, response) for samples, response in zip(heard, responses, strict=True)]
+            heard = [degradation.reverberate(*each) for each in zip(heard, responses, strict=True)]
         sir_db = [float(rng.uniform(-options.sir_db, options.sir_db)) for _ in heard[1:]]
         scale = [10.0 ** (-ratio / 20.0) for ratio in (0.0, *sir_db)]
         noise, snr_db = self._noise(rng, length)
@@ -170,9 +157,9 @@ class DynamicMixer:
         images = [self._place(*each, length) for each in zip(heard, spans, scale, strict=True)]
         degrading = self._rng(_DEGRADATION, epoch, index)
         if degrading.random() < options.band_share:
-            band = draw_band(degrading)
-            images = [limit_band(image, self.rate, band) for image in images]
-            noise = limit_band(noise, self.rate, band) if noise is not None else None
+            band = degradation.draw_band(degrading)
+            images = [degradation.limit_band(image, self.rate, band) for image in images]
+            noise = degradation.limit_band(noise, self.rate, band) if noise is not None else None
         speech = functools.reduce(np.add, images)
         noise_scale = 0.0
         if noise is not None:
@@ -186,14 +173,12 @@ class DynamicMixer:
             noise = noise * np.float32(noise_scale * gain)
             mixture = mixture + noise
         if degrading.random() < options.coding_share:
-            mixture = code_lossy(mixture, self.rate, degrading)
+            mixture = degradation.code_lossy(mixture, self.rate, degrading)
         silence = np.zeros_like(mixture)
-        targets = [
-            DrawnTarget(
-                silence if place is None else parts[place], self._degraded(enroll, degrading), place is not None, piece
-            )
-            for (_, place), (piece, _), enroll in zip(enrolled, enrolments, enrolls, strict=True)
-        ]
+        targets = []
+        for (_, where), (piece, _), enroll in zip(enrolled, enrolments, enrolls, strict=True):
+            speech = silence if where is None else parts[where]
+            targets.append(DrawnTarget(speech, self._degraded(enroll, degrading), where is not None, piece))
         return DrawnMixture(mixture, parts, noise, targets, pieces, spans, sir_db, None if noise is None else snr_db)
 
     def _spoken(self, rng: np.random.Generator, utterance: Source, present: bool) -> list[Source]:
@@ -203,7 +188,7 @@ class DynamicMixer:
         talkers = 1 if alone else self.talkers + crowd
         own, pool = [utterance] if present else [], self.others
         if options.collection_share > 0 and rng.random() < options.collection_share:
-            alike = self._within.get(utterance.collection, [])
+            alike = self._of_collection(utterance.collection, self.others)
             # Of a small collection, there may be too few.
             if len({self._persons[speaker] for speaker in alike} - {self._persons[utterance.speaker]}) >= talkers:
                 pool = alike
@@ -221,9 +206,9 @@ class DynamicMixer:
     def _degraded(self, enroll: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return an enrolment at the common level, in a drawn band or coded where that is drawn."""
         if rng.random() < self.options.band_share:
-            enroll = limit_band(enroll, self.rate, draw_band(rng))
+            enroll = degradation.limit_band(enroll, self.rate, degradation.draw_band(rng))
         enroll = enroll * np.float32(mixture_gain(enroll, self.level_dbfs))
-        return code_lossy(enroll, self.rate, rng) if rng.random() < self.options.coding_share else enroll
+        return degradation.code_lossy(enroll, self.rate, rng) if rng.random() < self.options.coding_share else enroll
 
     def _rng(self, purpose: int, *numbers: int) -> np.random.Generator:
         return np.random.default_rng([purpose, self.seed, *numbers])
@@ -245,11 +230,14 @@ class DynamicMixer:
         lap, place = divmod(lap, len(own))
         return own[int(self._rng(_UTTERANCES, number, lap).permutation(len(own))[place])]
 
-    def _of_collection(self, rng: np.random.Generator) -> Source:
+    def _of_collection(self, name: str, speakers: Sequence[str]) -> list[str]:
+        return [speaker for speaker in speakers if self._collection_of[speaker] == name]
+
+    def _by_share(self, rng: np.random.Generator) -> Source:
         """Draw a target utterance by the shares of the collections."""
         shares = self.options.collections or {}
         weights = np.array([*shares.values()], dtype=np.float64)
-        own = self._candidates[[*shares][int(rng.choice(len(weights), p=weights / weights.sum()))]]
+        own = self._of_collection([*shares][int(rng.choice(len(weights), p=weights / weights.sum()))], self.targets)
         # Between all speakers alike and all utterances alike.
         amounts = np.sqrt([len(self.usable[speaker]) for speaker in own])
         spoken = self.usable[own[int(rng.choice(len(own), p=amounts / amounts.sum()))]]

@@ -102,24 +102,16 @@ def prepare_sets(**options: Any) -> None:
 
 
 def prepare_mini(
-    output_dir: Path,
-    num_voices: int,
-    utterances_per_voice: int,
-    train_mixtures: int,
-    dev_mixtures: int,
-    test_mixtures: int,
-    seed: int,
-    nj: int,
+    output_dir: Path, num_voices: int, utterances_per_voice: int, seed: int, nj: int, **counts: int
 ) -> None:
-    """Make the mini corpus and its metadata, unless they are there with the same options.
+    """Make the mini corpus and the metadata of so many ``{train,dev,test}_mixtures``, unless they are there already.
 
     Raises:
         UserError: For a number below 1, or as :func:`~espnet_tse_gen.data.synthetic.build_corpus`.
     """
     from espnet_tse_gen.data.synthetic import build_corpus
 
-    counts = {"train": train_mixtures, "dev": dev_mixtures, "test": test_mixtures}
-    for name, number in [("nj", nj), *((f"{split}_mixtures", count) for split, count in counts.items())]:
+    for name, number in {"nj": nj, **counts}.items():
         if number < 1:
             raise UserError(f"--{name} is {number}; expected a positive number")
     started = time.monotonic()
@@ -127,7 +119,8 @@ def prepare_mini(
     made = build_corpus(root, num_voices, utterances_per_voice, seed, nj)
     corpus = json.loads((root / "corpus.json").read_text())["parameters"]
     print(f"{root}: {'made' if made else 'kept'} ({time.monotonic() - started:.0f} s)")
-    for split, count in counts.items():
+    for name, count in counts.items():
+        split = name.removesuffix("_mixtures")
         path, record = metadata / f"libri2mix_{split}-mini.csv", metadata / f".{split}.json"
         state = state_of(corpus, count, seed)
         if is_current(record, state, path):
