@@ -57,13 +57,9 @@ def refuse(message: str, given: Path | str, enroll: Path | str, *more: str) -> s
     ("container", "subtype", "output", "wanted"),
     [
         ("MP3", "MPEG_LAYER_III", "o.wav", "PCM_16"),
-        ("MP3", "MPEG_LAYER_III", "o.flac", "PCM_16"),
-        ("WAV", "GSM610", "o.wav", "PCM_16"),
-        ("WAV", "IMA_ADPCM", "o.wav", "PCM_16"),
-        ("WAV", "ULAW", "o.wav", "PCM_16"),
-        ("WAV", "PCM_U8", "o.wav", "PCM_16"),
-        ("OGG", "VORBIS", "o.wav", "PCM_16"),
-        ("OGG", "OPUS", "o.flac", "PCM_16"),
+        ("WAV", "GSM610", "o.WAV", "PCM_16"),
+        ("WAV", "PCM_U8", "o.FLAC", "PCM_16"),
+        ("OGG", "OPUS", "o.Flac", "PCM_16"),
         ("AIFF", "PCM_S8", "o.flac", "PCM_16"),
         ("CAF", "ALAC_16", "o.wav", "PCM_16"),
         ("WAVEX", "PCM_24", "o.wav", "PCM_24"),
@@ -81,12 +77,6 @@ def test_an_output_is_not_lossy(
     made = extract(tmp_path / "m", enroll, tmp_path / output)
     assert (made.subtype, made.samplerate, made.format) == (wanted, 16000, Path(output).suffix[1:].upper())
     assert made.frames == soundfile.info(str(tmp_path / "m")).frames
-
-
-def test_an_output_is_of_the_format_that_its_name_says(tmp_path: Path, enroll: Path) -> None:
-    (tmp_path / "m").write_bytes(encoded(mixed(), 16000))
-    for name, wanted in (("o.FLAC", "FLAC"), ("o.Flac", "FLAC"), ("o.WAV", "WAV")):
-        assert extract(tmp_path / "m", enroll, tmp_path / name).format == wanted
 
 
 @pytest.mark.parametrize("total", [0, 2**36 - 1])

@@ -42,29 +42,20 @@ def is_hidden(path: Path, root: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
-def list_utterances(
-    root: str | Path, subsets: str | Mapping[str, Collection[str] | None], speakers: Collection[str] | None = None
-) -> list[Utterance]:
-    """Return the recordings of a subset, or of several, in the order of their paths.
-
-    Args:
-        subsets: One, of which ``speakers`` alone are taken, or several with the speakers of each (``None``: all).
+def list_utterances(root: str | Path, subsets: str | Mapping[str, Collection[str] | None]) -> list[Utterance]:
+    """Return the recordings of a subset, or of several with the speakers of each (None: all), in the order of their paths.
 
     Raises:
         UserError: If there is no such folder, no recording, a wanted speaker is missing, or a name has a space or occurs twice.
     """
     found: dict[str, Utterance] = {}
-    for subset, wanted in ({subsets: speakers} if isinstance(subsets, str) else subsets).items():
+    for subset, wanted in ({subsets: None} if isinstance(subsets, str) else subsets).items():
         folder, present = Path(root) / subset, set()
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; expected ROOT/SUBSET/SPEAKER/CHAPTER/UTTERANCE.flac")
         for path in sorted(folder.glob("*/*/*")):
-            speaker = path.parts[-3]
-            if (
-                path.suffix.lower() not in (".flac", ".wav")
-                or is_hidden(path, folder)
-                or speaker not in (wanted or [speaker])
-            ):
+            speaker, is_audio = path.parts[-3], path.suffix.lower() in (".flac", ".wav")
+            if not is_audio or is_hidden(path, folder) or speaker not in (wanted or [speaker]):
                 continue
             if (path.stem + speaker).split() != [path.stem + speaker]:
                 raise UserError(

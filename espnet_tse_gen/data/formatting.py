@@ -56,10 +56,7 @@ class Converted:
 
 
 def convert(groups: Sequence[Group], folder: str | Path, rate: int, num_jobs: int = 1) -> Converted:
-    """Convert what is not mono 16-bit wav at ``rate``; what an earlier run converted from the same files is kept.
-
-    Args:
-        folder: Where the record of what was converted is kept.
+    """Convert what is not mono 16-bit wav at ``rate``; what a run converted before, after a record in ``folder``, is kept.
 
     Raises:
         UserError: If a recording is missing, corrupt, empty, not mono, holds NaN, or is a silent enrolment.

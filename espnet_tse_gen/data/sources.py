@@ -83,18 +83,10 @@ def write_sources(
     sexes: Mapping[str, str] | None = None,
     durations: bool = True,
 ) -> int:
-    """Write ``wav.scp``, ``utt2spk``, and ``utt2dur``, ``utt2collection`` and ``spk2gender`` where they are known.
+    """Write ``wav.scp`` and ``utt2spk`` of ``sources`` (key, speaker, path), and return how many these are.
 
-    ``wav.scp`` is written last: where it exists, the others do.
-
-    Args:
-        sources: ``(key, speaker, path)``.
-        collections: Collection by key.
-        sexes: ``m`` or ``f`` by speaker, of some of them or of others.
-        durations: Whether to read every header for ``utt2dur``.
-
-    Returns:
-        The number of utterances.
+    Beside them, ``utt2dur`` after every header (unless ``durations`` is false), ``utt2collection`` and ``spk2gender`` where
+    they are known. ``wav.scp`` is written last: where it exists, the others do.
 
     Raises:
         UserError: If a key occurs twice, or a recording cannot be used.

@@ -31,12 +31,10 @@ def describe_transcripts(counts: Mapping[str, int]) -> str:
 
 
 def find_transcripts(sources: Mapping[str, str], recordings: Mapping[str, str], counts: Counter[str]) -> dict[str, str]:
-    """Return mixture -> what one speaker says in it.
+    """Return mixture -> what one speaker says in it, and add what was found to ``counts``.
 
-    Args:
-        sources: Mixture to the speaker's part of it, a file.
-        recordings: Mixture to the whole recording, in whose folder a ``*.trans.txt`` is looked for, where it is known.
-        counts: What was found is added here.
+    ``sources`` are the speaker's parts of mixtures, files; ``recordings``, where known, the whole ones, in whose folders a
+    ``*.trans.txt`` is looked for.
 
     Raises:
         UserError: If a recording or a table of transcripts cannot be read.

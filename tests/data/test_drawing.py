@@ -82,7 +82,7 @@ def test_pieces_make_up_the_recording(corpus: Path, tmp_path: Path) -> None:
     pieces = list_utterances(tmp_path, "train-a")
     assert len(pieces) == count > 3
     assert {len(piece.name) for piece in pieces} == {len("11-7-000000")}
-    for whole in list_utterances(corpus, "train-a", ["11"]):
+    for whole in list_utterances(corpus, {"train-a": ["11"]}):
         parts = [read_audio(piece.path)[0] for piece in pieces if piece.name.startswith(whole.name)]
         np.testing.assert_array_equal(np.concatenate(parts), read_audio(whole.path)[0])
     assert (tmp_path / "SPEAKERS.TXT").exists()

@@ -47,11 +47,8 @@ def list_mixtures(
 ) -> tuple[list[Mixture], list[Utterance]]:
     """Return the mixtures of a set, after its table or (without one) its files, and the whole recordings of its speakers.
 
-    Who speaks is told by the metadata from which the set was generated, else by LibriSpeech's folders, else by the names.
-
-    Args:
-        metadata: Its metadata file, where known.
-        librispeech: LibriSpeech's folder. The recordings are those of the parts that the set was made from.
+    Who speaks is told by the metadata from which the set was generated, where given, else by LibriSpeech's folders, else by the
+    names. The recordings are those of LibriSpeech's parts that the set was made from.
 
     Raises:
         UserError: If the set is not there, its generation was not finished, or nothing tells who speaks.
