@@ -12,6 +12,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from librimix_rule import TYPES, assert_same, official_files, overlap_add, read_rows, sources_of
+from librispeech import write_mixtures
 from refused import refused
 
 from espnet_tse_gen.data.librimix.generation import disk_use, extend_noise, plan_generation, run_plan
@@ -41,19 +42,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "wham" / "cv").mkdir(parents=True)
     soundfile.write(root / "wham" / "cv" / "short.wav", 0.2 * generator.standard_normal((20000, 2)), 16000)
     soundfile.write(root / "wham" / "cv" / "long.wav", 0.9 * generator.standard_normal(90000), 16000)
-    lines = ["mixture_ID,source_1_path,source_1_gain,source_2_path,source_2_gain,noise_path,noise_gain"]
-    for one, two, noise in (("11", "22", "short"), ("33", "11", "long"), ("11", "99", "long")):
-        paths = [f"dev-clean/{speaker}/1/{speaker}-1-0000.flac" for speaker in (one, two)]
-        lines.append(f"{one}-1-0000_{two}-1-0000,{paths[0]},0.71234567,{paths[1]},1.9,cv/{noise}.wav,1.31")
-    (root / "metadata").mkdir()
-    (root / "metadata" / "libri2mix_dev-clean.csv").write_text("\n".join(lines) + "\n")
-    columns = ["mixture_ID", *(f"source_{k}_{kind}" for k in (1, 2, 3) for kind in ("path", "gain"))]
-    three = [",".join([*columns, "noise_path", "noise_gain"])]
-    for order in (("11", "22", "33"), ("33", "11", "22")):
-        sources = [f"dev-clean/{one}/1/{one}-1-0000.flac,0.{one}" for one in order]
-        three.append(f"{'_'.join(f'{one}-1-0000' for one in order)},{','.join(sources)},cv/short.wav,1.31")
-    (root / "three").mkdir()
-    (root / "three" / "libri3mix_dev-clean.csv").write_text("\n".join(three) + "\n")
+    pairs, noises = ("11 22", "33 11", "11 99"), ["cv/short.wav", "cv/long.wav", "cv/long.wav"]
+    three = ("11 22 33", "33 11 22")
+    for path, mixtures in (("metadata/libri2mix_dev-clean.csv", pairs), ("three/libri3mix_dev-clean.csv", three)):
+        spoken = [[f"{speaker}-1-0000" for speaker in mixture.split()] for mixture in mixtures]
+        write_mixtures(root / path, spoken, noises[: len(spoken)])
     return root
 
 

@@ -1,5 +1,6 @@
 """Libri2Mix's local/data.sh as its run.sh starts it: options reach the data, and mistakes end in one line."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from librispeech import write_mixtures
 from programs import ROOT, output_of, refused_in, start
 
 from espnet_tse_gen.audio.files import write_audio
@@ -30,24 +32,15 @@ def place(tmp_path: Path) -> Path:
         path = tmp_path / "speech" / "test-clean" / name[0] / "1" / f"{name}.flac"
         write_audio(path, 0.1 * generator.standard_normal(3000).astype(np.float32), 16000)
     (tmp_path / "speech" / "SPEAKERS.TXT").write_text("1 | F | test-clean |\n2 | M | test-clean |\n")
-    rows = ["mixture_ID,source_1_path,source_1_gain,source_2_path,source_2_gain,noise_path,noise_gain"]
-    enrolments = []
-    for one in (0, 1):
-        for two in (0, 1):
-            utterances = [f"1-1-000{one}", f"2-1-000{two}"]
-            paths = [f"test-clean/{utterance[0]}/1/{utterance}.flac,0.9" for utterance in utterances]
-            rows.append(f"{'_'.join(utterances)},{','.join(paths)},,")
-            for number, utterance in enumerate(utterances, 1):
-                other = f"1-1-000{1 - one}_2-1-000{1 - two}"
-                leak = number == 2 and one == two == 0
-                source = "_".join(utterances) if leak else other
-                enrolments.append(f"{'_'.join(utterances)} {utterance} s{number}/{source}")
-    for path, lines in (
-        (tmp_path / "metadata" / "libri2mix_test-clean.csv", rows),
-        (tmp_path / "downloads" / "but_test_map_mixture2enrollment", enrolments),
-    ):
-        path.parent.mkdir()
-        path.write_text("\n".join(lines) + "\n")
+    mixtures, enrolments = [], []
+    for one, two in itertools.product((0, 1), (0, 1)):
+        mixtures.append([f"1-1-000{one}", f"2-1-000{two}"])
+        own, other = "_".join(mixtures[-1]), f"1-1-000{1 - one}_2-1-000{1 - two}"
+        enrolments.append(f"{own} {mixtures[-1][0]} s1/{other}\n")
+        enrolments.append(f"{own} {mixtures[-1][1]} s2/{other if one or two else own}\n")
+    write_mixtures(tmp_path / "metadata" / "libri2mix_test-clean.csv", mixtures)
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "but_test_map_mixture2enrollment").write_text("".join(enrolments))
     return tmp_path
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from librispeech import make_corpus
+from librispeech import make_corpus, write_mixtures
 from programs import ROOT, output_of, refused_in, start
 
 from espnet_tse_gen.bin import check_data
@@ -39,12 +39,7 @@ def test_every_set_is_of_held_out_speakers_of_one_collection(tmp_path: Path) -> 
     (tmp_path / "splits.json").write_text(json.dumps(SPLITS))
     official = tmp_path / "libri2mix_dev-clean.csv"
     pairs = [("11", "13"), ("13", "14"), ("14", "12"), ("14", "13"), ("13", "15")]
-    rows = [
-        f"{a}-7-0000_{b}-7-0001,dev-clean/{a}/7/{a}-7-0000.flac,0.5,dev-clean/{b}/7/{b}-7-0001.flac,0.4,noise.wav,0.1"
-        for a, b in pairs
-    ]
-    header = "mixture_ID,source_1_path,source_1_gain,source_2_path,source_2_gain,noise_path,noise_gain"
-    official.write_text("\n".join([header, *rows]) + "\n")
+    write_mixtures(official, [[f"{a}-7-0000", f"{b}-7-0001"] for a, b in pairs], ["noise.wav"] * len(pairs))
 
     sets = ["--sets", "test_a=test-other test_b=voices dev_a=dev-clean"]
     result = run_script(tmp_path, *sets, "--metadata", str(official))
