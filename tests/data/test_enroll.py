@@ -208,7 +208,7 @@ def test_draws_end_and_are_never_the_target(utterances: dict[str, int], number: 
         for one, _ in pool[first]
         for two, _ in pool[second]
     ]
-    options = EnrolmentOptions(number=number, seed=seed)
+    options = EnrolmentOptions(num_enrollments=number, seed=seed)
     choice = EnrolmentChooser(MixtureTree("nowhere"), mixtures, pool, options).choose()
     alone = [one for one in (first, second) if utterances[one] == 1]
     assert choice.kept == ([] if alone else mixtures)
@@ -267,7 +267,7 @@ def test_wrong_lists_are_refused(corpus: Path, tmp_path: Path) -> None:
         message = "--enroll_list full: needs LibriSpeech's recordings of 'dev'"
         refused(message, prepare, corpus, tmp_path, "--enroll_list", "full", "--librispeech", speech)
     message = "is published for dev and test of two and three speakers, not for 'dev-own'"
-    refused(message, list_file, EnrolmentOptions("full", folder=tmp_path), "dev-own")
+    refused(message, list_file, EnrolmentOptions("full", enroll_dir=tmp_path), "dev-own")
 
 
 def test_a_protocol_comes_back_as_written(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_three_speakers_have_a_list_of_their_own(tmp_path: Path) -> None:
     path = tmp_path / "but_test_map_mixture2enrollment_3spk"
     # A row of the form that the published list has.
     path.write_text("11-1-0000_22-1-0000_33-1-0000 22-1-0000 s3/44-1-0000_55-1-0000_22-1-0001\n")
-    options = EnrolmentOptions("but", folder=tmp_path, download=False)
+    options = EnrolmentOptions("but", enroll_dir=tmp_path, download=False)
     assert list_file(options, "test", 3) == path
     found = read_list(path, {"11-1-0000_22-1-0000_33-1-0000": ["11-1-0000", "22-1-0000", "33-1-0000"]})
     assert found.rows == {("11-1-0000_22-1-0000_33-1-0000", 2): ("s3/44-1-0000_55-1-0000_22-1-0001",)}

@@ -3,11 +3,12 @@
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from espnet_tse_gen.data.corpus import segment_corpus, wanted_speakers
-from espnet_tse_gen.data.enrolment.lists import BUT_URL, EnrolmentOptions, list_file
+from espnet_tse_gen.data.enrolment.lists import EnrolmentOptions, list_file
 from espnet_tse_gen.data.librimix.drawing import make_metadata, rows_without, write_metadata
 from espnet_tse_gen.data.librimix.generation import plan_generation, report_disk_use, run_plan
 from espnet_tse_gen.data.librimix.layout import MixtureTree, find_metadata
@@ -53,17 +54,7 @@ def prepare_sets(**options: Any) -> None:
     librispeech, mix_type, jobs = options["librispeech"], options["mix_type"], options["nj"]
     _need(options, "libri2mix", "sets", *(["librispeech"] if options["metadata"] else []))
     tree = MixtureTree(options["libri2mix"], options["sample_rate"], options["min_or_max"])
-    enrolment = EnrolmentOptions(
-        name=options["enroll_list"],
-        raw=options["enroll_list_raw"],
-        number=options["num_enrollments"],
-        targets=options["targets"],
-        folder=Path(options["enroll_dir"]),
-        download=options["download"],
-        url=options["enroll_url"] or BUT_URL,
-        seed=options["seed"],
-        allow_missing=options["allow_missing"],
-    )
+    enrolment = EnrolmentOptions(**{known.name: options[known.name] for known in fields(EnrolmentOptions)})
     sets = options["sets"].replace(",", " ").split()
     metadata = {name: find_metadata(options["metadata"], name) if options["metadata"] else None for name in sets}
     how = {name: options[name] for name in ("allow_missing", "replace")}

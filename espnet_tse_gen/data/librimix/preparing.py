@@ -125,7 +125,7 @@ def prepare_directory(
         for one in recordings:
             clean.setdefault(one.speaker, []).append((one.name, str(one.path.absolute())))
             whole[one.name] = str(one.path.absolute())
-        if not clean and not train and options.name == "full":
+        if not clean and not train and options.enroll_list == "full":
             raise UserError(
                 f"--enroll_list full: needs LibriSpeech's recordings of '{subset}'; give --librispeech the folder that "
                 f"holds them, such as {subset}-clean, or choose --enroll_list but"
