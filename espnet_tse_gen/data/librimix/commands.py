@@ -75,7 +75,7 @@ def prepare_sets(**options: Any) -> None:
         print(f"{tree.folder / plan.subset}: {made} mixtures{left_out}", flush=True)
     for name in dict.fromkeys(subset.split("-")[0] for subset in sets):
         output, subsets = Path(options["data_dir"]) / name, [subset for subset in sets if subset.split("-")[0] == name]
-        found = prepare_directory(
+        remarks = prepare_directory(
             output,
             tree,
             subsets,
@@ -86,9 +86,7 @@ def prepare_sets(**options: Any) -> None:
             enrolment=enrolment,
             num_jobs=jobs,
         )
-        left_out = f", {found.left_out} left out because a speaker has no second recording to enrol with"
-        print(f"{output}: {found.mixtures} mixtures{left_out if found.left_out else ''}")
-        for remark in found.remarks:
+        for remark in remarks:
             print(f"{output}: {remark}")
 
 

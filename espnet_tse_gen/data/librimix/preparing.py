@@ -8,7 +8,7 @@ which another than ``UTTERANCE`` is drawn each time; otherwise it holds what an 
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from espnet_tse_gen.data.corpus import Utterance, list_utterances, read_speaker_sexes
@@ -27,15 +27,6 @@ from espnet_tse_gen.data.librimix.layout import (
 from espnet_tse_gen.data.transcripts import describe_transcripts, find_transcripts
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_csv
-
-
-@dataclass
-class Prepared:
-    """What was written."""
-
-    mixtures: int
-    left_out: int  # mixtures of which a speaker has no second recording
-    remarks: list[str]  # for the user
 
 
 def list_mixtures(
@@ -99,8 +90,8 @@ def prepare_directory(
     metadata: Sequence[str | Path | None] | None = None,
     enrolment: EnrolmentOptions | None = None,
     num_jobs: int = 1,
-) -> Prepared:
-    """Write the data directory ``output`` for the sets ``subsets`` of ``tree`` together.
+) -> list[str]:
+    """Write the data directory ``output`` for the sets ``subsets`` of ``tree`` together, and return what to tell the user.
 
     Args:
         mix_type: Of ``mix_single``, speaker 1 is all there is.
@@ -114,7 +105,6 @@ def prepare_directory(
         UserError: If a set, a file or an enrolment is missing, or no mixture is left.
     """
     output, options = Path(output), enrolment or EnrolmentOptions()
-    remarks: list[str] = []
     pool: Pool = {}
     mixtures: list[Mixture] = []
     sexes: dict[str, str] = {}
@@ -150,7 +140,6 @@ def prepare_directory(
         choice = chooser.choose()
         kept = choice.kept
         protocol = replace(choice.protocol, mix_type=mix_type)
-        remarks.append(protocol.describe())
         rows = enrolment_files(choice.enrolments, output / "enroll", num_jobs)
         for key, enrolments in choice.enrolments.items():
             told[key] = " ".join(f"{one.speaker}/{one.utterance}".strip("/") or "/" for one in enrolments)
@@ -174,8 +163,6 @@ def prepare_directory(
             }
             recorded = {name: whole[who.utterance] for name, who in talkers.items() if who.utterance in whole}
             tables[f"text_spk{n}"] = find_transcripts(sources, recorded, counts)
-    if transcripts := describe_transcripts(counts):
-        remarks.append(f"has {transcripts}")
     present = {who.speaker for one in kept for who in one.talkers}
     sexes |= read_speaker_sexes(librispeech) if librispeech else {}
     tables["spk2gender"] = {speaker: sexes[speaker] for speaker in present if speaker in sexes}
@@ -189,7 +176,11 @@ def prepare_directory(
         tables["protocol"] = protocol_table(protocol)
     data = DataDir(tables, {speaker: pool[speaker] for speaker in sorted(present & pool.keys())} if train else None)
     data.write(output)
-    return Prepared(len(kept), len(mixtures) - len(kept), remarks)
+    left_out = f", {len(mixtures) - len(kept)} left out because a speaker has no second recording to enrol with"
+    remarks = [f"{len(kept)} mixtures{left_out if len(kept) < len(mixtures) else ''}"]
+    remarks += [] if train else [protocol.describe()]
+    transcripts = describe_transcripts(counts)
+    return [*remarks, f"has {transcripts}"] if transcripts else remarks
 
 
 def _has_others(mixture: Mixture, pool: Pool, number: int) -> bool:
