@@ -17,7 +17,7 @@ from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
 RATE, HOP = 8000, 160
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def voices(tmp_path: Path) -> dict[str, list[list[str]]]:
     """Speakers ``a`` (three utterances) and ``b`` (one of 3 s); sample ``n`` of utterance ``k`` is ``k + n / length``."""
     table: dict[str, list[list[str]]] = {"a": [], "b": []}
@@ -53,7 +53,6 @@ def without(data: dict[str, Any], *prefixes: str) -> dict[str, Any]:
     return {name: value for name, value in data.items() if not name.startswith(prefixes)}
 
 
-@pytest.mark.usefixtures("voices")
 def test_tokens_and_samples_are_cut_at_the_same_frames(tmp_path: Path) -> None:
     make, data = preprocessor(tmp_path), item()
     starts = set()
@@ -71,7 +70,6 @@ def test_tokens_and_samples_are_cut_at_the_same_frames(tmp_path: Path) -> None:
     assert {0 <= start <= 125 for start in starts} == {True}
 
 
-@pytest.mark.usefixtures("voices")
 @pytest.mark.parametrize("length", [1, HOP - 1, HOP, HOP + 1, 4000])
 def test_a_mixture_shorter_than_the_crop_stays_whole(tmp_path: Path, length: int) -> None:
     made = preprocessor(tmp_path)("utt", item(length))
@@ -79,7 +77,6 @@ def test_a_mixture_shorter_than_the_crop_stays_whole(tmp_path: Path, length: int
     assert len(made["codes_ref1"]) == -(-min(length, 4000) // HOP)
 
 
-@pytest.mark.usefixtures("voices")
 def test_the_last_frame_of_an_odd_length_can_be_in_the_crop(tmp_path: Path) -> None:
     make, data = preprocessor(tmp_path), item(4001)
     drawn = [make("u", data) for _ in range(40)]
@@ -87,7 +84,6 @@ def test_the_last_frame_of_an_odd_length_can_be_in_the_crop(tmp_path: Path) -> N
     assert ends == {(24, 4000), (25, 3841)}
 
 
-@pytest.mark.usefixtures("voices")
 def test_mixture_and_target_share_the_gain_of_the_whole_mixture(tmp_path: Path) -> None:
     make, data = preprocessor(tmp_path), without(item(), "codes")
     gain = mixture_gain(data["speech_mix"])
@@ -100,14 +96,12 @@ def test_mixture_and_target_share_the_gain_of_the_whole_mixture(tmp_path: Path) 
         np.testing.assert_allclose(made["speech_mix"], gain * data["speech_mix"][start : start + 4000], rtol=1e-5)
 
 
-@pytest.mark.usefixtures("voices")
 def test_every_source_is_a_target_in_training(tmp_path: Path) -> None:
     make, data = preprocessor(tmp_path), item()
     first = [made["codes_ref1"][0, 0] < 1000 for made in (make("utt", data) for _ in range(200))]
     assert 0.35 < np.mean(first) < 0.65
 
 
-@pytest.mark.usefixtures("voices")
 def test_validation_gives_the_same_item_whatever_was_drawn_before(tmp_path: Path) -> None:
     targets = set()
     for n in range(12):
@@ -158,7 +152,6 @@ def test_a_speaker_with_one_utterance_is_enrolled_from_the_rest_of_it(
     assert sum("one utterance" in record.message for record in caplog.records) == 1
 
 
-@pytest.mark.usefixtures("voices")
 def test_a_short_only_utterance_serves_whole(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "c0.wav", np.full(1000, 0.1), RATE)
     (tmp_path / "spk2enroll.json").write_text(json.dumps({"c": [["c0", str(tmp_path / "c0.wav")]]}))
@@ -166,7 +159,6 @@ def test_a_short_only_utterance_serves_whole(tmp_path: Path) -> None:
     assert len(make("utt", item(1000, enroll_ref1="*c0 c"))["enroll_ref1"]) == 1000
 
 
-@pytest.mark.usefixtures("voices")
 def test_a_fixed_enrolment_is_read_from_its_path_at_its_own_rate_and_level(tmp_path: Path) -> None:
     tone = 0.3 * np.sin(2 * np.pi * 200 * np.arange(2 * 16000) / 16000)
     soundfile.write(tmp_path / "enroll.wav", tone, 16000, subtype="FLOAT")
@@ -178,7 +170,6 @@ def test_a_fixed_enrolment_is_read_from_its_path_at_its_own_rate_and_level(tmp_p
     assert np.argmax(spectrum) == 200
 
 
-@pytest.mark.usefixtures("voices")
 def test_another_rate_gives_what_token_extraction_encodes(tmp_path: Path) -> None:
     draw = np.random.default_rng(1)
     mixture = draw.uniform(-0.3, 0.3, 2 * 16000).astype(np.float32)
@@ -197,7 +188,6 @@ def test_another_rate_gives_what_token_extraction_encodes(tmp_path: Path) -> Non
     assert make("utt", {**data, "codes_ref1": frames})["codes_ref1"].shape == (100, 4)
 
 
-@pytest.mark.usefixtures("voices")
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -215,7 +205,6 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, change: dict[str, Any], sa
     refused(says, preprocessor(tmp_path, ref_num=1), "utt", item(**change))
 
 
-@pytest.mark.usefixtures("voices")
 def test_options_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     refused("expected .shortest, longest.", preprocessor, tmp_path, enroll_seconds=[3.0, 2.0])
     refused("crop_seconds", preprocessor, tmp_path, crop_seconds=-1.0)
