@@ -135,7 +135,7 @@ def coded(samples: np.ndarray) -> np.ndarray:
 def conditions(every: Sequence[Item], count: int, noise: str | None, seed: int) -> dict[str, list[Item]]:
     """Return the first ``count`` items in every condition, by its name."""
     from espnet_tse_gen.audio.recordings import resample
-    from espnet_tse_gen.data.rooms import reverberate, synthetic_response
+    from espnet_tse_gen.data.degradation import reverberate, synthetic_response
     from espnet_tse_gen.data.sources import read_audio_list, read_piece
 
     rng = np.random.default_rng(seed)

@@ -1,7 +1,5 @@
 """Recordings as users have them, at every door that a recording enters by."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -15,6 +13,7 @@ import torch
 from broken_audio import DAMAGES, OF_FLAC, OF_WAV, encoded, with_data_size, with_total
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from programs import ROOT, start
 from refused import refused_command
 from tiny_model import RATE, fitted_codec, mixture, tiny_exp_dir, voice
 
@@ -25,7 +24,6 @@ from espnet_tse_gen.codec.registry import save_codec
 from espnet_tse_gen.utils.errors import run_main
 from espnet_tse_gen.utils.files import read_scp, write_scp
 
-ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 0.8
 
 
@@ -40,9 +38,8 @@ def mixed(rate: int = 16000) -> np.ndarray:
 
 
 def extract(given: Path | str, enroll: Path | str, output: Path, *more: str) -> soundfile._SoundFileInfo:
-    main(
-        ["extract", "--mixture", str(given), "--enroll", str(enroll), "-o", str(output), "--model", str(tiny_exp_dir()), *more]
-    )  # fmt: skip
+    words = ["extract", "--mixture", given, "--enroll", enroll, "-o", output, "--model", tiny_exp_dir(), *more]
+    main([str(word) for word in words])
     return soundfile.info(str(output))
 
 
@@ -60,13 +57,9 @@ def refuse(message: str, given: Path | str, enroll: Path | str, *more: str) -> s
     ("container", "subtype", "output", "wanted"),
     [
         ("MP3", "MPEG_LAYER_III", "o.wav", "PCM_16"),
-        ("MP3", "MPEG_LAYER_III", "o.flac", "PCM_16"),
-        ("WAV", "GSM610", "o.wav", "PCM_16"),
-        ("WAV", "IMA_ADPCM", "o.wav", "PCM_16"),
-        ("WAV", "ULAW", "o.wav", "PCM_16"),
-        ("WAV", "PCM_U8", "o.wav", "PCM_16"),
-        ("OGG", "VORBIS", "o.wav", "PCM_16"),
-        ("OGG", "OPUS", "o.flac", "PCM_16"),
+        ("WAV", "GSM610", "o.WAV", "PCM_16"),
+        ("WAV", "PCM_U8", "o.FLAC", "PCM_16"),
+        ("OGG", "OPUS", "o.Flac", "PCM_16"),
         ("AIFF", "PCM_S8", "o.flac", "PCM_16"),
         ("CAF", "ALAC_16", "o.wav", "PCM_16"),
         ("WAVEX", "PCM_24", "o.wav", "PCM_24"),
@@ -84,12 +77,6 @@ def test_an_output_is_not_lossy(
     made = extract(tmp_path / "m", enroll, tmp_path / output)
     assert (made.subtype, made.samplerate, made.format) == (wanted, 16000, Path(output).suffix[1:].upper())
     assert made.frames == soundfile.info(str(tmp_path / "m")).frames
-
-
-def test_an_output_is_of_the_format_that_its_name_says(tmp_path: Path, enroll: Path) -> None:
-    (tmp_path / "m").write_bytes(encoded(mixed(), 16000))
-    for name, wanted in (("o.FLAC", "FLAC"), ("o.Flac", "FLAC"), ("o.WAV", "WAV")):
-        assert extract(tmp_path / "m", enroll, tmp_path / name).format == wanted
 
 
 @pytest.mark.parametrize("total", [0, 2**36 - 1])
@@ -156,9 +143,8 @@ def test_names_that_are_no_file(tmp_path: Path, enroll: Path) -> None:
     (tmp_path / "o.wav").mkdir()
     (tmp_path / "m.wav").write_bytes(encoded(mixed(), 16000))
     files = [tmp_path / f"{name}.wav" for name in "meo"]
-    refused_command(
-        "--output .*o.wav: is a folder", main, "extract", "--mixture", files[0], "--enroll", files[1], "-o", files[2]
-    )
+    words = ["extract", "--mixture", files[0], "--enroll", files[1], "-o", files[2]]
+    refused_command("--output .*o.wav: is a folder", main, *words)
 
 
 def test_more_threads_than_cores_are_not_used(tmp_path: Path, enroll: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,10 +158,8 @@ def test_more_threads_than_cores_are_not_used(tmp_path: Path, enroll: Path, caps
 def shell(tmp_path: Path, line: str) -> subprocess.CompletedProcess[str]:
     """Run a line of bash in ``tmp_path``, with this tree's command as EXTRACT."""
     command = f"{sys.executable} -m espnet_tse_gen.cli extract --model {tiny_exp_dir()}"
-    return subprocess.run(
-        ["timeout", "60", "bash", "-c", line.replace("EXTRACT", command)],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    line = line.replace("EXTRACT", command)
+    return start("timeout", "60", "bash", "-c", line, folder=tmp_path, PYTHONPATH=str(ROOT))
 
 
 @pytest.mark.parametrize("piped", ["mixture", "enrolment"])

@@ -21,7 +21,7 @@ from espnet_tse_gen.utils.errors import run_main
 @click.argument("data_dirs", metavar="DATA_DIR...", nargs=-1, required=True, type=PATH)
 def main(ref_num: int, fs: int | None, train_dir: Path | None, data_dirs: tuple[Path, ...]) -> None:
     """Check data directories: keys, recordings, lengths, enrolments."""
-    from espnet_tse_gen.data.checking import check_directory, speakers_of
+    from espnet_tse_gen.data.datadir import check_directory, speakers_of
 
     heard = speakers_of(train_dir) if train_dir else set()
     for folder in data_dirs:

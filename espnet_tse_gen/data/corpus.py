@@ -3,16 +3,28 @@
 Which speakers may be used for what is said by a JSON file, split by split and subset by subset:
 
     {"train": {"train-clean-100": ["19", "26"], "dev-clean": ["174"]}, "test": {"test-other": ["367"]}}
+
+Where speakers have one long recording each, pieces of it can serve as target and enrolment in training. They share the room and
+the day, so this is not for evaluation.
 """
 
-from __future__ import annotations
-
+import functools
+import itertools
+import json
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from espnet_tse_gen.audio.files import full_scale_factor, read_audio, write_audio
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.files import read_json, read_text
+from espnet_tse_gen.utils.files import atomic_write, read_json, read_text
+from espnet_tse_gen.utils.parallel import map_jobs
+
+# A cut may move by this much to where the signal is weakest.
+_SEARCH_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -30,31 +42,20 @@ def is_hidden(path: Path, root: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
-def list_utterances(
-    root: str | Path, subsets: str | Mapping[str, Collection[str] | None], speakers: Collection[str] | None = None
-) -> list[Utterance]:
-    """Return the recordings of a subset, or of several, in the order of their paths.
-
-    Args:
-        root: Folder that holds the subsets.
-        subsets: One, for example ``train-clean-100``, or several with the speakers of each (``None``: all).
-        speakers: Take these speakers only, of one subset.
+def list_utterances(root: str | Path, subsets: str | Mapping[str, Collection[str] | None]) -> list[Utterance]:
+    """Return the recordings of a subset, or of several with the speakers of each (None: all), in the order of their paths.
 
     Raises:
         UserError: If there is no such folder, no recording, a wanted speaker is missing, or a name has a space or occurs twice.
     """
     found: dict[str, Utterance] = {}
-    for subset, wanted in ({subsets: speakers} if isinstance(subsets, str) else subsets).items():
+    for subset, wanted in ({subsets: None} if isinstance(subsets, str) else subsets).items():
         folder, present = Path(root) / subset, set()
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; expected ROOT/SUBSET/SPEAKER/CHAPTER/UTTERANCE.flac")
         for path in sorted(folder.glob("*/*/*")):
-            speaker = path.parts[-3]
-            if (
-                path.suffix.lower() not in (".flac", ".wav")
-                or is_hidden(path, folder)
-                or speaker not in (wanted or [speaker])
-            ):
+            speaker, is_audio = path.parts[-3], path.suffix.lower() in (".flac", ".wav")
+            if not is_audio or is_hidden(path, folder) or speaker not in (wanted or [speaker]):
                 continue
             if (path.stem + speaker).split() != [path.stem + speaker]:
                 raise UserError(
@@ -108,11 +109,8 @@ def wanted_speakers(
 ) -> dict[str, set[str] | None]:
     """Return subset -> speakers, where ``None`` stands for all of them.
 
-    Args:
-        speakers_json: See :func:`read_splits`; ``None`` takes all speakers of ``subsets``.
-        split: Name of a split in it; of no use without it.
-        subsets: Take these of the split's subsets only; ``None`` takes all. Lossy material, for example, may be fit for one
-            purpose and not for another.
+    They are those of a split in ``speakers_json`` (see :func:`read_splits`), of some of its subsets only where ``subsets`` are
+    given; without the file, all of ``subsets``.
 
     Raises:
         UserError: For an unknown split or subset, or where neither file nor subsets are given.
@@ -130,3 +128,62 @@ def wanted_speakers(
         if name not in splits[split]:
             raise unknown_name(f"subset of split '{split}' in {speakers_json}", name, splits[split])
     return {name: set(names) for name, names in splits[split].items() if subsets is None or name in subsets}
+
+
+def cut_points(samples: np.ndarray, rate: int, seconds: float) -> list[int]:
+    """Return the borders of pieces of about ``seconds``, the first 0 and the last the length.
+
+    Pieces have equal length up to the search for a pause. A recording of at least ``seconds`` gives two or more, so that
+    one can enrol for another; a shorter one stays whole.
+    """
+    count = max(2 if len(samples) >= seconds * rate else 1, round(len(samples) / (seconds * rate)))
+    frame, reach = rate // 50, int(_SEARCH_SECONDS * rate)
+    borders = [0]
+    for index in range(1, count):
+        middle = len(samples) * index // count
+        start = max(borders[-1] + frame, middle - reach)
+        window = samples[start : middle + reach].astype(np.float64)
+        power = np.convolve(window**2, np.ones(frame), "valid")
+        borders.append(start + int(np.argmin(power)) + frame // 2)
+    return [*borders, len(samples)]
+
+
+def _cut(utterance: Utterance, seconds: float, root: Path, output: Path) -> int:
+    samples, rate = read_audio(utterance.path, key=utterance.name)
+    borders = cut_points(samples, rate, seconds)
+    factor = np.float32(full_scale_factor([samples]))
+    folder = output / utterance.path.parent.relative_to(root)
+    for index, (start, end) in enumerate(itertools.pairwise(borders)):
+        path = folder / f"{utterance.name}{index:02d}.flac"
+        if not path.exists():
+            write_audio(path, samples[start:end] * factor, rate)
+    return len(borders) - 1
+
+
+def segment_corpus(
+    root: str | Path,
+    subsets: Mapping[str, Collection[str] | None],
+    output: str | Path,
+    seconds: float,
+    num_jobs: int = 1,
+) -> int:
+    """Cut the recordings of ``subsets`` (and speakers, ``None``: all) of ``root`` into pieces below ``output``.
+
+    Piece ``kk`` of utterance ``A-B-NNNN`` is called ``A-B-NNNNkk``. Pieces already there are kept.
+
+    Returns:
+        The number of pieces.
+    """
+    if not 1.0 <= seconds <= 60.0:
+        raise UserError(f"--segment_seconds is {seconds}; expected 1 to 60")
+    root, output = Path(root), Path(output)
+    record, state = output / ".segment.json", {"root": str(root.absolute()), "seconds": seconds}
+    if record.exists() and read_json(record) != state:
+        raise UserError(f"{output}: holds pieces of another length or corpus; remove it, or change --segment_dir")
+    with atomic_write(record) as stream:
+        json.dump(state, stream)
+    cut = functools.partial(_cut, seconds=seconds, root=root, output=output)
+    count = sum(map_jobs(cut, list_utterances(root, subsets), num_jobs, "cutting"))
+    if (root / "SPEAKERS.TXT").exists():
+        shutil.copyfile(root / "SPEAKERS.TXT", output / "SPEAKERS.TXT")
+    return count

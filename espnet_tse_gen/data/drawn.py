@@ -1,7 +1,5 @@
 """What dynamic mixing draws: an item, its targets, and which pieces of which recordings it was made of."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,19 +30,11 @@ class DrawnTarget:
 class DrawnMixture:
     """One item, all of it float32 at the mixer's rate, and how it was made."""
 
-    mixture: np.ndarray
-    """``[L]``: the sum of ``parts`` (and ``noise``), in this order; coded, where coding was drawn."""
-    parts: list[np.ndarray]
-    """``[L]`` each: the talkers as they are in the mixture, the first target first where it speaks."""
-    noise: np.ndarray | None
-    """``[L]``, or None."""
-    targets: list[DrawnTarget]
-    """One or more."""
-    pieces: list[Piece]
-    """What was read for ``parts``."""
-    spans: list[tuple[int, int]]
-    """First sample of each talker in the mixture, and the one after the last."""
-    sir_db: list[float]
-    """Drawn ratios of the first talker to each other one."""
-    snr_db: float | None
-    """Drawn ratio of speech to noise."""
+    mixture: np.ndarray  # `[L]`: the sum of `parts` (and `noise`), in this order; coded, where coding was drawn
+    parts: list[np.ndarray]  # `[L]` each: the talkers as they are in it, the first target first where it speaks
+    noise: np.ndarray | None  # `[L]`
+    targets: list[DrawnTarget]  # one or more
+    pieces: list[Piece]  # what was read for `parts`
+    spans: list[tuple[int, int]]  # first sample of each talker in the mixture, and the one after the last
+    sir_db: list[float]  # drawn ratios of the first talker to each other one
+    snr_db: float | None  # drawn ratio of speech to noise

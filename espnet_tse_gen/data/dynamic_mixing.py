@@ -9,18 +9,15 @@ was made before. So a training that is resumed, or given more workers or GPUs, s
     item = mixer.draw(epoch=1, index=0)      # item.mixture == item.parts[0] + item.parts[1]
 """
 
-from __future__ import annotations
-
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from espnet_tse_gen.audio.level import LEVEL_DBFS, mixture_gain
-from espnet_tse_gen.data.degradation import code_lossy, draw_band, limit_band
+from espnet_tse_gen.data import degradation
 from espnet_tse_gen.data.drawn import DrawnMixture, DrawnTarget, Piece
-from espnet_tse_gen.data.equalize import draw_equalization, equalize
 from espnet_tse_gen.data.mixing_options import MixingOptions
-from espnet_tse_gen.data.rooms import Rooms, reverberate
 from espnet_tse_gen.data.sources import Source, at_speeds, group_by_speaker, read_audio_list, read_piece, speaker_at
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 
@@ -48,8 +45,8 @@ class DynamicMixer:
 
     def __init__(
         self,
-        sources: Sequence[Source],  # clean utterances
-        options: MixingOptions,  # how mixtures are drawn
+        sources: Sequence[Source],
+        options: MixingOptions,
         rate: int,  # sampling rate of what is drawn, Hz
         samples: int,  # length of a mixture; it is shorter where an utterance is too short for it
         # shortest and longest enrolment; an utterance that is shorter serves whole
@@ -71,12 +68,9 @@ class DynamicMixer:
         self.given, self.usable = len(played), group_by_speaker(usable)
         self.speakers = list(self.usable)
         # Who a speaker at a speed is.
-        self._persons = {
-            speaker_at(source.speaker, speed): source.speaker for source in sources for speed in options.speeds
-        }
+        self._persons = {speaker_at(one.speaker, speed): one.speaker for one in sources for speed in options.speeds}
         self.targets = [speaker for speaker in self.speakers if self._can_be_target(self.usable[speaker])]
         self.items_per_epoch = items_per_epoch or len(usable)
-        # Speakers by collection; where none is asked for, all are of one.
         self._collection_of = {speaker: own[0].collection for speaker, own in self.usable.items()}
         for name in options.collections or ():
             if name not in {self._collection_of[speaker] for speaker in self.targets}:
@@ -86,12 +80,6 @@ class DynamicMixer:
         allowed = self.targets if options.targets > 1 else self.speakers
         chosen = options.collections
         self.others = [speaker for speaker in allowed if chosen is None or self._collection_of[speaker] in chosen]
-        self._within: dict[str, list[str]] = {}
-        for speaker in self.others:
-            self._within.setdefault(self._collection_of[speaker], []).append(speaker)
-        self._candidates = {
-            name: [speaker for speaker in self.targets if self._collection_of[speaker] == name] for name in chosen or ()
-        }
         needed = max(2, talkers + (options.absent_share > 0) + (options.crowd_share > 0), options.targets)
         persons = len({self._persons[speaker] for speaker in self.others})
         if persons < needed or not self.targets:
@@ -101,7 +89,7 @@ class DynamicMixer:
                 " add speakers, or lower dynamic_mixing_conf min_seconds"
             )
         self.noises = read_audio_list(options.noise, "--dynamic_mixing_conf noise") if options.noise else []
-        self.rooms = Rooms(options.reverb, rate, options.rt60, options.drr_db) if options.reverb else None
+        self.rooms = degradation.Rooms(options.reverb, rate, options.rt60, options.drr_db) if options.reverb else None
 
     def __repr__(self) -> str:
         """Return what it draws from, in one line."""
@@ -120,7 +108,7 @@ class DynamicMixer:
         """
         options, rng = self.options, self._rng(_ITEM, epoch, index)
         turn = (epoch - 1) * self.items_per_epoch + index
-        utterance = self._of_collection(rng) if options.collections else self._in_turn(turn)
+        utterance = self._by_share(rng) if options.collections else self._in_turn(turn)
         present = bool(rng.random() >= options.absent_share)
         spoken = self._spoken(rng, utterance, present)
         # Each target's utterance, and its place among the talkers where it is one of them.
@@ -142,26 +130,26 @@ class DynamicMixer:
             for room, (start, end) in zip(available, shares, strict=True)
         ]
 
-        cut: dict[int, tuple[Piece, np.ndarray]] = {}
         read = []
         for place, (source, (start, end)) in enumerate(zip(spoken, spans, strict=True)):
-            if place in apart:
-                first, cut[place] = self._apart(rng, source, end - start, self._enroll_length(rng))
-                read.append(first)
-            else:
-                read.append(self._anywhere(rng, source, end - start))
+            wanted = (rng, source, end - start)
+            read.append(self._apart(*wanted, self._enroll_length(rng)) if place in apart else [self._anywhere(*wanted)])
         enrolments = [
-            cut[place] if place in apart and place is not None else self._enrolment(rng, source, place is not None)
+            read[place][1] if place is not None and place in apart else self._enrolment(rng, source, place is not None)
             for source, place in enrolled
         ]
-        pieces, heard = [piece for piece, _ in read], [samples for _, samples in read]
+        pieces, heard = [found[0][0] for found in read], [found[0][1] for found in read]
         enrolls = [samples for _, samples in enrolments]
         if options.equalize_db > 0:
-            equalized = self._equalized([*heard, *enrolls], epoch, index)
+            # Every recording through a filter of its own, drawn apart from all else in the item.
+            most, recordings = options.equalize_db, [*heard, *enrolls]
+            shape = (len(recordings), degradation.EQUALIZER_POINTS)
+            gains = self._rng(_EQUALIZATION, epoch, index).uniform(-most, most, shape)
+            equalized = [degradation.equalize(one, self.rate, own) for one, own in zip(recordings, gains, strict=True)]
             heard, enrolls = equalized[: len(heard)], equalized[len(heard) :]
         if self.rooms is not None and rng.random() < options.reverb_share:
             responses = self.rooms.draw(rng, len(heard))
-            heard = [reverberate(samples, response) for samples, response in zip(heard, responses, strict=True)]
+            heard = [degradation.reverberate(*each) for each in zip(heard, responses, strict=True)]
         sir_db = [float(rng.uniform(-options.sir_db, options.sir_db)) for _ in heard[1:]]
         scale = [10.0 ** (-ratio / 20.0) for ratio in (0.0, *sir_db)]
         noise, snr_db = self._noise(rng, length)
@@ -169,32 +157,29 @@ class DynamicMixer:
         images = [self._place(*each, length) for each in zip(heard, spans, scale, strict=True)]
         degrading = self._rng(_DEGRADATION, epoch, index)
         if degrading.random() < options.band_share:
-            band = draw_band(degrading)
-            images = [limit_band(image, self.rate, band) for image in images]
-            noise = limit_band(noise, self.rate, band) if noise is not None else None
-        speech = _sum(images)
+            band = degradation.draw_band(degrading)
+            images = [degradation.limit_band(image, self.rate, band) for image in images]
+            noise = degradation.limit_band(noise, self.rate, band) if noise is not None else None
+        speech = functools.reduce(np.add, images)
         noise_scale = 0.0
         if noise is not None:
             noise_scale = np.sqrt(_power(speech) / _power(noise)) * 10.0 ** (-snr_db / 20.0)
             speech = speech + noise * np.float32(noise_scale)
         gain = mixture_gain(speech, self.level_dbfs) * 10.0 ** (rng.uniform(-options.gain_db, options.gain_db) / 20.0)
         parts = [image * np.float32(gain) for image in images]
-        mixture = _sum(parts)
+        # In order, so that whoever adds them again gets the same numbers.
+        mixture = functools.reduce(np.add, parts)
         if noise is not None:
             noise = noise * np.float32(noise_scale * gain)
             mixture = mixture + noise
         if degrading.random() < options.coding_share:
-            mixture = code_lossy(mixture, self.rate, degrading)
+            mixture = degradation.code_lossy(mixture, self.rate, degrading)
         silence = np.zeros_like(mixture)
-        targets = [
-            DrawnTarget(
-                silence if place is None else parts[place], self._degraded(enroll, degrading), place is not None, piece
-            )
-            for (_, place), (piece, _), enroll in zip(enrolled, enrolments, enrolls, strict=True)
-        ]
-        return DrawnMixture(
-            mixture, parts, noise, targets, pieces, spans, sir_db, snr_db if noise is not None else None
-        )
+        targets = []
+        for (_, where), (piece, _), enroll in zip(enrolled, enrolments, enrolls, strict=True):
+            speech = silence if where is None else parts[where]
+            targets.append(DrawnTarget(speech, self._degraded(enroll, degrading), where is not None, piece))
+        return DrawnMixture(mixture, parts, noise, targets, pieces, spans, sir_db, None if noise is None else snr_db)
 
     def _spoken(self, rng: np.random.Generator, utterance: Source, present: bool) -> list[Source]:
         """Draw the talkers' utterances, the first target's first where it is present."""
@@ -203,7 +188,7 @@ class DynamicMixer:
         talkers = 1 if alone else self.talkers + crowd
         own, pool = [utterance] if present else [], self.others
         if options.collection_share > 0 and rng.random() < options.collection_share:
-            alike = self._within.get(utterance.collection, [])
+            alike = self._of_collection(utterance.collection, self.others)
             # Of a small collection, there may be too few.
             if len({self._persons[speaker] for speaker in alike} - {self._persons[utterance.speaker]}) >= talkers:
                 pool = alike
@@ -221,9 +206,9 @@ class DynamicMixer:
     def _degraded(self, enroll: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return an enrolment at the common level, in a drawn band or coded where that is drawn."""
         if rng.random() < self.options.band_share:
-            enroll = limit_band(enroll, self.rate, draw_band(rng))
+            enroll = degradation.limit_band(enroll, self.rate, degradation.draw_band(rng))
         enroll = enroll * np.float32(mixture_gain(enroll, self.level_dbfs))
-        return code_lossy(enroll, self.rate, rng) if rng.random() < self.options.coding_share else enroll
+        return degradation.code_lossy(enroll, self.rate, rng) if rng.random() < self.options.coding_share else enroll
 
     def _rng(self, purpose: int, *numbers: int) -> np.random.Generator:
         return np.random.default_rng([purpose, self.seed, *numbers])
@@ -245,11 +230,14 @@ class DynamicMixer:
         lap, place = divmod(lap, len(own))
         return own[int(self._rng(_UTTERANCES, number, lap).permutation(len(own))[place])]
 
-    def _of_collection(self, rng: np.random.Generator) -> Source:
+    def _of_collection(self, name: str, speakers: Sequence[str]) -> list[str]:
+        return [speaker for speaker in speakers if self._collection_of[speaker] == name]
+
+    def _by_share(self, rng: np.random.Generator) -> Source:
         """Draw a target utterance by the shares of the collections."""
         shares = self.options.collections or {}
         weights = np.array([*shares.values()], dtype=np.float64)
-        own = self._candidates[[*shares][int(rng.choice(len(weights), p=weights / weights.sum()))]]
+        own = self._of_collection([*shares][int(rng.choice(len(weights), p=weights / weights.sum()))], self.targets)
         # Between all speakers alike and all utterances alike.
         amounts = np.sqrt([len(self.usable[speaker]) for speaker in own])
         spoken = self.usable[own[int(rng.choice(len(own), p=amounts / amounts.sum()))]]
@@ -267,11 +255,6 @@ class DynamicMixer:
             drawn.setdefault(self._persons[pool[number]], pool[number])
         chosen = [self.usable[speaker] for speaker in list(drawn.values())[first : first + count]]
         return [own[int(rng.integers(len(own)))] for own in chosen]
-
-    def _equalized(self, recordings: list[np.ndarray], epoch: int, index: int) -> list[np.ndarray]:
-        """Send every recording through a filter of its own, drawn apart from all else in the item."""
-        rng = self._rng(_EQUALIZATION, epoch, index)
-        return [equalize(each, self.rate, draw_equalization(rng, self.options.equalize_db)) for each in recordings]
 
     def _layout(self, rng: np.random.Generator, count: int) -> list[tuple[float, float]]:
         """Draw when each talker speaks, as shares of the mixture."""
@@ -358,11 +341,3 @@ class DynamicMixer:
 def _power(samples: np.ndarray) -> float:
     # NumPy sums pairwise, in a fixed order: exact enough, and the same whatever the number of threads.
     return float(np.sum(samples * samples)) / len(samples)
-
-
-def _sum(parts: list[np.ndarray]) -> np.ndarray:
-    """Add in order, so that whoever adds them again gets the same numbers."""
-    total = parts[0].copy()
-    for part in parts[1:]:
-        total += part
-    return total

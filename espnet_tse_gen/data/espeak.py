@@ -9,8 +9,6 @@ process should speak for one voice, always in the same order.
     samples = engine.speak("Good morning.")       # float32 [L] at engine.sample_rate
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import re
@@ -79,13 +77,9 @@ class EspeakEngine:
         return 0
 
     def set_voice(self, name: str, words_per_minute: float, pitch: float, pitch_range: float) -> None:
-        """Choose the voice.
+        """Choose the voice ``language+variant``, e.g. ``gmw/en-US+f3``.
 
-        Args:
-            name: ``language+variant``, e.g. ``gmw/en-US+f3``.
-            words_per_minute: 80 to 450; 175 is the library's default.
-            pitch: 0 to 99; 50 is the variant's own.
-            pitch_range: 0 (monotone) to 99; 50 is the variant's own.
+        It says 80 to 450 words per minute; pitch and its range are 0 to 99, of which 50 is the variant's own.
         """
         if self._library.espeak_SetVoiceByName(name.encode()) != 0:
             raise UserError(f"espeak-ng has no voice '{name}'")

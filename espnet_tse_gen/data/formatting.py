@@ -4,13 +4,11 @@ Files that are so already are listed where they are; all others are converted, e
 what passes is known to be sound. What exceeds full scale is scaled down, a mixture and its sources by one factor.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +37,12 @@ class Group:
 
 @dataclass
 class Converted:
-    """What was done: the paths of each group, numbers of files converted and of groups read now, and groups beyond full scale."""
+    """What was done."""
 
-    paths: list[list[str]] = field(default_factory=list)
-    converted: int = 0
-    made_now: int = 0
-    scaled: list[str] = field(default_factory=list)
+    paths: list[list[str]]  # of each group
+    converted: int  # files that are not where they were
+    made_now: int  # groups that were read now
+    scaled: list[str]  # what was beyond full scale
 
     def describe(self, rate: int) -> str:
         """Return it in a line."""
@@ -58,11 +56,7 @@ class Converted:
 
 
 def convert(groups: Sequence[Group], folder: str | Path, rate: int, num_jobs: int = 1) -> Converted:
-    """Convert what is not mono 16-bit wav at ``rate``; what an earlier run converted from the same files is kept.
-
-    Args:
-        folder: Where the record of what was converted is kept.
-        rate: Hz.
+    """Convert what is not mono 16-bit wav at ``rate``; what a run converted before, after a record in ``folder``, is kept.
 
     Raises:
         UserError: If a recording is missing, corrupt, empty, not mono, holds NaN, or is a silent enrolment.
@@ -86,13 +80,11 @@ def convert(groups: Sequence[Group], folder: str | Path, rate: int, num_jobs: in
             # An interrupted run goes on from here.
             stream.write(json.dumps({"target": group.targets[0], **known[group.targets[0]]}) + "\n")
             stream.flush()
-    result = Converted(made_now=len(todo))
-    for group in groups:
-        done = known[group.targets[0]]
-        result.paths.append(done["paths"])
-        result.converted += sum(path in group.targets for path in done["paths"])
-        result.scaled += [done["scaled"]] if done["scaled"] else []
-    return result
+    done = [known[group.targets[0]] for group in groups]
+    converted = sum(path in group.targets for group, one in zip(groups, done, strict=True) for path in one["paths"])
+    return Converted(
+        [one["paths"] for one in done], converted, len(todo), [one["scaled"] for one in done if one["scaled"]]
+    )
 
 
 def _read_record(path: Path) -> dict[str, dict]:
@@ -102,8 +94,7 @@ def _read_record(path: Path) -> dict[str, dict]:
             entry = json.loads(line)
             known[entry["target"]] = entry
         except (ValueError, KeyError):
-            # The run was killed while it wrote this line.
-            continue
+            continue  # the run was killed while it wrote this line
     return known
 
 
@@ -147,11 +138,10 @@ def format_directory(source: str | Path, output: str | Path, sample_rate: int, n
     data, output = DataDir.read(source), Path(output)
     folder = (output / "data").absolute()
     names = [name for name in data.tables if name.endswith(".scp") and not name.startswith("enroll_")]
-    groups = []
-    for key in data.tables["wav.scp"]:
+    groups, keys = [], list(data.tables["wav.scp"])
+    for key in keys:
         targets = (str(folder / Path(name).stem / f"{key}.wav") for name in names)
         groups.append(Group(key, tuple(data.tables[name][key] for name in names), tuple(targets)))
-    mixtures = len(groups)
     there = {path for group in groups for path in group.sources}
     rows = [row for table in data.numbered("enroll_spk{}.scp").values() for row in table.items()]
     rows += [row for own in (data.pool or {}).values() for row in own]
@@ -170,9 +160,8 @@ def format_directory(source: str | Path, output: str | Path, sample_rate: int, n
     for name, table in data.tables.items():
         if name.startswith("enroll_"):
             data.tables[name] = {key: paths.get(path, path) for key, path in table.items()}
-    formatted = list(zip(groups, done.paths, strict=True))[:mixtures]
     for number, name in enumerate(names):
-        data.tables[name] = {group.key: found[number] for group, found in formatted}
+        data.tables[name] = {key: found[number] for key, found in zip(keys, done.paths, strict=False)}
     if data.pool is not None:
         data.pool = {speaker: [(name, paths[path]) for name, path in own] for speaker, own in data.pool.items()}
     data.write(output)

@@ -7,8 +7,6 @@ corpus, so that no text of a test set is seen in training.
     sentences = draw_sentences(100, seed=0)
 """
 
-from __future__ import annotations
-
 import random
 
 _WORD_LISTS = {

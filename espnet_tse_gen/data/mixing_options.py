@@ -1,7 +1,5 @@
 """The options of dynamic mixing, checked: ``dynamic_mixing_conf`` of a configuration in ``conf/train``."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 

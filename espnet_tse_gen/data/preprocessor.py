@@ -5,10 +5,10 @@ brings everything to the codec's rate and to the common level, and cuts a crop w
 precomputed tokens can be cut alike. In validation the same item always gives the same draw.
 """
 
-from __future__ import annotations
-
 import logging
 import zlib
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
@@ -18,10 +18,44 @@ from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.data.datadir import read_pool
 from espnet_tse_gen.data.enrolment.embeddings import SpeakerEmbeddings
 from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.files import atomic_write
+
+LABEL = "spk_label_ref1"
+"""What an item calls the number of its enrolled speaker."""
+GIVEN = (
+    "train", "codec_sample_rate", "hop", "sample_rate", "ref_num", "train_spk2enroll", "speaker_embeddings", "speakers",
+)  # fmt: skip
+"""Options of :class:`TSEGenPreprocessor` that a task gives, not ``preprocessor_conf``."""
+
+
+class SpeakerTable:
+    """Training speakers, numbered from 0 in the order of their names, for extractors that learn to tell them apart.
+
+    Raises:
+        UserError: If there is none.
+    """
+
+    def __init__(self, speakers: Iterable[str]) -> None:
+        self.names = sorted(set(speakers))
+        self._numbers = {name: number for number, name in enumerate(self.names)}
+        if not self.names:
+            raise UserError("the training data name no speaker; give --train_spk2enroll, or utt2spk to dynamic mixing")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def label(self, speaker: str) -> np.ndarray:
+        """Return the number of a speaker as int64 ``[1]``; -1 for one who is not in the table."""
+        return np.array([self._numbers.get(speaker, -1)], dtype=np.int64)
+
+    def write(self, path: str | Path) -> None:
+        """Write one name per line, in the order of the numbers."""
+        with atomic_write(path) as stream:
+            stream.writelines(f"{name}\n" for name in self.names)
 
 
 class TSEGenPreprocessor:
-    """Preprocessor of the ``tse_gen`` task: what ESPnet's dataset calls with every item that it read."""
+    """What ESPnet's dataset calls with every item that it read; a model of waveforms has ``hop`` 1."""
 
     def __init__(
         self,
@@ -38,9 +72,10 @@ class TSEGenPreprocessor:
         level_dbfs: float = LEVEL_DBFS,  # the common level
         # embeddings by the enrolment's path, for a model that takes them
         speaker_embeddings: SpeakerEmbeddings | None = None,
+        speakers: SpeakerTable | None = None,  # numbers of the enrolled speakers, for a model that takes them
     ) -> None:
         self.train = train
-        self.speaker_embeddings = speaker_embeddings
+        self.speaker_embeddings, self.speakers = speaker_embeddings, speakers
         if len(enroll_seconds) != 2 or not 0 < enroll_seconds[0] <= enroll_seconds[1]:
             raise UserError(f"preprocessor_conf: enroll_seconds {list(enroll_seconds)}: expected [shortest, longest]")
         if crop_seconds < 0 or ref_num < 1:
@@ -55,7 +90,7 @@ class TSEGenPreprocessor:
         self._warned = False
 
     def __call__(self, uid: str, data: dict[str, str | np.ndarray]) -> dict[str, np.ndarray]:
-        """Return ``speech_mix``, ``enroll_ref1`` and ``codes_ref1`` or ``speech_ref1`` of one drawn target; and ``embed_ref1``.
+        """Return ``speech_mix``, ``enroll_ref1`` and ``codes_ref1`` or ``speech_ref1``, ``embed_ref1`` and label of one target.
 
         Raises:
             UserError: If a recording is not mono or not finite, or an enrolment cannot be found.
@@ -87,14 +122,14 @@ class TSEGenPreprocessor:
             speech = resample(speech, self.data_rate, self.rate)
             item["speech_ref1"] = (speech[samples] * gain).astype(np.float32)
         seconds = (start * self.hop / self.rate, (start + length) * self.hop / self.rate)
-        item["enroll_ref1"], path = self._enroll(uid, str(data[f"enroll_ref{target}"]), seconds)
+        entry = str(data[f"enroll_ref{target}"])
+        item["enroll_ref1"], path = self._enroll(uid, entry, seconds)
         if self.speaker_embeddings is not None:
             item["embed_ref1"] = self.speaker_embeddings[path]
-        return {**item, **self._told(str(data[f"enroll_ref{target}"]))}
-
-    def _told(self, entry: str) -> dict[str, np.ndarray]:
-        """Return what else an item holds, known from its enrolment's ``entry``; for a subclass to say."""
-        return {}
+        if self.speakers is not None:
+            # "*UTTERANCE SPEAKER" where training draws enrolments; a path, in validation, tells no speaker.
+            item[LABEL] = self.speakers.label(entry.split()[1] if entry.startswith("*") else "")
+        return item
 
     def _draw_target(self, uid: str) -> int:
         if self.train:
@@ -102,18 +137,10 @@ class TSEGenPreprocessor:
         return 1 + zlib.crc32(uid.encode()) % self.ref_num
 
     def _enroll(self, uid: str, entry: str, target_seconds: tuple[float, float]) -> tuple[np.ndarray, str]:
-        """Read and cut the enrolment that ``entry`` names: a path, or ``*UTTERANCE SPEAKER`` for one drawn here.
-
-        Returns:
-            The enrolment, and the path that it was read from.
-        """
+        """Read and cut the enrolment that ``entry`` names, a path or one to draw; return it and its recording's path."""
         shortest, longest = self.enroll_seconds
         seconds = float(np.random.uniform(shortest, longest)) if self.train else longest
-        same_utterance = False
-        if entry.startswith("*"):
-            path, same_utterance = self._draw_enroll(uid, entry)
-        else:
-            path = entry
+        path, same_utterance = self._draw_enroll(uid, entry) if entry.startswith("*") else (entry, False)
         audio, rate = read_audio(path, key=uid)
         if same_utterance:
             audio = _outside(audio, rate, target_seconds, shortest)

@@ -4,12 +4,10 @@ Tables are Kaldi's: ``wav.scp``, ``utt2spk``, and ``utt2dur`` (seconds), with wh
 Beside them may stand ``utt2collection``: which corpus or subset an utterance comes from.
 """
 
-from __future__ import annotations
-
 import itertools
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,24 +27,20 @@ _ROUNDING_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Source:
-    """One recording: key, speaker (or ``""``), file, duration in seconds, how fast it is played, and collection (or ``""``).
+    """One recording."""
 
-    ``seconds`` are those that it lasts at ``speed``.
-    """
-
-    name: str
-    speaker: str
+    name: str  # its key
+    speaker: str  # or empty
     path: str
-    seconds: float
-    speed: float = 1.0
+    seconds: float  # that it lasts at `speed`
+    speed: float = 1.0  # how fast it is played
     collection: str = ""
 
 
 def read_sources(wav_scp: str | Path, utt2spk: str | Path) -> list[Source]:
     """Return the utterances of ``wav_scp``, sorted by key.
 
-    Durations come from ``utt2dur`` beside ``wav_scp``; without such a file, from every recording's header. Collections come
-    from ``utt2collection`` beside it; without it, there is none.
+    Durations come from ``utt2dur`` beside it, else from every header; collections from ``utt2collection``, if it is there.
 
     Raises:
         UserError: If a table is missing or disagrees with ``wav_scp`` in its keys, a duration is no number, or a header
@@ -55,9 +49,16 @@ def read_sources(wav_scp: str | Path, utt2spk: str | Path) -> list[Source]:
     paths, speakers = check_same_keys(wav_scp, utt2spk)
     table = Path(wav_scp).with_name(DURATIONS)
     if table.is_file():
-        seconds = {key: _seconds(value, key, table) for key, value in check_same_keys(wav_scp, table)[1].items()}
+        seconds = {}
+        for key, text in check_same_keys(wav_scp, table)[1].items():
+            try:
+                seconds[key] = float(text)
+            except ValueError:
+                raise UserError(
+                    f"{table}: key '{key}': expected seconds, found '{text}'; make the table again"
+                ) from None
     else:
-        seconds = _durations(paths, str(wav_scp))
+        seconds = _durations(paths, wav_scp)
     collections = read_collections(Path(wav_scp).parent) or {}
     return [
         Source(key, speakers[key], paths[key], seconds[key], collection=collections.get(key, ""))
@@ -82,19 +83,10 @@ def write_sources(
     sexes: Mapping[str, str] | None = None,
     durations: bool = True,
 ) -> int:
-    """Write ``wav.scp``, ``utt2spk``, and ``utt2dur``, ``utt2collection`` and ``spk2gender`` where they are known.
+    """Write ``wav.scp`` and ``utt2spk`` of ``sources`` (key, speaker, path), and return how many these are.
 
-    Args:
-        output_dir: Where the tables go.
-        sources: ``(key, speaker, path)``.
-        collections: Collection by key.
-        sexes: ``m`` or ``f`` by speaker, of some of them or of others.
-        durations: Read every header for ``utt2dur``.
-
-    ``wav.scp`` is written last: where it exists, the others do.
-
-    Returns:
-        The number of utterances.
+    Beside them, ``utt2dur`` after every header (unless ``durations`` is false), ``utt2collection`` and ``spk2gender`` where
+    they are known. ``wav.scp`` is written last: where it exists, the others do.
 
     Raises:
         UserError: If a key occurs twice, or a recording cannot be used.
@@ -103,7 +95,7 @@ def write_sources(
     twice = [one for (one, *_), (other, *_) in itertools.pairwise(rows) if one == other]
     if twice:
         raise UserError(f"{output}: utterance '{twice[0]}' is listed twice; every recording needs its own name")
-    seconds = _durations({key: path for key, _, path in rows}, str(output)) if durations else {}
+    seconds = _durations({key: path for key, _, path in rows}, output) if durations else {}
     tables = {
         # Rounded down, so that no piece reaches beyond the end.
         DURATIONS: {key: f"{int(value * 1e6) / 1e6:.6f}" for key, value in seconds.items()},
@@ -123,20 +115,9 @@ def write_sources(
 def as_wav(
     sources: Sequence[tuple[str, str, str]], folder: str | Path, rate: int, num_jobs: int = 1
 ) -> tuple[list[tuple[str, str, str]], Converted]:
-    """Return ``sources`` as mono 16-bit wav at ``rate``, from which pieces are read several times as fast as from FLAC.
+    """Return ``sources`` (key, speaker, path) as wav from which pieces are read several times as fast as from FLAC.
 
-    What is so already stays where it is; everything else is converted into ``folder``, where it is not there yet.
-
-    Args:
-        sources: ``(key, speaker, path)``.
-        folder: Where converted recordings go; a record of them is kept beside it.
-        rate: Hz.
-
-    Returns:
-        The same with other paths, and what was done.
-
-    Raises:
-        UserError: If a recording cannot be used.
+    See :func:`convert`: what must be converted goes into ``folder``, beside which a record of it is kept.
     """
     folder = Path(folder).absolute()
     groups = [Group(key, (path,), (f"{folder}/{key}.wav",)) for key, _, path in sources]
@@ -145,20 +126,14 @@ def as_wav(
 
 
 def read_audio_list(where: str | Path, option: str) -> list[Source]:
-    """Return the recordings of a table (key, path) or below a folder, sorted, with their durations.
-
-    Args:
-        where: A Kaldi table, or a folder with audio files (``AUDIO_SUFFIXES``) at any depth.
-        option: The option that named it, for the message.
+    """Return the recordings of a Kaldi table, or at any depth below a folder, sorted, with their durations.
 
     Raises:
-        UserError: If there is nothing, or a recording's header cannot be read.
+        UserError: If there is nothing where ``option`` says, or a recording's header cannot be read.
     """
     where = Path(where)
     if where.is_dir():
-        files = [
-            path for path in where.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and not is_hidden(path, where)
-        ]
+        files = [one for one in where.rglob("*") if one.suffix.lower() in AUDIO_SUFFIXES and not is_hidden(one, where)]
         paths = {path.relative_to(where).as_posix(): str(path) for path in files}
         if not paths:
             raise UserError(f"{option}: {where}: holds no audio file ({', '.join(AUDIO_SUFFIXES)}); name another")
@@ -166,25 +141,21 @@ def read_audio_list(where: str | Path, option: str) -> list[Source]:
         paths = read_scp(where)
     else:
         raise UserError(f"{option}: {where}: no such file or folder")
-    seconds = _durations(paths, str(where))
+    seconds = _durations(paths, where)
     return [Source(key, "", paths[key], seconds[key]) for key in sorted(paths)]
 
 
 def read_piece(
     source: Source, start: float, samples: int, rate: int, *, band_rate: int = 0, first_channel: bool = False
 ) -> np.ndarray:
-    """Read a piece of a recording: only that, not the whole file.
+    """Read a piece of a recording, and only that, as float32 ``[samples]`` at ``rate`` Hz.
+
+    Played faster, as a tape is, it has a higher pitch and resonances, too.
 
     Args:
-        source: The recording. Played faster, as a tape is, it has a higher pitch and resonances, too.
         start: Where the piece starts, in seconds.
-        samples: Its length at ``rate``.
-        rate: Wanted sampling rate, Hz.
         band_rate: A lower rate in between, so that nothing above half of it is left; 0 for none.
         first_channel: Take the first channel where there are several, instead of refusing.
-
-    Returns:
-        float32 ``[samples]``.
 
     Raises:
         UserError: If the file is missing, not audio, shorter than its duration says, not mono, holds NaN, or has a lower
@@ -215,10 +186,8 @@ def read_piece(
 
 def group_by_speaker(sources: Sequence[Source]) -> dict[str, list[Source]]:
     """Return speaker -> utterances, in the order of the speakers' names and of ``sources``."""
-    speakers: dict[str, list[Source]] = {name: [] for name in sorted({source.speaker for source in sources})}
-    for source in sources:
-        speakers[source.speaker].append(source)
-    return speakers
+    ordered = sorted(sources, key=lambda source: source.speaker)
+    return {name: list(own) for name, own in itertools.groupby(ordered, lambda source: source.speaker)}
 
 
 def speaker_at(speaker: str, speed: float) -> str:
@@ -229,19 +198,20 @@ def speaker_at(speaker: str, speed: float) -> str:
 def at_speeds(sources: Sequence[Source], speeds: Sequence[float]) -> list[Source]:
     """Return every recording at every speed; at another speed than 1, its speaker counts as another one."""
     return [
-        replace(
-            source,
-            name=speaker_at(source.name, speed),
-            speaker=speaker_at(source.speaker, speed),
-            seconds=source.seconds / speed,
-            speed=speed,
+        Source(
+            speaker_at(one.name, speed),
+            speaker_at(one.speaker, speed),
+            one.path,
+            one.seconds / speed,
+            speed,
+            one.collection,
         )
         for speed in speeds
-        for source in sources
+        for one in sources
     ]
 
 
-def _durations(paths: Mapping[str, str], where: str) -> dict[str, float]:
+def _durations(paths: Mapping[str, str], where: str | Path) -> dict[str, float]:
     seconds = {}
     for number, (key, path) in enumerate(paths.items(), 1):
         samples, rate = read_header(path, key, mono=False)
@@ -250,10 +220,3 @@ def _durations(paths: Mapping[str, str], where: str) -> dict[str, float]:
             # Not by logging, which ESPnet sets up later, and only where nothing was logged before.
             print(f"{where}: {number} headers read", file=sys.stderr, flush=True)
     return seconds
-
-
-def _seconds(text: str, key: str, table: Path) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise UserError(f"{table}: key '{key}': expected seconds, found '{text}'; make the table again") from None

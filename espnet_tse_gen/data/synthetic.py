@@ -11,8 +11,6 @@ makes ``{train,dev,test}-mini/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NNNN.flac`` (16 kH
 per chapter, ``SPEAKERS.TXT``, and ``corpus.json`` with the parameters and the voices.
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import random
@@ -34,13 +32,11 @@ from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write
 
 SAMPLE_RATE = 16000
-SPLITS = ("train-mini", "dev-mini", "test-mini")
 # Counted up when the same parameters would give other audio, so that an older corpus is not taken for this one.
 CORPUS_VERSION = 1
 
 ACCENTS = ("en-US", "en", "en-GB-scotland", "en-GB-x-rp", "en-GB-x-gbclan", "en-US-nyc", "en-029")
-# Effects rather than voices (whisper, croak, robots, monsters, strong echo, clipping), and near copies of another
-# variant.
+# Effects rather than voices (whisper, croak, robots, monsters, strong echo, clipping), and near copies of another variant.
 _ODD_VARIANTS = {
     "whisper", "whisperf", "croak", "anikaRobot", "UniRobot", "Demonic", "Storm", "Marco", "AnxiousAndy", "Andy", "Lee",
     "steph", "steph2",
@@ -111,11 +107,8 @@ def split_voices(voices: Sequence[Voice]) -> dict[str, list[Voice]]:
     # Even numbers, because the voices alternate in sex.
     dev = 2 * min(6, max(1, round(count * 3 / 56)))
     test = 2 * min(8, max(1, round(count * 4 / 56)))
-    return {
-        "train-mini": list(voices[dev + test :]),
-        "dev-mini": list(voices[:dev]),
-        "test-mini": list(voices[dev : dev + test]),
-    }
+    parts = {"train": voices[dev + test :], "dev": voices[:dev], "test": voices[dev : dev + test]}
+    return {f"{name}-mini": list(own) for name, own in parts.items()}
 
 
 def speak(engine: EspeakEngine, voice: Voice, text: str, seed: str) -> np.ndarray:
@@ -183,8 +176,8 @@ def synthesize(
 ) -> None:
     """Write the chapters of ``voices`` under ``root/split``, voice ``i`` saying ``texts[i]``.
 
-    The library has global state and is foreign code, so every voice speaks in a process of its own: the result does not
-    depend on ``num_jobs``, and a crash cannot take the caller along.
+    Every voice speaks in a process of its own, as the library has global state: the result does not depend on ``num_jobs``, and
+    a crash cannot take the caller along.
     """
     jobs = [
         (voice, list(lines), str(Path(root) / split / voice.speaker / str(int(voice.speaker) + 100000)), seed)
@@ -199,10 +192,7 @@ def synthesize(
 def build_corpus(
     root: str | Path, num_voices: int = 56, utterances_per_voice: int = 25, seed: int = 0, num_jobs: int = 1
 ) -> bool:
-    """Make the whole corpus at ``root``; a finished one with the same parameters is kept.
-
-    Returns:
-        Whether it was made now.
+    """Make the whole corpus at ``root``, and return whether it was made now: one with the same parameters is kept.
 
     Raises:
         UserError: If ``root`` holds something else, or a number is too small.
@@ -210,12 +200,8 @@ def build_corpus(
     root = Path(root)
     if utterances_per_voice < 2:
         raise UserError(f"--utterances_per_voice is {utterances_per_voice}; expected 2 or more (target and enrolment)")
-    parameters = {
-        "version": CORPUS_VERSION,
-        "num_voices": num_voices,
-        "utterances_per_voice": utterances_per_voice,
-        "seed": seed,
-    }
+    parameters = {"version": CORPUS_VERSION, "num_voices": num_voices, "utterances_per_voice": utterances_per_voice}
+    parameters["seed"] = seed
     record = root / "corpus.json"
     if record.exists() and json.loads(record.read_text())["parameters"] == parameters:
         return False

@@ -5,11 +5,9 @@ all the same. Such a source gets no line, since every system would be charged wi
 rates are then over the sources that are whole (with ``max``, over all). Nor does one get a line in which nobody says a word.
 """
 
-from __future__ import annotations
-
 import functools
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_tse_gen.audio.files import read_header
@@ -17,40 +15,26 @@ from espnet_tse_gen.utils.files import read_text
 
 # Resampling may round a length up or down.
 TOLERANCE_SECONDS = 0.01
+WRITTEN, CUT, SILENT, UNKNOWN = (
+    "transcripts of {:,} sources", "{:,} sources that 'min' cut short have none", "{:,} have no words",
+    "{:,} have none in the corpus",
+)  # fmt: skip
+"""What is found of a source."""
 
 
-@dataclass
-class TranscriptCounts:
-    """How many sources have a transcript, are cut short in the mixtures, have no words, and for how many none was found."""
-
-    written: int = 0
-    cut: int = 0
-    silent: int = 0
-    unknown: int = 0
-
-    def describe(self) -> str:
-        """Say in one line what was found; empty where the corpus has no transcripts of these mixtures."""
-        if self.unknown and not self.written + self.cut + self.silent:
-            return ""
-        text = f"transcripts of {self.written:,} sources"
-        for count, what in (
-            (self.cut, "sources that 'min' cut short have none"),
-            (self.silent, "have no words"),
-            (self.unknown, "have none in the corpus"),
-        ):
-            text += f"; {count:,} {what}" if count else ""
-        return text
+def describe_transcripts(counts: Mapping[str, int]) -> str:
+    """Say in one line how many sources were found to be what; empty where the corpus has no transcripts of these mixtures."""
+    if not counts.keys() - {UNKNOWN}:
+        return ""
+    told = [kind.format(counts[kind]) for kind in (CUT, SILENT, UNKNOWN) if kind in counts]
+    return "; ".join([WRITTEN.format(counts.get(WRITTEN, 0)), *told])
 
 
-def find_transcripts(
-    sources: Mapping[str, str], recordings: Mapping[str, str], counts: TranscriptCounts
-) -> dict[str, str]:
-    """Return mixture -> what one speaker says in it.
+def find_transcripts(sources: Mapping[str, str], recordings: Mapping[str, str], counts: Counter[str]) -> dict[str, str]:
+    """Return mixture -> what one speaker says in it, and add what was found to ``counts``.
 
-    Args:
-        sources: Mixture to the speaker's part of it, a file.
-        recordings: Mixture to the whole recording, in whose folder a ``*.trans.txt`` is looked for, where it is known.
-        counts: What was found is added here.
+    ``sources`` are the speaker's parts of mixtures, files; ``recordings``, where known, the whole ones, in whose folders a
+    ``*.trans.txt`` is looked for.
 
     Raises:
         UserError: If a recording or a table of transcripts cannot be read.
@@ -60,14 +44,14 @@ def find_transcripts(
         path = Path(recordings.get(key, ""))
         spoken = _chapter(path.parent).get(path.stem) if key in recordings else None
         if spoken is None:
-            counts.unknown += 1
+            kind = UNKNOWN
         elif _seconds(source, key) < _seconds(str(path), key) - TOLERANCE_SECONDS:
-            counts.cut += 1
+            kind = CUT
         elif not spoken:
-            counts.silent += 1
+            kind = SILENT
         else:
-            counts.written += 1
-            texts[key] = spoken
+            kind, texts[key] = WRITTEN, spoken
+        counts[kind] += 1
     return texts
 
 

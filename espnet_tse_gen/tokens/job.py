@@ -5,8 +5,6 @@ than once is encoded once, for the first table that names it. Job ``N`` of ``M``
 table; whichever job finds all recordings of all tables in the arks writes ``NAME.scp`` and the manifest ``NAME.json``.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import sys
@@ -23,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import espnet_tse_gen
-from espnet_tse_gen.audio.recordings import Recordings, duration, load_recording, read_tables
+from espnet_tse_gen.audio.recordings import duration, load_recording, read_tables
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.registry import load_codec
 from espnet_tse_gen.tokens.store import Places, Store, read_places, remove_unused
@@ -51,20 +49,6 @@ class Item(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TokenTable:
-    """A table to make of some ``keys`` of ``recordings``."""
-
-    name: str
-    recordings: Recordings
-    keys: Sequence[str]
-
-    def items(self) -> dict[str, Item]:
-        """Return what each key stands for, in the order of the keys' names."""
-        pairs = {key: (self.recordings[key], self.recordings.level_path(key)) for key in sorted(self.keys)}
-        return {key: Item(path, None if level == path else level) for key, (path, level) in pairs.items()}
-
-
-@dataclass(frozen=True)
 class ExtractionOptions:
     """How a job goes about it; but for ``latents``, none of these changes what it makes."""
 
@@ -80,18 +64,18 @@ class Extraction:
     """One job of the extraction of some tables.
 
     Raises:
-        UserError: If two tables have the same name or ``job`` is not within ``1..num_jobs``.
+        UserError: If ``job`` is not within ``1..num_jobs``.
     """
 
     def __init__(
         self,
         codec: AbsCodec,  # on the device where it computes
-        tables: Sequence[TokenTable],  # the tables
+        tables: Mapping[str, dict[str, Item]],  # what each key of each table stands for
         directory: str | Path,  # where they go
         codec_tag: str,  # name of the codec directory, for the manifests
-        options: ExtractionOptions,  # how
-        job: int = 1,  # number of the job, from 1
-        num_jobs: int = 1,  # number of all jobs
+        options: ExtractionOptions,
+        job: int,
+        num_jobs: int,
     ) -> None:
         self.codec, self.directory, self.options = codec, Path(directory), options
         self.label = f"job {job} of {num_jobs}"
@@ -110,21 +94,16 @@ class Extraction:
             "codebook_sizes": list(codec.codebook_sizes),
             "latents": options.latents,
         }
-        self.job = job
-        self.items: dict[str, dict[str, Item]] = {}
+        self.job, self.items = job, tables
         self.shares: dict[str, list[tuple[str, Item]]] = {}
         self.owned: dict[str, int] = {}
         """Recordings that are encoded for each table, by all jobs."""
         owners: set[Item] = set()
-        for table in tables:
-            if table.name in self.items:
-                raise UserError(f"--name {table.name}: given twice; every table needs a name of its own")
-            items = self.items[table.name] = table.items()
+        for name, items in tables.items():
             mine = {item: key for key, item in reversed(items.items()) if item not in owners}
             owners |= mine.keys()
-            self.owned[table.name] = len(mine)
-            keys = split_keys(mine.values(), job, num_jobs)
-            self.shares[table.name] = [(key, items[key]) for key in keys]
+            self.owned[name] = len(mine)
+            self.shares[name] = [(key, items[key]) for key in split_keys(mine.values(), job, num_jobs)]
 
     def run(self) -> None:
         """Encode this job's recordings, and write all tables if no other job has any left to encode.
@@ -135,9 +114,7 @@ class Extraction:
         """
         with ThreadPoolExecutor(self.options.num_workers) as workers:
             known = read_places(self.directory, self.header)
-            if self._merge(
-                {digest: places for digest, places in known.items() if not isinstance(places, str)}, workers
-            ):
+            if self._merge({digest: one for digest, one in known.items() if not isinstance(one, str)}, workers):
                 print(f"{self.directory}, {self.label}: is complete and up to date; kept")
                 return
             self._remove_tables()
@@ -170,8 +147,7 @@ class Extraction:
                     store.append([(key, digests[key, item], made[key]) for key, item in batch])
                     failures += [reason for reason in made.values() if isinstance(reason, str)]
                     bar.update(sum(seconds[entry] for entry in batch))
-        with contextlib.suppress(FileNotFoundError):
-            self._errors(name).unlink()
+        self._errors(name).unlink(missing_ok=True)
         if failures:
             with atomic_write(self._errors(name)) as stream:
                 stream.writelines(f"{reason}\n" for reason in failures)
@@ -189,8 +165,8 @@ class Extraction:
         batch: list[tuple[str, Item]] = []
         for entry in order:
             size = len(batch)
-            if batch and (
-                size == self.options.batch_size or (size + 1) * seconds[batch[0]] > self.options.batch_seconds
+            if size == self.options.batch_size or (
+                batch and (size + 1) * seconds[batch[0]] > self.options.batch_seconds
             ):
                 yield batch
                 batch = []
@@ -202,13 +178,9 @@ class Extraction:
         self, batches: Sequence[Sequence[tuple[str, Item]]], workers: ThreadPoolExecutor
     ) -> Iterator[dict[str, list[np.ndarray] | str]]:
         """Yield the arrays of each batch's recordings or why there are none; the next batch is read meanwhile."""
-
-        def read(batch: Sequence[tuple[str, Item]]) -> dict[str, Future[Tensor]]:
-            return {key: workers.submit(self._samples, key, item) for key, item in batch}
-
-        ahead = read(batches[0]) if batches else {}
-        for number in range(len(batches)):
-            begun, ahead = ahead, read(batches[number + 1]) if number + 1 < len(batches) else {}
+        ahead: dict[str, Future[Tensor]] = {}
+        for batch in [*batches, []]:
+            begun, ahead = ahead, {key: workers.submit(self._samples, key, item) for key, item in batch}
             made: dict[str, list[np.ndarray] | str] = {}
             waveforms: dict[str, Tensor] = {}
             for key, future in begun.items():
@@ -216,7 +188,8 @@ class Extraction:
                     waveforms[key] = future.result()
                 except UserError as error:
                     made[key] = str(error)
-            yield {**made, **self._arrays(waveforms)}
+            if begun:
+                yield {**made, **self._arrays(waveforms)}
 
     def _samples(self, key: str, item: Item) -> Tensor:
         return torch.from_numpy(load_recording(item.path, self.codec.sample_rate, item.level_path, key=key).samples)
@@ -268,9 +241,8 @@ class Extraction:
                 if not table:
                     raise UserError(f"{self.directory}/{name}{kind}.scp: none of its recordings could be encoded")
                 used += table.values()
-                _write(
-                    self.directory / f"{name}{kind}.scp", "".join(f"{key} {place}\n" for key, place in table.items())
-                )
+                lines = "".join(f"{key} {place}\n" for key, place in table.items())
+                _write(self.directory / f"{name}{kind}.scp", lines)
             missing = {key: failed[item] for key, item in items.items() if item in failed}
             content = {**self.manifest, "recordings": len(items) - len(missing), "missing": missing}
             content["encoded"] = self.owned[name]
@@ -300,16 +272,8 @@ class Extraction:
             return tqdm(total=round(total), desc=label, unit=" s of audio", unit_scale=True, disable=not total)
         line = "{desc}: {n:.0f} of {total:.0f} s of audio, {rate_fmt}, {remaining} left\n"
         interval = self.options.log_interval
-        return tqdm(
-            total=total,
-            desc=label,
-            unit=" s of audio",
-            bar_format=line,
-            mininterval=interval,
-            maxinterval=interval + 1,
-            delay=interval,
-            disable=not total,
-        )
+        when = {"mininterval": interval, "maxinterval": interval + 1, "delay": interval, "disable": not total}
+        return tqdm(total=total, desc=label, unit=" s of audio", bar_format=line, **when)
 
 
 def _write(path: Path, text: str) -> None:
@@ -341,9 +305,13 @@ def tokenize(
     """
     if len(name) != len(wav_scp):
         raise UserError(f"--name: expected one for each --wav_scp ({len(wav_scp)}), got {len(name)}")
-    tables = []
+    tables: dict[str, dict[str, Item]] = {}
     for one, table in zip(name, read_tables(wav_scp, level_scp), strict=True):
-        tables.append(TokenTable(one, table, read_key_file(key_file, table) if key_file else list(table)))
+        if one in tables:
+            raise UserError(f"--name {one}: given twice; every table needs a name of its own")
+        keys = read_key_file(key_file, table) if key_file else list(table)
+        pairs = {key: (table[key], table.level_path(key)) for key in sorted(keys)}
+        tables[one] = {key: Item(path, None if level == path else level) for key, (path, level) in pairs.items()}
     set_threads(num_threads)
     codec = load_codec(codec_dir).to(checked_device(device))
     codec.batched = batched

@@ -6,8 +6,6 @@ A job that was killed cuts off what its journal does not promise and goes on beh
 journals of a directory, so that nothing is made twice, whichever job or table made it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import io
@@ -30,13 +28,10 @@ Places = dict[str, "list[str] | str"]
 
 
 class Store:
-    """One job's arks, open for appending; a context manager that holds them for this process.
+    """One job's arks of a table's recordings, open for appending; a context manager that holds them for this process.
 
-    Args:
-        table: Name of the table whose recordings these are.
-        job: Number of the job.
-        header: What all arrays depend on beside their recordings, plain values. Its ``kinds`` are the endings of the arks'
-            names, such as ``["", "_latents"]``. Arks that were made under another header are begun anew.
+    ``header`` is what all arrays depend on beside their recordings, plain values. Its ``kinds`` are the endings of the arks'
+    names, such as ``["", "_latents"]``. Arks that were made under another header are begun anew.
 
     Raises:
         UserError: If the files cannot be written, or another process has them.
@@ -48,7 +43,7 @@ class Store:
         self._paths = [*_arks(self._journal, header["kinds"]), self._journal]
         self._streams: list[IO[bytes]] = []
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> "Store":
         with self._writing():
             self._journal.parent.mkdir(parents=True, exist_ok=True)
             self._streams = [os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") for path in self._paths]
@@ -70,10 +65,7 @@ class Store:
                 stream.close()
 
     def append(self, batch: Sequence[tuple[str, str, Sequence[np.ndarray] | str]]) -> None:
-        """Write the arrays of a batch, and then its line in the journal.
-
-        Args:
-            batch: Key, digest, and one array for each ark or why there is none, of every recording.
+        """Write a batch (key, digest, and one array for each ark or why there is none), and then its line in the journal.
 
         Raises:
             UserError: If the files cannot be written; what was appended before is safe.

@@ -16,7 +16,7 @@ from espnet2.train.dataset import AbsDataset, ESPnetDataset
 
 from espnet_tse_gen.data.dynamic_mixing import DynamicMixer
 from espnet_tse_gen.data.enrolment.embeddings import SpeakerEmbeddings
-from espnet_tse_gen.data.labels import LABEL, SpeakerTable
+from espnet_tse_gen.data.preprocessor import LABEL, SpeakerTable
 from espnet_tse_gen.utils.errors import UserError
 
 

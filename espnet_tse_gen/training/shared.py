@@ -20,7 +20,7 @@ from espnet2.tasks.abs_task import optim_classes
 from espnet2.train.class_choices import ClassChoices
 from torch.utils.data import DataLoader
 
-from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
+from espnet_tse_gen.data.preprocessor import GIVEN, TSEGenPreprocessor
 from espnet_tse_gen.training import checks, mixing
 from espnet_tse_gen.training.dataset import TSEGenDataset
 from espnet_tse_gen.training.optimizers import OPTIMIZERS, MuonAdamW, parameter_groups
@@ -30,11 +30,6 @@ from espnet_tse_gen.utils.files import read_scp, read_yaml
 from espnet_tse_gen.utils.memory import keep_freed_memory
 from espnet_tse_gen.utils.quiet import no_log
 from espnet_tse_gen.utils.registry import chosen
-
-# Of a preprocessor, what the tasks say themselves.
-_GIVEN = (
-    "train", "codec_sample_rate", "hop", "sample_rate", "ref_num", "train_spk2enroll", "speaker_embeddings",
-)  # fmt: skip
 
 
 class LazyClassChoices(ClassChoices):
@@ -195,7 +190,7 @@ class MixtureTask(CheckedTask):
     def preprocessor_conf(cls, args: argparse.Namespace, preprocessor: type) -> dict[str, Any]:
         """Return ``--preprocessor_conf``, of which ``preprocessor`` has every key."""
         conf = args.preprocessor_conf or {}
-        check_options("key of --preprocessor_conf", conf, preprocessor, _GIVEN)
+        check_options("key of --preprocessor_conf", conf, preprocessor, GIVEN)
         return conf
 
     @classmethod

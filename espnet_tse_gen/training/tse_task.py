@@ -15,8 +15,7 @@ from espnet2.train.preprocessor import TSEPreprocessor
 from espnet2.utils.get_default_kwargs import get_default_kwargs
 
 from espnet_tse_gen.data.datadir import read_pool
-from espnet_tse_gen.data.labels import LabelledPreprocessor, SpeakerTable
-from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
+from espnet_tse_gen.data.preprocessor import SpeakerTable, TSEGenPreprocessor
 from espnet_tse_gen.data.sources import speaker_at
 from espnet_tse_gen.discriminative.registry import DECODERS, ENCODERS, EXTRACTORS, WAVEFORM_EXTRACTORS
 from espnet_tse_gen.training import checks, mixing
@@ -31,7 +30,7 @@ from espnet_tse_gen.utils.registry import built
 
 PREPROCESSORS: dict[str, str] = {
     "tse": "espnet2.train.preprocessor:TSEPreprocessor",
-    "tse_gen": "espnet_tse_gen.data.labels:LabelledPreprocessor",
+    "tse_gen": "espnet_tse_gen.data.preprocessor:TSEGenPreprocessor",
 }
 """Registry: name to ``module:Class``. ``tse`` is ESPnet's, without labels; ``tse_gen`` draws as the ``tse_gen`` task does."""
 
@@ -78,12 +77,13 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
         if args.preprocessor != "tse_gen":
             check_options("key of --preprocessor_conf", args.preprocessor_conf or {}, TSEPreprocessor, ("train",))
             return super().build_preprocess_fn(args, train)
-        return LabelledPreprocessor(
+        return TSEGenPreprocessor(
             train,
             args.sample_rate,
-            cls.speakers(args),
+            hop=1,
             ref_num=args.num_spk,
             train_spk2enroll=args.train_spk2enroll,
+            speakers=cls.speakers(args),
             **cls.preprocessor_conf(args, TSEGenPreprocessor),
         )
 

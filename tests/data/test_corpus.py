@@ -1,16 +1,14 @@
 """Lists of single-speaker speech: the wanted speakers and no others; every mistake ends in one line."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from librispeech import make_corpus
+from refused import refused
 
 from espnet_tse_gen.bin import prepare_speech_lists
-from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp
 
 SPLITS: dict[str, Any] = {
@@ -30,9 +28,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepare(corpus: Path, output: Path, *more: str, splits: Any = SPLITS) -> dict[str, str]:
     (output / "splits.json").write_text(splits if isinstance(splits, str) else json.dumps(splits))
     common = ["--librispeech", str(corpus), "--output_dir", str(output / "data")]
-    prepare_speech_lists.main(
-        [*common, *(more or ["--speakers_json", str(output / "splits.json"), "--split", "train"])]
-    )
+    given = more or ["--speakers_json", str(output / "splits.json"), "--split", "train"]
+    prepare_speech_lists.main([*common, *given])
     return read_scp(output / "data" / "utt2spk")
 
 
@@ -67,7 +64,5 @@ def test_lists_hold_the_wanted_speakers_only(corpus: Path, tmp_path: Path) -> No
 )
 def test_mistakes_end_in_one_line(corpus: Path, tmp_path: Path, splits: Any, more: list[str], message: str) -> None:
     given = ["--speakers_json", str(tmp_path / "splits.json")] if splits else []
-    with pytest.raises(UserError, match=message) as caught:
-        prepare(corpus, tmp_path, *given, *(more or ["--split", "train"]), splits=splits)
-    assert "\n" not in str(caught.value)
+    refused(message, prepare, corpus, tmp_path, *given, *(more or ["--split", "train"]), splits=splits)
     assert not (tmp_path / "data").exists()

@@ -1,7 +1,5 @@
 """Data directories: made from a tree, formatted, filtered and checked; every fault ends in a line that names it."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from librispeech import enrolled_utterance, make_corpus, tone
+from librispeech import enrolled_utterance, make_corpus, tone, write_mixtures
 from refused import refused_command
 
 from espnet_tse_gen.bin import check_data, format_wav, prepare_libri2mix, remove_short
@@ -100,19 +98,11 @@ def test_without_librispeech_other_mixtures_serve(corpus: Path, tmp_path: Path) 
 def test_three_speakers(tmp_path: Path) -> None:
     """Libri3Mix: metadata with a third source, and a list whose recordings are sources of three-speaker mixtures."""
     make_corpus(tmp_path / "speech", "test-clean", {"31": 2, "32": 2, "33": 2}, seconds=0.3)
-    lines = ["mixture_ID," + ",".join(f"source_{k}_path,source_{k}_gain" for k in (1, 2, 3)) + ",noise_path,noise_gain"]
-    names = []
-    for order, number in ((("31", "32", "33"), 0), (("33", "31", "32"), 1)):
-        utterances = [f"{speaker}-7-000{number}" for speaker in order]
-        names.append("_".join(utterances))
-        paths = [f"test-clean/{one[:2]}/7/{one}.flac,0.5" for one in utterances]
-        lines.append(f"{names[-1]},{','.join(paths)},,")
-    (tmp_path / "metadata").mkdir()
-    (tmp_path / "metadata" / "libri3mix_test-clean.csv").write_text("\n".join(lines) + "\n")
-    (tmp_path / "list").write_text(
-        "".join(f"{names[0]} 3{k}-7-0000 s{1 + k % 3}/{names[1]}\n" for k in (1, 2, 3))
-        + "".join(f"{names[1]} 3{k}-7-0001 s{k}/{names[0]}\n" for k in (1, 2, 3))
-    )
+    names = ["31-7-0000_32-7-0000_33-7-0000", "33-7-0001_31-7-0001_32-7-0001"]
+    write_mixtures(tmp_path / "metadata" / "libri3mix_test-clean.csv", [name.split("_") for name in names])
+    rows = [f"{names[0]} 3{k}-7-0000 s{1 + k % 3}/{names[1]}\n" for k in (1, 2, 3)]
+    rows += [f"{names[1]} 3{k}-7-0001 s{k}/{names[0]}\n" for k in (1, 2, 3)]
+    (tmp_path / "list").write_text("".join(rows))
     more = ["--metadata", str(tmp_path / "metadata"), "--enroll_list", str(tmp_path / "list")]
     prepare_libri2mix.main(options(tmp_path, "test", *more))
     data = tmp_path / "data" / "test"
@@ -302,6 +292,5 @@ def test_missing_folders_are_named(tmp_path: Path, corpus: Path) -> None:
     refused_command(r"nowhere/wav\.scp: no such file", format_wav.main, nowhere, tmp_path / "dump")
     refused_command("--fs is 0", format_wav.main, "--fs", "0", corpus / "data" / "dev", tmp_path / "dump")
     refused_command("--libri2mix is missing", prepare_libri2mix.main)
-    refused_command(
-        r"test/mix_clean: no such folder", prepare_libri2mix.main, *options(corpus, "test", output=tmp_path)
-    )
+    command = options(corpus, "test", output=tmp_path)
+    refused_command(r"test/mix_clean: no such folder", prepare_libri2mix.main, *command)

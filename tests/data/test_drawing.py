@@ -1,7 +1,5 @@
 """Metadata drawn from a corpus, and long recordings cut into pieces."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -12,10 +10,9 @@ from refused import refused
 
 from espnet_tse_gen.audio.files import read_audio, write_audio
 from espnet_tse_gen.bin.prepare_libri2mix import main
-from espnet_tse_gen.data.corpus import list_utterances, read_speaker_sexes
+from espnet_tse_gen.data.corpus import cut_points, list_utterances, read_speaker_sexes, segment_corpus
 from espnet_tse_gen.data.librimix.drawing import active_level, make_metadata
 from espnet_tse_gen.data.librimix.layout import read_metadata
-from espnet_tse_gen.data.segment import cut_points, segment_corpus
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +40,8 @@ def test_levels_are_symmetric_around_zero(corpus: Path) -> None:
     levels = {one.path: active_level(read_audio(one.path)[0]) for one in list_utterances(corpus, "train-a")}
     ratios = []
     for row in make_metadata(corpus, {"train-a": None}, 200, seed=1):
-        both = [
-            levels[corpus / row[f"source_{k}_path"]] + 20 * np.log10(float(row[f"source_{k}_gain"])) for k in (1, 2)
-        ]
+        gains = [20 * np.log10(float(row[f"source_{k}_gain"])) for k in (1, 2)]
+        both = [levels[corpus / row[f"source_{k}_path"]] + gain for k, gain in enumerate(gains, 1)]
         assert all(-33.01 <= level <= -24.99 for level in both)
         ratios.append(both[0] - both[1])
     assert abs(np.mean(ratios)) < 0.8
@@ -86,7 +82,7 @@ def test_pieces_make_up_the_recording(corpus: Path, tmp_path: Path) -> None:
     pieces = list_utterances(tmp_path, "train-a")
     assert len(pieces) == count > 3
     assert {len(piece.name) for piece in pieces} == {len("11-7-000000")}
-    for whole in list_utterances(corpus, "train-a", ["11"]):
+    for whole in list_utterances(corpus, {"train-a": ["11"]}):
         parts = [read_audio(piece.path)[0] for piece in pieces if piece.name.startswith(whole.name)]
         np.testing.assert_array_equal(np.concatenate(parts), read_audio(whole.path)[0])
     assert (tmp_path / "SPEAKERS.TXT").exists()

@@ -1,7 +1,5 @@
 """Dynamic mixing: what is drawn has the drawn ratios, is the sum of its parts, and follows from seed, epoch and number."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections import Counter
 from pathlib import Path
@@ -12,16 +10,15 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refused import refused
 from scipy import stats
 
+from espnet_tse_gen.data.degradation import Rooms, equalize, reverberate, synthetic_response
 from espnet_tse_gen.data.drawn import DrawnMixture
 from espnet_tse_gen.data.dynamic_mixing import DynamicMixer
-from espnet_tse_gen.data.equalize import equalize
 from espnet_tse_gen.data.mixing_options import MixingOptions
-from espnet_tse_gen.data.rooms import Rooms, reverberate, synthetic_response
-from espnet_tse_gen.data.sources import Source, read_sources, write_sources
+from espnet_tse_gen.data.sources import read_sources, write_sources
 from espnet_tse_gen.training.dataset import DynamicMixingSampler
-from espnet_tse_gen.utils.errors import UserError
 
 RATE = 8000
 SECONDS = {"ann": (2.0, 1.2, 1.6), "bob": (1.0, 1.9), "cleo": (2.2,), "dan": (3.0, 0.7), "eve": (1.5,), "finn": (0.9,)}
@@ -52,16 +49,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def mixer(corpus: Path, samples: int = RATE, **options: Any) -> DynamicMixer:
-    own = {
-        name: options.pop(name)
-        for name in ("seed", "talkers", "rate", "band_rate", "items_per_epoch")
-        if name in options
-    }
+    names = ("seed", "talkers", "rate", "band_rate", "items_per_epoch")
+    own = {"rate": RATE, **{name: options.pop(name) for name in names if name in options}}
     conf = MixingOptions(**{"min_seconds": 0.8, **options})
-    own.setdefault("rate", RATE)
-    return DynamicMixer(
-        read_sources(corpus / "wav.scp", corpus / "utt2spk"), conf, samples=samples, enroll_seconds=ENROLL, **own
-    )
+    sources = read_sources(corpus / "wav.scp", corpus / "utt2spk")
+    return DynamicMixer(sources, conf, samples=samples, enroll_seconds=ENROLL, **own)
 
 
 def decibels(samples: np.ndarray) -> float:
@@ -69,12 +61,9 @@ def decibels(samples: np.ndarray) -> float:
 
 
 def same(one: DrawnMixture, other: DrawnMixture) -> bool:
-    arrays = [
-        (one.mixture, other.mixture),
-        (one.targets[0].speech, other.targets[0].speech),
-        (one.targets[0].enroll, other.targets[0].enroll),
-    ]
-    return all(np.array_equal(a, b) for a, b in arrays) and one.pieces == other.pieces and one.sir_db == other.sir_db
+    arrays = [[each.mixture, each.targets[0].speech, each.targets[0].enroll] for each in (one, other)]
+    alike = all(np.array_equal(a, b) for a, b in zip(*arrays, strict=True))
+    return alike and one.pieces == other.pieces and one.sir_db == other.sir_db
 
 
 @settings(max_examples=60, deadline=None)
@@ -97,14 +86,13 @@ def test_what_is_drawn(corpus, draw, talkers, overlap, sir_db, gain_db, absent, 
         reverb=str(corpus / reverb) if reverb == "room" else reverb,
     ).draw(epoch, index)  # fmt: skip
     length = len(drawn.mixture)
+    target = drawn.targets[0]
     # The mixture is the sum of its parts, to the last bit.
     total = drawn.parts[0].copy()
     for part in [*drawn.parts[1:], *([] if drawn.noise is None else [drawn.noise])]:
         total += part
     np.testing.assert_array_equal(drawn.mixture, total)
-    assert {
-        array.dtype for array in (drawn.mixture, drawn.targets[0].speech, drawn.targets[0].enroll, *drawn.parts)
-    } == {np.dtype(np.float32)}
+    assert {array.dtype.name for array in (drawn.mixture, target.speech, target.enroll, *drawn.parts)} == {"float32"}
     assert len(drawn.parts) == talkers and {len(part) for part in drawn.parts} == {length}
     # Ratios and levels are those drawn.
     levels = [decibels(part[start:end]) for part, (start, end) in zip(drawn.parts, drawn.spans, strict=True)]
@@ -114,7 +102,7 @@ def test_what_is_drawn(corpus, draw, talkers, overlap, sir_db, gain_db, absent, 
         speech = np.sum(drawn.parts, axis=0)
         assert decibels(speech) - decibels(drawn.noise) == pytest.approx(drawn.snr_db, abs=1e-3)
     assert abs(decibels(drawn.mixture) + 26.0) <= gain_db + 1e-3
-    assert decibels(drawn.targets[0].enroll) == pytest.approx(-26.0, abs=1e-3)
+    assert decibels(target.enroll) == pytest.approx(-26.0, abs=1e-3)
     # Talkers are different speakers, in their places.
     speakers = [piece.source.speaker for piece in drawn.pieces]
     assert len(set(speakers)) == talkers
@@ -125,16 +113,16 @@ def test_what_is_drawn(corpus, draw, talkers, overlap, sir_db, gain_db, absent, 
         both = (min(end for _, end in drawn.spans) - max(start for start, _ in drawn.spans)) / length
         assert overlap[0] - 2 / length <= both <= overlap[1] + 2 / length
     # The enrolment is of the target speaker, and of nothing that is in the mixture.
-    enroll = drawn.targets[0].enroll_piece
-    assert len(drawn.targets[0].enroll) == enroll.samples <= round(ENROLL[1] * RATE)
-    assert drawn.targets[0].present or (enroll.source.speaker not in speakers and not drawn.targets[0].speech.any())
-    if drawn.targets[0].present:
-        assert drawn.targets[0].speech is drawn.parts[0] and enroll.source.speaker == speakers[0]
-        target = drawn.pieces[0]
-        if enroll.source == target.source:
+    enroll = target.enroll_piece
+    assert len(target.enroll) == enroll.samples <= round(ENROLL[1] * RATE)
+    assert target.present or (enroll.source.speaker not in speakers and not target.speech.any())
+    if target.present:
+        assert target.speech is drawn.parts[0] and enroll.source.speaker == speakers[0]
+        heard = drawn.pieces[0]
+        if enroll.source == heard.source:
             assert len(mixer(corpus).usable[speakers[0]]) == 1
             assert enroll.samples >= round(ENROLL[0] * RATE)
-            assert enroll.start + enroll.samples <= target.start or target.start + target.samples <= enroll.start
+            assert enroll.start + enroll.samples <= heard.start or heard.start + heard.samples <= enroll.start
 
 
 def test_an_item_follows_from_seed_epoch_and_number_alone(corpus):
@@ -198,10 +186,8 @@ def test_a_speaker_at_another_speed_is_another_one(tmp_path):
     seen = set()
     for number in range(36):
         drawn = drawing.draw(1, number)
-        for part, piece in [
-            *zip(drawn.parts, drawn.pieces, strict=True),
-            (drawn.targets[0].enroll, drawn.targets[0].enroll_piece),
-        ]:
+        target = drawn.targets[0]
+        for part, piece in [*zip(drawn.parts, drawn.pieces, strict=True), (target.enroll, target.enroll_piece)]:
             source = piece.source
             person = source.speaker.split("-")[-1]
             assert source.speaker == (person if source.speed == 1.0 else f"sp{source.speed:g}-{person}")
@@ -209,30 +195,19 @@ def test_a_speaker_at_another_speed_is_another_one(tmp_path):
             assert source.seconds == pytest.approx(2.0 / source.speed)
             seen.add(source.speaker)
         assert {piece.source.speaker.split("-")[-1] for piece in drawn.pieces} == set(tones)
-        assert drawn.targets[0].enroll_piece.source.speaker == drawn.pieces[0].source.speaker
+        assert target.enroll_piece.source.speaker == drawn.pieces[0].source.speaker
     assert len(seen) == 9
     # Three people at three speeds are three people.
-    with pytest.raises(UserError, match=r"3 speaker.s. .* expected at least 4"):
-        mixer(tmp_path, talkers=4, speeds=[0.8, 1.0, 1.25])
-
-
-def test_one_speed_and_no_equalisation_change_nothing(corpus):
-    assert same(mixer(corpus, speeds=[1.0], equalize_db=0.0).draw(3, 4), mixer(corpus).draw(3, 4))
+    refused(r"3 speaker.s. .* expected at least 4", mixer, tmp_path, talkers=4, speeds=[0.8, 1.0, 1.25])
 
 
 def test_talkers_and_enrolment_are_equalised_apart(corpus):
     """Of white noise, the spectrum shows each one's filter: within the drawn range, smooth, and another one for each."""
     plain, heard = mixer(corpus).draw(1, 0), mixer(corpus, equalize_db=12.0).draw(1, 0)
-    assert (
-        heard.pieces == plain.pieces
-        and heard.targets[0].enroll_piece == plain.targets[0].enroll_piece
-        and heard.sir_db == plain.sir_db
-    )
-    gains = []
-    for before, after in [
-        *zip(plain.parts, heard.parts, strict=True),
-        (plain.targets[0].enroll, heard.targets[0].enroll),
-    ]:
+    assert heard.pieces == plain.pieces and heard.sir_db == plain.sir_db
+    assert heard.targets[0].enroll_piece == plain.targets[0].enroll_piece
+    gains, recordings = [], [[*drawn.parts, drawn.targets[0].enroll] for drawn in (plain, heard)]
+    for before, after in zip(*recordings, strict=True):
         power = [np.square(np.abs(np.fft.rfft(each * np.hanning(len(each))))) for each in (before, after)]
         bands = [np.array([band.mean() for band in np.array_split(each, 24)]) for each in power]
         gains.append(10 * np.log10(bands[1] / bands[0]))
@@ -272,8 +247,7 @@ def test_a_pause_is_not_taken_for_speech(tmp_path):
     assert all(part.any() for item in items for part in item.parts)
     for _, _, path in rows[:2]:
         write(Path(path), np.zeros(2 * RATE))
-    with pytest.raises(UserError, match=r"a\d.wav \(key 'a\d'\): is digital silence, but for a moment"):
-        mixer(tmp_path, samples=RATE).draw(1, 0)
+    refused(r"a\d.wav \(key 'a\d'\): is digital silence, but for a moment", mixer(tmp_path, samples=RATE).draw, 1, 0)
 
 
 def test_a_silent_noise_is_no_noise(corpus, tmp_path):
@@ -287,8 +261,7 @@ def test_sources_at_another_rate_are_brought_to_the_codecs_band(corpus):
     drawn = mixer(corpus, rate=2 * RATE, band_rate=RATE, samples=RATE).draw(1, 0)
     power = np.abs(np.fft.rfft(drawn.mixture * np.hanning(RATE))) ** 2
     assert len(drawn.mixture) == RATE and power[len(power) // 2 + 200 :].sum() < 1e-4 * power.sum()
-    with pytest.raises(UserError, match="sampling rate is 8000 Hz, expected at least 16000 Hz"):
-        mixer(corpus, rate=2 * RATE).draw(1, 0)
+    refused("sampling rate is 8000 Hz, expected at least 16000 Hz", mixer(corpus, rate=2 * RATE).draw, 1, 0)
 
 
 @pytest.mark.parametrize("rt60", [0.1, 0.4])
@@ -329,34 +302,20 @@ def test_a_recorded_room_delays_nothing(corpus):
         ({"equalize_db": -1}, "equalize_db: expected a number from 0 to 40, found -1"),
         ({"noise": "/nowhere"}, "noise: /nowhere: no such file or folder"),
         ({"reverb": "/nowhere"}, "reverb: /nowhere: no such file or folder"),
-        (
-            {"min_seconds": 2.1, "talkers": 3},
-            "2 speaker.s. .* 2.1 s or more, 1 of whom can be enrolled; expected at least 3",
-        ),
+        ({"min_seconds": 2.1, "talkers": 3}, "2 speaker.s. .* 2.1 s .* 1 of whom can be enrolled; expected at least 3"),
         ({"talkers": 6, "absent_share": 0.1}, "6 speaker.s. .* expected at least 7 and 1"),
         ({"samples": 0}, "crop_seconds"),
     ],
 )
 def test_what_cannot_be_used_is_named(corpus, options, says):
-    with pytest.raises(UserError, match=says) as caught:
-        mixer(corpus, **options)
-    assert "\n" not in str(caught.value)
+    refused(says, mixer, corpus, **options)
 
 
-def test_one_speaker_is_too_few(tmp_path):
-    write_sources(
-        tmp_path, [(name, "ann", write(tmp_path / f"{name}.wav", np.full(2 * RATE, 0.1))) for name in ("a", "b")]
-    )
-    with pytest.raises(UserError, match="1 speaker.s. with utterances of 0.8 s or more"):
-        mixer(tmp_path)
-
-
-def test_options_are_a_yamls(corpus):
+def test_options_are_a_yamls():
     options = MixingOptions(sir_db=3, overlap=[0.5, 1])
     assert options.sir_db == 3.0 and options.overlap == (0.5, 1.0) and isinstance(options.sir_db, float)
-    assert dataclasses.asdict(MixingOptions())["absent_share"] == 0.0
     assert MixingOptions(speeds=[1, 1.1]).speeds == (1.0, 1.1) and MixingOptions(speeds=0.9).speeds == (0.9,)
-    assert isinstance(read_sources(corpus / "wav.scp", corpus / "utt2spk")[0], Source)
+    assert MixingOptions(speeds=[1], equalize_db=0) == MixingOptions()
 
 
 def test_two_targets_are_the_talkers_with_enrolments_of_their_own(corpus):
@@ -399,13 +358,11 @@ def test_collections_are_drawn_by_their_shares_and_mixed_within_them(corpus):
     speakers = sorted({source.speaker for source in given})
     half = set(speakers[: len(speakers) // 2])
     sources = [dataclasses.replace(source, collection="a" if source.speaker in half else "b") for source in given]
-    options = MixingOptions(
-        collections={"a": 3.0, "b": 1.0}, collection_share=1.0, single_utterance="cut", min_seconds=0.3
-    )
+    options = MixingOptions(collections={"a": 3.0, "b": 1.0}, collection_share=1.0, min_seconds=0.3)
     drawing = DynamicMixer(sources, options, RATE, 800, (0.1, 0.2))
     drawn = [drawing.draw(1, number) for number in range(200)]
     first = [item.pieces[0].source.collection for item in drawn]
     assert stats.binomtest(first.count("a"), 200, 0.75).pvalue > 0.01
     assert all(len({piece.source.collection for piece in item.pieces}) == 1 for item in drawn)
-    with pytest.raises(UserError, match="unknown collection .*'c'"):
-        DynamicMixer(sources, dataclasses.replace(options, collections={"c": 1.0}), RATE, 800, (0.1, 0.2))
+    unknown = dataclasses.replace(options, collections={"c": 1.0})
+    refused("unknown collection .*'c'", DynamicMixer, sources, unknown, RATE, 800, (0.1, 0.2))

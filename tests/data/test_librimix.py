@@ -1,7 +1,5 @@
 """The generation rule, against a computation of it that shares no code with the package."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from pathlib import Path
@@ -13,31 +11,13 @@ import scipy.signal
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from librimix_rule import TYPES, as_wav, assert_same, official_files, read_rows, sources_of
+from librimix_rule import TYPES, assert_same, official_files, overlap_add, read_rows, sources_of
+from librispeech import write_mixtures
+from refused import refused
 
-from espnet_tse_gen.data.librimix.generation import disk_use, plan_generation, run_plan
+from espnet_tse_gen.data.librimix.generation import disk_use, extend_noise, plan_generation, run_plan
 from espnet_tse_gen.data.librimix.layout import MixtureTree, find_metadata, read_info_sexes, set_name
 from espnet_tse_gen.data.librimix.preparing import list_mixtures
-from espnet_tse_gen.data.librimix.rule import extend_noise
-from espnet_tse_gen.utils.errors import UserError
-
-
-def overlap_add(noise: np.ndarray, length: int) -> np.ndarray:
-    """The extension as a sum of faded copies, each placed so that it overlaps its neighbour by 8,001 samples."""
-    seam = 8001
-    rise = np.hanning(16001)[:seam]
-    step = len(noise) - seam
-    total = np.zeros(length + 2 * len(noise))
-    start = 0
-    while start == 0 or start + seam < length:
-        copy = noise.astype(np.float64)
-        if start:
-            copy[:seam] *= rise
-        if start + len(noise) < length:
-            copy[-seam:] *= rise[::-1]
-        total[start : start + len(noise)] += copy
-        start += step
-    return total[:length]
 
 
 def generate(tree: MixtureTree, metadata: Path, speech: Path, **options: Any) -> tuple[int, int]:
@@ -62,19 +42,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "wham" / "cv").mkdir(parents=True)
     soundfile.write(root / "wham" / "cv" / "short.wav", 0.2 * generator.standard_normal((20000, 2)), 16000)
     soundfile.write(root / "wham" / "cv" / "long.wav", 0.9 * generator.standard_normal(90000), 16000)
-    lines = ["mixture_ID,source_1_path,source_1_gain,source_2_path,source_2_gain,noise_path,noise_gain"]
-    for one, two, noise in (("11", "22", "short"), ("33", "11", "long"), ("11", "99", "long")):
-        paths = [f"dev-clean/{speaker}/1/{speaker}-1-0000.flac" for speaker in (one, two)]
-        lines.append(f"{one}-1-0000_{two}-1-0000,{paths[0]},0.71234567,{paths[1]},1.9,cv/{noise}.wav,1.31")
-    (root / "metadata").mkdir()
-    (root / "metadata" / "libri2mix_dev-clean.csv").write_text("\n".join(lines) + "\n")
-    columns = ["mixture_ID", *(f"source_{k}_{kind}" for k in (1, 2, 3) for kind in ("path", "gain"))]
-    three = [",".join([*columns, "noise_path", "noise_gain"])]
-    for order in (("11", "22", "33"), ("33", "11", "22")):
-        sources = [f"dev-clean/{one}/1/{one}-1-0000.flac,0.{one}" for one in order]
-        three.append(f"{'_'.join(f'{one}-1-0000' for one in order)},{','.join(sources)},cv/short.wav,1.31")
-    (root / "three").mkdir()
-    (root / "three" / "libri3mix_dev-clean.csv").write_text("\n".join(three) + "\n")
+    pairs, noises = ("11 22", "33 11", "11 99"), ["cv/short.wav", "cv/long.wav", "cv/long.wav"]
+    three = ("11 22 33", "33 11 22")
+    for path, mixtures in (("metadata/libri2mix_dev-clean.csv", pairs), ("three/libri3mix_dev-clean.csv", three)):
+        spoken = [[f"{speaker}-1-0000" for speaker in mixture.split()] for mixture in mixtures]
+        write_mixtures(root / path, spoken, noises[: len(spoken)])
     return root
 
 
@@ -84,21 +56,16 @@ def test_noise_extension(recorded: int, length: int) -> None:
     noise = np.random.default_rng(0).standard_normal(recorded).astype(np.float32)
     extended = extend_noise(noise, length)
     assert len(extended) == length
-    np.testing.assert_allclose(
-        extended, overlap_add(noise, length) if length > len(noise) else noise[:length], atol=1e-12
-    )
+    expected = overlap_add(noise, length) if length > len(noise) else noise[:length]
+    np.testing.assert_allclose(extended, expected, atol=1e-12)
     # The copies fade into each other with weights that sum to one: a constant stays constant.
     np.testing.assert_allclose(extend_noise(np.ones_like(noise), length), 1.0, atol=1e-12)
 
 
-@pytest.mark.parametrize("length", [8002, 8500, 16001])
-def test_noise_extension_of_short_recordings(length: int) -> None:
-    np.testing.assert_allclose(extend_noise(np.ones(length, np.float32), 60001), 1.0, atol=1e-12)
-
-
-def test_noise_shorter_than_its_seam_is_refused() -> None:
-    with pytest.raises(UserError, match="shorter than the cross-fade"):
-        extend_noise(np.ones(8001, np.float32), 9000)
+def test_noise_extension_of_short_recordings() -> None:
+    for length in (8002, 8500, 16001):
+        np.testing.assert_allclose(extend_noise(np.ones(length, np.float32), 60001), 1.0, atol=1e-12)
+    refused("shorter than the cross-fade", extend_noise, np.ones(8001, np.float32), 9000)
 
 
 @pytest.mark.parametrize("rate", ["8k", "16k"])
@@ -116,17 +83,7 @@ def test_files_are_those_of_the_rule(small: Path, tmp_path: Path, rate: str, mod
         columns = ["mixture_ID", "mixture_path", "source_1_path", "source_2_path", "noise_path", "length"]
         dropped = {"mix_clean": "noise_path", "mix_single": "source_2_path"}.get(kind)
         assert list(table[0]) == [column for column in columns if column != dropped]
-        assert [int(line["length"]) for line in table] == [
-            soundfile.info(line["mixture_path"]).frames for line in table
-        ]
-
-
-def test_a_file_on_disk_is_what_soundfile_writes(tmp_path: Path) -> None:
-    """The expected bytes are made in memory; the official scripts write to a path."""
-    samples = np.random.default_rng(0).standard_normal(5000)
-    for kind in (np.float32, np.float64):
-        soundfile.write(tmp_path / "official.wav", samples.astype(kind), 8000)
-        assert (tmp_path / "official.wav").read_bytes() == as_wav(samples.astype(kind), 8000)
+        assert all(int(line["length"]) == soundfile.info(line["mixture_path"]).frames for line in table)
 
 
 @pytest.mark.parametrize(("rate", "mode"), [("8k", "min"), ("16k", "max")])
@@ -136,26 +93,23 @@ def test_three_speakers(small: Path, tmp_path: Path, rate: str, mode: str) -> No
     assert generate(tree, metadata, small / "speech", noise_root=small / "wham", types=TYPES) == (2, 0)
     check(tree, "dev", read_rows(metadata), small / "speech", small / "wham")
     assert [len(one.talkers) for one in list_mixtures(tree, "dev", "mix_clean")[0]] == [3, 3]
-    assert "source_3_path" in read_rows(tree.csv("dev", "mix_both"))[0]
-    assert list(read_rows(tree.csv("dev", "mix_single"))[0]) == [
-        "mixture_ID", "mixture_path", "source_1_path", "noise_path", "length",
-    ]  # fmt: skip
+    both, single = (read_rows(tree.csv("dev", kind))[0] for kind in ("mix_both", "mix_single"))
+    assert "source_3_path" in both and both.keys() - single.keys() == {"source_2_path", "source_3_path"}
 
 
 def test_disk_use_is_told_exactly_and_counts_only_what_is_missing(small: Path, tmp_path: Path) -> None:
     for rate, mode in (("8k", "min"), ("16k", "max")):
         tree = MixtureTree(tmp_path, rate, mode)
-        metadata = small / "metadata" / "libri2mix_dev-clean.csv"
+        what = (tree, small / "metadata" / "libri2mix_dev-clean.csv", small / "speech")
+        options: dict[str, Any] = {"noise_root": small / "wham", "types": ["mix_both"], "allow_missing": True}
 
-        def plan(tree: MixtureTree = tree, metadata: Path = metadata) -> list[tuple[str, int, int]]:
-            found = plan_generation(
-                tree, metadata, small / "speech", noise_root=small / "wham", types=["mix_both"], allow_missing=True
-            )
-            return [(folder.name, files, size) for folder, (files, size) in disk_use(found).items()]
+        def plan(what: Any = what, options: Any = options) -> list[tuple[str, int, int]]:
+            found = disk_use(plan_generation(*what, **options))
+            return [(folder.name, files, size) for folder, (files, size) in found.items()]
 
         told = plan()
         assert not tree.folder.exists()
-        generate(tree, metadata, small / "speech", noise_root=small / "wham", types=["mix_both"], allow_missing=True)
+        generate(*what, **options)
         for folder, files, size in told:
             found = list((tree.folder / "dev" / folder).iterdir())
             assert (len(found), sum(path.stat().st_blocks * 512 for path in found)) == (files, size)
@@ -183,8 +137,7 @@ def test_other_metadata_never_pass_for_these(small: Path, tmp_path: Path) -> Non
     other.write_text(metadata.read_text().replace("0.71234567", "0.5"))
     tree = MixtureTree(tmp_path / "tree")
     generate(tree, metadata, small / "speech", allow_missing=True)
-    with pytest.raises(UserError, match="was not made from"):
-        generate(tree, other, small / "speech", allow_missing=True)
+    refused("was not made from", generate, tree, other, small / "speech", allow_missing=True)
     generate(tree, other, small / "speech", allow_missing=True, replace=True)
     samples, _ = soundfile.read(tree.audio("dev", "s1", "11-1-0000_22-1-0000"))
     source, _ = soundfile.read(small / "speech" / "dev-clean" / "11" / "1" / "11-1-0000.flac")
@@ -192,64 +145,45 @@ def test_other_metadata_never_pass_for_these(small: Path, tmp_path: Path) -> Non
     assert tree.csv("dev", "mix_clean").exists()
     # A tree without our record is somebody else's.
     (tree.folder / "metadata" / ".dev.json").unlink()
-    with pytest.raises(UserError, match="was not made from"):
-        generate(tree, other, small / "speech", allow_missing=True, replace=True)
+    refused("was not made from", generate, tree, other, small / "speech", allow_missing=True, replace=True)
 
 
 def test_a_missing_recording_is_named_and_nothing_is_made(small: Path, tmp_path: Path) -> None:
-    tree = MixtureTree(tmp_path)
-    metadata = small / "metadata" / "libri2mix_dev-clean.csv"
-    with pytest.raises(
-        UserError, match=r"1 of 3 mixtures .* '11-1-0000_99-1-0000': .*99-1-0000\.flac.*--allow_missing"
-    ):
-        generate(tree, metadata, small / "speech")
-    with pytest.raises(UserError, match="3 of 3 mixtures"):
-        generate(tree, metadata, tmp_path / "nowhere", allow_missing=True)
+    tree, metadata = MixtureTree(tmp_path), small / "metadata" / "libri2mix_dev-clean.csv"
+    message = r"1 of 3 mixtures .* '11-1-0000_99-1-0000': .*99-1-0000\.flac.*--allow_missing"
+    refused(message, generate, tree, metadata, small / "speech")
+    refused("3 of 3 mixtures", generate, tree, metadata, tmp_path / "nowhere", allow_missing=True)
     assert not tree.folder.exists()
 
 
 def test_options_and_metadata_are_checked(small: Path, tmp_path: Path) -> None:
-    metadata = small / "metadata" / "libri2mix_dev-clean.csv"
-    with pytest.raises(UserError, match="unknown --sample_rate '16000': did you mean '16k'"):
-        MixtureTree(tmp_path, "16000")
-    with pytest.raises(UserError, match="unknown --min_or_max 'mix'"):
-        MixtureTree(tmp_path, "16k", "mix")
-    with pytest.raises(UserError, match="unknown --mix_type 'mix_clan': did you mean 'mix_clean'"):
-        generate(MixtureTree(tmp_path), metadata, small / "speech", types=["mix_clan"])
-    with pytest.raises(UserError, match="give --wham"):
-        generate(MixtureTree(tmp_path), metadata, small / "speech", types=["mix_both"], allow_missing=True)
-    broken = tmp_path / "libri2mix_dev-clean.csv"
-    for text, message in (
-        (metadata.read_text().replace("source_2_gain", "gain"), "no column 'source_2_gain'"),
-        (metadata.read_text().replace("0.71234567", "loud"), "'11-1-0000_22-1-0000' lacks"),
-        (metadata.read_text() + metadata.read_text().splitlines()[1] + "\n", "'11-1-0000_22-1-0000' appears twice"),
-        (
-            metadata.read_text().replace("11-1-0000_22", "11-1-0001_22"),
-            "not named after its sources; expected '11-1-0000_",
-        ),
-        (metadata.read_text()[:-40], "'11-1-0000_99-1-0000' lacks"),
+    metadata, tree, speech = small / "metadata" / "libri2mix_dev-clean.csv", MixtureTree(tmp_path), small / "speech"
+    refused("unknown --sample_rate '16000': did you mean '16k'", MixtureTree, tmp_path, "16000")
+    refused("unknown --min_or_max 'mix'", MixtureTree, tmp_path, "16k", "mix")
+    wrong = "unknown --mix_type 'mix_clan': did you mean 'mix_clean'"
+    refused(wrong, generate, tree, metadata, speech, types=["mix_clan"])
+    refused("give --wham", generate, tree, metadata, speech, types=["mix_both"], allow_missing=True)
+    broken, text = tmp_path / "libri2mix_dev-clean.csv", metadata.read_text()
+    for content, message in (
+        (text.replace("source_2_gain", "gain"), "no column 'source_2_gain'"),
+        (text.replace("0.71234567", "loud"), "'11-1-0000_22-1-0000' lacks"),
+        (text + text.splitlines()[1] + "\n", "'11-1-0000_22-1-0000' appears twice"),
+        (text.replace("11-1-0000_22", "11-1-0001_22"), "not named after its sources; expected '11-1-0000_"),
+        (text[:-40], "'11-1-0000_99-1-0000' lacks"),
     ):
-        broken.write_text(text)
-        with pytest.raises(UserError, match=message):
-            generate(MixtureTree(tmp_path), broken, small / "speech")
-    with pytest.raises(UserError, match=r"set .*'dve': did you mean 'dev'"):
-        find_metadata(small / "metadata", "dve")
+        broken.write_text(content)
+        refused(message, generate, tree, broken, speech)
+    refused(r"set .*'dve': did you mean 'dev'", find_metadata, small / "metadata", "dve")
     (tmp_path / "libri3mix_dev-clean.csv").write_text("")
-    with pytest.raises(UserError, match=r"holds libri2mix_dev-clean\.csv and libri3mix_dev-clean\.csv"):
-        find_metadata(tmp_path, "dev")
-    broken.write_text(metadata.read_text().replace("cv/long.wav", ""))
-    with pytest.raises(UserError, match="'33-1-0000_11-1-0000' has no noise_path; only mix_clean"):
-        generate(MixtureTree(tmp_path), broken, small / "speech", noise_root=tmp_path, types=["mix_both"])
-    (tmp_path / "libri2mix_dev-clean_info.csv").write_text(
-        "mixture_ID,speaker_1_ID,speaker_1_sex,speaker_2_ID,speaker_2_sex\na_b,11.0,F,22.0,M\n"
-    )
-    assert read_info_sexes(broken) == {"11": "f", "22": "m"}
-    assert read_info_sexes(metadata) == {}
-    assert [set_name(f"libri2mix_{name}.csv") for name in ("train-clean-100", "dev-clean", "train-mini")] == [
-        "train-100",
-        "dev",
-        "train-mini",
-    ]
+    refused(r"holds libri2mix_dev-clean\.csv and libri3mix_dev-clean\.csv", find_metadata, tmp_path, "dev")
+    broken.write_text(text.replace("cv/long.wav", ""))
+    no_noise = "'33-1-0000_11-1-0000' has no noise_path; only mix_clean"
+    refused(no_noise, generate, tree, broken, speech, noise_root=tmp_path, types=["mix_both"])
+    sexes = "mixture_ID,speaker_1_ID,speaker_1_sex,speaker_2_ID,speaker_2_sex\na_b,11.0,F,22.0,M\n"
+    (tmp_path / "libri2mix_dev-clean_info.csv").write_text(sexes)
+    assert read_info_sexes(broken) == {"11": "f", "22": "m"} and read_info_sexes(metadata) == {}
+    names = {"train-clean-100": "train-100", "dev-clean": "dev", "train-mini": "train-mini"}
+    assert {name: set_name(f"libri2mix_{name}.csv") for name in names} == names
 
 
 def official_corpora(real_data: Path, root: Path, most: int) -> list[dict[str, str]]:

@@ -1,17 +1,15 @@
 """Lists of clean utterances, and pieces read from them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from refused import refused
 
 from espnet_tse_gen.bin import prepare_sources
 from espnet_tse_gen.data.sources import Source, read_audio_list, read_piece, read_sources
-from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp, write_scp
 
 
@@ -70,8 +68,8 @@ def test_a_piece_is_what_stands_there(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_allclose(half[100:-100], whole[8000:16000:2][100:-100], atol=2e-3)
     # A duration that was rounded up ends in zeros; one that is wrong is named.
     assert not read_piece(source, 2.0, 8100, 16000)[8000:].any()
-    with pytest.raises(UserError, match=r"a\.\w+ \(key 'a'\): ends before 4.00 s, expected 2.50 s; correct utt2dur"):
-        read_piece(source, 2.0, 32000, 16000)
+    message = r"a\.\w+ \(key 'a'\): ends before 4.00 s, expected 2.50 s; correct utt2dur"
+    refused(message, read_piece, source, 2.0, 32000, 16000)
 
 
 def test_noises_are_taken_from_folders_and_tables(tmp_path: Path) -> None:
@@ -82,40 +80,34 @@ def test_noises_are_taken_from_folders_and_tables(tmp_path: Path) -> None:
     write_scp(tmp_path / "noise.scp", {"n": str(tmp_path / "b.wav")})
     (noise,) = read_audio_list(tmp_path / "noise.scp", "--noise")
     assert noise.seconds == 0.1 and len(read_piece(noise, 0.0, 800, 8000, first_channel=True)) == 800
-    with pytest.raises(UserError, match="has 2 channels"):
-        read_piece(noise, 0.0, 800, 8000)
+    refused("has 2 channels", read_piece, noise, 0.0, 800, 8000)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="--noise: .*empty: holds no audio file"):
-        read_audio_list(tmp_path / "empty", "--noise")
+    refused("--noise: .*empty: holds no audio file", read_audio_list, tmp_path / "empty", "--noise")
 
 
 def test_recordings_and_tables_that_cannot_be_used(speech: Path) -> None:
-    def refused(message: str) -> None:
-        with pytest.raises(UserError, match=message) as caught:
-            read_piece(Source("k", "s", str(bad), 1.0), 0.0, 100, 8000)
-        assert "\n" not in str(caught.value)
-
     bad = speech / "bad.wav"
-    refused(r"bad.wav \(key 'k'\): no such file")
+
+    def piece(message: str) -> None:
+        refused(message, read_piece, Source("k", "s", str(bad), 1.0), 0.0, 100, 8000)
+
+    def pool(message: str, times: int) -> None:
+        (speech / "bad.json").write_text(json.dumps({"ann": [["x", str(bad)]] * times}))
+        command = ["--spk2enroll", str(speech / "bad.json"), "--output_dir", str(speech / "made")]
+        refused(message, prepare_sources.main, command)
+        assert not (speech / "made" / "wav.scp").exists()
+
+    piece(r"bad.wav \(key 'k'\): no such file")
     bad.write_bytes(b"RIFF nothing")
-    refused(r"bad.wav \(key 'k'\): is not a readable audio file")
-    with pytest.raises(UserError, match="is not a readable audio file"):
-        prepare_sources.main(["--spk2enroll", str(_pool(speech, bad)), "--output_dir", str(speech / "made")])
-    assert not (speech / "made" / "wav.scp").exists()
+    piece(r"bad.wav \(key 'k'\): is not a readable audio file")
+    pool("is not a readable audio file", 1)
     soundfile.write(bad, np.full(8000, np.nan), 8000, subtype="FLOAT")
-    refused("holds NaN")
+    piece("holds NaN")
     soundfile.write(bad, np.zeros(8000), 4000)
-    refused("sampling rate is 4000 Hz, expected at least 8000 Hz")
+    piece("sampling rate is 4000 Hz, expected at least 8000 Hz")
+    pool("'x' is listed twice", 2)
+    tables = (speech / "wav.scp", speech / "utt2spk")
     (speech / "utt2dur").write_text("ann-1 2.0\nann-2 two\nbob-1 2.0\n")
-    with pytest.raises(UserError, match="utt2dur: key 'ann-2': expected seconds, found 'two'"):
-        read_sources(speech / "wav.scp", speech / "utt2spk")
+    refused("utt2dur: key 'ann-2': expected seconds, found 'two'", read_sources, *tables)
     (speech / "utt2spk").write_text("ann-1 ann\n")
-    with pytest.raises(UserError, match="utt2spk: 2 key"):
-        read_sources(speech / "wav.scp", speech / "utt2spk")
-    with pytest.raises(UserError, match="'x' is listed twice"):
-        prepare_sources.main(["--spk2enroll", str(_pool(speech, bad, 2)), "--output_dir", str(speech / "made")])
-
-
-def _pool(folder: Path, path: Path, times: int = 1) -> Path:
-    (folder / "bad.json").write_text(json.dumps({"ann": [["x", str(path)]] * times}))
-    return folder / "bad.json"
+    refused("utt2spk: 2 key", read_sources, *tables)

@@ -1,7 +1,6 @@
 """Libri2Mix's local/data.sh as its run.sh starts it: options reach the data, and mistakes end in one line."""
 
-from __future__ import annotations
-
+import itertools
 import re
 import subprocess
 import sys
@@ -9,18 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from librispeech import write_mixtures
+from programs import ROOT, output_of, refused_in, start
 
 from espnet_tse_gen.audio.files import write_audio
 from espnet_tse_gen.utils.files import read_scp
 
-RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "libri2mix" / "tse_gen1"
+RECIPE = ROOT / "egs2" / "libri2mix" / "tse_gen1"
 
 
 def data_sh(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(RECIPE / "local" / "data.sh"), "--python", sys.executable, "--datadir", f"{place}/data", "--nj", "1"]
     command += ["--libri2mix", f"{place}/mix", "--librispeech", f"{place}/speech", "--metadata", f"{place}/metadata"]
     command += ["--sets", "test", "--downloads", f"{place}/downloads", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=RECIPE, stdin=subprocess.DEVNULL)
+    return start(*command, folder=RECIPE)
 
 
 @pytest.fixture
@@ -31,37 +32,23 @@ def place(tmp_path: Path) -> Path:
         path = tmp_path / "speech" / "test-clean" / name[0] / "1" / f"{name}.flac"
         write_audio(path, 0.1 * generator.standard_normal(3000).astype(np.float32), 16000)
     (tmp_path / "speech" / "SPEAKERS.TXT").write_text("1 | F | test-clean |\n2 | M | test-clean |\n")
-    rows = ["mixture_ID,source_1_path,source_1_gain,source_2_path,source_2_gain,noise_path,noise_gain"]
-    enrolments = []
-    for one in (0, 1):
-        for two in (0, 1):
-            utterances = [f"1-1-000{one}", f"2-1-000{two}"]
-            paths = [f"test-clean/{utterance[0]}/1/{utterance}.flac,0.9" for utterance in utterances]
-            rows.append(f"{'_'.join(utterances)},{','.join(paths)},,")
-            for number, utterance in enumerate(utterances, 1):
-                other = f"1-1-000{1 - one}_2-1-000{1 - two}"
-                leak = number == 2 and one == two == 0
-                enrolments.append(
-                    f"{'_'.join(utterances)} {utterance} s{number}/{'_'.join(utterances) if leak else other}"
-                )
-    for path, lines in (
-        (tmp_path / "metadata" / "libri2mix_test-clean.csv", rows),
-        (tmp_path / "downloads" / "but_test_map_mixture2enrollment", enrolments),
-    ):
-        path.parent.mkdir()
-        path.write_text("\n".join(lines) + "\n")
+    mixtures, enrolments = [], []
+    for one, two in itertools.product((0, 1), (0, 1)):
+        mixtures.append([f"1-1-000{one}", f"2-1-000{two}"])
+        own, other = "_".join(mixtures[-1]), f"1-1-000{1 - one}_2-1-000{1 - two}"
+        enrolments.append(f"{own} {mixtures[-1][0]} s1/{other}\n")
+        enrolments.append(f"{own} {mixtures[-1][1]} s2/{other if one or two else own}\n")
+    write_mixtures(tmp_path / "metadata" / "libri2mix_test-clean.csv", mixtures)
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "but_test_map_mixture2enrollment").write_text("".join(enrolments))
     return tmp_path
 
 
 def test_options_reach_the_data(place: Path) -> None:
-    result = data_sh(place, "--download", "false")
-    assert result.returncode == 0, result.stderr
-    assert re.search(r"in all +12 files", result.stdout)
-    assert "8 targets (every speaker of 4 mixtures); enrolment: the list 'but'" in result.stdout
-    assert (
-        "In 1 of 8 rows the list enrols with the target utterance itself (1 with the identical file): 1 replaced."
-        in (result.stdout)
-    )
+    told = output_of(data_sh(place, "--download", "false"))
+    assert re.search(r"in all +12 files", told)
+    assert "8 targets (every speaker of 4 mixtures); enrolment: the list 'but'" in told
+    assert "In 1 of 8 rows the list enrols with the target utterance itself (1 with the identical file): 1 repl" in told
     data = place / "data" / "test"
     assert read_scp(data / "protocol")["leaks_replaced"] == "1"
     assert read_scp(data / "spk2gender") == {"1": "f", "2": "m"}
@@ -70,17 +57,9 @@ def test_options_reach_the_data(place: Path) -> None:
     assert "4 targets (speaker 1 only of 4 mixtures); enrolment: drawn" in result.stdout
     assert "/wav8k/max/" in read_scp(data / "wav.scp")["1-1-0000_2-1-0001"]
     # What the stages of evaluation make of it.
-    functions = (
-        'ref_num=2; die() { exit 1; }; . utils/recipe_functions.sh; targets_of "$1"; protocol_of "$1" enroll_list'
-    )
-    told = subprocess.run(
-        ["bash", "-c", functions, "-", str(data)], capture_output=True, text=True, check=True, cwd=RECIPE
-    )
-    assert told.stdout.split() == ["1", "tselm"]
-    told = subprocess.run(
-        ["bash", "-c", functions, "-", "none"], capture_output=True, text=True, check=True, cwd=RECIPE
-    )
-    assert told.stdout.split() == ["1", "2"]
+    functions = 'ref_num=2; . utils/recipe_functions.sh; targets_of "$1"; protocol_of "$1" enroll_list'
+    for folder, wanted in ((data, "1 tselm"), ("none", "1 2")):
+        assert output_of(start("bash", "-c", functions, "-", folder, folder=RECIPE)).split() == wanted.split()
 
 
 def test_mistakes_end_in_one_line(place: Path) -> None:
@@ -89,7 +68,5 @@ def test_mistakes_end_in_one_line(place: Path) -> None:
         (["--mix_type", "mix_both"], "needs noise; give --wham"),
         (["--enrol_list", "but"], "unknown option '--enrol_list'; did you mean '--enroll_list'"),
     ):
-        result = data_sh(place, *arguments)
-        assert result.returncode == 2
-        assert message in result.stderr and result.stderr.count("\n") == 1
+        refused_in(data_sh(place, *arguments), message)
         assert not (place / "mix").exists()

@@ -1,7 +1,5 @@
 """The run.sh of egs2/librispeech with a discriminative extractor, all stages at a tiny size, beside a masked generative one."""
 
-from __future__ import annotations
-
 import csv
 import json
 import subprocess
@@ -11,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from programs import ROOT, output_of, start
 
-ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "egs2" / "librispeech" / "tse_gen1"
 SPLITS = {
     "train": {"train-clean-100": ["1", "2", "3"]},
@@ -29,7 +27,7 @@ def run(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     options = f"--librispeech {place}/LibriSpeech --speakers_json {place}/splits.json --train_subsets= --valid_subsets="
     options += f" --test_subsets= --dev_mixtures 2 --test_mixtures 2 --downloads {place}/downloads"
     command = [
-        str(RECIPE / "run.sh"),
+        f"{RECIPE}/run.sh",
         "--datadir",
         f"{place}/data",
         "--dumpdir",
@@ -41,7 +39,7 @@ def run(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command += ["--inference_config", "conf/decode/segments.yaml conf/decode/one_pass.yaml"]
     command += ["--pretrained_exp", str(ROOT / "espnet_tse_gen" / "pretrained" / "mini_librimix")]
     command += ["--local_data_opts", options, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    return start(*command)
 
 
 def speech(seed: int, seconds: float) -> np.ndarray:
@@ -68,9 +66,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     samples = speech(10 * int(speaker) + n, 2.2 + 0.2 * n)
                     soundfile.write(chapter / f"{speaker}-9-{n:04d}.flac", samples, RATE)
     (folder / "splits.json").write_text(json.dumps(SPLITS))
-    result = run(folder)
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
-    stages = [number for number in range(1, 12) if f"Stage {number}: " in result.stdout]
+    told = output_of(run(folder))
+    stages = [number for number in range(1, 12) if f"Stage {number}: " in told]
     assert stages == [1, 2, 3, 6, 7, 8, 9, 10, 11], "a discriminative extractor needs neither codec nor tokens"
     return folder
 
@@ -101,10 +98,8 @@ def test_both_kinds_stand_in_one_table(place: Path) -> None:
 
 def test_a_second_run_does_nothing(place: Path) -> None:
     files = {path: path.stat().st_mtime_ns for path in (place / "exp").rglob("*") if path.is_file()}
-    result = run(place, "--stage", "2")
-    assert result.returncode == 0, result.stderr
-    changed = {path for path, time in files.items() if path.stat().st_mtime_ns != time}
-    assert not changed
+    output_of(run(place, "--stage", "2"))
+    assert not {path for path, time in files.items() if path.stat().st_mtime_ns != time}
 
 
 def test_scores_of_what_is_decoded_go_to_another_folder_and_come_back_when_removed(place: Path) -> None:
@@ -114,8 +109,7 @@ def test_scores_of_what_is_decoded_go_to_another_folder_and_come_back_when_remov
     scores = place / "exp" / "named" / "scores.csv"
     decoded = {path: path.stat().st_mtime_ns for path in (place / "exp").rglob("wavs/**/*.wav")}
     for _ in range(2):
-        result = run(place, "--stage", "8", "--stop_stage", "9", *options)
-        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+        output_of(run(place, "--stage", "8", "--stop_stage", "9", *options))
         with open(scores, newline="") as stream:
             assert {row["system"] for row in csv.DictReader(stream)} == wanted
         assert (scores.with_name("RESULTS.md")).exists()

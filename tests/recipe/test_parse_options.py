@@ -1,13 +1,12 @@
 """The option parser of the shell scripts, by example scripts that source it."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 
 import pytest
+from programs import ROOT, output_of, refused_in, start
 
-UTILS = Path(__file__).resolve().parents[2] / "egs2" / "TEMPLATE" / "tse_gen1" / "utils"
+UTILS = ROOT / "egs2" / "TEMPLATE" / "tse_gen1" / "utils"
 SCRIPT = f"""#!/usr/bin/env bash
 # Does this
 #   and that.
@@ -45,10 +44,10 @@ Options, with their values:
 """
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str, script_text: str = SCRIPT) -> subprocess.CompletedProcess[str]:
     script = folder / "script.sh"
-    script.write_text(SCRIPT)
-    return subprocess.run(["bash", str(script), *arguments], capture_output=True, text=True, check=False, cwd=folder)
+    script.write_text(script_text)
+    return start("bash", script, *arguments, folder=folder)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +64,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_values(tmp_path: Path, arguments: list[str], expected: str) -> None:
-    result = run(tmp_path, *arguments)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout == expected or result.stdout == expected + "|"
+    assert output_of(run(tmp_path, *arguments)) in (expected, expected + "|")
 
 
 @pytest.mark.parametrize(
@@ -87,9 +84,22 @@ def test_values(tmp_path: Path, arguments: list[str], expected: str) -> None:
 )
 def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
     result = run(tmp_path, *arguments)
-    assert result.returncode == 2
-    assert message in result.stderr and result.stderr.startswith("script.sh: error: ")
-    assert result.stderr.count("\n") == 1 and not result.stdout
+    refused_in(result, message)
+    assert result.stderr.startswith("script.sh: error: ") and not result.stdout
+
+
+def test_options_of_another_script_are_handed_on(tmp_path: Path) -> None:
+    handing_on = SCRIPT.replace("empty=", "declare -a given=()\nempty=") + "printf '<%s>' \"${given[@]}\"\n"
+    (tmp_path / "some.conf").write_text("stage=7\nnj=8\n")
+    words = ["--config", "some.conf", "--local_data_opts", "--a b", "--empty=x", "--skip-eval=true", "rest"]
+    result = run(tmp_path, *words, script_text=handing_on)
+    assert result.stdout == "7|a b|false|x|rest|<--nj=8><--local_data_opts=--a b><--skip_eval=true>", result.stderr
+    for arguments, message in (
+        (["--nj"], "option '--nj' needs a value"),
+        (["--skip_train", "no"], "takes true or false"),
+    ):
+        refused_in(run(tmp_path, *arguments, script_text=handing_on), message)
+    assert run(tmp_path, "--stage", "7", "--help", script_text=handing_on).stdout == HELP
 
 
 def test_help(tmp_path: Path) -> None:
@@ -107,4 +117,5 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
 def test_mistakes_in_the_file(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "some.conf").write_text(f"{line}\n")
     result = run(tmp_path, "--config", "some.conf")
-    assert result.returncode == 2 and "some.conf: " in result.stderr and message in result.stderr
+    refused_in(result, message)
+    assert "some.conf: " in result.stderr

@@ -1,7 +1,5 @@
 """The job launcher: Kaldi's calling convention, and a failure that cannot be overlooked."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -10,19 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+from programs import ROOT, refused_in, running, start
 
-UTILS = Path(__file__).resolve().parents[2] / "egs2" / "TEMPLATE" / "tse_gen1" / "utils"
+UTILS = ROOT / "egs2" / "TEMPLATE" / "tse_gen1" / "utils"
 
 
 def launch(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, UTILS / "run_jobs.py", *arguments],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return start(sys.executable, UTILS / "run_jobs.py", *arguments, folder=folder, **environment)
 
 
 def test_every_job_gets_its_number_and_its_log(tmp_path: Path) -> None:
@@ -69,9 +61,7 @@ def test_only_the_last_lines_are_shown(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_use_is_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
-    result = launch(tmp_path, *arguments, CUDA_VISIBLE_DEVICES="")
-    assert result.returncode == 2
-    assert message in result.stderr and result.stderr.count("\n") == 1
+    refused_in(launch(tmp_path, *arguments, CUDA_VISIBLE_DEVICES=""), message)
 
 
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
@@ -110,13 +100,6 @@ def test_ending_the_launcher_ends_its_jobs_and_what_they_started(tmp_path: Path,
     while any(running(int(file.read_text())) for file in files):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def running(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_a_terminal_that_is_closed_ends_no_job_under_nohup(tmp_path: Path) -> None:

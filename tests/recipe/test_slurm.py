@@ -1,7 +1,5 @@
 """The Slurm launcher and the recipe through it, on a cluster of two nodes that is started on this machine."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
@@ -12,11 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from programs import ROOT, refused_in, running
 from slurm_cluster import Unavailable, cluster
 
-from espnet_tse_gen.utils.files import read_scp
+from espnet_tse_gen.utils.files import read_scp, write_scp
 
-ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "egs2" / "mini_librimix" / "tse_gen1"
 LAUNCHER = RECIPE / "utils" / "slurm_jobs.py"
 
@@ -42,16 +40,8 @@ def begin(slurm: Environment, folder: Path, *arguments: str) -> subprocess.Popen
 
 
 def popen(command: list[str], slurm: Environment, folder: Path | None = None) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=slurm,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=folder, env=slurm, text=True, start_new_session=True, **pipes)
 
 
 def end(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
@@ -82,13 +72,6 @@ def ask(slurm: Environment, *command: str) -> str:
 def jobs_in_queue(slurm: Environment) -> list[str]:
     """Ids of all jobs that wait or run, as in 12_3."""
     return ask(slurm, "squeue", "--noheader", "--array", "--format=%i").split()
-
-
-def running(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def left_over(folder: Path) -> list[Path]:
@@ -147,8 +130,7 @@ def test_jobs_of_a_killed_launcher_are_cancelled_by_the_next(slurm: Environment,
     process = begin(slurm, tmp_path, "x.log", "sh", "-c", "echo $$ > pid; exec sleep 100")
     wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     beside = launch(slurm, tmp_path, "x.log", "true")
-    assert beside.returncode == 2
-    assert f"x.log: process {process.pid} runs jobs with this log" in beside.stderr and beside.stderr.count("\n") == 1
+    refused_in(beside, f"x.log: process {process.pid} runs jobs with this log")
     process.kill()
     process.communicate()
     assert jobs_in_queue(slurm)
@@ -183,17 +165,13 @@ def test_the_file_of_options_and_the_limit_of_jobs_at_once(slurm: Environment, t
     ],
 )
 def test_what_slurm_refuses_is_one_line(slurm: Environment, tmp_path: Path, arguments: list[str], message: str) -> None:
-    result = launch(slurm, tmp_path, *arguments, "log", "true")
-    assert result.returncode == 2
-    assert message in result.stderr and result.stderr.count("\n") == 1
+    refused_in(launch(slurm, tmp_path, *arguments, "log", "true"), message)
     assert not left_over(tmp_path)
 
 
 def test_a_log_that_cannot_be_written(slurm: Environment, tmp_path: Path) -> None:
     (tmp_path / "x.log").mkdir()
-    result = launch(slurm, tmp_path, "x.log", "true")
-    assert result.returncode == 2
-    assert "x.log: cannot be written" in result.stderr and result.stderr.count("\n") == 1
+    refused_in(launch(slurm, tmp_path, "x.log", "true"), "x.log: cannot be written")
 
 
 def test_several_nodes(slurm: Environment, tmp_path: Path) -> None:
@@ -242,9 +220,8 @@ def place(tmp_path: Path) -> Path:
     raw.mkdir(parents=True)
     enrolment = (corpus / "valid" / "enroll_spk1.scp").read_text().split()[1]
     for table in ("wav", "spk1", "spk2", "enroll_spk1", "enroll_spk2"):
-        lines = [line.split(maxsplit=1) for line in (corpus / "train" / f"{table}.scp").read_text().splitlines()]
-        pairs = [(key, enrolment if "enroll" in table else path) for key, path in lines]
-        (raw / f"{table}.scp").write_text("".join(f"{key} {path}\n" for key, path in pairs))
+        given = read_scp(corpus / "train" / f"{table}.scp")
+        write_scp(raw / f"{table}.scp", {key: enrolment if "enroll" in table else given[key] for key in given})
     shutil.copytree(tiny_exp_dir(), tmp_path / "exp" / "tiny")
     shutil.copytree(corpus / "codec", tmp_path / "exp" / "codec_tiny")
     return tmp_path

@@ -1,7 +1,5 @@
 """What the Slurm launcher asks for, and the script that it submits: neither needs a cluster."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -11,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from programs import ROOT
 
-UTILS = Path(__file__).resolve().parents[2] / "egs2" / "TEMPLATE" / "tse_gen1" / "utils"
+UTILS = ROOT / "egs2" / "TEMPLATE" / "tse_gen1" / "utils"
 CONFIG = UTILS.parents[3] / "conf" / "slurm.yaml"
 sys.path.insert(0, str(UTILS))
 

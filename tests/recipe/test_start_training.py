@@ -1,15 +1,12 @@
 """How the recipe starts a training: by itself, or through ESPnet's launcher where there are several GPUs or nodes."""
 
-from __future__ import annotations
-
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from programs import ROOT, output_of, refused_in, start
 
-RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "TEMPLATE" / "tse_gen1"
+RECIPE = ROOT / "egs2" / "TEMPLATE" / "tse_gen1"
 SCRIPT = f"""
 set -euo pipefail
 . {RECIPE}/utils/recipe_functions.sh
@@ -21,26 +18,17 @@ echo finished
 SHOW = "import os, sys; print('given', *sys.argv[1:]); print('devices', os.environ['CUDA_VISIBLE_DEVICES'])"
 
 
-def start(
-    folder: Path, ngpu: int, num_nodes: int = 1, code: str = SHOW, command: str = "run_jobs.py"
-) -> tuple[int, str]:
+def train(folder: Path, ngpu: int, code: str = SHOW, command: str = "run_jobs.py") -> tuple[int, str]:
     """Return the exit status and what was printed on stderr."""
-    words = [str(ngpu), str(num_nodes), str(RECIPE / "utils" / command), code]
-    result = subprocess.run(
-        ["bash", "-c", SCRIPT, "recipe", *words],
-        cwd=folder,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "4,7"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = [str(ngpu), "1", RECIPE / "utils" / command, code]
+    result = start("bash", "-c", SCRIPT, "recipe", *words, folder=folder, CUDA_VISIBLE_DEVICES="4,7")
     assert (result.stdout == "finished\n") == (result.returncode == 0)
     return result.returncode, result.stderr
 
 
 @pytest.mark.parametrize("ngpu, devices", [(0, "4,7"), (1, "4")])
 def test_one_process(tmp_path: Path, ngpu: int, devices: str) -> None:
-    assert start(tmp_path, ngpu) == (0, "")
+    assert train(tmp_path, ngpu) == (0, "")
     log = (tmp_path / "exp" / "train.log").read_text()
     assert f"given --config some.yaml --ngpu {ngpu}\ndevices {devices}\n" in log
 
@@ -48,14 +36,14 @@ def test_one_process(tmp_path: Path, ngpu: int, devices: str) -> None:
 def test_a_process_for_each_gpu_and_the_log_of_the_last_training_is_kept(tmp_path: Path) -> None:
     (tmp_path / "exp").mkdir()
     (tmp_path / "exp" / "train.log").write_text("the last one\n")
-    assert start(tmp_path, 2) == (0, "")
+    assert train(tmp_path, 2) == (0, "")
     log = (tmp_path / "exp" / "train.log").read_text()
     assert "given --config some.yaml --ngpu 2 --multiprocessing_distributed True\ndevices 4,7\n" in log
     assert (tmp_path / "exp" / "train.1.log").read_text() == "the last one\n"
 
 
 def test_a_training_that_fails_is_reported_once(tmp_path: Path) -> None:
-    status, error = start(tmp_path, 2, code="raise RuntimeError('the reason')")
+    status, error = train(tmp_path, 2, code="raise RuntimeError('the reason')")
     assert status == 1
     first, *lines = error.splitlines()
     assert first == "run_jobs.py: 1 of 1 job(s) failed. Log: exp/train.log"
@@ -64,7 +52,7 @@ def test_a_training_that_fails_is_reported_once(tmp_path: Path) -> None:
 
 
 def test_what_the_launcher_itself_refuses(tmp_path: Path) -> None:
-    status, error = start(tmp_path, 2, command="none.pl")
+    status, error = train(tmp_path, 2, command="none.pl")
     assert status == 1
     assert error.startswith("RuntimeError: The first args of --cmd should be a script path") and error.count("\n") == 1
 
@@ -77,20 +65,18 @@ def test_what_the_launcher_itself_refuses(tmp_path: Path) -> None:
         ("cmd_backend=queue.pl", "queue.pl is not below ESPNET_ROOT or KALDI_ROOT"),
     ],
 )
-def test_a_backend_that_cannot_do_it(tmp_path: Path, settings: str, message: str) -> None:
+def test_a_backend_that_cannot_do_it(settings: str, message: str) -> None:
     script = f"set -euo pipefail; {settings}; . {RECIPE}/cmd.sh; echo not reached"
-    environment = {name: value for name, value in os.environ.items() if name not in ("ESPNET_ROOT", "KALDI_ROOT")}
-    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, env=environment)
-    assert result.returncode == 2 and not result.stdout
-    assert message in result.stderr and result.stderr.count("\n") == 1
+    result = start("bash", "-c", script, ESPNET_ROOT="", KALDI_ROOT="")
+    refused_in(result, message)
+    assert not result.stdout
 
 
-def test_several_nodes_with_slurm(tmp_path: Path) -> None:
+def test_several_nodes_with_slurm() -> None:
     script = (
         f"set -euo pipefail; num_nodes=2 cmd_backend=slurm; . {RECIPE}/cmd.sh; echo $train_cmd $cuda_cmd $decode_cmd"
     )
-    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
-    for command in result.stdout.split():
-        assert (RECIPE / command).exists()
+    commands = output_of(start("bash", "-c", script)).split()
+    assert all((RECIPE / command).exists() for command in commands)
     # The name by which espnet2.bin.launch starts jobs of several nodes by srun.
-    assert result.stdout.split()[1].endswith("/slurm.pl")
+    assert commands[1].endswith("/slurm.pl")

@@ -1,13 +1,9 @@
 """Which systems the recipe decodes with, and which files and options each gets: those of its kind."""
 
-from __future__ import annotations
-
-import subprocess
-from pathlib import Path
-
 import pytest
+from programs import ROOT, start
 
-RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "mini_librimix" / "tse_gen1"
+RECIPE = ROOT / "egs2" / "mini_librimix" / "tse_gen1"
 DEFAULTS = """
 set -euo pipefail
 . utils/recipe_functions.sh
@@ -19,7 +15,7 @@ inference_args= decode_configs=(conf/decode/greedy_16.yaml) pretrained_exps=() p
 def evaluate(settings: str, command: str, status: int = 0) -> str:
     """Source the stages of evaluation, which then only define what they need, and return what a command prints."""
     script = f"{DEFAULTS}\n{settings}\n. utils/evaluation_stages.sh\n{command}"
-    done = subprocess.run(["bash", "-c", script], cwd=RECIPE, capture_output=True, text=True, check=False)
+    done = start("bash", "-c", script, folder=RECIPE)
     assert done.returncode == status, done.stderr
     return (done.stderr if status else done.stdout).strip()
 

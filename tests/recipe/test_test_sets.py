@@ -1,18 +1,17 @@
 """Fixed evaluation sets by local/test_sets.sh: of held-out speakers, within a collection, the same for the same seed."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-from librispeech import make_corpus
+from librispeech import make_corpus, write_mixtures
+from programs import ROOT, output_of, refused_in, start
 
 from espnet_tse_gen.bin import check_data
 from espnet_tse_gen.utils.files import read_scp
 
-RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "librispeech" / "tse_gen1"
+RECIPE = ROOT / "egs2" / "librispeech" / "tse_gen1"
 SPLITS = {
     "train": {"dev-clean": ["11", "12"]},
     "dev": {"dev-clean": ["13", "14"]},
@@ -21,18 +20,10 @@ SPLITS = {
 
 
 def run_script(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        str(RECIPE / "local" / "test_sets.sh"),
-        "--python",
-        sys.executable,
-        "--datadir",
-        f"{place}/data",
-        "--nj",
-        "1",
-    ]
+    command = [f"{RECIPE}/local/test_sets.sh", "--python", sys.executable, "--datadir", f"{place}/data", "--nj", "1"]
     command += ["--librispeech", f"{place}/speech", "--speakers_json", f"{place}/splits.json", "--num_mixtures", "4"]
     command += ["--downloads", f"{place}/downloads", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    return start(*command)
 
 
 def mixtures(place: Path, name: str) -> list[list[str]]:
@@ -48,18 +39,13 @@ def test_every_set_is_of_held_out_speakers_of_one_collection(tmp_path: Path) -> 
     (tmp_path / "splits.json").write_text(json.dumps(SPLITS))
     official = tmp_path / "libri2mix_dev-clean.csv"
     pairs = [("11", "13"), ("13", "14"), ("14", "12"), ("14", "13"), ("13", "15")]
-    rows = [
-        f"{a}-7-0000_{b}-7-0001,dev-clean/{a}/7/{a}-7-0000.flac,0.5,dev-clean/{b}/7/{b}-7-0001.flac,0.4,noise.wav,0.1"
-        for a, b in pairs
-    ]
-    header = "mixture_ID,source_1_path,source_1_gain,source_2_path,source_2_gain,noise_path,noise_gain"
-    official.write_text("\n".join([header, *rows]) + "\n")
+    write_mixtures(official, [[f"{a}-7-0000", f"{b}-7-0001"] for a, b in pairs], ["noise.wav"] * len(pairs))
 
     sets = ["--sets", "test_a=test-other test_b=voices dev_a=dev-clean"]
     result = run_script(tmp_path, *sets, "--metadata", str(official))
     assert result.returncode == 2 and "13-7-0000_15-7-0001" in result.stderr, "a recording that is not there"
-    result = run_script(tmp_path, *sets, "--metadata", str(official), "--allow_missing", "true")
-    assert result.returncode == 0, result.stderr
+    whole = [*sets, "--metadata", str(official), "--allow_missing", "true"]
+    output_of(run_script(tmp_path, *whole))
     for name, speakers in (("test_a", ["21", "22"]), ("test_b", ["31", "32"]), ("dev_a", ["13", "14"])):
         pairs_of_set = [[utterance.split("-")[0] for utterance in key] for key in mixtures(tmp_path, name)]
         assert len(pairs_of_set) == 4 and all(sorted(pair) == speakers for pair in pairs_of_set)
@@ -69,12 +55,11 @@ def test_every_set_is_of_held_out_speakers_of_one_collection(tmp_path: Path) -> 
         ["21-7-0001", "22-7-0001"], ["21-7-0001", "22-7-0002"], ["22-7-0000", "21-7-0002"], ["22-7-0001", "21-7-0000"],
     ]  # fmt: skip
     check_data.main([str(tmp_path / "data" / name) for name in ("test_a", "test_b", "dev_a", "dev_c")])
-    assert read_scp(tmp_path / "data" / "test_b" / "spk2gender") == {"31": "m"}, (
-        "one of unknown sex does not hide the others'"
-    )
+    # One of unknown sex does not hide the others'.
+    assert read_scp(tmp_path / "data" / "test_b" / "spk2gender") == {"31": "m"}
 
     before = {path: path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()}
-    assert run_script(tmp_path, *sets, "--metadata", str(official), "--allow_missing", "true").returncode == 0
+    output_of(run_script(tmp_path, *whole))
     assert before == {path: path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()}
     run_script(tmp_path, *sets, "--seed", "1")
     assert (tmp_path / "data" / "test_a" / "wav.scp").read_bytes() != before[tmp_path / "data" / "test_a" / "wav.scp"]
@@ -86,6 +71,4 @@ def test_mistakes_end_in_one_line(tmp_path: Path) -> None:
         (["--speakers_json="], "--speakers_json is missing"),
         (["--set", "test_a=test-other"], "unknown option '--set'; did you mean '--sets'"),
     ):
-        result = run_script(tmp_path, *arguments)
-        assert result.returncode == 2
-        assert message in result.stderr and result.stderr.count("\n") == 1
+        refused_in(run_script(tmp_path, *arguments), message)

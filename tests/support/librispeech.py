@@ -1,9 +1,8 @@
 """Small corpora in LibriSpeech's layout for the tests: tones with a noise floor, so that making them costs nothing."""
 
-from __future__ import annotations
-
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from espnet_tse_gen.audio.files import write_audio
 
 RATE = 16000
+GAINS = (0.71234567, 1.9, 0.33)
 
 
 def tone(seconds: float, frequency: float, seed: int = 0) -> np.ndarray:
@@ -31,6 +31,18 @@ def make_corpus(root: Path, subset: str, utterances: Mapping[str, int], seconds:
         lines.append(f"{speaker} | {'FM'[int(speaker) % 2]} | {subset} | 1.00 | Nobody\n")
     with open(root / "SPEAKERS.TXT", "a", encoding="utf-8") as stream:
         stream.writelines(lines)
+
+
+def write_mixtures(path: Path, mixtures: Sequence[Sequence[str]], noises: Sequence[str] = ()) -> None:
+    """Write LibriMix metadata ``libri*mix_SUBSET.csv`` of mixtures of utterances SPEAKER-CHAPTER-NUMBER, and noises."""
+    subset, lines = path.stem.partition("mix_")[2], []
+    for utterances, noise in itertools.zip_longest(mixtures, noises, fillvalue=""):
+        places = [f"{subset}/{'/'.join(one.split('-')[:2])}/{one}.flac" for one in utterances]
+        sources = [f"{place},{gain}" for place, gain in zip(places, GAINS, strict=False)]
+        lines.append(",".join(["_".join(utterances), *sources, noise, "1.31" if noise else ""]))
+    columns = [f"source_{k}_{kind}" for k in range(1, len(mixtures[0]) + 1) for kind in ("path", "gain")]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([",".join(["mixture_ID", *columns, "noise_path", "noise_gain"]), *lines]) + "\n")
 
 
 def enrolled_utterance(path: str) -> str:

@@ -1,8 +1,8 @@
-"""What a user's mistake must end in: one line that says what is wrong."""
+"""What a user's mistake must end in, one line that says what is wrong; and a disk that is full."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
+import contextlib
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,3 +22,14 @@ def refused(message: str, function: Callable[..., Any], *arguments: Any, **optio
 def refused_command(message: str, main: Callable[[list[str]], Any], *arguments: str | Path) -> str:
     """Require the same of a command with these arguments."""
     return refused(message, main, [str(one) for one in arguments])
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """No file can grow beyond ``size`` bytes: to a program, a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,7 +1,5 @@
 """A Slurm cluster of two nodes on this machine: munged, slurmctld and two slurmd of its own, in a folder of its own."""
 
-from __future__ import annotations
-
 import contextlib
 import getpass
 import os

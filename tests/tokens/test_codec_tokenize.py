@@ -1,12 +1,9 @@
 """Token extraction: several tables in one call, jobs, batches, errors, latents, manifests, and going on after an error."""
 
-from __future__ import annotations
-
 import itertools
 import json
-import resource
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import kaldiio
 import numpy as np
@@ -15,11 +12,11 @@ import soundfile
 import torch
 from codec_corpus import SIZES, write_corpus
 from codec_families import make_encodec, make_mel
+from refused import files_of_at_most, refused
 
 from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.bin import codec_tokenize
 from espnet_tse_gen.codec.registry import load_codec, save_codec
-from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp, write_scp
 
 
@@ -50,6 +47,10 @@ def options(codec_dir: Path, corpus: Path, output: Path, *more: str) -> list[str
 
 def tokenize(codec_dir: Path, corpus: Path, output: Path, *more: str) -> None:
     codec_tokenize.main(options(codec_dir, corpus, output, *more))
+
+
+def refuse(message: str, *arguments: Any) -> str:
+    return refused(message, tokenize, *arguments)
 
 
 def jobs(codec_dir: Path, corpus: Path, output: Path, count: int, *more: str) -> None:
@@ -119,9 +120,8 @@ def test_a_recording_is_encoded_once_however_many_tables_name_it(codec_dir, corp
 def test_own_level_beside_a_table_with_mixtures_and_keys_of_one_recording(codec_dir, corpus, tmp_path) -> None:
     paths = read_scp(corpus / "spk1.scp")
     write_scp(corpus / "same.scp", {"x": paths["d"], "y": paths["d"], "z": paths["a"]})
-    write_scp(
-        corpus / "mixtures.scp", {key: f"{corpus}/wavs/{name}_wav.wav" for key, name in zip("xyz", "dda", strict=True)}
-    )
+    mixtures = {key: f"{corpus}/wavs/{name}_wav.wav" for key, name in zip("xyz", "dda", strict=True)}
+    write_scp(corpus / "mixtures.scp", mixtures)
     command = ["--codec_dir", str(codec_dir), "--output_dir", str(tmp_path / "out")]
     for level, name in ((f"{corpus}/mixtures.scp", "mixture"), ("own", "own")):
         command += ["--wav_scp", f"{corpus}/same.scp", "--level_scp", level, "--name", name]
@@ -133,12 +133,12 @@ def test_own_level_beside_a_table_with_mixtures_and_keys_of_one_recording(codec_
 
 
 def test_key_file_chooses_the_keys(codec_dir, corpus, tmp_path) -> None:
+    given = (codec_dir, corpus, tmp_path / "out", "--key_file", str(tmp_path / "keys"))
     (tmp_path / "keys").write_text("a x\nd y\n")
-    tokenize(codec_dir, corpus, tmp_path / "out", "--key_file", str(tmp_path / "keys"))
+    tokenize(*given)
     assert sorted(read_scp(tmp_path / "out/codes_spk1.scp")) == ["a", "d"]
     (tmp_path / "keys").write_text("a\nzzz\n")
-    with pytest.raises(UserError, match="'zzz'"):
-        tokenize(codec_dir, corpus, tmp_path / "out", "--key_file", str(tmp_path / "keys"))
+    refuse("'zzz'", *given)
 
 
 @pytest.mark.parametrize("limits", [("1", "60"), ("2", "60"), ("16", "0.3"), ("16", "1000")])
@@ -196,10 +196,8 @@ def test_unreadable_recordings_are_all_named_and_only_the_mended_one_is_encoded(
     good = (corpus / "wavs/b_spk1.wav").read_bytes()
     (corpus / "wavs/b_spk1.wav").write_bytes(b"no audio")
     for _ in range(2):
-        with pytest.raises(UserError, match=r"1 of 8 recordings cannot be encoded, first: .*b_spk1.wav") as caught:
-            tokenize(codec_dir, corpus, tmp_path / "out")
-        assert "\n" not in str(caught.value) and "--max_errors 1" in str(caught.value)
-        assert "codes_spk1.1.errors" in str(caught.value)
+        message = r"1 of 8 recordings cannot be encoded, first: .*b_spk1.wav.*codes_spk1.1.errors.*--max_errors 1"
+        refuse(message, codec_dir, corpus, tmp_path / "out")
         assert "key 'b'" in (tmp_path / "out/codes_spk1.1.errors").read_text()
         assert not (tmp_path / "out/codes_spk1.scp").exists()
     (corpus / "wavs/b_spk1.wav").write_bytes(good)
@@ -214,8 +212,7 @@ def test_unreadable_recordings_are_all_named_and_only_the_mended_one_is_encoded(
 def test_errors_that_are_allowed_leave_keys_out(codec_dir, corpus, tmp_path, capsys) -> None:
     (corpus / "wavs/a_spk1.wav").write_bytes(b"no audio")
     (corpus / "wavs/e_spk1.wav").unlink()
-    with pytest.raises(UserError, match="2 of 8 recordings cannot"):
-        tokenize(codec_dir, corpus, tmp_path / "out", "--max_errors", "1")
+    refuse("2 of 8 recordings cannot", codec_dir, corpus, tmp_path / "out", "--max_errors", "1")
     tokenize(codec_dir, corpus, tmp_path / "out", "--max_errors", "2")
     assert "2 recording(s) have no tokens and are missing" in capsys.readouterr().out
     assert sorted(read_scp(tmp_path / "out/codes_spk1.scp")) == ["b", "c", "d"]
@@ -226,8 +223,7 @@ def test_errors_that_are_allowed_leave_keys_out(codec_dir, corpus, tmp_path, cap
     # The limit holds for all jobs together, and the stage tries again.
     good = (corpus / "wavs/b_spk1.wav").read_bytes()
     (corpus / "wavs/b_spk1.wav").unlink()
-    with pytest.raises(UserError, match="3 of 8 recordings of all jobs cannot"):
-        jobs(codec_dir, corpus, tmp_path / "two", 2, "--max_errors", "2")
+    refused("3 of 8 recordings of all jobs cannot", jobs, codec_dir, corpus, tmp_path / "two", 2, "--max_errors", "2")
     # A job with nothing to do does not answer for what another is about to try again.
     (corpus / "wavs/b_spk1.wav").write_bytes(good)
     write_scp(corpus / "spk1.scp", dict.fromkeys("ae", f"{corpus}/wavs/b_spk1.wav") | {"b": str(corpus / "gone")})
@@ -254,36 +250,21 @@ def test_errors_that_are_allowed_leave_keys_out(codec_dir, corpus, tmp_path, cap
     ],
 )
 def test_mistakes_are_one_line(codec_dir, corpus, tmp_path, arguments, message) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        tokenize(codec_dir, corpus, tmp_path / "out", *arguments)
-    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+    refuse(message, codec_dir, corpus, tmp_path / "out", *arguments)
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_tables_of_one_name_and_an_output_directory_that_cannot_be(codec_dir, corpus, tmp_path) -> None:
-    command = options(codec_dir, corpus, tmp_path / "out")
-    with pytest.raises(UserError, match="--name codes_spk1: given twice"):
-        codec_tokenize.main([word.replace("codes_spk2", "codes_spk1") for word in command])
+    command = [word.replace("codes_spk2", "codes_spk1") for word in options(codec_dir, corpus, tmp_path / "out")]
+    refused("--name codes_spk1: given twice", codec_tokenize.main, command)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written") as caught:
-        tokenize(codec_dir, corpus, tmp_path / "file" / "out")
-    assert "\n" not in str(caught.value)
+    refuse("cannot be written", codec_dir, corpus, tmp_path / "file" / "out")
 
 
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """Let no file of this process grow beyond 700 bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (700, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_full_disk_is_one_line_and_costs_nothing(codec_dir, corpus, tmp_path, request, capsys) -> None:
-    request.getfixturevalue("small_disk")
-    with pytest.raises(UserError, match=r"codes_spk1.1.ark: cannot be written \(.*\); check free space") as caught:
-        tokenize(codec_dir, corpus, tmp_path / "out", "--batch_size", "1")
-    assert "\n" not in str(caught.value)
-    resource.setrlimit(resource.RLIMIT_FSIZE, resource.getrlimit(resource.RLIMIT_FSIZE)[1:] * 2)
+def test_a_full_disk_is_one_line_and_costs_nothing(codec_dir, corpus, tmp_path, capsys) -> None:
+    with files_of_at_most(700):
+        message = r"codes_spk1.1.ark: cannot be written \(.*\); check free space"
+        refuse(message, codec_dir, corpus, tmp_path / "out", "--batch_size", "1")
     tokenize(codec_dir, corpus, tmp_path / "out")
     assert 0 < encoded(capsys) < 8
     tokenize(codec_dir, corpus, tmp_path / "fresh")

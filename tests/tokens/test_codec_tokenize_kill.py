@@ -1,7 +1,5 @@
 """Token extraction is killed for good, with its whole process group, and started again: nothing is lost, little is repeated."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -17,12 +15,12 @@ import numpy as np
 import pytest
 import soundfile
 from codec_families import make_mel
+from programs import ROOT
 
 from espnet_tse_gen.bin import codec_tokenize
 from espnet_tse_gen.codec.registry import save_codec
 from espnet_tse_gen.utils.files import read_scp
 
-ROOT = Path(__file__).resolve().parents[2]
 RECORDINGS, BATCH, JOBS = 40, 3, 2
 COUNTING = """
 import os, sys, time

@@ -1,7 +1,5 @@
 """Arks and journals: whatever moment a job is killed at, the result is that of one uninterrupted run."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 import zlib

@@ -8,7 +8,7 @@ from tiny_model import RATE
 from training_runs import Result, data_options, drawn_from, results, run
 
 from espnet_tse_gen.bin import prepare_sources
-from espnet_tse_gen.data.labels import LabelledPreprocessor, SpeakerTable
+from espnet_tse_gen.data.preprocessor import SpeakerTable, TSEGenPreprocessor
 from espnet_tse_gen.discriminative.build import load_model
 from espnet_tse_gen.discriminative.registry import DECODERS, ENCODERS, EXTRACTORS
 from espnet_tse_gen.utils.errors import UserError
@@ -117,9 +117,8 @@ def test_the_preprocessor_labels_the_drawn_speaker(corpus: Path) -> None:
     table = SpeakerTable(["bob", "ann", "bob"])
     assert table.names == ["ann", "bob"] and len(table) == 2
     assert [int(table.label(name)[0]) for name in ("ann", "bob", "zoe")] == [0, 1, -1]
-    preprocessor = LabelledPreprocessor(
-        True, RATE, table, train_spk2enroll=str(corpus / "spk2enroll.json"), crop_seconds=0.2, enroll_seconds=(0.3, 0.5)
-    )
+    options = {"train_spk2enroll": str(corpus / "spk2enroll.json"), "crop_seconds": 0.2, "enroll_seconds": (0.3, 0.5)}
+    preprocessor = TSEGenPreprocessor(True, RATE, hop=1, speakers=table, **options)
     rng = np.random.default_rng(0)
     signals = [rng.standard_normal(RATE).astype(np.float32) for _ in range(2)]
     data = {

@@ -4,8 +4,6 @@ An enrolment that is the target utterance itself ("leak") would give the answer 
 are replaced, by a seeded choice among the speaker's other recordings, unless the list is wanted as it is.
 """
 
-from __future__ import annotations
-
 import functools
 import random
 import re
@@ -106,12 +104,12 @@ class EnrolmentChooser:
         protocol = Protocol(
             enroll_list=self.options.title,
             enroll_list_sha256=",".join(digests) or "-",
-            enroll_list_raw=self.options.raw and bool(digests),
+            enroll_list_raw=self.options.enroll_list_raw and bool(digests),
             targets="first" if self.options.only_first else "all",
             mixtures=len(kept),
             target_rows=len(kept) * len(self.targets),
             left_out=len(self.mixtures) - len(kept),
-            num_enrollments=self.options.number,
+            num_enrollments=self.options.num_enrollments,
             seed=self.options.seed,
             min_or_max=self.tree.mode,
             sample_rate=self.tree.sample_rate,
@@ -128,28 +126,26 @@ class EnrolmentChooser:
                 f"{listed.path}: has no line for speaker {number} of '{mixture.name}'; give a list of all targets, "
                 "--targets first if it is for speaker 1 only, or draw such enrolments with --allow_missing true"
             )
-        if listed and entries and len(entries) < self.options.number:
+        if listed and entries and len(entries) < self.options.num_enrollments:
             raise UserError(
                 f"{listed.path}: names {len(entries)} enrolment(s) for speaker {number} of '{mixture.name}', but "
-                f"--num_enrollments is {self.options.number}; give a smaller number"
+                f"--num_enrollments is {self.options.num_enrollments}; give a smaller number"
             )
         chosen: list[Recording] = []
         events = {"missing_replaced"} if listed and not entries else set()
-        for position in range(self.options.number):
+        for position in range(self.options.num_enrollments):
             one = self._listed(mixture, number, entries[position], listed.path, events) if entries and listed else None
             if one is None:
                 # Of the kind that the list has.
-                source = entries and self._is_source(entries[position])
-                one = self._draw(
-                    mixture, number, chosen, self._sources if source or self.options.name == "but" else self.pool
-                )
+                source = (entries and self._is_source(entries[position])) or self.options.enroll_list == "but"
+                one = self._draw(mixture, number, chosen, self._sources if source else self.pool)
             chosen += [one] if one else []
-        if len(chosen) < self.options.number:
+        if len(chosen) < self.options.num_enrollments:
             events.add("fewer_enrollments")
         return chosen, events
 
     def _is_source(self, entry: str) -> bool:
-        return self.options.name != "full" and re.fullmatch(r"s[1-9]/.+", entry) is not None
+        return self.options.enroll_list != "full" and re.fullmatch(r"s[1-9]/.+", entry) is not None
 
     def _listed(self, mixture: Mixture, number: int, entry: str, where: Path, events: set[str]) -> Recording | None:
         """Return the recording that a list names, or None if another is to be drawn for it."""
@@ -163,7 +159,7 @@ class EnrolmentChooser:
         if one.utterance == target.utterance or one.path == own:
             identical = one.path == own or entry == f"s{number}/{mixture.name}"
             events |= {"leaks"} | ({"leaks_identical"} if identical else set())
-            if not self.options.raw:
+            if not self.options.enroll_list_raw:
                 events.add("leaks_replaced")
                 return None
         if not one.path or not Path(one.path).is_file():

@@ -4,28 +4,24 @@ Training looks embeddings up, as computing them takes longer than a training ste
 encoder (GE2E, Wan et al. 2018) comes with its weights in the wheel, 256 numbers for a recording.
 """
 
-from __future__ import annotations
-
 import functools
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.audio.level import mixture_gain
+from espnet_tse_gen.audio.speaker import SpeakerEncoder
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.parallel import map_jobs
 from espnet_tse_gen.utils.state import state_of
 
-if TYPE_CHECKING:
-    from espnet_tse_gen.audio.speaker import SpeakerEncoder
-
 # An interrupted run loses no more than this many recordings.
 _BLOCK = 1000
+_encoder = functools.cache(SpeakerEncoder)
 
 
 class SpeakerEmbeddings:
@@ -66,30 +62,18 @@ class SpeakerEmbeddings:
 
 
 def embed(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Return the embedding ``[256]`` (float32, of unit length) of a recording.
-
-    Args:
-        samples: Float ``[L]``.
-        sample_rate: Hz.
-    """
-    found = _encoder().embed(samples * mixture_gain(samples), sample_rate)
-    return np.asarray(found, dtype=np.float32)
+    """Return the embedding ``[256]`` (float32, of unit length) of a recording (float ``[L]`` at ``sample_rate`` Hz)."""
+    return np.asarray(_encoder().embed(samples * mixture_gain(samples), sample_rate), dtype=np.float32)
 
 
 def write_embeddings(output: str | Path, recordings: Sequence[str], num_jobs: int = 1, overwrite: bool = False) -> int:
-    """Write the embeddings of ``recordings`` (paths) to ``output``; what is there of unchanged ones stays.
-
-    Returns:
-        The number of embeddings that were computed.
+    """Write the embeddings of ``recordings`` (paths) to ``output``, and return how many were not there yet of unchanged ones.
 
     Raises:
         UserError: If a recording cannot be read, or ``output`` is there and is no such file.
     """
-    known: dict[str, np.ndarray] = {}
-    states: dict[str, str] = {}
-    if Path(output).exists() and not overwrite:
-        there = SpeakerEmbeddings(output)
-        known, states = there.table, there.states
+    there = SpeakerEmbeddings(output) if Path(output).exists() and not overwrite else None
+    known, states = (there.table, there.states) if there else ({}, {})
     now = {path: state_of(files=[path]) for path in recordings}
     todo = sorted(path for path, state in now.items() if path not in known or states.get(path) != state)
     for first in range(0, len(todo), _BLOCK):
@@ -105,10 +89,3 @@ def write_embeddings(output: str | Path, recordings: Sequence[str], num_jobs: in
 
 def _embed_file(path: str) -> np.ndarray:
     return embed(*read_audio(path))
-
-
-@functools.cache
-def _encoder() -> SpeakerEncoder:
-    from espnet_tse_gen.audio.speaker import SpeakerEncoder
-
-    return SpeakerEncoder()

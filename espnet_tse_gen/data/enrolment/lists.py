@@ -11,8 +11,6 @@ In all of them a recording is ``s{n}/MIXTURE``, a file (absolute or relative to 
 utterance of LibriSpeech.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,13 +24,14 @@ from espnet_tse_gen.utils.files import read_text
 # Lists with a name. "full" has the rows of "but"; the last two are drawn and have no file.
 PUBLISHED = ("but", "full")
 DRAWN = ("random", "tselm")
+NAMES = (*PUBLISHED, *DRAWN)
 BUT_URL = "https://raw.githubusercontent.com/BUTSpeechFIT/speakerbeam/main/egs/libri2mix/data/wav8k/min/{set}/map_mixture2enrollment"
 _BUT_SETS = ("dev", "test")
 
 
 @dataclass(frozen=True)
 class EnrolmentOptions:
-    """What the user chose.
+    """What the user chose, by the names of the options.
 
     Raises:
         UserError: If a value cannot be used.
@@ -41,35 +40,36 @@ class EnrolmentOptions:
     # `but`: the published list of BUT Speech@FIT; `full`: its utterances, whole, from LibriSpeech; `random`: a seeded
     # choice; `tselm`: a seeded choice for speaker 1 only, as TSELM and LauraTSE evaluate; otherwise a file, in which
     # `{set}` stands for the set's name
-    name: str = "random"
-    raw: bool = False  # keep enrolments that are the target utterance, as the list has them
-    number: int = 1  # recordings per target to join into one enrolment
+    enroll_list: str = "random"
+    enroll_list_raw: bool = False  # keep enrolments that are the target utterance, as the list has them
+    num_enrollments: int = 1  # recordings per target to join into one enrolment
     targets: str = ""  # `all` or `first` speakers are targets; empty: as is usual for the list
-    folder: Path = Path("downloads")  # where published lists are kept
+    enroll_dir: str | Path = "downloads"  # where published lists are kept
     download: bool = True  # fetch a published list that is not there
-    url: str = BUT_URL  # address of the published lists, with `{set}`
+    enroll_url: str | None = None  # address of the published lists, with `{set}`; None: `BUT_URL`
     seed: int = 0  # what draws follow from
     allow_missing: bool = False  # draw another recording where the list's is not there, instead of stopping
 
     def __post_init__(self) -> None:
         if self.targets and self.targets not in TARGETS:
             raise unknown_name("--targets", self.targets, TARGETS)
-        if not 1 <= self.number <= 10:
-            raise UserError(f"--num_enrollments is {self.number}; expected 1 to 10")
-        if self.name not in (*PUBLISHED, *DRAWN) and "{set}" not in self.name and not Path(self.name).is_file():
-            if "/" in self.name or "." in self.name:
-                raise UserError(f"--enroll_list {self.name}: no such file; give a list, or but, full, random or tselm")
-            raise unknown_name("--enroll_list", self.name, (*PUBLISHED, *DRAWN))
+        if not 1 <= self.num_enrollments <= 10:
+            raise UserError(f"--num_enrollments is {self.num_enrollments}; expected 1 to 10")
+        given = self.enroll_list
+        if given not in NAMES and "{set}" not in given and not Path(given).is_file():
+            if "/" in given or "." in given:
+                raise UserError(f"--enroll_list {given}: no such file; give a list, or {', '.join(NAMES)}")
+            raise unknown_name("--enroll_list", given, NAMES)
 
     @property
     def only_first(self) -> bool:
         """Whether speaker 1 is the only target."""
-        return (self.targets or ("first" if self.name == "tselm" else "all")) == "first"
+        return (self.targets or ("first" if self.enroll_list == "tselm" else "all")) == "first"
 
     @property
     def title(self) -> str:
         """The list's name as results state it."""
-        return self.name if self.name in (*PUBLISHED, *DRAWN) else "_".join(Path(self.name).name.split())
+        return self.enroll_list if self.enroll_list in NAMES else "_".join(Path(self.enroll_list).name.split())
 
 
 @dataclass
@@ -87,21 +87,21 @@ def list_file(options: EnrolmentOptions, subset: str, number_of_speakers: int = 
     Raises:
         UserError: If there is no such list or file, or it cannot be fetched; the message says what to put where.
     """
-    if options.name in DRAWN:
+    if options.enroll_list in DRAWN:
         return None
-    if options.name not in PUBLISHED:
-        path = Path(options.name.replace("{set}", subset))
+    if options.enroll_list not in PUBLISHED:
+        path = Path(options.enroll_list.replace("{set}", subset))
         if not path.is_file():
             raise UserError(f"--enroll_list {path}: no such file")
         return path
     if subset not in _BUT_SETS or number_of_speakers not in (2, 3):
         raise UserError(
-            f"--enroll_list {options.name}: is published for {' and '.join(_BUT_SETS)} of two and three speakers, not "
+            f"--enroll_list {options.enroll_list}: is published for {' and '.join(_BUT_SETS)} of two and three speakers, not "
             f"for '{subset}' of {number_of_speakers}; choose random, or give a file"
         )
     suffix = "_3spk" if number_of_speakers == 3 else ""
-    url = options.url.replace("{set}", subset) + suffix
-    path = Path(options.folder) / f"but_{subset}_map_mixture2enrollment{suffix}"
+    url = (options.enroll_url or BUT_URL).replace("{set}", subset) + suffix
+    path = Path(options.enroll_dir) / f"but_{subset}_map_mixture2enrollment{suffix}"
     there = path.is_file()
     if not there and not options.download:
         raise UserError(f"{path}: no such file; allow --download true, put {url} there, or choose --enroll_list random")
@@ -118,10 +118,7 @@ def list_file(options: EnrolmentOptions, subset: str, number_of_speakers: int = 
 
 
 def read_list(path: str | Path, known: Mapping[str, Sequence[str]]) -> EnrolmentList:
-    """Read the rows of a list that belong to ``known`` mixtures.
-
-    Args:
-        known: Mixture -> utterance of each of its sources.
+    """Read the rows of a list that belong to ``known`` mixtures, of which it says the utterance of each source.
 
     Raises:
         UserError: If it cannot be read, a line has another form, a row occurs twice, or no row is of a known mixture.

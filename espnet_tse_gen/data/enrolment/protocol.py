@@ -4,8 +4,6 @@ Figures on Libri2Mix are comparable only where these agree, so they stand beside
 data directory is a table of lines ``key value``.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -26,26 +24,19 @@ _ENROLMENTS = {
 class Protocol:
     """How a set is evaluated; rows are targets, numbers are of those that are counted."""
 
-    enroll_list: str = "random"
-    """Name of the list: ``but``, ``full``, ``random``, ``tselm``, or of a file."""
+    enroll_list: str = "random"  # name of the list: `but`, `full`, `random`, `tselm`, or of a file
     enroll_list_sha256: str = "-"
-    enroll_list_raw: bool = False
-    """Whether enrolments that are the target utterance were left as the list has them."""
-    targets: str = "all"
-    """``all``: every speaker of a mixture is a target in turn; ``first``: only speaker 1."""
+    enroll_list_raw: bool = False  # whether enrolments that are the target utterance were left as the list has them
+    targets: str = "all"  # `all`: every speaker of a mixture is a target in turn; `first`: only speaker 1
     mixtures: int = 0
     target_rows: int = 0
-    leaks: int = 0
-    """Rows of the list whose enrolment was the target utterance; ``leaks_identical``: of these, the very file."""
-    leaks_identical: int = 0
+    leaks: int = 0  # rows of the list whose enrolment was the target utterance
+    leaks_identical: int = 0  # of these, the very file
     leaks_replaced: int = 0
-    missing_replaced: int = 0
-    """Rows that got another enrolment because the list's recording, or the row itself, was not there."""
-    left_out: int = 0
-    """Mixtures left out because a speaker has no other recording."""
+    missing_replaced: int = 0  # rows that got another enrolment, as the list's recording or the row was not there
+    left_out: int = 0  # mixtures left out because a speaker has no other recording
     num_enrollments: int = 1
-    fewer_enrollments: int = 0
-    """Rows that have fewer than that."""
+    fewer_enrollments: int = 0  # rows that have fewer than that
     seed: int = 0
     mix_type: str = "mix_clean"
     min_or_max: str = "min"
@@ -104,7 +95,7 @@ def read_protocol(folder: str | Path) -> Protocol | None:
     for field in fields(Protocol):
         text = table.get(field.name, str(field.default).lower())
         try:
-            values[field.name] = int(text) if field.type == "int" else text == "true" if field.type == "bool" else text
+            values[field.name] = int(text) if field.type is int else text == "true" if field.type is bool else text
         except ValueError:
             raise UserError(f"{path}: '{field.name}' is '{text}'; expected a number; prepare the data again") from None
     return Protocol(**values)  # type: ignore[arg-type]

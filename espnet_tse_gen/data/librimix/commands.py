@@ -1,20 +1,18 @@
 """Preparing sets of LibriMix as a command line names them: metadata, mixtures, data directories, and the mini corpus."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from espnet_tse_gen.data.corpus import wanted_speakers
-from espnet_tse_gen.data.enrolment.lists import BUT_URL, EnrolmentOptions, list_file
+from espnet_tse_gen.data.corpus import segment_corpus, wanted_speakers
+from espnet_tse_gen.data.enrolment.lists import EnrolmentOptions, list_file
 from espnet_tse_gen.data.librimix.drawing import make_metadata, rows_without, write_metadata
 from espnet_tse_gen.data.librimix.generation import plan_generation, report_disk_use, run_plan
 from espnet_tse_gen.data.librimix.layout import MixtureTree, find_metadata
 from espnet_tse_gen.data.librimix.preparing import list_mixtures, prepare_directory
-from espnet_tse_gen.data.segment import segment_corpus
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.state import is_current, state_of
@@ -56,22 +54,11 @@ def prepare_sets(**options: Any) -> None:
     librispeech, mix_type, jobs = options["librispeech"], options["mix_type"], options["nj"]
     _need(options, "libri2mix", "sets", *(["librispeech"] if options["metadata"] else []))
     tree = MixtureTree(options["libri2mix"], options["sample_rate"], options["min_or_max"])
-    enrolment = EnrolmentOptions(
-        name=options["enroll_list"],
-        raw=options["enroll_list_raw"],
-        number=options["num_enrollments"],
-        targets=options["targets"],
-        folder=Path(options["enroll_dir"]),
-        download=options["download"],
-        url=options["enroll_url"] or BUT_URL,
-        seed=options["seed"],
-        allow_missing=options["allow_missing"],
-    )
+    enrolment = EnrolmentOptions(**{known.name: options[known.name] for known in fields(EnrolmentOptions)})
     sets = options["sets"].replace(",", " ").split()
     metadata = {name: find_metadata(options["metadata"], name) if options["metadata"] else None for name in sets}
-    how = {"noise_root": options["wham"], "types": (mix_type,)} | {
-        name: options[name] for name in ("allow_missing", "replace")
-    }
+    how = {name: options[name] for name in ("allow_missing", "replace")}
+    how |= {"noise_root": options["wham"], "types": (mix_type,)}
     plans = [plan_generation(tree, path, librispeech, **how) for path in metadata.values() if path is not None]
     # Before hours of generation: is every list at hand?
     speakers = {plan.subset: len(plan.rows[0].sources) for plan in plans}
@@ -88,7 +75,7 @@ def prepare_sets(**options: Any) -> None:
         print(f"{tree.folder / plan.subset}: {made} mixtures{left_out}", flush=True)
     for name in dict.fromkeys(subset.split("-")[0] for subset in sets):
         output, subsets = Path(options["data_dir"]) / name, [subset for subset in sets if subset.split("-")[0] == name]
-        found = prepare_directory(
+        remarks = prepare_directory(
             output,
             tree,
             subsets,
@@ -99,31 +86,21 @@ def prepare_sets(**options: Any) -> None:
             enrolment=enrolment,
             num_jobs=jobs,
         )
-        left_out = f", {found.left_out} left out because a speaker has no second recording to enrol with"
-        print(f"{output}: {found.mixtures} mixtures{left_out if found.left_out else ''}")
-        for remark in found.remarks:
+        for remark in remarks:
             print(f"{output}: {remark}")
 
 
 def prepare_mini(
-    output_dir: Path,
-    num_voices: int,
-    utterances_per_voice: int,
-    train_mixtures: int,
-    dev_mixtures: int,
-    test_mixtures: int,
-    seed: int,
-    nj: int,
+    output_dir: Path, num_voices: int, utterances_per_voice: int, seed: int, nj: int, **counts: int
 ) -> None:
-    """Make the mini corpus and its metadata, unless they are there with the same options.
+    """Make the mini corpus and the metadata of so many ``{train,dev,test}_mixtures``, unless they are there already.
 
     Raises:
         UserError: For a number below 1, or as :func:`~espnet_tse_gen.data.synthetic.build_corpus`.
     """
     from espnet_tse_gen.data.synthetic import build_corpus
 
-    counts = {"train": train_mixtures, "dev": dev_mixtures, "test": test_mixtures}
-    for name, number in [("nj", nj), *((f"{split}_mixtures", count) for split, count in counts.items())]:
+    for name, number in {"nj": nj, **counts}.items():
         if number < 1:
             raise UserError(f"--{name} is {number}; expected a positive number")
     started = time.monotonic()
@@ -131,7 +108,8 @@ def prepare_mini(
     made = build_corpus(root, num_voices, utterances_per_voice, seed, nj)
     corpus = json.loads((root / "corpus.json").read_text())["parameters"]
     print(f"{root}: {'made' if made else 'kept'} ({time.monotonic() - started:.0f} s)")
-    for split, count in counts.items():
+    for name, count in counts.items():
+        split = name.removesuffix("_mixtures")
         path, record = metadata / f"libri2mix_{split}-mini.csv", metadata / f".{split}.json"
         state = state_of(corpus, count, seed)
         if is_current(record, state, path):

@@ -6,8 +6,6 @@ dB, and a pair that could clip is turned down together. Two liberties are taken:
 in dBFS, instead of ITU-R BS.1770, and about half of the pairs are of the same sex by construction.
 """
 
-from __future__ import annotations
-
 import csv
 import random
 from collections import defaultdict
@@ -62,12 +60,9 @@ def make_metadata(
     in half of the cases where sexes are known and there is one.
 
     Args:
-        root: Folder of a corpus in LibriSpeech's layout.
-        subsets: Which of its subsets, and which speakers of each (``None``: all).
-        seed: The rows follow from it.
+        root: A corpus in LibriSpeech's layout, of which ``subsets`` are used, and of each these speakers (``None``: all).
         min_seconds: Shorter utterances are left out.
         min_utterances: Speakers with fewer are left out; 2, as a target needs another recording to enrol with.
-        num_jobs: Processes for measuring the recordings.
 
     Returns:
         The rows, with the columns ``COLUMNS``; paths are relative to ``root``.

@@ -7,9 +7,12 @@
 makes ``Libri2Mix/wav16k/min/dev/{s1,s2,mix_clean}/*.wav`` and ``Libri2Mix/wav16k/min/metadata/mixture_dev_mix_clean.csv``.
 What is to be done is planned first, so that its disk use can be told before anything is written. Files that are there are kept;
 the table of a set comes last, and is missing as long as the set is not whole.
-"""
 
-from __future__ import annotations
+The rule is that of JorisCos/LibriMix, ``create_librimix_from_metadata.py`` (Cosentino et al. 2020): read the sources as float32
+at 16 kHz; read the first channel of the noise up to the length of the longest source and extend it where it is shorter; multiply
+each by its gain; resample each with ``scipy.signal.resample_poly``; cut all to the shortest (``min``) or pad all to the longest
+(``max``); sum; write with ``soundfile.write``, hence as 16-bit PCM. Neither mixing nor writing normalizes anything.
+"""
 
 import csv
 import functools
@@ -25,12 +28,12 @@ import numpy as np
 
 from espnet_tse_gen.audio.files import read_audio, read_header, write_audio
 from espnet_tse_gen.data.librimix.layout import MIX_TYPES, MixtureTree, Row, read_metadata, set_name
-from espnet_tse_gen.data.librimix.rule import SOURCE_RATE, extend_noise, mix, render
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.fetch import file_sha256
 from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.parallel import map_jobs
 
+SOURCE_RATE = 16000
 # Sets of more rows are measured on so many of them, evenly spread.
 _MEASURED_ROWS = 4000
 _WAV_HEADER = 44
@@ -79,12 +82,9 @@ def plan_generation(
     """Check what is asked for, and write nothing.
 
     Args:
-        tree: Where, and at which rate and mode.
         metadata: The CSV, whose name gives the set's.
         librispeech: Folder that source paths are relative to.
-        noise_root: Folder that noise paths are relative to (``wham_noise``); needed for ``mix_both`` and
-            ``mix_single``.
-        types: Which mixtures.
+        noise_root: Folder that noise paths are relative to (``wham_noise``), for ``mix_both`` and ``mix_single``.
         allow_missing: Leave out the rows whose recordings are not there, instead of stopping.
         replace: Remove a set that was generated here earlier from other metadata, instead of stopping.
 
@@ -191,10 +191,7 @@ def _size(count: int) -> str:
 
 
 def run_plan(plan: Plan, num_jobs: int = 1) -> tuple[int, int]:
-    """Make the files of ``plan`` that are not there yet, and the tables.
-
-    Returns:
-        ``(mixtures made or kept, mixtures left out)``.
+    """Make the files of ``plan`` that are not there yet, and the tables; return how many mixtures there are and are left out.
 
     Raises:
         UserError: If a recording cannot be read or a file cannot be written; running it again goes on from there.
@@ -217,6 +214,44 @@ def run_plan(plan: Plan, num_jobs: int = 1) -> tuple[int, int]:
     return len(plan.rows), plan.left_out
 
 
+def extend_noise(noise: np.ndarray, length: int) -> np.ndarray:
+    """Return ``noise`` (float ``[N]``) repeated to ``length`` samples, with a cross-fade at each seam.
+
+    It is by a Hann window of 16,001 points, of which rise and fall have 8,001 each.
+
+    Raises:
+        UserError: If the noise is shorter than the cross-fade, for which the rule is not defined.
+    """
+    half = SOURCE_RATE // 2 + 1
+    rise = np.hanning(SOURCE_RATE + 1)[:half]
+    if len(noise) < length and len(noise) <= half:
+        raise UserError(f"noise of {len(noise)} samples is shorter than the cross-fade of {half}; use a longer one")
+    extended = noise
+    while len(extended) < length:
+        seam = extended[-half:] * rise[::-1] + noise[:half] * rise
+        extended = np.concatenate((extended[:-half], seam, noise[half:]))
+    return extended[:length]
+
+
+def _render(sources: Sequence[np.ndarray], gains: Sequence[float], rate: int, mode: str) -> list[np.ndarray]:
+    """Return ``sources`` (float ``[L_i]`` at 16 kHz) scaled, resampled to ``rate`` Hz, and fitted in length."""
+    from scipy.signal import resample_poly
+
+    scaled = [resample_poly(source * gain, rate, SOURCE_RATE) for source, gain in zip(sources, gains, strict=True)]
+    lengths = [len(one) for one in scaled]
+    if mode == "min":
+        return [one[: min(lengths)] for one in scaled]
+    return [np.pad(one, (0, max(lengths) - len(one))) for one in scaled]
+
+
+def _mix(signals: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the sum, in the precision of the first signal, as the official scripts do."""
+    total = signals[0].copy()
+    for signal in signals[1:]:
+        total += signal
+    return total
+
+
 def _noise(path: Path, row: Row, length: int) -> np.ndarray:
     noise, _ = read_audio(path, SOURCE_RATE, row.name, first_channel=True)
     try:
@@ -236,11 +271,11 @@ def _make(row: Row, plan: Plan) -> int:
     if plan.noise_root is not None:
         signals.append(_noise(plan.noise_root / row.noise, row, max(map(len, signals))))
         gains.append(row.noise_gain)
-    signals = render(signals, gains, tree.rate, tree.mode)
+    signals = _render(signals, gains, tree.rate, tree.mode)
     outputs = {f"s{index}": signal for index, signal in enumerate(signals[:number], 1)}
     for kind in plan.types:
         parts = {"mix_clean": signals[:number], "mix_both": signals, "mix_single": [signals[0], signals[-1]]}[kind]
-        outputs[kind] = mix(parts)
+        outputs[kind] = _mix(parts)
     outputs["noise"] = signals[-1]
     for kind, path in paths.items():
         if not path.exists():

@@ -1,7 +1,5 @@
 """LibriMix: where its files lie, what its metadata say, and who speaks in its mixtures."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -167,11 +165,10 @@ def talker_of(source: str) -> Talker:
 
 
 def talkers_of(name: str, known: Mapping[str, str]) -> tuple[Talker, ...]:
-    """Return the talkers of a mixture that only its name tells; none where it does not.
+    """Return the talkers of a mixture that only its name ``UTTERANCE1_UTTERANCE2`` tells; none where it does not.
 
-    Args:
-        name: ``UTTERANCE1_UTTERANCE2``, where an utterance is known, or is called SPEAKER-CHAPTER-NUMBER as LibriSpeech's are.
-        known: Utterance to speaker. With it, utterances may have underscores in their names.
+    Utterances are ``known`` (with their speaker; they may have underscores in their names), or called SPEAKER-CHAPTER-NUMBER as
+    LibriSpeech's are.
     """
     if name in known:
         return (Talker(known[name], name),)

@@ -5,11 +5,10 @@ which another than ``UTTERANCE`` is drawn each time; otherwise it holds what an 
 ``protocol`` says which, and ``text_spk{n}`` has the transcripts where LibriSpeech is at hand.
 """
 
-from __future__ import annotations
-
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from espnet_tse_gen.data.corpus import Utterance, list_utterances, read_speaker_sexes
@@ -25,18 +24,9 @@ from espnet_tse_gen.data.librimix.layout import (
     talker_of,
     talkers_of,
 )
-from espnet_tse_gen.data.transcripts import TranscriptCounts, find_transcripts
+from espnet_tse_gen.data.transcripts import describe_transcripts, find_transcripts
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_csv
-
-
-@dataclass
-class Prepared:
-    """What was written: mixtures, those left out as a speaker has no second recording, and remarks for the user."""
-
-    mixtures: int
-    left_out: int
-    remarks: list[str]
 
 
 def list_mixtures(
@@ -48,12 +38,8 @@ def list_mixtures(
 ) -> tuple[list[Mixture], list[Utterance]]:
     """Return the mixtures of a set, after its table or (without one) its files, and the whole recordings of its speakers.
 
-    Who speaks is told by the metadata from which the set was generated, else by LibriSpeech's folders, else by the names.
-
-    Args:
-        mix_type: Which mixtures.
-        metadata: Its metadata file, where known.
-        librispeech: LibriSpeech's folder. The recordings are those of the parts that the set was made from.
+    Who speaks is told by the metadata from which the set was generated, where given, else by LibriSpeech's folders, else by the
+    names. The recordings are those of LibriSpeech's parts that the set was made from.
 
     Raises:
         UserError: If the set is not there, its generation was not finished, or nothing tells who speaks.
@@ -104,24 +90,21 @@ def prepare_directory(
     metadata: Sequence[str | Path | None] | None = None,
     enrolment: EnrolmentOptions | None = None,
     num_jobs: int = 1,
-) -> Prepared:
-    """Write the data directory ``output`` for the sets ``subsets`` of ``tree`` together.
+) -> list[str]:
+    """Write the data directory ``output`` for the sets ``subsets`` of ``tree`` together, and return what to tell the user.
 
     Args:
-        subsets: For example ``["train-100", "train-360"]``.
-        mix_type: Which mixtures. Of ``mix_single``, speaker 1 is all there is.
+        mix_type: Of ``mix_single``, speaker 1 is all there is.
         train: Write the enrolment tables for drawing on the fly.
         librispeech: LibriSpeech's folder: gives full clean recordings for enrolment, and the speakers' sexes. Without
             it, the sources of other mixtures serve, cut as they are there.
         metadata: The metadata file of each set, where known; a ``*_info.csv`` beside it gives the speakers' sexes too.
         enrolment: Which enrolments evaluation sets get; by default, a seeded draw.
-        num_jobs: Processes for joining several enrolments of a target.
 
     Raises:
         UserError: If a set, a file or an enrolment is missing, or no mixture is left.
     """
     output, options = Path(output), enrolment or EnrolmentOptions()
-    remarks: list[str] = []
     pool: Pool = {}
     mixtures: list[Mixture] = []
     sexes: dict[str, str] = {}
@@ -132,7 +115,7 @@ def prepare_directory(
         for one in recordings:
             clean.setdefault(one.speaker, []).append((one.name, str(one.path.absolute())))
             whole[one.name] = str(one.path.absolute())
-        if not clean and not train and options.name == "full":
+        if not clean and not train and options.enroll_list == "full":
             raise UserError(
                 f"--enroll_list full: needs LibriSpeech's recordings of '{subset}'; give --librispeech the folder that "
                 f"holds them, such as {subset}-clean, or choose --enroll_list but"
@@ -157,7 +140,6 @@ def prepare_directory(
         choice = chooser.choose()
         kept = choice.kept
         protocol = replace(choice.protocol, mix_type=mix_type)
-        remarks.append(protocol.describe())
         rows = enrolment_files(choice.enrolments, output / "enroll", num_jobs)
         for key, enrolments in choice.enrolments.items():
             told[key] = " ".join(f"{one.speaker}/{one.utterance}".strip("/") or "/" for one in enrolments)
@@ -168,7 +150,7 @@ def prepare_directory(
         )
     tables: dict[str, dict[str, str]] = {"wav.scp": {one.name: _existing(tree, one, mix_type) for one in kept}}
     tables |= {name: {one.name: one.name for one in kept} for name in ("utt2spk", "spk2utt")}
-    counts = TranscriptCounts()
+    counts: Counter[str] = Counter()
     for n in numbers:
         talkers = {one.name: one.talkers[n - 1] for one in kept}
         sources = {one.name: _existing(tree, one, f"s{n}") for one in kept}
@@ -181,8 +163,6 @@ def prepare_directory(
             }
             recorded = {name: whole[who.utterance] for name, who in talkers.items() if who.utterance in whole}
             tables[f"text_spk{n}"] = find_transcripts(sources, recorded, counts)
-    if counts.describe():
-        remarks.append(f"has {counts.describe()}")
     present = {who.speaker for one in kept for who in one.talkers}
     sexes |= read_speaker_sexes(librispeech) if librispeech else {}
     tables["spk2gender"] = {speaker: sexes[speaker] for speaker in present if speaker in sexes}
@@ -196,7 +176,11 @@ def prepare_directory(
         tables["protocol"] = protocol_table(protocol)
     data = DataDir(tables, {speaker: pool[speaker] for speaker in sorted(present & pool.keys())} if train else None)
     data.write(output)
-    return Prepared(len(kept), len(mixtures) - len(kept), remarks)
+    left_out = f", {len(mixtures) - len(kept)} left out because a speaker has no second recording to enrol with"
+    remarks = [f"{len(kept)} mixtures{left_out if len(kept) < len(mixtures) else ''}"]
+    remarks += [] if train else [protocol.describe()]
+    transcripts = describe_transcripts(counts)
+    return [*remarks, f"has {transcripts}"] if transcripts else remarks
 
 
 def _has_others(mixture: Mixture, pool: Pool, number: int) -> bool:

@@ -4,8 +4,9 @@
 # An option is a variable that the calling script assigns, at the start of a line, above the line that sources this
 # file; its value there is the default. `--name value` and `--name=value` set it, dashes in a name count as
 # underscores, and a variable whose default is true or false takes nothing else. `--config FILE` reads defaults from a
-# file of assignments; what stands on the command line wins. Anything else ends the script with one line. Positional
-# arguments are left in "$@".
+# file of assignments; what stands on the command line wins. Anything else ends the script with one line, unless it said
+# `declare -a given=()`: then options of other names are put there, as --name=value, for the script that it starts.
+# Positional arguments are left in "$@".
 #
 # `--help` prints the comment at the script's head and, of what stands between `set` and the line that sources this, each
 # option with its comment and value, comments as headings, and those that are indented as the text of the option above.
@@ -19,6 +20,7 @@ _po_script=${BASH_SOURCE[1]:-$0}
 [[ -r ${_po_script} ]] || _po_script=${OLDPWD}/${_po_script}
 _po_names=$(sed -n -E '/^(\.|source) .*parse_options\.sh/q; s/^([a-z][a-z0-9_]*)=.*/\1/p' "${_po_script}" |
     sort -u)
+_po_given=$(declare -p given 2> /dev/null || :)
 
 # One clear line on stderr, then exit status 2.
 _po_die() {
@@ -69,10 +71,14 @@ _po_nearest() {
         END { if (NR && best <= length(typed) / 2 + 1) print name }' <<< "${_po_names}"
 }
 
+_po_is_own() {
+    grep -q -x -F -- "$1" <<< "${_po_names}"
+}
+
 # End the script unless there is an option $1; $2 is how it was given.
 _po_known() {
     local near
-    grep -q -x -F -- "$1" <<< "${_po_names}" && return
+    if _po_is_own "$1" || [[ ${_po_given} == 'declare -a'* ]]; then return; fi
     near=$(_po_nearest "$1")
     # shellcheck disable=SC2016
     _po_die "unknown option '$2'${near:+; did you mean '--${near}'?} (--help lists all)"
@@ -81,6 +87,10 @@ _po_known() {
 # Set option $1 to value $2; $3 is how it was given.
 _po_set() {
     _po_known "$1" "$3"
+    if ! _po_is_own "$1"; then
+        given+=("--$1=$2")
+        return
+    fi
     if [[ ${!1} == true || ${!1} == false ]] && [[ $2 != true && $2 != false ]]; then
         _po_die "option '$3' takes true or false, not '$2'"
     fi

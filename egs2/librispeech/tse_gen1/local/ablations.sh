@@ -2,30 +2,23 @@
 # What the parts of the dual-path extractor bring, at an equal, short budget: as it is, without the enrolment's frames, without the
 # embedding of the voice, without attention over bands, and on fewer hours of speech. Validation in EXPDIR/ablations/comparison.md.
 #   local/ablations.sh --local_data_opts "--librispeech /corpora/LibriSpeech" --epochs 2
-# Options are those of run.sh, and three more:
-#   --epochs N        of 150 steps each; the learning rate falls to almost zero over them (2)
-#   --mixing OPTIONS  further --tse_args, for all: shares of collections, noise, ...
-#   --fewer OPTIONS   the --tse_args of the training on fewer hours; without it, there is none
+# Options are those of run.sh, and these:
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-epochs=2
-mixing=
-fewer=
-expdir=exp
-python=python3
-given=()
-while [[ $# -gt 0 ]]; do
-    [[ $1 != --help ]] || { sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "local/ablations.sh" && exit 0; }
-    [[ $# -ge 2 ]] || { echo "ablations.sh: error: $1 needs a value" >&2 && exit 2; }
-    case $1 in
-        --epochs | --mixing | --fewer) printf -v "${1#--}" '%s' "$2" ;;
-        --expdir | --python) printf -v "${1#--}" '%s' "$2" && given+=("$1" "$2") ;;
-        *) given+=("$1" "$2") ;;
-    esac
-    shift 2
-done
-[[ ${epochs} =~ ^[1-9][0-9]*$ ]] || { echo "ablations.sh: error: --epochs takes a number, not '${epochs}'" >&2 && exit 2; }
+epochs=2                    # of 150 steps each; the learning rate falls to almost zero over them
+mixing=                     # further --tse_args, for all: shares of collections, noise, ...
+fewer=                      # the --tse_args of the training on fewer hours; without it, there is none
+expdir=exp                  # where models and results go
+python=python3              # Python interpreter
+declare -a given=()
+
+. ./path.sh
+. utils/parse_options.sh
+. utils/recipe_functions.sh
+
+given+=("$@" --expdir "${expdir}" --python "${python}")
+whole_number 1 epochs
 
 trainings=()
 # train NAME [ARGUMENTS]

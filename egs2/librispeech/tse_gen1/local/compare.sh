@@ -3,34 +3,24 @@
 # end, trained on the same drawn mixtures: validation in EXPDIR/comparison.md, and all but the ablations on the test set in
 # EXPDIR/comparison/RESULTS.md, with a report page beside it. What is there is kept.
 #   local/compare.sh --local_data_opts "--librispeech /corpora/LibriSpeech"
-# Options are those of run.sh, and two more:
-#   --size NAME   which conf/train/{spex_plus,mc_spex,td_speakerbeam}_NAME.yaml: 16k_small (for CPUs, the default), 16k
-#   --part NAME   train only 'discriminative' or 'masked' (without front end), so that two can run at the same time; 'all' does the rest
+# Options are those of run.sh, and these:
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-size=16k_small
-part=all
-expdir=exp
-python=python3
-given=()
-while [[ $# -gt 0 ]]; do
-    [[ $1 != --help ]] || { sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "local/compare.sh" && exit 0; }
-    case $1 in
-        --size | --part | --expdir | --python)
-            [[ $# -ge 2 ]] || { echo "compare.sh: error: $1 needs a value" >&2 && exit 2; }
-            printf -v "${1#--}" '%s' "$2"
-            [[ $1 != --size && $1 != --part ]] && given+=("$1" "$2")
-            shift 2
-            ;;
-        *)
-            given+=("$1")
-            shift
-            ;;
-    esac
-done
-[[ -f conf/train/mc_spex_${size}.yaml ]] || { echo "compare.sh: error: conf/train/mc_spex_${size}.yaml: no such file; correct --size" >&2 && exit 2; }
-[[ ${part} =~ ^(all|discriminative|masked)$ ]] || { echo "compare.sh: error: --part takes all, discriminative or masked, not '${part}'" >&2 && exit 2; }
+size=16k_small              # which conf/train/{spex_plus,mc_spex,td_speakerbeam}_NAME.yaml: 16k_small (for CPUs) or 16k
+part=all                    # train only 'discriminative' or 'masked' (without front end), so that two can run at the same
+#   time; 'all' does the rest
+expdir=exp                  # where models and results go
+python=python3              # Python interpreter
+declare -a given=()
+
+. ./path.sh
+. utils/parse_options.sh
+. utils/recipe_functions.sh
+
+given+=("$@" --expdir "${expdir}" --python "${python}")
+[[ -f conf/train/mc_spex_${size}.yaml ]] || die "conf/train/mc_spex_${size}.yaml: no such file; correct --size"
+[[ ${part} =~ ^(all|discriminative|masked)$ ]] || die "--part takes all, discriminative or masked, not '${part}'"
 
 # train NAME CONFIG [ARGUMENTS]: data, statistics and training of one system.
 train() {
