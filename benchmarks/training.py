@@ -14,6 +14,7 @@ import argparse
 import os
 import re
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import ROOT
+from common import ROOT, markdown, speech_like, thread_variables
 
 from espnet_tse_gen.utils.errors import UserError, run_main
 
@@ -40,33 +41,30 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def command(args: argparse.Namespace, folder: Path, steps: int) -> list[str]:
-    """Return the command of a training of ``steps`` steps, validated on two mixtures."""
-    import numpy as np
-    import soundfile
+def command(args: argparse.Namespace, folder: Path) -> list[str]:
+    """Return the options of a training, validated on two mixtures."""
+    from espnet_tse_gen.audio.files import write_audio
 
-    for name in ("mix", "spk1", "spk2", "enroll_spk1", "enroll_spk2"):
-        soundfile.write(folder / f"{name}.wav", 0.1 * np.random.default_rng(0).standard_normal(32000), 16000)
-        (folder / f"{name}.scp").write_text("".join(f"{key} {folder / name}.wav\n" for key in ("one", "two")))
+    write_audio(folder / "sound.wav", speech_like(32000, 0).numpy(), 16000)
+    (folder / "sound.scp").write_text("".join(f"{key} {folder}/sound.wav\n" for key in ("one", "two")))
     (folder / "shape").write_text("one 32000\ntwo 32000\n")
-    words = ["--config", str(args.config), "--output_dir", str(folder / "exp"), "--num_spk", "2", "--max_epoch", "1"]
-    words += ["--num_iters_per_epoch", str(steps), "--log_interval", "1", "--valid_shape_file", str(folder / "shape")]
-    words += ["--train_shape_file", str(folder / "shape"), "--use_tensorboard", "true"]
-    words += ["--valid_batch_size", "2"]
-    for name, path in (("speech", "wav.scp"), ("speaker", "utt2spk")):
-        kind = "sound" if name == "speech" else "text"
-        words += ["--train_data_path_and_name_and_type", f"{args.sources / path},{name},{kind}"]
-    for name, data, kind in (
-        ("mix", "speech_mix", "sound"), ("spk1", "speech_ref1", "sound"), ("enroll_spk1", "enroll_ref1", "text"),
-        ("spk2", "speech_ref2", "sound"), ("enroll_spk2", "enroll_ref2", "text"),
-    ):  # fmt: skip
-        words += ["--valid_data_path_and_name_and_type", f"{folder / name}.scp,{data},{kind}"]
+    options = {
+        "config": args.config, "output_dir": folder / "exp", "num_spk": 2, "max_epoch": 1, "log_interval": 1,
+        "num_iters_per_epoch": WARMUP + args.steps, "valid_shape_file": folder / "shape",
+        "train_shape_file": folder / "shape", "use_tensorboard": "true", "valid_batch_size": 2,
+    }  # fmt: skip
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    for path, kind in (("wav.scp,speech", "sound"), ("utt2spk,speaker", "text")):
+        words += ["--train_data_path_and_name_and_type", f"{args.sources}/{path},{kind}"]
+    for name in ("speech_mix", "speech_ref1", "enroll_ref1", "speech_ref2", "enroll_ref2"):
+        kind = "text" if name.startswith("enroll") else "sound"
+        words += ["--valid_data_path_and_name_and_type", f"{folder}/sound.scp,{name},{kind}"]
     return words
 
 
 def run(words: Sequence[str]) -> subprocess.Popen[str]:
     """Start a program of this tree on one thread."""
-    own = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    own = {**os.environ, **thread_variables(1), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, *words], env=own, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -87,7 +85,7 @@ def finished(process: subprocess.Popen[str]) -> str:
 def trainer_seconds(log: str) -> float:
     """Return the mean of a log's ``train_time`` after the warm-up."""
     times = [float(value) for value in re.findall(r"epoch:train:\d+-\d+batch:.*?train_time=([\d.e+-]+)", log)]
-    return sum(times[WARMUP:]) / max(1, len(times) - WARMUP)
+    return statistics.fmean(times[WARMUP:])
 
 
 def bare_seconds(args: argparse.Namespace, folder: Path) -> float:
@@ -101,7 +99,7 @@ def bare_seconds(args: argparse.Namespace, folder: Path) -> float:
 
     keep_freed_memory()
     torch.set_num_threads(1)
-    parsed = TSETask.get_parser().parse_args(command(args, folder, WARMUP + args.steps))
+    parsed = TSETask.get_parser().parse_args(command(args, folder))
     model = TSETask.build_model(parsed).train()
     (optimizer,) = TSETask.build_optimizers(parsed, model)
     options = TSETask.build_iter_options(parsed, DistributedOption(), mode="train")
@@ -116,7 +114,7 @@ def bare_seconds(args: argparse.Namespace, folder: Path) -> float:
         optimizer.zero_grad()
         times.append(time.perf_counter() - start)
         start = time.perf_counter()
-    return sum(times[WARMUP:]) / max(1, len(times) - WARMUP)
+    return statistics.fmean(times[WARMUP:])
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
@@ -132,27 +130,24 @@ def main(cmd: Sequence[str] | None = None) -> None:
             return
         program = "-m", "espnet_tse_gen.bin.tse_train"
         own = ["--sources", str(args.sources), "--config", str(args.config), "--steps", str(args.steps)]
-        bare_log = finished(run([__file__, *own, "--what", BARE]))
-        bare = float(bare_log.split("bare ")[-1])
-        single = trainer_seconds(finished(run([*program, *command(args, folder, WARMUP + args.steps)])))
-        lines = [
-            "| | seconds per step | to the bare loop |", "|---|---|---|",
-            f"| bare loop | {bare:.3f} | 1.00 |", f"| ESPnet's trainer | {single:.3f} | {single / bare:.2f} |",
-        ]  # fmt: skip
+        bare = float(finished(run([__file__, *own, "--what", BARE])).split("bare ")[-1])
+        found = {
+            "bare loop": bare,
+            "ESPnet's trainer": trainer_seconds(finished(run([*program, *command(args, folder)]))),
+        }
         if args.two:
             with socket.socket() as probe:
                 probe.bind(("localhost", 0))
                 port = str(probe.getsockname()[1])
             (folder / "two").mkdir()
-            words = [*program, *command(args, folder / "two", WARMUP + args.steps), "--dist_backend", "gloo"]
-            words += ["--dist_world_size", "2", "--multiprocessing_distributed", "false"]
-            words += ["--dist_master_addr", "localhost"]
+            words = [*program, *command(args, folder / "two"), "--dist_backend", "gloo", "--dist_world_size", "2"]
+            words += ["--multiprocessing_distributed", "false", "--dist_master_addr", "localhost"]
             both = [run([*words, "--dist_master_port", port, "--dist_rank", str(rank)]) for rank in (0, 1)]
-            logs = [finished(process) for process in both]
-            double = trainer_seconds(logs[0])
-            lines.append(f"| two processes | {double:.3f} | {double / bare:.2f} |")
-        print("\n".join(lines))
+            log, _ = map(finished, both)
+            found["two processes"] = trainer_seconds(log)
+        rows = [[name, f"{seconds:.3f}", f"{seconds / bare:.2f}"] for name, seconds in found.items()]
+        print("\n".join(markdown(["", "seconds per step", "to the bare loop"], rows)))
 
 
 if __name__ == "__main__":
-    run_main(main)  # type: ignore[arg-type]
+    run_main(main)
