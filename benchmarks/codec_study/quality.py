@@ -28,8 +28,8 @@ from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.delay import lag
 from espnet_tse_gen.scoring.metrics import BY_NAME
 from espnet_tse_gen.scoring.metrics.base import Column
-from espnet_tse_gen.scoring.metrics.dnsmos import DNSMOS
 from espnet_tse_gen.scoring.metrics.espnet import can_use_pesq
+from espnet_tse_gen.scoring.metrics.mos import dnsmos
 from espnet_tse_gen.scoring.signal import is_silent, si_sdr
 from espnet_tse_gen.scoring.table import Row
 from espnet_tse_gen.utils.errors import UserError, unknown_name
@@ -59,7 +59,7 @@ MAX_LAG_SECONDS = 0.02
 SPEED_LIMIT_SECONDS = 20.0
 
 # Loaded once per process.
-_dnsmos, _encoder, _has_pesq = map(functools.cache, (DNSMOS, SpeakerEncoder, can_use_pesq))
+_encoder = functools.cache(SpeakerEncoder)
 
 
 def system_name(tag: str, levels: int) -> str:
@@ -244,7 +244,7 @@ def _score(job: _Job, measures: tuple[str, ...]) -> tuple[str, list[dict[str, fl
     with threadpoolctl.threadpool_limits(1):
         own, voice = dict[str, float](), None
         if "dnsmos" in measures:
-            own["OVRL"] = _dnsmos()(job.original, job.rate)["OVRL"] if job.ovrl is None else job.ovrl
+            own["OVRL"] = dnsmos()(job.original, job.rate)["OVRL"] if job.ovrl is None else job.ovrl
         if "similarity" in measures:
             voice = _encoder().embed(job.original, job.rate)
         return job.key, [own, *(_compare(job, output, measures, own, voice) for output in job.outputs)]
@@ -262,10 +262,10 @@ def _compare(
         row["SI_SDR"] = si_sdr(job.original, heard)
     if "stoi" in measures:
         row |= _stoi(job.original, heard, job.rate)
-    if "pesq" in measures and _has_pesq(job.rate):
+    if "pesq" in measures and can_use_pesq(job.rate):
         row |= _pesq(job.original, heard, job.rate)
     if "dnsmos" in measures:
-        row["OVRL"] = _dnsmos()(heard, job.rate)["OVRL"]
+        row["OVRL"] = dnsmos()(heard, job.rate)["OVRL"]
         row["OVRL_change"] = row["OVRL"] - own["OVRL"]
     if "similarity" in measures:
         other = _encoder().embed(heard, job.rate, trim="drop") if heard is output else None

@@ -5,8 +5,6 @@ mixture is scaled by a single factor computed from the whole mixture: mixture an
 Decoding divides by the factor again, which keeps the output at the input's level.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 LEVEL_DBFS = -26.0

@@ -4,8 +4,6 @@ Token extraction, fitting and resynthesis must scale a recording alike, or the t
 model meets; they all read through :func:`load_recording`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +32,7 @@ class Recording:
 
     def restore(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
         """Return ``wav`` (float ``[>= L]`` at the codec's ``sample_rate``) at the file's rate, length and level."""
-        out = resample(wav[: self.samples.shape[0]], sample_rate, self.rate) / self.gain
-        out = out[: self.size]
+        out = resample(wav[: self.samples.shape[0]], sample_rate, self.rate)[: self.size] / self.gain
         return np.pad(out, (0, self.size - out.shape[0])).astype(np.float32)
 
 
@@ -100,10 +97,9 @@ def load_recording(
     with_mixture: bool = False,
     key: str | None = None,
 ) -> Recording:
-    """Read one recording at ``sample_rate`` and at the level convention.
+    """Read one recording at ``sample_rate`` (Hz) and at the level convention.
 
     Args:
-        sample_rate: The codec's rate, Hz.
         level_path: The mixture whose factor scales it; ``None``: its own.
         with_mixture: Also return the mixture.
         key: The key in the table, for the error message.

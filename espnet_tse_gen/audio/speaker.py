@@ -5,8 +5,6 @@ before embedding; where that leaves nothing of an output, its similarity counts 
 escape the average.
 """
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

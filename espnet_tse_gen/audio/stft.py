@@ -5,8 +5,6 @@ and no frame belongs to the signal's edge alone. ``torch.stft`` has no such fram
 of the hop, one more than this length contract allows.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

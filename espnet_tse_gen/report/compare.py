@@ -3,8 +3,6 @@
 Meant for ablations, where systems differ in one thing and are trained alike; what they extract is compared by RESULTS.md.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

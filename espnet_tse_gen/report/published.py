@@ -7,8 +7,6 @@ targets (``both`` or ``first``), its source, and the source's grade: ``P``, read
 systems, which are shown and not compared.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,9 +35,7 @@ def published_tables(
 
     Args:
         rows: All rows of the score table.
-        checks: Set -> name of an entry in the yaml.
-        path: The yaml.
-        bootstrap: How intervals are computed.
+        checks: Set -> name of an entry in the yaml at ``path``.
 
     Returns:
         Per set one table with "agrees" where the published figure, given its rounding, lies in the 95 % interval, and

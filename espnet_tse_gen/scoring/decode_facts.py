@@ -4,8 +4,6 @@ Beside a table ``spk1.scp`` lie ``spk1.N.rtf.json`` and, where the target's toke
 ``spk1.N.token_accuracy.csv`` of every job N; other systems may leave one ``rtf.json``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

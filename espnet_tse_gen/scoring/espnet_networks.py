@@ -6,8 +6,6 @@ not fit and runs code that a checkpoint may hold; here the network is built with
 strictly, as weights only.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import tempfile
@@ -150,85 +148,74 @@ def read_decoding(path: str | Path | None) -> dict[str, Any]:
     return options
 
 
-class ESPnetRecognizer:
-    """An ESPnet ASR model behind ``espnet2.bin.asr_inference.Speech2Text``, without a language model.
+def espnet_recognizer(exp: ExpDir, decoding: Mapping[str, Any], device: str = "cpu") -> Callable[..., str | None]:
+    """Load an ESPnet ASR model behind ``espnet2.bin.asr_inference.Speech2Text``, without a language model.
 
     Args:
         exp: Its files.
-        decoding: Options of recognition, see :data:`DECODING`.
+        decoding: Options of recognition, see :func:`read_decoding`.
         device: "cpu", "cuda" or "cuda:N".
+
+    Returns:
+        What says what is said in a recording, float ``[L]``, at a rate; ``None`` if it is too short for the network.
 
     Raises:
         UserError: If a file is missing or damaged, or it is no ASR model with tokens that make text.
     """
+    import_quietly()
+    from espnet2.asr.encoder.conformer_encoder import TooShortUttError
+    from espnet2.bin.asr_inference import Speech2Text
 
-    def __init__(self, exp: ExpDir, decoding: Mapping[str, Any] | None = None, device: str = "cpu") -> None:
-        import_quietly()
-        from espnet2.bin.asr_inference import Speech2Text
+    model = exp.build(
+        "ASR",
+        "decoder",
+        lambda config: Speech2Text(config, None, device=device, **decoding),
+        lambda built: built.asr_model,
+    )
+    if model.tokenizer is None:
+        raise UserError(f"{exp.config}: its token_type cannot be made text of; use bpe or char")
+    # ESPnet writes 16000 or "16k".
+    text = str((read_yaml(exp.config).get("frontend_conf") or {}).get("fs", 16000)).strip().lower()
+    rate = round(float(text[:-1]) * 1000) if text.endswith("k") else int(float(text))
 
-        options = {**DEFAULT_DECODING, **(decoding or {})}
-        self._model = exp.build(
-            "ASR",
-            "decoder",
-            lambda config: Speech2Text(config, None, device=device, **options),
-            lambda built: built.asr_model,
-        )
-        if self._model.tokenizer is None:
-            raise UserError(f"{exp.config}: its token_type cannot be made text of; use bpe or char")
-        # ESPnet writes 16000 or "16k".
-        rate = str((read_yaml(exp.config).get("frontend_conf") or {}).get("fs", 16000)).strip().lower()
-        self.rate = round(float(rate[:-1]) * 1000) if rate.endswith("k") else int(float(rate))
-
-    def __call__(self, samples: np.ndarray, sample_rate: int) -> str | None:
-        """Return what is said in ``samples``, float ``[L]``; ``None`` if the recording is too short for the network."""
-        from espnet2.asr.encoder.conformer_encoder import TooShortUttError
-
+    def hear(samples: np.ndarray, sample_rate: int) -> str | None:
         try:
             with quiet():
-                hypotheses = self._model(resample(samples, sample_rate, self.rate))
+                hypotheses = model(resample(samples, sample_rate, rate))
         except TooShortUttError:
             return None
         return str(hypotheses[0][0] or "") if hypotheses else ""
 
+    return hear
 
-class ESPnetSpeaker:
-    """A model of ESPnet's speaker task, as a speaker encoder.
 
-    Args:
-        folder: Exp directory, or a folder with ``meta.yaml``.
-        device: "cpu", "cuda" or "cuda:N".
+def espnet_speaker(folder: str | Path, device: str = "cpu") -> Callable[[np.ndarray, int], Any]:
+    """Load a model of ESPnet's speaker task from an exp directory or a folder with ``meta.yaml``.
+
+    Returns:
+        What gives the embedding ``[D]`` of a recording, float ``[L]``, at a rate.
 
     Raises:
         UserError: If a file is missing or damaged, or it is no speaker model.
     """
+    import_quietly()
+    import torch
+    from espnet2.tasks.spk import SpeakerTask
 
-    def __init__(self, folder: str | Path, device: str = "cpu") -> None:
-        import_quietly()
-        from espnet2.tasks.spk import SpeakerTask
+    exp = ExpDir(folder)
+    model = exp.build(
+        "speaker",
+        "projector",
+        lambda config: SpeakerTask.build_model_from_file(config, None, device)[0],
+        lambda built: built,
+    )
+    rate = int(read_yaml(exp.config).get("sample_rate") or 16000)
 
-        exp = ExpDir(folder)
-        self._model = exp.build(
-            "speaker",
-            "projector",
-            lambda config: SpeakerTask.build_model_from_file(config, None, device)[0],
-            lambda built: built,
-        )
-        self.rate, self._device = int(read_yaml(exp.config).get("sample_rate") or 16000), device
+    def voice(samples: np.ndarray, sample_rate: int) -> Any:
+        wave = torch.from_numpy(resample(samples, sample_rate, rate))[None].to(device)
+        return model(speech=wave, extract_embd=True)[0]
 
-    def embed(self, samples: np.ndarray, sample_rate: int, trim: str = "keep") -> np.ndarray | None:
-        """Return the embedding ``[D]`` of ``samples``, float ``[L]``; ``None`` if they are too short.
-
-        Nothing is cut off, whatever ``trim`` says: the network was trained with pauses.
-        """
-        import torch
-
-        wave = torch.from_numpy(resample(samples, sample_rate, self.rate))[None].to(self._device)
-        try:
-            with torch.no_grad():
-                voice = self._model(speech=wave, extract_embd=True)[0]
-        except (RuntimeError, ValueError):
-            return None
-        return voice.cpu().numpy().astype(np.float64) if bool(torch.isfinite(voice).all()) else None
+    return voice
 
 
 @contextlib.contextmanager

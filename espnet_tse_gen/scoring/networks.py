@@ -6,8 +6,6 @@ Nothing is fetched unless asked for. Whatever was used is named with its revisio
 similarities do not compare.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 import re

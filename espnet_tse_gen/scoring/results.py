@@ -4,8 +4,6 @@ A table is built once, as headings and cells, and rendered by whoever needs it, 
 page cannot differ.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence

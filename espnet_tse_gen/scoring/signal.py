@@ -5,8 +5,6 @@ codec: it is measured once, on clean speech, and undone for every item alike. It
 search flatters exactly the items that failed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

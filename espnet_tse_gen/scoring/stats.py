@@ -4,8 +4,6 @@ What is drawn again is the mixture, not the output: the targets of one mixture a
 input SIR the other loses), so they enter a resample together.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache

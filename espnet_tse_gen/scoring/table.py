@@ -4,8 +4,6 @@ The file holds many systems. Scoring one of them again replaces the rows of that
 lock keeps two scorings at the same time from losing each other's rows.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import fcntl

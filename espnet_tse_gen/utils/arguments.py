@@ -10,8 +10,6 @@ Imports nothing heavy, so that ``--help`` answers at once.
     main(["--output_dir", "data"])
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import importlib

@@ -7,8 +7,6 @@ the first fetch is what every later look at the file is held to (trust on first 
     fetch("https://example.org/weights.pth", Path.home() / ".cache/x/weights.pth", sha256="95ab7176...")
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import hashlib
@@ -59,8 +57,7 @@ def verify(path: str | Path, sha256: str | None = None, remember: bool = False) 
         UserError: If the file is missing or is not the one that was meant.
     """
     path = Path(path)
-    found = file_sha256(path)
-    kept = _kept(path)
+    found, kept = file_sha256(path), _kept(path)
     wanted = sha256 or kept
     if wanted is not None and not found.startswith(wanted.lower()):
         whose = "that of the released file is" if sha256 else f"{_record(path).name} beside it says"
@@ -116,11 +113,8 @@ def _receive(url: str, stream: BinaryIO, resume: bool, name: str) -> None:
     """Append to ``stream`` what is missing of the file at ``url``."""
     from tqdm import tqdm
 
-    have = stream.tell()
-    if have and not resume:
-        # Without a known hash nothing would tell that the two parts are of different files.
-        have = 0
-        stream.truncate(0)
+    # Without a known hash nothing would tell that the two parts are of different files.
+    have = stream.tell() if resume else stream.truncate(0)
     request = urllib.request.Request(url, headers={"User-Agent": "espnet_tse_gen"})
     if have:
         request.add_header("Range", f"bytes={have}-")
@@ -131,9 +125,8 @@ def _receive(url: str, stream: BinaryIO, resume: bool, name: str) -> None:
             return  # The part is the whole file; its hash decides.
         raise
     with response:
-        if have and response.status != 206:
-            have = 0
-            stream.truncate(0)
+        if response.status != 206:
+            have = stream.truncate(0)
         size = response.headers.get("Content-Length")
         if size is None and not resume:
             raise OSError("the server does not say how large the file is, and its hash is not known")

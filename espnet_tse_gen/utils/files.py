@@ -4,8 +4,6 @@ Every writer writes to a temporary name beside the target and renames it, so tha
 whole. Every reader names the file and the key in its error.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import io

@@ -5,8 +5,6 @@ part was made from. A part whose manifest still holds is not made again, and the
 writes ``NAME.scp``; jobs may run in any order, on one machine or many.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Iterable

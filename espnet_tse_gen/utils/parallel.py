@@ -1,7 +1,5 @@
 """Many small independent jobs on several processes, with progress and with errors that name the cause."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

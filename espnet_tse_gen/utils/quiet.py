@@ -4,8 +4,6 @@
 fetch them from the network. Nothing here converts text to phonemes, so nothing is fetched.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import sys

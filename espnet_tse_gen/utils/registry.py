@@ -1,7 +1,5 @@
 """Classes by name: a registry maps a name to ``module:Class``, which is imported when the name is chosen."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Recordings: read with errors that name file and key, written whole or not at all."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The mel filters are those that the tokens of older codec directories were made with."""
 
-from __future__ import annotations
-
 import warnings
 
 import pytest

@@ -1,7 +1,5 @@
 """One factor per mixture brings everything to one level."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Comparing trainings: what is read from their logs, and the table and chart that are made of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

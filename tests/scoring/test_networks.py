@@ -1,7 +1,5 @@
 """Networks that a hub would give, here small and random, in the released formats and from local folders."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +10,8 @@ import torch
 from network_maker import need_transformers, write_espnet_speaker, write_hubert, write_wavlm, write_whisper
 
 from espnet_tse_gen.bin import make_results, score
-from espnet_tse_gen.scoring.metrics.similarity import WavLMSpeaker
+from espnet_tse_gen.scoring.espnet_networks import espnet_speaker
+from espnet_tse_gen.scoring.metrics.similarity import NetworkSpeaker
 from espnet_tse_gen.scoring.metrics.speechbertscore import SpeechBERTScore
 from espnet_tse_gen.scoring.networks import REPOSITORIES, describe, load_transformer, locate, parse_choice
 from espnet_tse_gen.scoring.recognizers import Whisper
@@ -45,7 +44,7 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
 
 def test_wavlm_gives_the_librarys_embedding_of_the_old_weights(networks: dict[str, Path], tmp_path: Path) -> None:
     made = write_wavlm(tmp_path / "same")
-    encoder = WavLMSpeaker(networks["wavlm"])
+    encoder = NetworkSpeaker(parse_choice(f"wavlm={networks['wavlm']}"))
     with torch.no_grad():
         expected = made(torch.from_numpy(noise(1.0))[None]).embeddings[0]
     assert encoder.embed(noise(1.0), RATE) == pytest.approx(expected.numpy(), abs=1e-5)
@@ -77,10 +76,8 @@ def test_whisper_recognises_up_to_its_window(networks: dict[str, Path]) -> None:
 
 
 def test_an_espnet_speaker_model_gives_its_embedding(networks: dict[str, Path], tmp_path: Path) -> None:
-    from espnet_tse_gen.scoring.espnet_networks import ESPnetSpeaker
-
     made = write_espnet_speaker(tmp_path / "same")
-    encoder = ESPnetSpeaker(networks["espnet_spk"])
+    encoder = NetworkSpeaker(parse_choice(f"espnet_spk={networks['espnet_spk']}"))
     with torch.no_grad():
         expected = made(speech=torch.from_numpy(noise(1.0))[None], extract_embd=True)[0]
     assert encoder.embed(noise(1.0), RATE) == pytest.approx(expected.numpy(), abs=1e-5)
@@ -90,7 +87,7 @@ def test_an_espnet_speaker_model_gives_its_embedding(networks: dict[str, Path], 
     checkpoint = folder / "save_exp/spk_tiny/40epoch.pth"
     torch.save(dict(list(torch.load(checkpoint, weights_only=True).items())[1:]), checkpoint)
     with pytest.raises(UserError, match="does not fit the configuration"):
-        ESPnetSpeaker(folder)
+        espnet_speaker(folder)
 
 
 @pytest.mark.slow

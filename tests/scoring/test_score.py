@@ -1,7 +1,5 @@
 """The scoring command on real files, with ESPnet's own scorer."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -25,7 +23,8 @@ from espnet_tse_gen.scoring.metrics import Metric, choose_metrics
 from espnet_tse_gen.scoring.metrics.espnet import ESPnet
 from espnet_tse_gen.scoring.metrics.similarity import Similarity
 from espnet_tse_gen.scoring.metrics.waveform import Waveform
-from espnet_tse_gen.scoring.run import STORE, ScoringJob, choose_delay, score_mixtures
+from espnet_tse_gen.scoring.run import STORE, score_mixtures
+from espnet_tse_gen.scoring.system import measured_delay
 from espnet_tse_gen.scoring.table import Row, read_scores
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp, write_scp
@@ -295,13 +294,9 @@ def test_the_delay_is_measured_once_on_clean_speech_through_the_codec(
             coded[key] = str(world / f"coded/{number}/{key}.wav")
             write_audio(coded[key], np.concatenate([np.zeros(5, np.float32), samples[:-5]]), RATE)
         write_scp(world / f"coded/spk{number}.scp", coded)
-    job = ScoringJob(
-        *("greedy", "test", *tables(world), world / "out", world / "scores.csv"),
-        delay=None,
-        ceiling_scps=[world / "coded/spk1.scp", world / "coded/spk2.scp"],
-    )
     caplog.set_level("INFO")
-    assert choose_delay(job, read_mixtures(*tables(world))) == 5
+    ceiling = [world / "coded/spk1.scp", world / "coded/spk2.scp"]
+    assert measured_delay(ceiling, read_mixtures(*tables(world))) == 5
     assert "measured on 8 clean recordings" in caplog.text
 
 

@@ -1,7 +1,5 @@
 """Recordings as users have them: in any format, and with headers that say something else than what follows."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """A small model of the real DAC architecture, saved by its own package in the format of the released weights."""
 
-from __future__ import annotations
-
 import tempfile
 import warnings
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a user's mistake must end in: one line that says what is wrong."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

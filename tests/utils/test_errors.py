@@ -1,7 +1,5 @@
 """A user's mistake is one line and status 2; a defect keeps its traceback."""
 
-from __future__ import annotations
-
 import importlib
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Fetching released weights from a server of our own on this machine: interruptions, damage, and what is said offline."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import fcntl

@@ -1,7 +1,5 @@
 """Tables and yaml: read with errors that name file and key, written whole or not at all."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

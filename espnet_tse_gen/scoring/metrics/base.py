@@ -1,7 +1,5 @@
 """The interface of a measure, and how it is named and shown."""
 
-from __future__ import annotations
-
 import abc
 import importlib.util
 from collections.abc import Iterable, Mapping

@@ -6,8 +6,6 @@ targets or cannot be scored is replaced by its reference, whose scores are dropp
 speakers BSS Eval looks at one output and all references at a time.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import importlib.util

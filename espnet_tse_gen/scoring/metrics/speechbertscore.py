@@ -3,8 +3,6 @@
 With features ``g`` of the output and ``r`` of the reference it is the mean over ``i`` of ``max_j cos(g_i, r_j)``.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 from typing import Any

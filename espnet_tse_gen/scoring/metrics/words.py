@@ -12,8 +12,6 @@ size and time, and by recognizer, so nothing is recognised twice: not the mixtur
 targets for the next system.
 """
 
-from __future__ import annotations
-
 import fcntl
 import functools
 import json
