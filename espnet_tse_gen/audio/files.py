@@ -58,16 +58,13 @@ class _Stream(soundfile.SoundFile):
 def read_audio(
     path: str | Path, sample_rate: int | None = None, key: str | None = None, first_channel: bool = False
 ) -> tuple[np.ndarray, int]:
-    """Read a mono recording.
+    """Read a mono recording; return its samples, float32 ``[L]`` in -1..1, and its rate, Hz.
 
     Args:
         path: Any file that libsndfile reads; ``-`` or another pipe, which can be read once.
         sample_rate: The rate that the file must have; ``None`` takes any.
         key: The key in a table, for the error message; a table cannot name a pipe.
         first_channel: Take the first channel where there are several, instead of refusing.
-
-    Returns:
-        ``(samples, rate)``: float32 ``[L]`` in -1..1, and Hz.
 
     Raises:
         UserError: If the file is missing, not audio, damaged, empty, not mono, of another rate, or holds NaN or Inf.
@@ -263,10 +260,7 @@ def full_scale_factor(signals: Sequence[np.ndarray]) -> float:
 def check_output(path: str | Path, inputs: Sequence[tuple[str, str | Path]], overwrite: bool) -> None:
     """Require that ``--output`` names a recording that can be written.
 
-    Args:
-        path: What the option gave.
-        inputs: ``(option, path)`` of the recordings that are read.
-        overwrite: Whether a file may be replaced, which is none of the inputs.
+    ``inputs`` are ``(option, path)`` of the recordings that are read, which are not replaced with ``overwrite`` either.
 
     Raises:
         UserError: If its suffix is of no format that is written, or it is there.

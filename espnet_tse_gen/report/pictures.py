@@ -92,16 +92,10 @@ def write_chart(path: str | Path, chart: Chart) -> None:
 
 
 def read_curves(exp_dir: Path) -> list[Chart]:
-    """Read the curves of a training.
+    """Read the curves of a training: the loss, the other values by name, the values by codebook level; empty without a log.
 
     ESPnet renames ``train.log`` to ``train.1.log``, ``train.2.log``, ... when a training goes on; of an epoch that
     occurs in several logs, the latest counts.
-
-    Args:
-        exp_dir: The model's exp directory.
-
-    Returns:
-        The loss first, then the other values by name, then the values by codebook level; empty without a log.
 
     Raises:
         UserError: For a log that cannot be read.

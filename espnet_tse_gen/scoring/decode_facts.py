@@ -24,13 +24,10 @@ def rtf_files(scps: Sequence[Path]) -> list[Path]:
 
 
 def read_rtf(paths: Sequence[Path]) -> tuple[float | None, str]:
-    """Combine the timing of several jobs: all computing time over all audio.
+    """Combine the timing of several jobs; return all computing time over all audio (``None`` without files), and conditions.
 
     Each file is a JSON table with ``wall_seconds`` (or ``seconds``) and ``audio_seconds``, or with ``rtf`` alone; its
     other plain values are the conditions.
-
-    Returns:
-        The real-time factor, or ``None`` without files, and the conditions as one line.
 
     Raises:
         UserError: If a file is missing or is no such table.
@@ -58,8 +55,7 @@ def read_rtf(paths: Sequence[Path]) -> tuple[float | None, str]:
 def read_token_accuracy(scp: Path) -> dict[str, dict[str, float]]:
     """Read the share of right tokens of the outputs in ``scp``, where it was measured.
 
-    Returns:
-        Key -> ``token_accuracy`` (mean over levels) and ``token_accuracy_level1``, ...
+    It is, by key, ``token_accuracy`` (mean over levels) and ``token_accuracy_level1``, ...
 
     Raises:
         UserError: If a file is not such a table.

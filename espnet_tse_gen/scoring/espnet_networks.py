@@ -31,20 +31,14 @@ PATH_KEYS = ("bpemodel", "token_list", "non_linguistic_symbols", "normalize_conf
 DECODING = {"beam_size": int, "ctc_weight": float, "penalty": float, "maxlenratio": float, "minlenratio": float,
             "normalize_length": bool}  # fmt: skip
 """Options of recognition that may be given."""
-BUILD_ERRORS = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError, ImportError, AssertionError)
-"""What ESPnet raises for a configuration that it cannot build a network of, ImportError for a package it lacks."""
 DEFAULT_DECODING: dict[str, Any] = {"beam_size": 10, "ctc_weight": 0.3}
 
 
 class ExpDir:
     """The files of a network that ESPnet trained.
 
-    Args:
-        folder: Exp directory, or a folder with ``meta.yaml``.
-        model_file: Name of the checkpoint in it; by default the first of :data:`CHECKPOINTS`.
-
-    Attributes:
-        config: The configuration of the training.
+    ``folder`` is an exp directory, or holds ``meta.yaml``; ``model_file`` names the checkpoint in it, by default the first of
+    :data:`CHECKPOINTS`.
 
     Raises:
         UserError: If a file is missing.
@@ -53,14 +47,15 @@ class ExpDir:
     def __init__(self, folder: str | Path, model_file: str | None = None) -> None:
         self.folder = Path(folder)
         self.config, checkpoint = self.folder / CONFIG, None
-        if (self.folder / "meta.yaml").is_file():
-            meta = read_yaml(self.folder / "meta.yaml")
+        packing = self.folder / "meta.yaml"
+        if packing.is_file():
+            meta = read_yaml(packing)
             # An ASR pack may hold a language model too, whose files are named lm_*.
             names = [str(name) for kind in ("yaml_files", "files") for name in (meta.get(kind) or {}).values()]
             names = [name for name in names if "/lm_" not in name]
             packed = [next((one for one in names if one.endswith(end)), None) for end in (CONFIG, ".pth")]
             if None in packed:
-                raise UserError(f"{self.folder / 'meta.yaml'}: names no config.yaml and checkpoint; unpack it again")
+                raise UserError(f"{packing}: names no config.yaml and checkpoint; unpack it again")
             self.config, checkpoint = (self.folder / str(name) for name in packed)
         if not self.config.is_file():
             raise UserError(f"{self.config}: no such file; give the exp directory of a training of ESPnet")
@@ -96,14 +91,16 @@ class ExpDir:
                 table[last] = str(path.absolute())
         return config
 
-    def build(self, kind: str, entry: str, build: Callable[[Path], Any], model: Callable[[Any], Any]) -> Any:
-        """Return what ``build`` makes of the configuration, with the checkpoint loaded into ``model`` of it.
+    def build(self, kind: str, entry: str, build: Callable[[Path], Any], model: str = "") -> Any:
+        """Return what ``build`` makes of a configuration's path, with the checkpoint loaded into its attribute ``model``.
+
+        What ESPnet logs meanwhile is held back.
 
         Args:
             kind: What it is to be, for messages ("ASR").
             entry: Entry that the configuration of such a training has.
-            build: From the path of a configuration; what ESPnet logs meanwhile is held back.
-            model: The ``torch.nn.Module`` in what was built.
+            build: What it is built by.
+            model: The ``torch.nn.Module`` in what is built; "" where it is one itself.
 
         Raises:
             UserError: If it is another training's, cannot be built, or the weights are damaged or do not fit.
@@ -115,11 +112,12 @@ class ExpDir:
             write_yaml(Path(folder) / CONFIG, config)
             try:
                 built = build(Path(folder) / CONFIG)
-            except BUILD_ERRORS as error:
+            except Exception as error:  # It raises many types, ImportError for a package that it lacks.
                 reason = " ".join(str(error).split())[:200]
                 raise UserError(f"{self.config}: no {kind} model can be built from it ({reason})") from None
-        load_checkpoint(model(built), self.checkpoint, self.config)
-        model(built).eval()
+        network = getattr(built, model) if model else built
+        load_checkpoint(network, self.checkpoint, self.config)
+        network.eval()
         return built
 
     def describe(self) -> str:
@@ -151,10 +149,7 @@ def read_decoding(path: str | Path | None) -> dict[str, Any]:
 def espnet_recognizer(exp: ExpDir, decoding: Mapping[str, Any], device: str = "cpu") -> Callable[..., str | None]:
     """Load an ESPnet ASR model behind ``espnet2.bin.asr_inference.Speech2Text``, without a language model.
 
-    Args:
-        exp: Its files.
-        decoding: Options of recognition, see :func:`read_decoding`.
-        device: "cpu", "cuda" or "cuda:N".
+    ``decoding`` holds options of recognition, see :func:`read_decoding`; ``device`` is "cpu", "cuda" or "cuda:N".
 
     Returns:
         What says what is said in a recording, float ``[L]``, at a rate; ``None`` if it is too short for the network.
@@ -167,10 +162,7 @@ def espnet_recognizer(exp: ExpDir, decoding: Mapping[str, Any], device: str = "c
     from espnet2.bin.asr_inference import Speech2Text
 
     model = exp.build(
-        "ASR",
-        "decoder",
-        lambda config: Speech2Text(config, None, device=device, **decoding),
-        lambda built: built.asr_model,
+        "ASR", "decoder", lambda config: Speech2Text(config, None, device=device, **decoding), "asr_model"
     )
     if model.tokenizer is None:
         raise UserError(f"{exp.config}: its token_type cannot be made text of; use bpe or char")
@@ -203,12 +195,8 @@ def espnet_speaker(folder: str | Path, device: str = "cpu") -> Callable[[np.ndar
     from espnet2.tasks.spk import SpeakerTask
 
     exp = ExpDir(folder)
-    model = exp.build(
-        "speaker",
-        "projector",
-        lambda config: SpeakerTask.build_model_from_file(config, None, device)[0],
-        lambda built: built,
-    )
+    build = SpeakerTask.build_model_from_file
+    model = exp.build("speaker", "projector", lambda config: build(config, None, device)[0])
     rate = int(read_yaml(exp.config).get("sample_rate") or 16000)
 
     def voice(samples: np.ndarray, sample_rate: int) -> Any:

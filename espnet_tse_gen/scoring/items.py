@@ -152,10 +152,9 @@ def speaker_tables(data_dir: Path) -> list[Path]:
 
 
 def read_side_tables(data_dir: Path, count: int) -> list[tuple[dict[str, str], dict[str, str]]]:
-    """Read ``target_spk{n}`` and ``spk2gender`` of a data directory.
+    """Read ``target_spk{n}`` and ``spk2gender`` of a data directory, empty where there is no such table.
 
-    Returns:
-        For each of ``count`` speakers: mixture id -> speaker id, and mixture id -> gender. Empty without a table.
+    For each of ``count`` speakers: mixture id -> speaker id, and mixture id -> gender.
     """
     genders = read_scp(data_dir / "spk2gender") if (data_dir / "spk2gender").exists() else {}
     tables: list[tuple[dict[str, str], dict[str, str]]] = []

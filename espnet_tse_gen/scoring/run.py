@@ -43,13 +43,8 @@ def run_scoring(
     """Score, put the rows into the table ``scores``, and return them.
 
     Args:
-        system: Name of the system.
-        set_name: Name of the set.
-        mixtures: What is scored.
-        metrics: By what.
         inf_scps: The tables of the outputs, beside which lie files of decoding.
         output_dir: For ESPnet's tables and what is kept.
-        scores: The score table.
         note: What else a reader of the scores must know.
         nj: Number of processes.
         force: Score even what is known.

@@ -30,10 +30,9 @@ def bootstrap_means(
     groups: Sequence[str],
     resamples: int = 1000,
     seed: int = 0,
-    confidence: float = 0.95,
     weights: np.ndarray | None = None,
 ) -> list[Interval]:
-    """Mean of each column with a percentile bootstrap interval (Efron 1979) over groups.
+    """Mean of each column with a 95 % percentile bootstrap interval (Efron 1979) over groups.
 
     ``scipy.stats.bootstrap`` draws items, not groups, and knows no missing values.
 
@@ -42,13 +41,9 @@ def bootstrap_means(
         groups: Group (mixture id) of each of the N items.
         resamples: Number of resamples.
         seed: Two calls with one seed give the same intervals.
-        confidence: Share that the interval is to cover.
         weights: Float ``[N, M]``, how much each value counts in its mean; equal where ``None``. With the number of
             words as weights the mean of error rates is the error rate of all items together, in every resample anew.
             A value whose weight is NaN or 0 is left out.
-
-    Returns:
-        M intervals.
 
     Raises:
         ValueError: If ``values`` is not two-dimensional, or ``groups`` or ``weights`` has another shape.
@@ -70,10 +65,9 @@ def bootstrap_means(
     with np.errstate(invalid="ignore", divide="ignore"):
         means = (drawings @ sums) / (drawings @ totals)
         overall = sums.sum(axis=0) / totals.sum(axis=0)
-    tail = 50.0 * (1.0 - confidence)
     intervals = []
     for mean, drawn, count in zip(overall, means.T, known.sum(axis=0), strict=True):
-        ends = np.percentile(drawn[np.isfinite(drawn)], [tail, 100.0 - tail]) if count else (np.nan, np.nan)
+        ends = np.percentile(drawn[np.isfinite(drawn)], [2.5, 97.5]) if count else (np.nan, np.nan)
         intervals.append(Interval(float(mean), float(ends[0]), float(ends[1]), int(count)))
     return intervals
 

@@ -76,8 +76,6 @@ def fetch(url: str, path: str | Path, sha256: str | None = None) -> Path:
     A connection that breaks off leaves a file ``.<name>.part``, which the next call continues.
 
     Args:
-        url: ``http`` or ``https`` address.
-        path: Where the file is kept.
         sha256: Its known SHA-256, hex, or the first 8 or more digits of it; ``None`` where it is not known.
 
     Raises:

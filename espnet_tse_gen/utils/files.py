@@ -107,10 +107,7 @@ def write_scp(path: str | Path, table: Mapping[str, str]) -> None:
 
 
 def check_same_keys(reference: str | Path, *others: str | Path) -> list[dict[str, str]]:
-    """Read tables, all of which must have the keys of ``reference``.
-
-    Returns:
-        The tables, that of ``reference`` first.
+    """Read tables, ``reference`` first, all of which must have its keys.
 
     Raises:
         UserError: Naming the file and the first missing or extra key.

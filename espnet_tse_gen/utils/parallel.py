@@ -22,10 +22,7 @@ _LINE_INTERVAL = 30.0
 
 
 def set_threads(number: int) -> None:
-    """Let torch compute with ``number`` threads, but not more than there are cores, which would take many times as long.
-
-    Args:
-        number: What ``--num_threads`` gave; 0 leaves it to torch.
+    """Let torch compute with ``number`` threads (0 leaves it to torch), at most one per core: more take many times as long.
 
     Raises:
         UserError: If it is negative.

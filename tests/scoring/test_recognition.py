@@ -169,28 +169,20 @@ def test_nothing_is_recognised_twice(scored: Path, exp: Path, monkeypatch: pytes
     (other / STORE).unlink()
     words_of(scored, ESPnetASR(str(exp)), ["wav.scp", "wav.scp"], other)
     assert len(heard) == mixtures
-    greedy = ESPnetASR(str(exp), decode_config=str(_greedy(scored)))
+    (scored / "greedy.yaml").write_text("beam_size: 1\nctc_weight: 0.5\n")
+    greedy = ESPnetASR(str(exp), decode_config=str(scored / "greedy.yaml"))
     words_of(scored, greedy, ["wav.scp"], other)
     # Outputs and clean targets.
     assert len(heard) == 3 * mixtures
-
-
-def _greedy(folder: Path) -> Path:
-    path = folder / "greedy.yaml"
-    path.write_text("beam_size: 1\nctc_weight: 0.5\n")
-    return path
 
 
 def test_other_rates_and_lengths(exp: Path, spoken: list[Spoken]) -> None:
     import librosa
 
     recognizer = recognizer_of(ExpDir(exp))
-    same = librosa.resample(
-        librosa.resample(spoken[0].samples, orig_sr=RATE, target_sr=32000), orig_sr=32000, target_sr=RATE
-    )
-    assert recognizer(librosa.resample(spoken[0].samples, orig_sr=RATE, target_sr=32000), 32000) == recognizer(
-        same, RATE
-    )
+    other = librosa.resample(spoken[0].samples, orig_sr=RATE, target_sr=32000)
+    same = librosa.resample(other, orig_sr=32000, target_sr=RATE)
+    assert recognizer(other, 32000) == recognizer(same, RATE)
     assert recognizer(spoken[0].samples[:300], RATE) is None
 
 

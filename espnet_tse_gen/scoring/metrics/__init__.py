@@ -73,12 +73,9 @@ _LEVEL = "token_accuracy_level"
 
 
 def choose_metrics(preset: str, delay: int = 0, networks: Iterable[NetworkChoice] = ()) -> list[Metric]:
-    """Return the measures of a preset and of further networks.
+    """Return the measures of a preset and of further networks, recognizers not among them.
 
-    Args:
-        preset: Name in :data:`PRESETS`.
-        delay: Samples by which outputs lag their references (the codec's constant delay; negative if they lead).
-        networks: Further networks; recognizers are not among them.
+    ``delay`` is how many samples outputs lag their references (the codec's constant delay; negative if they lead).
 
     Raises:
         UserError: If there is no such preset, or a package is missing.
