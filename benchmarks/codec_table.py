@@ -38,20 +38,17 @@ from espnet_tse_gen.utils.errors import run_main
     "--probe_seconds", type=click.FloatRange(min=0, min_open=True), default=1800.0, help="audio to train it on"
 )
 @click.option("--probe_steps", type=AT_LEAST_1, default=500, help="training steps of the probe, for every codec")
-@click.option("--probe_seed", type=int, default=0, help="seed of the probe's weights and batches")
 @click.option("--resamples", type=AT_LEAST_1, default=1000, help="bootstrap resamples")
-@click.option("--seed", type=int, default=0, help="seed of the bootstrap")
 @click.option("--command", help="command to print in the head; default: this one")
 @boolean("--force", "measure again what is there")
-@click.option("--log_level", default="INFO", type=click.Choice(("DEBUG", "INFO", "WARNING", "ERROR")))
 def main(**options: Any) -> None:
     """Compare codecs: fidelity at several numbers of levels, speed, and predictability of tokens."""
     args = SimpleNamespace(**options)
     output: Path = args.output_dir
-    logging.basicConfig(level=args.log_level, format="%(asctime)s %(levelname)s: %(message)s")
+    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s: %(message)s")
 
     import torch
-    from codec_study.measuring import MeasuringOptions, ProbeOptions, check_probe, measure_codec, subset, tags_of
+    from codec_study.measuring import MeasuringOptions, check_probe, measure_codec, subset, tags_of
     from codec_study.quality import check_measures, choose_levels
     from codec_study.tables import CodecEntry, render_codec_table, table_values
 
@@ -63,16 +60,13 @@ def main(**options: Any) -> None:
 
     tags = tags_of(args.codec_dir)
     levels, measures = args.levels.replace(",", " ").split(), check_measures(args.measures.replace(",", " ").split())
-    probe = None
-    if args.probe_train_scp is not None:
-        probe = ProbeOptions(Recordings(args.probe_train_scp), args.probe_seconds, args.probe_steps, args.probe_seed)
-    name, recordings = (
-        args.set or args.wav_scp.resolve().parent.name,
-        subset(Recordings(args.wav_scp), args.max_recordings),
-    )
+    name = args.set or args.wav_scp.resolve().parent.name
+    recordings = subset(Recordings(args.wav_scp), args.max_recordings)
+    train = Recordings(args.probe_train_scp) if args.probe_train_scp else None
     measuring = MeasuringOptions(
-        recordings, name, output, levels, measures, args.nj, args.speed_threads, probe, args.device, args.force
-    )
+        recordings, name, output, levels, measures, args.nj, args.speed_threads, train, args.probe_seconds,
+        args.probe_steps, args.device, args.force,
+    )  # fmt: skip
     check_probe(measuring)
     # Every codec is loaded once before the first is measured: a wrong one is told now and not in an hour.
     for directory in args.codec_dir:
@@ -80,7 +74,7 @@ def main(**options: Any) -> None:
     entries: list[CodecEntry] = []
     for tag, directory in zip(tags, args.codec_dir, strict=True):
         entries.append(measure_codec(tag, load_codec(directory), measuring, entries))
-    bootstrap = Bootstrap(args.resamples, args.seed)
+    bootstrap = Bootstrap(args.resamples)
     gpu = f", {torch.cuda.get_device_name(args.device)}" if args.device.startswith("cuda") else ""
     environment = {
         **describe_environment(args.command),

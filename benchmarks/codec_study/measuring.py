@@ -25,16 +25,6 @@ from espnet_tse_gen.utils.state import state_of
 
 
 @dataclass(frozen=True)
-class ProbeOptions:
-    """How the probe is trained; see :mod:`codec_study.probe`."""
-
-    train: Recordings  # clean speech to train on
-    seconds: float = 1800.0  # audio to train on at most
-    steps: int = 500  # training steps
-    seed: int = 0  # of weights and batches
-
-
-@dataclass(frozen=True)
 class MeasuringOptions:
     """What is measured of every codec alike."""
 
@@ -45,7 +35,9 @@ class MeasuringOptions:
     measures: Sequence[str]  # see :data:`codec_study.quality.MEASURES`
     num_jobs: int = 1  # processes that compute the measures
     speed_threads: int = 2  # threads that the codec is timed with
-    probe: ProbeOptions | None = None  # `None` for no probe
+    probe_train: Recordings | None = None  # clean speech to train the probe on; `None` for no probe
+    probe_seconds: float = 1800.0  # audio to train it on at most
+    probe_steps: int = 500  # training steps of it
     device: str = "cpu"  # where codec and probe compute
     force: bool = False  # measure again what is there
 
@@ -66,10 +58,10 @@ def check_probe(options: MeasuringOptions) -> None:
     Raises:
         UserError: If a recording has no speaker, or a speaker is in both tables.
     """
-    if options.probe is None:
+    if options.probe_train is None:
         return
     found: list[set[str]] = []
-    for recordings in (options.probe.train, options.recordings):
+    for recordings in (options.probe_train, options.recordings):
         speakers = read_speakers(recordings)
         missing = sorted(set(recordings) - speakers.keys())
         if missing:
@@ -81,7 +73,7 @@ def check_probe(options: MeasuringOptions) -> None:
     common = found[0] & found[1]
     if common:
         raise UserError(
-            f"--probe_train_scp {options.probe.train.wav_scp}: speaker '{min(common)}' is in --wav_scp too; the probe is "
+            f"--probe_train_scp {options.probe_train.wav_scp}: speaker '{min(common)}' is in --wav_scp too; the probe is "
             "judged on speakers that it has not heard"
         )
 
@@ -100,7 +92,7 @@ def measure_codec(
     Raises:
         UserError: For recordings that cannot be used.
     """
-    part, recordings, probe = options.output_dir / "parts" / f"{tag}.json", options.recordings, options.probe
+    part, recordings = options.output_dir / "parts" / f"{tag}.json", options.recordings
     known: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
         known = {} if options.force else dict(json.loads(part.read_text(encoding="utf-8")))
@@ -136,14 +128,11 @@ def measure_codec(
         )  # fmt: skip
         return [asdict(row) for row in rows]
 
-    def probes() -> list[dict[str, Any]]:
-        assert probe is not None
-        train = collect_segments(codec, probe.train, read_speakers(probe.train), probe.seconds, probe.seed)
-        unseen = collect_segments(codec, recordings, read_speakers(recordings), None, probe.seed, 0.5)
-        return [
-            asdict(run_probe(codec, train, unseen, condition, probe.steps, probe.seed, options.device))
-            for condition in CONDITIONS
-        ]
+    def probes(train: Recordings) -> list[dict[str, Any]]:
+        seen = collect_segments(codec, train, read_speakers(train), options.probe_seconds)
+        unseen = collect_segments(codec, recordings, read_speakers(recordings), min_seconds=0.5)
+        steps, device = options.probe_steps, options.device
+        return [asdict(run_probe(codec, seen, unseen, kind, steps, device=device)) for kind in CONDITIONS]
 
     found = kept("fidelity", fidelity, [recordings], levels=levels, measures=options.measures, set=options.set_name)
     rows = [Row(**values) for values in found]
@@ -152,10 +141,10 @@ def measure_codec(
     speed = kept(
         "speed", lambda: asdict(measure_speed(codec, recordings, options.speed_threads)), [recordings], **timing
     )
-    results = []
-    if probe is not None:
-        training = {"seconds": probe.seconds, "steps": probe.steps, "seed": probe.seed}
-        results = kept("probe", probes, [probe.train, recordings], **training)
+    results, train = [], options.probe_train
+    if train is not None:
+        training = {"seconds": options.probe_seconds, "steps": options.probe_steps}
+        results = kept("probe", lambda: probes(train), [train, recordings], **training)
     kbit = {count: bit_rate(codec, count) for count in levels}
     return CodecEntry(tag, facts, kbit, rows, Speed(**speed), list(map(_result, results)))
 

@@ -89,7 +89,6 @@ class ProbeResult:
     training_ce: float  # cross-entropy of level 1 over the last tenth of the training steps, bits per token
     frame_rate: float  # frames per second
     steps: int
-    seed: int
     sir_db: float  # target relative to interferer in the mixtures
     train_seconds: float  # audio that the probe was trained on, without repetitions
     parameters: dict[str, int]  # of the trunk, equal for all codecs, and of the output layers
@@ -172,9 +171,7 @@ def run_probe(
     trunk = sum(weight.numel() for name, weight in probe.named_parameters() if not name.startswith("heads"))
     heads = sum(weight.numel() for weight in probe.heads.parameters())
     seconds, parameters = sum(segment.wave.shape[0] for segment in train) / RATE, {"trunk": trunk, "heads": heads}
-    return ProbeResult(
-        condition, levels, items, training_ce, codec.frame_rate, steps, seed, SIR_DB, seconds, parameters
-    )
+    return ProbeResult(condition, levels, items, training_ce, codec.frame_rate, steps, SIR_DB, seconds, parameters)
 
 
 class _Task:

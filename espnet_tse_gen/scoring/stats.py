@@ -44,16 +44,8 @@ def bootstrap_means(
         weights: Float ``[N, M]``, how much each value counts in its mean; equal where ``None``. With the number of
             words as weights the mean of error rates is the error rate of all items together, in every resample anew.
             A value whose weight is NaN or 0 is left out.
-
-    Raises:
-        ValueError: If ``values`` is not two-dimensional, or ``groups`` or ``weights`` has another shape.
     """
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 2 or len(groups) != len(values):
-        raise ValueError(f"values have shape {values.shape} and there are {len(groups)} groups; expected [N, M] and N")
-    counted = np.ones_like(values) if weights is None else np.asarray(weights, dtype=np.float64)
-    if counted.shape != values.shape:
-        raise ValueError(f"values have shape {values.shape} and weights {counted.shape}; they must be equal")
+    counted = np.ones_like(values) if weights is None else weights
     if not len(values):
         return [Interval()] * values.shape[1]
     names, index = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
