@@ -135,6 +135,19 @@ def speech_like(samples: int, seed: int) -> "Tensor":
     return 0.05 * sound / sound.square().mean().sqrt().clamp_min(1e-8)
 
 
+def speakerbeam(hidden: int, side: int = 256, kernel_size: int = 16) -> dict[str, Any]:
+    """Return the configuration of TD-SpeakerBeam (Delcroix et al. 2020) of ESPnet's LibriMix recipe at 8 kHz.
+
+    ``hidden`` is the width of its blocks, 512 there; at 16 kHz, ``kernel_size`` is 32.
+    """
+    ends = {"channel": side, "kernel_size": kernel_size, "stride": kernel_size // 2}
+    sizes = {"layer": 8, "stack": 4, "bottleneck_dim": side, "skip_dim": side, "hidden_dim": hidden, "kernel": 3,
+             "causal": False, "norm_type": "gLN", "pre_nonlinear": "prelu", "nonlinear": "relu", "i_adapt_layer": 7,
+             "adapt_layer_type": "mul", "adapt_enroll_dim": side}  # fmt: skip
+    return {"encoder": "conv", "encoder_conf": ends, "decoder": "conv", "decoder_conf": ends,
+            "extractor": "td_speakerbeam", "extractor_conf": sizes}  # fmt: skip
+
+
 def processor() -> dict[str, str]:
     """Return what Linux says of the processor, ``model name`` at least."""
     info = {"model name": platform.processor() or platform.machine()}

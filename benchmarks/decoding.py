@@ -66,24 +66,6 @@ def make_clips(rows: int, number: int, args: argparse.Namespace) -> Clips:
     return Clips(torch.stack(mixture), torch.stack(enroll), *lengths)
 
 
-def build_peer() -> Any:
-    """Return TD-SpeakerBeam (Delcroix et al. 2020) with the sizes of ESPnet's recipe for 16 kHz LibriMix, random weights."""
-    import torch
-    from espnet2.enh.decoder.conv_decoder import ConvDecoder
-    from espnet2.enh.encoder.conv_encoder import ConvEncoder
-    from espnet2.enh.extractor.td_speakerbeam_extractor import TDSpeakerBeamExtractor
-
-    extractor = TDSpeakerBeamExtractor(
-        input_dim=256, layer=8, stack=4, bottleneck_dim=256, hidden_dim=512, skip_dim=256, kernel=3, causal=False,
-        norm_type="gLN", pre_nonlinear="prelu", nonlinear="relu", i_adapt_layer=7, adapt_layer_type="mul",
-        adapt_enroll_dim=256,
-    )  # fmt: skip
-    ends = {"channel": 256, "kernel_size": 32, "stride": 16}
-    return torch.nn.ModuleDict(
-        {"encoder": ConvEncoder(**ends), "extractor": extractor, "decoder": ConvDecoder(**ends)}
-    ).eval()
-
-
 def peer_system(peer: Any, precision: str) -> System:
     """Return the peer, which encodes the enrolment in each call as it does in ESPnet."""
     import torch
@@ -94,10 +76,10 @@ def peer_system(peer: Any, precision: str) -> System:
     def run(clips: Clips) -> tuple[float, None]:
         start = time.perf_counter()
         with autocast(precision, "cpu"):
-            feature, frames = peer["encoder"](clips.mixture, clips.lengths)
-            enroll, enroll_frames = peer["encoder"](clips.enroll, clips.enroll_lengths)
-            target, _, _ = peer["extractor"](feature, frames, enroll, enroll_frames)
-            peer["decoder"](target, clips.lengths)
+            feature, frames = peer.encoder(clips.mixture, clips.lengths)
+            enroll, enroll_frames = peer.encoder(clips.enroll, clips.enroll_lengths)
+            target, _, _ = peer.extractor(feature, frames, enroll, enroll_frames)
+            peer.decoder(target, clips.lengths)
         return time.perf_counter() - start, None
 
     return System(PEER, [precision, "1"], run)
@@ -182,10 +164,12 @@ def main(cmd: Sequence[str] | None = None) -> None:
     common.set_threads(args.threads)
     import torch
 
+    from espnet_tse_gen.training.tse_build import build_model
     from espnet_tse_gen.utils.files import read_yaml
 
     torch.manual_seed(0)
-    peer, model = build_peer(), build_ours(read_yaml(args.config))
+    peer = build_model(common.speakerbeam(512, kernel_size=32)).eval()
+    model = build_ours(read_yaml(args.config))
     codec, body = model.codec, getattr(model.extractor, "backbone", None)
     parts = f" (token transformer {parameters(body)})" if body is not None else ""
     report = [

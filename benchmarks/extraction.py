@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import common
-from common import System, machine, markdown, measure, parse, set_threads, spread, write_report
+from common import System, machine, markdown, measure, parse, set_threads, speakerbeam, spread, write_report
 
 from espnet_tse_gen.utils.errors import run_main
 
@@ -55,17 +55,6 @@ def published(name: str, width: float) -> dict[str, Any]:
             "extractor": name, "extractor_conf": sizes}  # fmt: skip
 
 
-def speakerbeam(hidden: int, width: float) -> dict[str, Any]:
-    """Return the configuration of ESPnet's LibriMix recipe at 8 kHz with another number of channels in its blocks."""
-    side = round(256 * width)
-    ends = {"channel": side, "kernel_size": 16, "stride": 8}
-    sizes = {"layer": 8, "stack": 4, "bottleneck_dim": side, "skip_dim": side, "hidden_dim": hidden, "kernel": 3,
-             "causal": False, "norm_type": "gLN", "pre_nonlinear": "prelu", "nonlinear": "relu", "i_adapt_layer": 7,
-             "adapt_layer_type": "mul", "adapt_enroll_dim": side}  # fmt: skip
-    return {"encoder": "conv", "encoder_conf": ends, "decoder": "conv", "decoder_conf": ends,
-            "extractor": "td_speakerbeam", "extractor_conf": sizes}  # fmt: skip
-
-
 def parameters(config: Mapping[str, Any]) -> int:
     """Return how many parameters the model of a configuration has, without making them."""
     import torch
@@ -82,8 +71,9 @@ def size(config: Mapping[str, Any]) -> str:
 
 def speakerbeam_of(wanted: int, width: float) -> dict[str, Any]:
     """Return the configuration of a TD-SpeakerBeam with as close to ``wanted`` parameters as its blocks' width allows."""
-    low, high = (parameters(speakerbeam(hidden, width)) for hidden in (8, 16))
-    return speakerbeam(round(8 + (wanted - low) / ((high - low) / 8)), width)
+    side = round(256 * width)
+    low, high = (parameters(speakerbeam(hidden, side)) for hidden in (8, 16))
+    return speakerbeam(round(8 + (wanted - low) / ((high - low) / 8)), side)
 
 
 def our_system(name: str, config: Mapping[str, Any], peer: System, device: str) -> System:
