@@ -155,13 +155,13 @@ def _result(values: Mapping[str, Any]) -> ProbeResult:
 
 
 def subset(recordings: Recordings, count: int | None) -> Recordings:
-    """Return ``recordings`` cut down to ``count`` of them, evenly spread over the sorted keys."""
+    """Cut ``recordings`` down to ``count`` of them, evenly spread over the sorted keys, and return them."""
     keys = sorted(recordings)
     if count is None or count >= len(keys):
         return recordings
-    smaller = Recordings(recordings.wav_scp, recordings.level_scp)
-    smaller.paths = {key: recordings.paths[key] for key in (keys[n * len(keys) // count] for n in range(count))}
-    return smaller
+    for key in {*keys}.difference(keys[n * len(keys) // count] for n in range(count)):
+        del recordings[key]
+    return recordings
 
 
 def tags_of(directories: Sequence[Path]) -> list[str]:

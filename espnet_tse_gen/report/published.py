@@ -22,8 +22,7 @@ GRADES = {
     "M": "measured on recordings that the authors published",
     "S": "second-hand",
 }
-TARGETS = {"both": {1, 2}, "first": {1}}
-TARGET_NAMES = {"both": "both speakers", "first": "speaker 1 only"}
+TARGETS = {"both": ({1, 2}, "both speakers"), "first": ({1}, "speaker 1 only")}
 NEEDED = ("system", "condition", "targets", "source", "grade", "values")
 NEEDED_OF_SYSTEM = ("name", "source", "grade", "values")
 
@@ -97,10 +96,10 @@ def _compare(set_name: str, entry: Mapping[str, Any], rows: Sequence[Row], boots
             verdict = "agrees" if agrees else "differs"
         label = f"{column.label} ({column.unit})" if column.unit else column.label
         table.rows.append([Cell(label), Cell(text), Cell(here), Cell(span), Cell(verdict)])
-    speakers = {row.speaker_index for row in rows}
-    if speakers != TARGETS[entry["targets"]]:
+    speakers, (wanted, named) = {row.speaker_index for row in rows}, TARGETS[entry["targets"]]
+    if speakers != wanted:
         table.notes.append(
-            f"The published figures have {TARGET_NAMES[entry['targets']]} as targets, these rows speakers "
+            f"The published figures have {named} as targets, these rows speakers "
             f"{', '.join(map(str, sorted(speakers)))}: they do not compare."
         )
     table.notes.append(f"Source ({GRADES[entry['grade']]}): {entry['source']}. Compared on {len(rows)} items.")

@@ -26,11 +26,7 @@ class Interval:
 
 
 def bootstrap_means(
-    values: np.ndarray,
-    groups: Sequence[str],
-    resamples: int = 1000,
-    seed: int = 0,
-    weights: np.ndarray | None = None,
+    values: np.ndarray, groups: Sequence[str], resamples: int = 1000, seed: int = 0, weights: np.ndarray | None = None
 ) -> list[Interval]:
     """Mean of each column with a 95 % percentile bootstrap interval (Efron 1979) over groups.
 

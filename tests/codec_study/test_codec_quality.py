@@ -57,7 +57,7 @@ class MuteCodec(PcmCodec):
 @pytest.mark.slow
 def test_codec_that_loses_nothing_has_the_best_figures_and_half_of_it_less(table: Path) -> None:
     recordings = Recordings(table)
-    recordings.paths = dict(list(recordings.paths.items())[:1])
+    del recordings["s01-0"]
     rows = evaluate_codec(PcmCodec(), recordings, [1, 2], tag="pcm", speakers={"s00-0": "anna"})
     assert [(row.system, row.target, row.key) for row in rows] == [
         (name, "anna", "s00-0") for name in ("original", "pcm/1", "pcm/2")
