@@ -34,7 +34,6 @@ RATE, HOP = common.SAMPLE_RATE, 320
 def get_parser() -> argparse.ArgumentParser:
     parser = common.get_parser(str(__doc__), threads=1, repeats=2)
     parser.add_argument("--sources", type=Path, required=True, help="folder with wav.scp, utt2spk and utt2dur")
-    parser.add_argument("--noise", help="folder or table of noises; adds a row with noise")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="of the data loader; a column each")
     parser.add_argument("--items", type=int, default=1024, help="items per measurement")
     parser.add_argument("--batch_size", type=int, default=32)
@@ -154,8 +153,6 @@ def main(cmd: Sequence[str] | None = None) -> None:
                 wavs, overlap=(0.3, 1.0), reverb="synthetic"
             ),
         }
-        if args.noise:
-            kinds["dynamic mixing from wav, with noise"] = dynamic(wavs, noise=args.noise)
         collate = CommonCollateFn(float_pad_value=0.0, int_pad_value=0)
         report = [
             f"Items of {args.crop_seconds:g} s at {RATE} Hz, {count} batches of {args.batch_size}, {len(listed)} utterances;"

@@ -30,10 +30,9 @@ from espnet_tse_gen.utils.errors import UserError, run_main
 
 SIZES = {
     "tiny": {"width": 96, "layers": 2, "heads": 4, "mixture_layers": 1},
-    "small": {"width": 128, "layers": 3, "heads": 4, "mixture_layers": 1},
     "S": {"width": 384, "layers": 8, "heads": 6, "mixture_layers": 2},
 }
-LEARNING_RATES = {"tiny": 2e-3, "small": 2e-3, "S": 5e-4}
+LEARNING_RATES = {"tiny": 2e-3, "S": 5e-4}
 SECONDS, ENROLL_SECONDS = 2.0, 3.0
 
 Batch = dict[str, Tensor]

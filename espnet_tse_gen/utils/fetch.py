@@ -16,7 +16,6 @@ import re
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -88,14 +87,19 @@ def fetch(url: str, path: str | Path, sha256: str | None = None) -> Path:
     partial = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "ab") as stream, _alone(stream, path):
+        with open(partial, "ab") as stream:
+            # Two processes that write to it would spoil it; closing gives it free.
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{path}: is being fetched by another process; wait for it and run again") from None
             _receive(url, stream, resume=sha256 is not None, name=path.name)
             stream.flush()
             os.fsync(stream.fileno())
             _accept(partial, path, url, sha256)
+    except UserError:
+        raise
     except (OSError, http.client.HTTPException, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
         with contextlib.suppress(OSError):
             if partial.stat().st_size == 0:
                 partial.unlink()
@@ -149,16 +153,6 @@ def _accept(partial: Path, path: Path, url: str, sha256: str | None) -> None:
         raise UserError(f"{path}: {url} gave a file with SHA-256 {found}, {whose} {wanted}; nothing was kept")
     _keep(path, found)
     os.replace(partial, path)
-
-
-@contextlib.contextmanager
-def _alone(stream: BinaryIO, path: Path) -> Iterator[None]:
-    """Hold the partial file for this process; two that write to it would spoil it."""
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"{path}: is being fetched by another process; wait for it and run again") from None
-    yield  # Closing the file gives it free.
 
 
 def _record(path: Path) -> Path:
