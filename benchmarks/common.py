@@ -98,7 +98,7 @@ def measure(systems: Sequence[System], repeats: int, recordings: Callable[[int],
 
 
 def ratios(own: Sequence[float], peer: Sequence[float]) -> list[float]:
-    """Return how many times as fast as the peer a system was, within each round, so that it holds under a drifting load."""
+    """Return how many times as fast as the peer a system was in each round, which holds under a drifting load."""
     return [theirs / each for each, theirs in zip(own, peer, strict=True)]
 
 

@@ -37,7 +37,7 @@ PRECISIONS = "float32", "bfloat16"
 
 
 class Clips(NamedTuple):
-    """Recordings of one round at ``SAMPLE_RATE``: mixtures ``[B, L]``, enrolments ``[B, Le]``, and their lengths ``[B]``."""
+    """Recordings of one round: mixtures ``[B, L]``, enrolments ``[B, Le]``, and their lengths ``[B]``."""
 
     mixture: "Tensor"
     enroll: "Tensor"

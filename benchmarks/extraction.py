@@ -46,7 +46,7 @@ def options() -> argparse.ArgumentParser:
 
 
 def published(name: str, width: float) -> dict[str, Any]:
-    """Return the configuration of an extractor with its published widths times ``width``, without a classifier of speakers."""
+    """Return the configuration of an extractor with ``width`` times its published widths, without a classifier."""
     side = round(256 * width)
     ends = {"channel": side, "kernel_sizes": [20, 80, 160], "stride": 10}
     sizes = {"bottleneck_channel": side, "hidden_channel": round(512 * width), "embedding_dim": side,
@@ -70,7 +70,7 @@ def size(config: Mapping[str, Any]) -> str:
 
 
 def speakerbeam_of(wanted: int, width: float) -> dict[str, Any]:
-    """Return the configuration of a TD-SpeakerBeam with as close to ``wanted`` parameters as its blocks' width allows."""
+    """Return the configuration of a TD-SpeakerBeam of as nearly ``wanted`` parameters as its blocks' width allows."""
     side = round(256 * width)
     low, high = (parameters(speakerbeam(hidden, side)) for hidden in (8, 16))
     return speakerbeam(round(8 + (wanted - low) / ((high - low) / 8)), side)

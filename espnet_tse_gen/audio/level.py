@@ -11,7 +11,7 @@ LEVEL_DBFS = -26.0
 
 
 def mixture_gain(mixture: np.ndarray, level_dbfs: float = LEVEL_DBFS) -> float:
-    """Return the factor that brings ``mixture`` (float ``[L]`` in -1..1) to an RMS of ``level_dbfs``; 1.0 for digital silence.
+    """Return the factor that brings ``mixture`` (float ``[L]`` in -1..1) to an RMS of ``level_dbfs``; 1.0 for silence.
 
     A square wave of full scale has 0 dB.
     """

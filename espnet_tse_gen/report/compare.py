@@ -71,7 +71,7 @@ def read_training(exp_dir: str | Path, measure: str, name: str = "") -> Training
 
 
 def write_comparison(output_dir: str | Path, trainings: Sequence[Training], measure: str, command: str = "") -> str:
-    """Write ``comparison.md`` and ``comparison.svg``, and return the table; ``measure`` is what the trainings were read with.
+    """Write ``comparison.md`` and ``comparison.svg`` of trainings that were read with ``measure``; return the table.
 
     Values of a loss in decibels (``si_snr_loss...``) are shown as the ratio itself, the higher the better.
     """

@@ -92,7 +92,7 @@ def write_chart(path: str | Path, chart: Chart) -> None:
 
 
 def read_curves(exp_dir: Path) -> list[Chart]:
-    """Read the curves of a training: the loss, the other values by name, the values by codebook level; empty without a log.
+    """Read the curves of a training: loss, other values by name, values by codebook level; empty without a log.
 
     ESPnet renames ``train.log`` to ``train.1.log``, ``train.2.log``, ... when a training goes on; of an epoch that
     occurs in several logs, the latest counts.

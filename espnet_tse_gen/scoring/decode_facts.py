@@ -24,7 +24,7 @@ def rtf_files(scps: Sequence[Path]) -> list[Path]:
 
 
 def read_rtf(paths: Sequence[Path]) -> tuple[float | None, str]:
-    """Combine the timing of several jobs; return all computing time over all audio (``None`` without files), and conditions.
+    """Return all computing time over all audio of several jobs, ``None`` without files, and the conditions.
 
     Each file is a JSON table with ``wall_seconds`` (or ``seconds``) and ``audio_seconds``, or with ``rtf`` alone; its
     other plain values are the conditions.

@@ -92,7 +92,7 @@ class ExpDir:
         return config
 
     def build(self, kind: str, entry: str, build: Callable[[Path], Any], model: str = "") -> Any:
-        """Return what ``build`` makes of a configuration's path, with the checkpoint loaded into its attribute ``model``.
+        """Return what ``build`` makes of a configuration's path, the checkpoint loaded into its attribute ``model``.
 
         What ESPnet logs meanwhile is held back.
 

@@ -75,7 +75,7 @@ def parse_choice(text: str, device: str = "cpu") -> NetworkChoice:
 def locate(choice: NetworkChoice, download: bool = False) -> Path:
     """Return the folder with the network's files.
 
-    With ``download``, what is missing is fetched from the hub, with a progress bar; large files are then checked by their hash.
+    With ``download``, what is missing is fetched from the hub, and large files are checked by their hash.
 
     Raises:
         UserError: If the files are not on this machine and may not, or cannot, be fetched.

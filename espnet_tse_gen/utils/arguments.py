@@ -108,7 +108,7 @@ def boolean(name: str, meaning: str, default: bool = False) -> Callable[..., Any
 
 
 def decoding_options(*kinds: type[Options], only: Sequence[str] = ()) -> Callable[..., Any]:
-    """Give a command an option for every field of classes of options (or ``only`` some); its argument ``changes`` gets them."""
+    """Give a command an option for every field of ``kinds`` (or ``only`` some); its argument ``changes`` gets them."""
     meanings: dict[str, list[str]] = {}
     for kind in kinds:
         of = "" if kind is kinds[0] else f"of {kind.models} models: "

@@ -1,4 +1,4 @@
-"""What a process of ours arranges with its machine: freed memory is kept, and numba has a place for what it compiles."""
+"""What a process arranges with its machine: freed memory is kept, and numba has a place for what it compiles."""
 
 import atexit
 import contextlib

@@ -86,7 +86,7 @@ class ESPnetMOS(Metric):
 
 @dataclass(frozen=True)
 class DistillMOS(Metric):
-    """One overall figure: segments of 7.68 s at most 1 s apart, each at its own peak, shorter ones filled with zeros."""
+    """One figure: segments of 7.68 s at most 1 s apart, each at its own peak, shorter ones filled with zeros."""
 
     network: NetworkChoice
 

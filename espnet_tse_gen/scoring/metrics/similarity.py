@@ -84,7 +84,7 @@ def _encoder(network: NetworkChoice | None) -> "SpeakerEncoder | NetworkSpeaker"
 
 
 class NetworkSpeaker:
-    """A speaker encoder of ``network``: WavLM-SV (Chen et al. 2022) of ``transformers``, or a model of ESPnet's speaker task.
+    """A speaker encoder: WavLM-SV (Chen et al. 2022) of ``transformers``, or a model of ESPnet's speaker task.
 
     Raises:
         UserError: If a package or a file is missing, or a file is damaged.

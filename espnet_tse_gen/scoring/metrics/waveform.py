@@ -1,4 +1,4 @@
-"""SI-SDR as it is, after the codec's constant delay, and against the mixture; the level; and convolution-invariant SDR."""
+"""SI-SDR as it is, after the codec's constant delay, and against the mixture; the level; CI-SDR."""
 
 from dataclasses import dataclass
 
