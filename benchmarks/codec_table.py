@@ -8,11 +8,10 @@ recording. Without ``--probe_train_scp`` the tokens are not probed. A codec that
 with the same options is not measured again.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,18 +38,17 @@ from espnet_tse_gen.utils.errors import run_main
     "--probe_seconds", type=click.FloatRange(min=0, min_open=True), default=1800.0, help="audio to train it on"
 )
 @click.option("--probe_steps", type=AT_LEAST_1, default=500, help="training steps of the probe, for every codec")
-@click.option("--probe_seed", type=int, default=0, help="seed of the probe's weights and batches")
 @click.option("--resamples", type=AT_LEAST_1, default=1000, help="bootstrap resamples")
-@click.option("--seed", type=int, default=0, help="seed of the bootstrap")
 @click.option("--command", help="command to print in the head; default: this one")
 @boolean("--force", "measure again what is there")
-@click.option("--log_level", default="INFO", type=click.Choice(("DEBUG", "INFO", "WARNING", "ERROR")))
 def main(**options: Any) -> None:
     """Compare codecs: fidelity at several numbers of levels, speed, and predictability of tokens."""
     args = SimpleNamespace(**options)
-    logging.basicConfig(level=args.log_level, format="%(asctime)s %(levelname)s: %(message)s")
+    output: Path = args.output_dir
+    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s: %(message)s")
 
-    from codec_study.measuring import MeasuringOptions, ProbeOptions, check_probe, measure_codec, subset, tags_of
+    import torch
+    from codec_study.measuring import MeasuringOptions, check_probe, measure_codec, subset, tags_of
     from codec_study.quality import check_measures, choose_levels
     from codec_study.tables import CodecEntry, render_codec_table, table_values
 
@@ -62,21 +60,13 @@ def main(**options: Any) -> None:
 
     tags = tags_of(args.codec_dir)
     levels, measures = args.levels.replace(",", " ").split(), check_measures(args.measures.replace(",", " ").split())
-    probe = None
-    if args.probe_train_scp is not None:
-        probe = ProbeOptions(Recordings(args.probe_train_scp), args.probe_seconds, args.probe_steps, args.probe_seed)
+    name = args.set or args.wav_scp.resolve().parent.name
+    recordings = subset(Recordings(args.wav_scp), args.max_recordings)
+    train = Recordings(args.probe_train_scp) if args.probe_train_scp else None
     measuring = MeasuringOptions(
-        recordings=subset(Recordings(args.wav_scp), args.max_recordings),
-        set_name=args.set or args.wav_scp.resolve().parent.name,
-        output_dir=args.output_dir,
-        levels=levels,
-        measures=measures,
-        num_jobs=args.nj,
-        speed_threads=args.speed_threads,
-        probe=probe,
-        device=args.device,
-        force=args.force,
-    )
+        recordings, name, output, levels, measures, args.nj, args.speed_threads, train, args.probe_seconds,
+        args.probe_steps, args.device, args.force,
+    )  # fmt: skip
     check_probe(measuring)
     # Every codec is loaded once before the first is measured: a wrong one is told now and not in an hour.
     for directory in args.codec_dir:
@@ -84,27 +74,19 @@ def main(**options: Any) -> None:
     entries: list[CodecEntry] = []
     for tag, directory in zip(tags, args.codec_dir, strict=True):
         entries.append(measure_codec(tag, load_codec(directory), measuring, entries))
-    bootstrap = Bootstrap(args.resamples, args.seed)
-    environment = describe_environment(args.command)
-    environment["machine"] = _machine(args.device)
-    environment["codecs"] = ", ".join(f"{entry.tag} {entry.facts['fingerprint'][:12]}" for entry in entries)
-    with atomic_write(args.output_dir / "codec_table.json") as stream:
-        json.dump(table_values(entries, measuring.set_name, environment, bootstrap), stream, indent=1)
-        stream.write("\n")
-    text = render_codec_table(entries, measuring.set_name, environment, bootstrap)
-    with atomic_write(args.output_dir / "codec_table.md") as stream:
+    bootstrap = Bootstrap(args.resamples)
+    gpu = f", {torch.cuda.get_device_name(args.device)}" if args.device.startswith("cuda") else ""
+    environment = {
+        **describe_environment(args.command),
+        "machine": f"{processor()['model name']}, {len(os.sched_getaffinity(0))} logical cores{gpu}",
+        "codecs": ", ".join(f"{entry.tag} {entry.facts['fingerprint'][:12]}" for entry in entries),
+    }
+    with atomic_write(output / "codec_table.json") as stream:
+        json.dump(table_values(entries, name, environment, bootstrap), stream, indent=1)
+    text = render_codec_table(entries, name, environment, bootstrap)
+    with atomic_write(output / "codec_table.md") as stream:
         stream.write(text)
-    print(text)
-    print(f"table -> {args.output_dir / 'codec_table.md'}")
-
-
-def _machine(device: str) -> str:
-    """Name the processor, the number of its cores that this process may use, and the GPU if one is used."""
-    import torch
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    gpu = f", {torch.cuda.get_device_name(device)}" if device.startswith("cuda") else ""
-    return f"{processor()['model name']}, {cores} logical cores{gpu}"
+    print(f"{text}\ntable -> {output / 'codec_table.md'}")
 
 
 if __name__ == "__main__":

@@ -19,40 +19,25 @@ import os
 import resource
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from common import parse
+import common
 
 from espnet_tse_gen.utils.errors import run_main
 
-RATE, HOP = 16000, 320
-
-
-class Speed(NamedTuple):
-    """One measurement."""
-
-    items_per_second: float
-    milliseconds: float  # of processor time, for an item
+RATE, HOP = common.SAMPLE_RATE, 320
 
 
 def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Items per second of dynamic mixing beside mixtures read from disk.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = common.get_parser(str(__doc__), threads=1, repeats=2)
     parser.add_argument("--sources", type=Path, required=True, help="folder with wav.scp, utt2spk and utt2dur")
-    parser.add_argument("--noise", help="folder or table of noises; adds a row with noise")
-    parser.add_argument(
-        "--workers", type=int, nargs="+", default=[0, 2], help="workers of the data loader; a column each"
-    )
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="of the data loader; a column each")
     parser.add_argument("--items", type=int, default=1024, help="items per measurement")
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=2, help="rounds that are timed, after one that is not")
-    parser.add_argument(
-        "--utterances", type=int, default=200, help="utterances that are used, and mixtures that are written"
-    )
+    parser.add_argument("--utterances", type=int, default=200, help="that are used, and mixtures that are written")
     parser.add_argument("--crop_seconds", type=float, default=4.0)
     parser.add_argument("--seed", type=int, default=0)
     return parser
@@ -74,7 +59,7 @@ def write_corpus(sources: Sequence[Any], folder: Path, seed: int) -> tuple[list[
     rows, _ = as_wav([(one.name, one.speaker, one.path) for one in sources], folder / "utterances", RATE)
     paths = {key: path for key, _, path in rows}
     speakers = group_by_speaker(sources)
-    tables: dict[str, dict[str, str]] = {}
+    tables: dict[str, dict[str, str]] = defaultdict(dict)
     for number, first in enumerate(sources):
         other = str(rng.choice([name for name in speakers if name != first.speaker]))
         second = speakers[other][int(rng.integers(len(speakers[other])))]
@@ -85,30 +70,33 @@ def write_corpus(sources: Sequence[Any], folder: Path, seed: int) -> tuple[list[
         for kind, samples in (("wav", signals[0] + signals[1]), ("spk1", signals[0]), ("spk2", signals[1])):
             path = folder / kind / f"{key}.wav"
             write_audio(path, samples, RATE)
-            tables.setdefault(kind, {})[key] = str(path)
+            tables[kind][key] = str(path)
         for k, one in enumerate((first, second), 1):
-            tables.setdefault(f"enroll_spk{k}", {})[key] = f"*{one.name} {one.speaker}"
+            tables[f"enroll_spk{k}"][key] = f"*{one.name} {one.speaker}"
     for kind, table in tables.items():
         write_scp(folder / f"{kind}.scp", table)
-    pool: dict[str, list[list[str]]] = {}
+    pool: dict[str, list[list[str]]] = defaultdict(list)
     for key, speaker, path in rows:
-        pool.setdefault(speaker, []).append([key, path])
+        pool[speaker].append([key, path])
     (folder / "spk2enroll.json").write_text(json.dumps(pool))
     return rows, list(tables["wav"])
 
 
-def measure(batches: Callable[[int], Iterable[Any]], items: int, repeats: int) -> Speed:
-    """Make batches of ``items`` items once untimed and ``repeats`` times timed; return the fastest round's speed."""
-    best, used = 0.0, []
+def measure(batches: Callable[[int], Iterable[Any]], items: int, repeats: int) -> tuple[float, float]:
+    """Make batches of ``items`` items once untimed and ``repeats`` times timed.
+
+    Returns:
+        Items per second, and milliseconds of processor time for an item, the best of the rounds.
+    """
+    speeds, used = [], []
     for epoch in range(1, repeats + 2):
         start, before = time.perf_counter(), _processor_seconds()
         for _ in batches(epoch):
             pass
-        seconds = time.perf_counter() - start
         if epoch > 1:
-            best = max(best, items / seconds)
+            speeds.append(items / (time.perf_counter() - start))
             used.append(1000.0 * (_processor_seconds() - before) / items)
-    return Speed(best, min(used))
+    return max(speeds), min(used)
 
 
 def _processor_seconds() -> float:
@@ -119,10 +107,8 @@ def _processor_seconds() -> float:
 
 def main(cmd: Sequence[str] | None = None) -> None:
     """Run the command."""
-    args = parse(get_parser(), cmd, "items", "batch_size", "repeats", "utterances")
-    import torch
-
-    torch.set_num_threads(1)
+    args = common.parse(get_parser(), cmd, "items", "batch_size", "utterances")
+    common.set_threads(args.threads)
     from espnet_tse_gen.utils.quiet import import_quietly
 
     import_quietly()
@@ -140,8 +126,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
     listed = read_sources(args.sources / "wav.scp", args.sources / "utt2spk")[: args.utterances]
     with tempfile.TemporaryDirectory(prefix="dynamic_mixing_") as name:
         folder = Path(name)
-        rows, keys = write_corpus(listed, folder, args.seed)
-        write_sources(folder / "sources", rows)
+        written, keys = write_corpus(listed, folder, args.seed)
+        write_sources(folder / "sources", written)
         wavs = read_sources(folder / "sources" / "wav.scp", folder / "sources" / "utt2spk")
 
         def dynamic(sources: Sequence[Any], **options: Any) -> Any:
@@ -167,27 +153,21 @@ def main(cmd: Sequence[str] | None = None) -> None:
                 wavs, overlap=(0.3, 1.0), reverb="synthetic"
             ),
         }
-        if args.noise:
-            kinds["dynamic mixing from wav, with noise"] = dynamic(wavs, noise=args.noise)
         collate = CommonCollateFn(float_pad_value=0.0, int_pad_value=0)
-        print(
+        report = [
             f"Items of {args.crop_seconds:g} s at {RATE} Hz, {count} batches of {args.batch_size}, {len(listed)} utterances;"
-            f" {os.cpu_count()} logical cores, load average {os.getloadavg()[0]:.1f} at the start\n"
-        )
-        print(
-            "| "
-            + " | ".join(["items", *(f"items/s, {n} workers" for n in args.workers), "processor ms per item"])
-            + " |"
-        )
-        print("|" + "---|" * (len(args.workers) + 2))
+            f" {os.cpu_count()} logical cores, load average {os.getloadavg()[0]:.1f} at the start",
+            "",
+        ]
+        rows = []
         for kind, (dataset, batches) in kinds.items():
-            speeds = []
+            found = []
             for workers in args.workers:
                 factory = SequenceIterFactory(dataset, batches, seed=args.seed, num_workers=workers, collate_fn=collate)
-                speeds.append(measure(factory.build_iter, count * args.batch_size, args.repeats))
-            used = min(speed.milliseconds for speed in speeds)
-            cells = [kind, *(f"{speed.items_per_second:.0f}" for speed in speeds), f"{used:.2f}"]
-            print("| " + " | ".join(cells) + " |", flush=True)
+                found.append(measure(factory.build_iter, count * args.batch_size, args.repeats))
+            rows.append([kind, *(f"{speed:.0f}" for speed, _ in found), f"{min(used for _, used in found):.2f}"])
+    headings = ["items", *(f"items/s, {n} workers" for n in args.workers), "processor ms per item"]
+    common.write_report([*report, *common.markdown(headings, rows)], args.output)
 
 
 if __name__ == "__main__":

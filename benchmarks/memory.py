@@ -11,8 +11,6 @@ Networks that are trained and codecs have random weights; extraction is by the m
 work, without imports and loading; memory is the most that the process held at any time, with everything.
 """
 
-from __future__ import annotations
-
 import argparse
 import ctypes
 import json
@@ -27,7 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import common
-from common import ROOT, SAMPLE_RATE, machine, parse, rounds, speech_like, spread, write_report
+from common import ROOT, SAMPLE_RATE, machine, markdown, parse, ratios, rounds, speech_like, spread, write_report
+
+from espnet_tse_gen.utils.errors import run_main
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 NEVER = 2**31 - 1
@@ -45,6 +45,7 @@ ROWS, SECONDS = 8, 3.0
 """Of a training step."""
 WARM_UP, STEPS = 2, 3
 SPEAKERS = 100
+TRAININGS = "td_speakerbeam_16k_small", "spex_plus_16k_small", "mc_spex_16k_small", "masked_small", "dual_path_16k"
 # Not through run_main, which sets up the memory itself.
 RUN_HERE = [sys.executable, "-W", "ignore", "-c", "import sys; from memory import run_here; run_here(*sys.argv[1:])"]
 
@@ -84,14 +85,11 @@ def training(name: str) -> Callable[[], Any]:
         model = build_model(config, losses)
     optimizer = torch.optim.Adam(model.parameters())
 
-    def step() -> None:
-        optimizer.zero_grad()
-        model(**batch)[0].backward()
-        optimizer.step()
-
     def work(steps: int = STEPS) -> None:
         for _ in range(steps):
-            step()
+            optimizer.zero_grad()
+            model(**batch)[0].backward()
+            optimizer.step()
 
     work(WARM_UP)
     return work
@@ -121,23 +119,18 @@ def tokenization(name: str, conf: dict[str, Any]) -> Callable[[], Any]:
 
 
 CASES: dict[str, Callable[[], Callable[[], Any]]] = {
-    f"training step, {name}": lambda name=name: training(name)
-    for name in (
-        *(f"{kind}_16k_small" for kind in ("td_speakerbeam", "spex_plus", "mc_spex")),
-        "masked_small",
-        "dual_path_16k",
-    )
+    **{f"training step, {name}": lambda name=name: training(name) for name in TRAININGS},
+    **{
+        f"extraction of {text}, {name}": lambda name=name, seconds=seconds: extraction(name, seconds)
+        for text, seconds in (("10 s", 10.0), ("10 min", 600.0))
+        for name in ("mc_spex_16k", "mini_librimix")
+    },
+    "tokenization, encodec": lambda: tokenization("encodec", {}),
 }
-CASES |= {
-    f"extraction of {text}, {name}": lambda name=name, seconds=seconds: extraction(name, seconds)
-    for text, seconds in (("10 s", 10.0), ("10 min", 600.0))
-    for name in ("mc_spex_16k", "mini_librimix")
-}
-CASES["tokenization, encodec"] = lambda: tokenization("encodec", {})
 
 
 def options() -> argparse.ArgumentParser:
-    parser = common.get_parser("Seconds and peak memory under settings of glibc's allocator.", threads=1)
+    parser = common.get_parser(str(__doc__), threads=1)
     parser.add_argument("--cases", nargs="+", default=[*CASES], choices=[*CASES], metavar="CASE", help="what is run")
     return parser
 
@@ -160,10 +153,10 @@ def run_here(case: str, setting: str) -> None:
     print(json.dumps({"wall": wall, "cpu": cpu, "megabytes": used.ru_maxrss / 1024, "faults": faults}))
 
 
-def measure(case: str, args: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
-    """Return the figures of each round under each setting."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}
-    environment.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(args.threads)))
+def measure(case: str, args: argparse.Namespace) -> list[list[str]]:
+    """Return a case's rows of the table, one for each setting."""
+    path = f"{ROOT}:{Path(__file__).parent}"
+    environment = {**os.environ, **common.thread_variables(args.threads), "PYTHONPATH": path}
     found: dict[str, list[dict[str, float]]] = {setting: [] for setting in SETTINGS}
     for number, order in rounds([*SETTINGS], args.repeats):
         for setting in order:
@@ -172,45 +165,30 @@ def measure(case: str, args: argparse.Namespace) -> dict[str, list[dict[str, flo
                 [*RUN_HERE, case, setting], env=environment, stdout=subprocess.PIPE, check=True, text=True
             )
             found[setting].append(json.loads(run.stdout.splitlines()[-1]))
-    return found
-
-
-def rows(case: str, found: dict[str, list[dict[str, float]]]) -> list[str]:
-    """Return a case's rows of the table."""
-    lines = []
+    cells = []
     for setting, figures in found.items():
-        ratios = [default["cpu"] / own["cpu"] for default, own in zip(found[DEFAULT], figures, strict=True)]
-        cpu = spread([each["cpu"] for each in figures], 2)
-        middle = {key: statistics.median(each[key] for each in figures) for key in ("wall", "megabytes", "faults")}
-        ratio = "1" if setting == DEFAULT else spread(ratios, 2)
-        lines.append(
-            f"| {case} | {setting} | {middle['wall']:.2f} | {cpu} | {ratio} | {middle['megabytes']:.0f} | "
-            f"{middle['faults'] / 1000:.0f} |"
-        )
-    return lines
+        cpu, default = ([each["cpu"] for each in part] for part in (figures, found[DEFAULT]))
+        keys = "wall", "megabytes", "faults"
+        wall, peak, faults = (statistics.median(each[key] for each in figures) for key in keys)
+        ratio = "1" if setting == DEFAULT else spread(ratios(cpu, default), 2)
+        cells.append([case, setting, f"{wall:.2f}", spread(cpu, 2), ratio, f"{peak:.0f}", f"{faults / 1000:.0f}"])
+    return cells
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
     """Measure, print the report and write it to ``--output``."""
-    args = parse(options(), cmd, "threads", "repeats")
-    report = [
+    args = parse(options(), cmd)
+    head = [
         "## Memory that is kept",
         "",
         f"Medians of {args.repeats} rounds [least, most]. A training case is {STEPS} steps of {ROWS} x {SECONDS:g} s.",
         "",
         *machine(args.threads),
         "",
-        "| case | setting | wall s | CPU s | times as fast as the default | peak MB | page faults / 1000 |",
-        "|---|---|---|---|---|---|---|",
     ]
-    for case in args.cases:
-        report += rows(case, measure(case, args))
-    text = "\n".join([*report, ""])
-    print(text, end="")
-    write_report(text, args.output)
+    headings = ["case", "setting", "wall s", "CPU s", "times as fast as the default", "peak MB", "page faults / 1000"]
+    write_report([*head, *markdown(headings, [row for case in args.cases for row in measure(case, args)])], args.output)
 
 
 if __name__ == "__main__":
-    from espnet_tse_gen.utils.errors import run_main
-
     run_main(main)

@@ -8,34 +8,22 @@ the two apart is the cosine of the embeddings of output and enrolment; a logisti
 count alike. Use the validation set: its speakers are not those of the training.
 """
 
-from __future__ import annotations
-
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from robustness import RATE, read_items, strangers
+from robustness import RATE, get_parser, read_items, strangers
 
 from espnet_tse_gen.utils.errors import UserError, run_main
 
 
-def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--data_dir", type=Path, required=True, help="mixtures, sources and enrolments")
-    parser.add_argument("--model", required=True, help="exp directory, packed zip file, or shipped model")
-    parser.add_argument("--items", type=int, default=160, help="targets (default: %(default)s)")
-    return parser
-
-
 def main(cmd: Sequence[str] | None = None) -> None:
     """Run the fit."""
-    args = get_parser().parse_args(cmd)
+    args = get_parser(str(__doc__), items=160).parse_args(cmd)
     import numpy as np
     import torch
 
     from espnet_tse_gen import TargetSpeakerExtractor
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     extractor = TargetSpeakerExtractor.from_pretrained(args.model)
     network = extractor.model.extractor
     if getattr(network, "voice", None) is None:
@@ -60,14 +48,15 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
     optimizer.step(loss)
     slope, middle = weights.tolist()
-    found = x > middle
-    pairs = np.subtract.outer(x[y == 1].numpy(), x[y == 0].numpy())
+    there, absent = x[y == 1], x[y == 0]
+    area = (np.subtract.outer(there.numpy(), absent.numpy()) > 0).mean()
+    right, wrong = ((part > middle).float().mean() for part in (there, absent))
     print(f"presence: [{slope:.1f}, {middle:.3f}]")
     print(
-        f"{int((y == 1).sum())} present, {int((y == 0).sum())} absent; above one half: {found[y == 1].float().mean():.1%} of the"
-        f" present, {found[y == 0].float().mean():.1%} of the absent; area under the curve {(pairs > 0).mean():.3f}"
+        f"{len(there)} present, {len(absent)} absent; above one half: {right:.1%} of the present, {wrong:.1%} of the absent; "
+        f"area under the curve {area:.3f}"
     )
 
 
 if __name__ == "__main__":
-    run_main(main)  # type: ignore[arg-type]
+    run_main(main)

@@ -9,8 +9,6 @@ follows from the seed. SI-SDR is that to the target as it is in the mixture; whe
 relative to the mixture stands instead.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import resource
@@ -23,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from common import SAMPLE_RATE as RATE
-from common import write_report
+from common import markdown, write_report
 
 from espnet_tse_gen.utils.errors import UserError, run_main
 
@@ -43,28 +41,14 @@ class Item:
     speakers: tuple[str, ...] = ()  # the two that are heard
 
 
-@dataclass(frozen=True)
-class Row:
-    """What came out of one condition."""
-
-    name: str
-    items: int
-    mixture_db: float  # SI-SDR of the mixture, or NaN
-    output_db: float  # SI-SDR of the output; of absent targets, its energy relative to the mixture
-    wrong: float  # share of items nearer to the interferer by SI-SDR, or NaN
-    confidence: float  # median, or NaN of a model that does not say
-    rtf: float
-
-
-def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+def get_parser(description: str, items: int) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=description.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--data_dir", type=Path, required=True, help="mixtures, sources and enrolments")
     parser.add_argument("--model", required=True, help="exp directory, packed zip file, or shipped model")
-    parser.add_argument("--noise", help="folder or table of noises; without it, that row is left out")
-    parser.add_argument("--items", type=int, default=40, help="targets per condition (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, help="write the table there, too")
+    parser.add_argument("--items", type=int, default=items, help="targets")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     return parser
 
 
@@ -108,28 +92,14 @@ def strangers(items: Sequence[Item], among: Sequence[Item]) -> list[Item]:
     return found
 
 
-def at_ratio(item: Item, ratio_db: float) -> Item:
-    """Return the item with its target ``ratio_db`` above the interferer."""
-    power = [float(np.mean(np.square(one, dtype=np.float64))) for one in (item.target, item.interferer)]
-    other = item.interferer * np.float32(np.sqrt(power[0] / power[1]) * 10 ** (-ratio_db / 20))
-    return replace(item, mixture=item.target + other, interferer=other)
-
-
-def fitted(samples: np.ndarray, length: int) -> np.ndarray:
-    """Return ``samples`` repeated or cut to ``length``."""
-    return np.resize(samples, length)
-
-
 def coded(samples: np.ndarray) -> np.ndarray:
     """Return ``samples`` after MP3 at about 32 kbit/s; at a variable rate, libsndfile undoes the coder's delay."""
     import soundfile
 
-    buffer = io.BytesIO()
-    soundfile.write(
-        buffer, samples, RATE, "MPEG_LAYER_III", format="MP3", compression_level=0.9, bitrate_mode="VARIABLE"
-    )
+    buffer, kind = io.BytesIO(), {"format": "MP3", "compression_level": 0.9, "bitrate_mode": "VARIABLE"}
+    soundfile.write(buffer, samples, RATE, "MPEG_LAYER_III", **kind)
     buffer.seek(0)
-    return fitted(soundfile.read(buffer, dtype="float32")[0], len(samples))
+    return np.resize(soundfile.read(buffer, dtype="float32")[0], len(samples))
 
 
 def conditions(every: Sequence[Item], count: int, noise: str | None, seed: int) -> dict[str, list[Item]]:
@@ -140,65 +110,63 @@ def conditions(every: Sequence[Item], count: int, noise: str | None, seed: int) 
 
     rng = np.random.default_rng(seed)
     items = every[:count]
-    third = strangers(items, every)
-    made: dict[str, list[Item]] = {"as they are": list(items)}
-    for ratio in (-10, -5, 0, 5, 10):
-        made[f"SIR {ratio} dB"] = [at_ratio(item, ratio) for item in items]
-    three = []
-    for item, more in zip(items, third, strict=True):
-        extra = fitted(more.target, len(item.mixture))
-        three.append(replace(item, mixture=item.mixture + extra))
-    made["three speakers"] = three
-    if noise:
-        noises, noisy = read_audio_list(noise, "--noise"), []
-        for item in items:
-            source = noises[int(rng.integers(len(noises)))]
-            piece = read_piece(source, 0.0, int(source.seconds * RATE), RATE, first_channel=True)
-            piece = fitted(piece, len(item.mixture))
-            factor = np.sqrt(np.mean(item.mixture**2) / max(float(np.mean(piece**2)), 1e-12) / 10.0)
-            noisy.append(replace(item, mixture=item.mixture + np.float32(factor) * piece))
-        made["noise at 10 dB"] = noisy
-    rooms = []
-    for item in items:
+    third = dict(zip(map(id, items), strangers(items, every), strict=True))
+    noises = read_audio_list(noise, "--noise") if noise else []
+
+    def at_ratio(item: Item, ratio_db: float) -> Item:
+        power = [float(np.mean(np.square(one, dtype=np.float64))) for one in (item.target, item.interferer)]
+        other = item.interferer * np.float32(np.sqrt(power[0] / power[1]) * 10 ** (-ratio_db / 20))
+        return replace(item, mixture=item.target + other, interferer=other)
+
+    def with_third(item: Item) -> Item:
+        return replace(item, mixture=item.mixture + np.resize(third[id(item)].target, len(item.mixture)))
+
+    def noisy(item: Item) -> Item:
+        source = noises[int(rng.integers(len(noises)))]
+        piece = read_piece(source, 0.0, int(source.seconds * RATE), RATE, first_channel=True)
+        piece = np.resize(piece, len(item.mixture))
+        factor = np.sqrt(np.mean(item.mixture**2) / max(float(np.mean(piece**2)), 1e-12) / 10.0)
+        return replace(item, mixture=item.mixture + np.float32(factor) * piece)
+
+    def in_room(item: Item) -> Item:
         heard = [reverberate(one, synthetic_response(rng, RATE, 0.4, 5.0)) for one in (item.target, item.interferer)]
-        rooms.append(replace(item, mixture=heard[0] + heard[1], target=heard[0], interferer=heard[1]))
-    made["a room (RT60 0.4 s)"] = rooms
-    narrow = []
-    for item in items:
-        low = [resample(one, RATE, 8000) for one in (item.mixture, item.target, item.interferer)]
-        narrow.append(replace(item, mixture=low[0], target=low[1], interferer=low[2], rate=8000))
-    made["8 kHz"] = narrow
-    made["MP3 at about 32 kbit/s"] = [replace(item, mixture=coded(item.mixture)) for item in items]
-    made["enrolment of 1 s"] = [replace(item, enrolls=[item.enrolls[0][:RATE]]) for item in items]
-    made["enrolment of 60 s (repeated)"] = [
-        replace(item, enrolls=[fitted(item.enrolls[0], 60 * RATE)]) for item in items
-    ]
-    made["three enrolments of 5 s"] = [
-        replace(item, enrolls=[fitted(item.enrolls[0][n * RATE :], 5 * RATE) for n in range(3)]) for item in items
-    ]
-    made["enrolment of the interferer"] = [
-        replace(item, enrolls=[item.other_enroll], target=item.interferer, interferer=item.target) for item in items
-    ]
-    made["target absent"] = [
-        replace(item, enrolls=more.enrolls, target=np.zeros_like(item.mixture))
-        for item, more in zip(items, third, strict=True)
-    ]
-    repeats = int(LONG_SECONDS * RATE // len(items[0].mixture)) + 1
-    made["10 minutes"] = [
-        replace(
-            items[0],
-            **{
-                name: np.tile(getattr(items[0], name), repeats)[: int(LONG_SECONDS * RATE)]
-                for name in ("mixture", "target", "interferer")
-            },
-        )
-    ]
-    return made
+        return replace(item, mixture=heard[0] + heard[1], target=heard[0], interferer=heard[1])
+
+    def signals(item: Item, change: Callable[[np.ndarray], np.ndarray], rate: int = RATE) -> Item:
+        heard = {name: change(getattr(item, name)) for name in ("mixture", "target", "interferer")}
+        return replace(item, **heard, rate=rate)
+
+    def enrolled(item: Item, *enrolls: np.ndarray) -> Item:
+        return replace(item, enrolls=[*enrolls])
+
+    def absent(item: Item) -> Item:
+        return replace(item, enrolls=third[id(item)].enrolls, target=np.zeros_like(item.mixture))
+
+    made: dict[str, Callable[[Item], Item]] = {"as they are": lambda item: item}
+    made |= {f"SIR {ratio} dB": lambda item, ratio=ratio: at_ratio(item, ratio) for ratio in (-10, -5, 0, 5, 10)}
+    made |= {
+        "three speakers": with_third,
+        **({"noise at 10 dB": noisy} if noise else {}),
+        "a room (RT60 0.4 s)": in_room,
+        "8 kHz": lambda item: signals(item, lambda one: resample(one, RATE, 8000), 8000),
+        "MP3 at about 32 kbit/s": lambda item: replace(item, mixture=coded(item.mixture)),
+        "enrolment of 1 s": lambda item: enrolled(item, item.enrolls[0][:RATE]),
+        "enrolment of 60 s (repeated)": lambda item: enrolled(item, np.resize(item.enrolls[0], 60 * RATE)),
+        "three enrolments of 5 s": lambda item: enrolled(
+            item, *(np.resize(item.enrolls[0][n * RATE :], 5 * RATE) for n in range(3))
+        ),
+        "enrolment of the interferer": lambda item: replace(
+            item, enrolls=[item.other_enroll], target=item.interferer, interferer=item.target
+        ),
+        "target absent": absent,
+    }
+    found = {name: [change(item) for item in items] for name, change in made.items()}
+    return {**found, "10 minutes": [signals(items[0], lambda one: np.resize(one, int(LONG_SECONDS * RATE)))]}
 
 
-def measure(name: str, items: Sequence[Item], extract: Callable[[Item], Any]) -> Row:
+def measure(name: str, items: Sequence[Item], extract: Callable[[Item], Any]) -> list[str]:
     """Extract the items of a condition and return its row."""
-    from espnet_tse_gen.scoring.signal import si_sdr
+    from espnet_tse_gen.scoring.signal import energy_ratio_db, si_sdr
 
     mixtures, outputs, wrong, confidences, spent, seconds = [], [], [], [], 0.0, 0.0
     for item in items:
@@ -206,69 +174,59 @@ def measure(name: str, items: Sequence[Item], extract: Callable[[Item], Any]) ->
         found = extract(item)
         spent += time.perf_counter() - start
         seconds += len(item.mixture) / item.rate
-        confidences.append(np.nan if found.confidence is None else found.confidence)
+        if found.confidence is not None:
+            confidences.append(found.confidence)
         if item.target.any():
             mixtures.append(si_sdr(item.target, item.mixture))
             outputs.append(si_sdr(item.target, found.samples))
             wrong.append(si_sdr(item.interferer, found.samples) > outputs[-1])
         else:
-            energies = [float(np.sum(np.square(one, dtype=np.float64))) for one in (found.samples, item.mixture)]
-            outputs.append(10 * np.log10(max(energies[0], 1e-12) / energies[1]))
-    known = bool(mixtures)
-    return Row(
+            outputs.append(energy_ratio_db(found.samples, item.mixture))
+    return [
         name,
-        len(items),
-        float(np.mean(mixtures)) if known else np.nan,
-        float(np.mean(outputs)),
-        float(np.mean(wrong)) if known else np.nan,
-        float(np.median(confidences)),
-        spent / seconds,
-    )
-
-
-def table(rows: Sequence[Row], model: str, peak_bytes: int) -> str:
-    """Return the rows as Markdown."""
-
-    def cell(value: float, form: str) -> str:
-        return "" if np.isnan(value) else format(value, form)
-
-    lines = [
-        f"Model: {model}. SI-SDR in dB, means over targets; of absent targets, the output's energy relative to the mixture.",
-        "",
-        "| condition | targets | mixture | output | wrong speaker | confidence | real-time factor |",
-        "|---|---|---|---|---|---|---|",
+        str(len(items)),
+        f"{np.mean(mixtures):.1f}" if mixtures else "",
+        f"{np.mean(outputs):.1f}",
+        f"{np.mean(wrong):.1%}" if mixtures else "",
+        f"{np.median(confidences):.2f}" if confidences else "",
+        f"{spent / seconds:.3f}",
     ]
-    lines += [
-        f"| {row.name} | {row.items} | {cell(row.mixture_db, '.1f')} | {cell(row.output_db, '.1f')} | {cell(row.wrong, '.1%')} |"
-        f" {cell(row.confidence, '.2f')} | {row.rtf:.3f} |"
-        for row in rows
-    ]
-    return "\n".join([*lines, "", f"Peak memory of the process: {peak_bytes / 2**20:.0f} MiB.", ""])
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
-    args = get_parser().parse_args(cmd)
+    parser = get_parser(str(__doc__), items=40)
+    parser.set_defaults(threads=2)
+    parser.add_argument("--noise", help="folder or table of noises; without it, that row is left out")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, help="write the table there, too")
+    args = parser.parse_args(cmd)
     import torch
 
     from espnet_tse_gen import TargetSpeakerExtractor
 
     torch.set_num_threads(args.threads)
     extractor = TargetSpeakerExtractor.from_pretrained(args.model)
-    items = read_items(args.data_dir)
 
     def extract(item: Item) -> Any:
         request = extractor.request(item.mixture, item.enrolls, item.rate, enroll_sample_rate=RATE)
         return extractor.extract([request])[0]
 
     rows = []
-    for name, own in conditions(items, args.items, args.noise, args.seed).items():
-        rows.append(measure(name, own, extract))
-        print(f"{name}: {rows[-1].output_db:.1f} dB", file=sys.stderr, flush=True)
-    text = table(rows, args.model, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-    print(text, end="")
-    write_report(text, args.output)
+    for name, items in conditions(read_items(args.data_dir), args.items, args.noise, args.seed).items():
+        rows.append(measure(name, items, extract))
+        print(f"{name}: {rows[-1][3]} dB", file=sys.stderr, flush=True)
+    headings = ["condition", "targets", "mixture", "output", "wrong speaker", "confidence", "real-time factor"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    report = [
+        f"Model: {args.model}. SI-SDR in dB, means over targets; of absent targets, the output's energy relative to the mixture.",
+        "",
+        *markdown(headings, rows),
+        "",
+        f"Peak memory of the process: {peak:.0f} MiB.",
+    ]
+    write_report(report, args.output)
 
 
 if __name__ == "__main__":
-    run_main(main)  # type: ignore[arg-type]
+    run_main(main)

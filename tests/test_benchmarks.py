@@ -1,4 +1,4 @@
-"""The benchmark at a tiny size: it runs, and its table names every system."""
+"""The benchmarks at a tiny size: they run, and their tables name every system."""
 
 import os
 import re
@@ -9,67 +9,44 @@ import pytest
 
 from espnet_tse_gen.utils.files import write_yaml
 
-CONFIG = {
-    "extractor": "masked",
-    "extractor_conf": {"width": 32, "layers": 1, "heads": 2, "mixture_layers": 1},
-    "model_conf": {},
-}
+SIZES = ["--repeats", "1", "--threads", "1"]
+
+
+def report(repository, output, benchmark, *options):
+    """Return what a benchmark printed, which it also wrote."""
+    run = subprocess.run(
+        [sys.executable, f"benchmarks/{benchmark}.py", *SIZES, *options, "--output", output],
+        cwd=repository, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    text = output.read_text()
+    assert run.stdout.strip().endswith(text.strip())  # after what ESPnet prints on import
+    return text
 
 
 @pytest.mark.slow
 def test_decoding_benchmark(repository, tmp_path):
-    write_yaml(tmp_path / "tiny.yaml", CONFIG)
-    output = tmp_path / "speed" / "table.md"
-    sizes = [
-        "--seconds",
-        "0.3",
-        "--enroll_seconds",
-        "0.2",
-        "--repeats",
-        "1",
-        "--threads",
-        "1",
-        "--batch_size",
-        "1",
-        "2",
-    ]
-    run = subprocess.run(
-        [sys.executable, "benchmarks/decoding.py", *sizes, "--config", tmp_path / "tiny.yaml", "--output", output],
-        cwd=repository,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    text = output.read_text()
-    assert text.strip() == run.stdout.strip()
+    sizes = {"width": 32, "layers": 1, "heads": 2, "mixture_layers": 1}
+    write_yaml(tmp_path / "tiny.yaml", {"extractor": "masked", "extractor_conf": sizes, "model_conf": {}})
+    options = ["--seconds", "0.3", "--enroll_seconds", "0.2", "--batch_size", "1", "2"]
+    text = report(repository, tmp_path / "table.md", "decoding", *options, "--config", tmp_path / "tiny.yaml")
     assert "peer: TD-SpeakerBeam of ESPnet, 16.2 M parameters" in text
     rows = re.findall(r"^\| (.+?) \| (float32|bfloat16) \| (\d+) \|", text, flags=re.MULTILINE)
+    systems = {
+        "TD-SpeakerBeam": "1",
+        "ours, 16 passes": "16",
+        "ours, 1 pass": "1",
+        "ours, 16 passes, nothing cached": "16",
+    }
     precisions = ("float32", "bfloat16")
-    systems = [
-        ("TD-SpeakerBeam", "1"),
-        ("ours, 16 passes", "16"),
-        ("ours, 1 pass", "1"),
-        ("ours, 16 passes, nothing cached", "16"),
-    ]
-    assert rows == 2 * [(name, precision, passes) for name, passes in systems for precision in precisions]
+    assert rows == 2 * [(name, precision, passes) for name, passes in systems.items() for precision in precisions]
     assert text.count("- caching, float32: ") == 2
     assert "100.00 % of the tokens equal" in text
 
 
 @pytest.mark.slow
 def test_tokenization_benchmark(repository, tmp_path):
-    output = tmp_path / "table.md"
-    sizes = ["--codecs", "encodec", "--num_files", "1", "--seconds", "0.3", "0.5", "--repeats", "1", "--threads", "1"]
-    run = subprocess.run(
-        [sys.executable, "benchmarks/tokenization.py", *sizes, "--output", output],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    text = output.read_text()
-    assert text.strip() == run.stdout.strip()
+    options = ["--codecs", "encodec", "--num_files", "1", "--seconds", "0.3", "0.5"]
+    text = report(repository, tmp_path / "table.md", "tokenization", *options)
     assert "1 recordings (made of noise like speech)" in text and "### encodec, random weights" in text
     rows = re.findall(r"^\| (.+?) \| [\d.]+ \[", text, flags=re.MULTILINE)
     assert rows == ["`encodec` per file", "`encodec`, model loaded once", "ours, one process of 1 thread(s)"]
@@ -78,16 +55,8 @@ def test_tokenization_benchmark(repository, tmp_path):
 
 @pytest.mark.slow
 def test_extraction_benchmark(repository, tmp_path):
-    output = tmp_path / "table.md"
-    sizes = ["--width", "0.0625", "--seconds", "0.2", "--enroll_seconds", "0.2", "--repeats", "1", "--threads", "1"]
-    sizes += ["--extractors", "spex_plus", "--batch_size", "1", "2"]
-    command = [sys.executable, "benchmarks/extraction.py", *sizes]
-    run = subprocess.run(
-        [*command, "--output", output], cwd=repository, capture_output=True, text=True, check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    text = output.read_text()
-    assert run.stdout.strip().endswith(text.strip())  # after what ESPnet prints on import
+    options = ["--width", "0.0625", "--seconds", "0.2", "--enroll_seconds", "0.2", "--extractors", "spex_plus"]
+    text = report(repository, tmp_path / "table.md", "extraction", *options, "--batch_size", "1", "2")
     rows = re.findall(r"^\| (.+?) \| ([\d.]+) M \| [\d.]+ \[", text, flags=re.MULTILINE)
     systems = ["ESPnet, TD-SpeakerBeam of the size of SpEx+", "ours, the same model (size of SpEx+)", "ours, SpEx+"]
     assert [name for name, _ in rows] == 2 * systems
@@ -95,16 +64,17 @@ def test_extraction_benchmark(repository, tmp_path):
     assert float(re.search(r"outputs differ by at most (\S+) of the peak", text)[1]) < 1e-4
 
 
-@pytest.mark.parametrize("benchmark", ["decoding", "tokenization", "extraction"])
-@pytest.mark.parametrize("option", ["--threads", "--repeats"])
+@pytest.mark.parametrize(
+    ("benchmark", "option"),
+    [
+        ("decoding", "--threads"),
+        ("tokenization", "--num_files"),
+        ("extraction", "--repeats"),
+        ("dynamic_mixing", "--items"),
+    ],
+)
 def test_impossible_numbers_end_in_one_line(repository, option, benchmark):
     command = [sys.executable, f"benchmarks/{benchmark}.py", option, "0"]
-    run = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
-    assert run.returncode and run.stderr.strip().count("\n") == 0 and option in run.stderr
-
-
-@pytest.mark.parametrize("option", ["--items", "--utterances"])
-def test_items_that_cannot_be_made_end_in_one_line(repository, option):
-    command = [sys.executable, "benchmarks/dynamic_mixing.py", "--sources", "nowhere", option, "0"]
+    command += ["--sources", "nowhere"] if benchmark == "dynamic_mixing" else []
     run = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
     assert run.returncode == 2 and run.stderr.strip().count("\n") == 0 and option in run.stderr

@@ -1,38 +1,27 @@
 """Measuring codecs one after the other for the table, and finding again what an earlier run measured.
 
-The rows of a codec go into the score table as soon as they are there, everything else into ``parts/TAG.json``. Fidelity
+The rows of a codec go into the score table as soon as they are there, and everything into ``parts/TAG.json``. Fidelity, speed
 and probe are found again apart from each other, so that a longer probe does not cost the fidelity once more.
 """
 
-from __future__ import annotations
-
+import contextlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from codec_study.probe import CONDITIONS, ItemFigures, LevelFigures, ProbeResult, run_probe
-from codec_study.quality import ORIGINAL, Speed, bit_rate, choose_levels, evaluate_codec, measure_speed, system_name
+from codec_study.quality import ORIGINAL, Speed, bit_rate, choose_levels, evaluate_codec, measure_speed
 from codec_study.segments import collect_segments
 from codec_study.tables import CodecEntry
 from espnet_tse_gen.audio.recordings import Recordings
 from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.scoring.table import Row, read_scores, replace_rows
+from espnet_tse_gen.scoring.table import Row, replace_rows
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write, read_scp
 from espnet_tse_gen.utils.state import state_of
-
-
-@dataclass(frozen=True)
-class ProbeOptions:
-    """How the probe is trained; see :mod:`codec_study.probe`."""
-
-    train: Recordings  # clean speech to train on
-    seconds: float = 1800.0  # audio to train on at most
-    steps: int = 500  # training steps
-    seed: int = 0  # of weights and batches
 
 
 @dataclass(frozen=True)
@@ -46,23 +35,20 @@ class MeasuringOptions:
     measures: Sequence[str]  # see :data:`codec_study.quality.MEASURES`
     num_jobs: int = 1  # processes that compute the measures
     speed_threads: int = 2  # threads that the codec is timed with
-    probe: ProbeOptions | None = None  # `None` for no probe
+    probe_train: Recordings | None = None  # clean speech to train the probe on; `None` for no probe
+    probe_seconds: float = 1800.0  # audio to train it on at most
+    probe_steps: int = 500  # training steps of it
     device: str = "cpu"  # where codec and probe compute
     force: bool = False  # measure again what is there
 
-    @property
-    def scores(self) -> Path:
-        """The score table."""
-        return self.output_dir / "scores.csv"
 
-
-def read_speakers(wav_scp: str | Path) -> dict[str, str]:
-    """Return ``utt2spk`` beside ``wav_scp``; empty where there is none.
+def read_speakers(recordings: Recordings) -> dict[str, str]:
+    """Return ``utt2spk`` beside the table of ``recordings``; empty where there is none.
 
     Raises:
         UserError: If it cannot be read.
     """
-    path = Path(wav_scp).parent / "utt2spk"
+    path = Path(recordings.wav_scp).parent / "utt2spk"
     return read_scp(path) if path.exists() else {}
 
 
@@ -72,11 +58,11 @@ def check_probe(options: MeasuringOptions) -> None:
     Raises:
         UserError: If a recording has no speaker, or a speaker is in both tables.
     """
-    if options.probe is None:
+    if options.probe_train is None:
         return
     found: list[set[str]] = []
-    for recordings in (options.probe.train, options.recordings):
-        speakers = read_speakers(recordings.wav_scp)
+    for recordings in (options.probe_train, options.recordings):
+        speakers = read_speakers(recordings)
         missing = sorted(set(recordings) - speakers.keys())
         if missing:
             table = Path(recordings.wav_scp).parent / "utt2spk"
@@ -87,7 +73,7 @@ def check_probe(options: MeasuringOptions) -> None:
     common = found[0] & found[1]
     if common:
         raise UserError(
-            f"--probe_train_scp {options.probe.train.wav_scp}: speaker '{min(common)}' is in --wav_scp too; the probe is "
+            f"--probe_train_scp {options.probe_train.wav_scp}: speaker '{min(common)}' is in --wav_scp too; the probe is "
             "judged on speakers that it has not heard"
         )
 
@@ -106,8 +92,10 @@ def measure_codec(
     Raises:
         UserError: For recordings that cannot be used.
     """
-    part = options.output_dir / "parts" / f"{tag}.json"
-    known = {} if options.force else _read_part(part)
+    part, recordings = options.output_dir / "parts" / f"{tag}.json", options.recordings
+    known: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known = {} if options.force else dict(json.loads(part.read_text(encoding="utf-8")))
     facts = {
         "family": codec.name,
         "fingerprint": codec.fingerprint(),
@@ -119,61 +107,46 @@ def measure_codec(
     }
     codec = codec.to(options.device)
     levels = choose_levels(codec, options.levels)
-    source = _source(options.recordings, facts, levels=levels, measures=list(options.measures), set=options.set_name)
-    rows = _known_rows(options, tag, levels) if known.get("fidelity", {}).get("source") == source else []
-    if rows:
-        logging.info("%s: fidelity is there; kept", tag)
-    else:
-        speakers = read_speakers(options.recordings.wav_scp)
+
+    def kept(name: str, make: Callable[[], Any], of: Sequence[Recordings], **conf: Any) -> Any:
+        """What ``make`` returned for the same codec, files and options before, or returns now, as plain values."""
+        files = [recordings[key] for recordings in of for key in sorted(recordings)]
+        source = state_of(facts["fingerprint"], conf, [sorted(one) for one in of], files=files)
+        if known.get(name, {}).get("source") == source:
+            logging.info("%s: %s is there; kept", tag, name)
+        else:
+            known[name] = {"source": source, "values": make()}
+            with atomic_write(part) as stream:
+                json.dump(known, stream, indent=1)
+        return known[name]["values"]
+
+    def fidelity() -> list[dict[str, Any]]:
+        originals = {row.key: row.metrics["OVRL"] for entry in others[:1] for row in entry.of(None)}
         rows = evaluate_codec(
-            codec, options.recordings, levels, options.measures,
-            tag=tag, set_name=options.set_name, speakers=speakers, num_jobs=options.num_jobs,
-            originals={row.key: row.metrics["OVRL"] for entry in others[:1] for row in entry.of(None)},
+            codec, recordings, levels, options.measures, tag=tag, set_name=options.set_name,
+            speakers=read_speakers(recordings), num_jobs=options.num_jobs, originals=originals,
         )  # fmt: skip
-        replace_rows(options.scores, rows)
-        # The same digits now as when they are found again.
-        rows = _known_rows(options, tag, levels)
-        known["fidelity"] = {"source": source}
-        _write_part(part, known)
-    speed = _speed(codec, facts, options, known, part)
-    kbit = {count: bit_rate(codec, count) for count in levels}
-    return CodecEntry(tag, facts, kbit, rows, speed, _probe(tag, codec, facts, options, known, part))
+        return [asdict(row) for row in rows]
 
+    def probes(train: Recordings) -> list[dict[str, Any]]:
+        seen = collect_segments(codec, train, read_speakers(train), options.probe_seconds)
+        unseen = collect_segments(codec, recordings, read_speakers(recordings), min_seconds=0.5)
+        steps, device = options.probe_steps, options.device
+        return [asdict(run_probe(codec, seen, unseen, kind, steps, device=device)) for kind in CONDITIONS]
 
-def _speed(
-    codec: AbsCodec, facts: dict[str, Any], options: MeasuringOptions, known: dict[str, Any], part: Path
-) -> Speed:
-    source = _source(options.recordings, facts, threads=options.speed_threads, device=options.device)
-    if known.get("speed", {}).get("source") != source:
-        values = asdict(measure_speed(codec, options.recordings, options.speed_threads))
-        known["speed"] = {"source": source, "values": values}
-        _write_part(part, known)
-    return Speed(**known["speed"]["values"])
-
-
-def _probe(
-    tag: str, codec: AbsCodec, facts: dict[str, Any], options: MeasuringOptions, known: dict[str, Any], part: Path
-) -> list[ProbeResult]:
-    probe = options.probe
-    if probe is None:
-        return []
-    train = _source(probe.train, facts, seconds=probe.seconds, steps=probe.steps, seed=probe.seed)
-    source = {"train": train, "test": _source(options.recordings, facts)}
-    if known.get("probe", {}).get("source") == source:
-        logging.info("%s: probe is there; kept", tag)
-        return [_result(values) for values in known["probe"]["results"]]
-    speakers = read_speakers(probe.train.wav_scp)
-    segments = collect_segments(codec, probe.train, speakers, probe.seconds, probe.seed)
-    unseen = collect_segments(
-        codec, options.recordings, read_speakers(options.recordings.wav_scp), None, probe.seed, 0.5
+    found = kept("fidelity", fidelity, [recordings], levels=levels, measures=options.measures, set=options.set_name)
+    rows = [Row(**values) for values in found]
+    replace_rows(options.output_dir / "scores.csv", rows)
+    timing = {"threads": options.speed_threads, "device": options.device}
+    speed = kept(
+        "speed", lambda: asdict(measure_speed(codec, recordings, options.speed_threads)), [recordings], **timing
     )
-    results = [
-        run_probe(codec, segments, unseen, condition, probe.steps, probe.seed, options.device)
-        for condition in CONDITIONS
-    ]
-    known["probe"] = {"source": source, "results": [asdict(result) for result in results]}
-    _write_part(part, known)
-    return results
+    results, train = [], options.probe_train
+    if train is not None:
+        training = {"seconds": options.probe_seconds, "steps": options.probe_steps}
+        results = kept("probe", lambda: probes(train), [train, recordings], **training)
+    kbit = {count: bit_rate(codec, count) for count in levels}
+    return CodecEntry(tag, facts, kbit, rows, Speed(**speed), list(map(_result, results)))
 
 
 def _result(values: Mapping[str, Any]) -> ProbeResult:
@@ -181,54 +154,21 @@ def _result(values: Mapping[str, Any]) -> ProbeResult:
     return ProbeResult(**{**values, "levels": levels, "items": [ItemFigures(**item) for item in values["items"]]})
 
 
-def _source(recordings: Recordings, facts: Mapping[str, Any], **options: Any) -> str:
-    """The state of all that a part's figures follow from."""
-    keys = sorted(recordings)
-    return state_of(facts["fingerprint"], options, keys, files=[recordings[key] for key in keys])
-
-
-def _known_rows(options: MeasuringOptions, tag: str, levels: Sequence[int]) -> list[Row]:
-    """The rows that an equal earlier run left in the score table, or nothing if they are not all there."""
-    if not options.scores.exists():
-        return []
-    names = [system_name(tag, count) for count in levels]
-    names = [ORIGINAL, *names] if "dnsmos" in options.measures else names
-    rows = [row for row in read_scores(options.scores) if row.set == options.set_name and row.system in names]
-    keys = set(options.recordings)
-    complete = all({row.key for row in rows if row.system == name} == keys for name in names)
-    return rows if complete else []
-
-
-def _read_part(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _write_part(path: Path, content: Mapping[str, Any]) -> None:
-    with atomic_write(path) as stream:
-        json.dump(content, stream, indent=1)
-        stream.write("\n")
-
-
 def subset(recordings: Recordings, count: int | None) -> Recordings:
-    """Return ``recordings`` cut down to ``count`` of them, evenly spread over the sorted keys."""
+    """Cut ``recordings`` down to ``count`` of them, evenly spread over the sorted keys, and return them."""
     keys = sorted(recordings)
     if count is None or count >= len(keys):
         return recordings
-    chosen = [keys[index * len(keys) // count] for index in range(count)]
-    smaller = Recordings(recordings.wav_scp, recordings.level_scp)
-    smaller.paths = {key: recordings.paths[key] for key in chosen}
-    return smaller
+    for key in {*keys}.difference(keys[n * len(keys) // count] for n in range(count)):
+        del recordings[key]
+    return recordings
 
 
 def tags_of(directories: Sequence[Path]) -> list[str]:
     """Return a name for each codec directory: its own without ``codec_`` in front.
 
     Raises:
-        UserError: If two have the same name, or a name cannot stand in a file name.
+        UserError: If two have the same name, or that of the recordings themselves.
     """
     tags = [directory.resolve().name.removeprefix("codec_") or directory.resolve().name for directory in directories]
     for index, tag in enumerate(tags):

@@ -7,8 +7,7 @@ codes, and brought back to its own rate, length and level. Nothing is aligned af
 aligned by contract, and the lag that is left is reported beside the measures.
 """
 
-from __future__ import annotations
-
+import functools
 import hashlib
 import logging
 import math
@@ -16,19 +15,21 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+import threadpoolctl
 import torch
 
 from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.audio.recordings import Recordings
+from espnet_tse_gen.audio.speaker import SpeakerEncoder, cosine
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.prepare import lag
 from espnet_tse_gen.scoring.metrics import BY_NAME
 from espnet_tse_gen.scoring.metrics.base import Column
 from espnet_tse_gen.scoring.metrics.espnet import can_use_pesq
+from espnet_tse_gen.scoring.metrics.mos import dnsmos
 from espnet_tse_gen.scoring.signal import is_silent, si_sdr
 from espnet_tse_gen.scoring.table import Row
 from espnet_tse_gen.utils.errors import UserError, unknown_name
@@ -57,6 +58,9 @@ MIN_CORRELATION = 0.5
 MAX_LAG_SECONDS = 0.02
 SPEED_LIMIT_SECONDS = 20.0
 
+# Loaded once per process.
+_encoder = functools.cache(SpeakerEncoder)
+
 
 def system_name(tag: str, levels: int) -> str:
     """Return the name under which a codec with so many levels is in the score table."""
@@ -83,17 +87,16 @@ def choose_levels(codec: AbsCodec, wanted: Iterable[int | str]) -> list[int]:
     return available
 
 
-def check_measures(measures: Iterable[str]) -> tuple[str, ...]:
+def check_measures(measures: Sequence[str]) -> tuple[str, ...]:
     """Return ``measures`` in the order of :data:`MEASURES`.
 
     Raises:
         UserError: For an unknown name.
     """
-    wanted = list(measures)
-    for name in wanted:
+    for name in measures:
         if name not in MEASURES:
             raise unknown_name("measure", name, MEASURES)
-    return tuple(name for name in MEASURES if name in wanted)
+    return tuple(name for name in MEASURES if name in measures)
 
 
 def bit_rate(codec: AbsCodec, levels: int) -> float:
@@ -104,10 +107,10 @@ def bit_rate(codec: AbsCodec, levels: int) -> float:
 def evaluate_codec(
     codec: AbsCodec,
     recordings: Recordings,
-    levels: Iterable[int | str] = (1, 2, 4, 8),
-    measures: Iterable[str] = MEASURES,
+    levels: Sequence[int],
+    measures: Sequence[str] = MEASURES,
     *,
-    tag: str | None = None,
+    tag: str,
     set_name: str = "test",
     speakers: Mapping[str, str] | None = None,
     num_jobs: int = 1,
@@ -118,9 +121,9 @@ def evaluate_codec(
     Args:
         codec: A codec with weights, on any device.
         recordings: What to encode and decode; each sets its own level unless they have a ``level_scp``.
-        levels: Numbers of levels to decode from; those that the codec has not are left out; ``all`` means every level.
+        levels: Numbers of levels to decode from, all of which the codec has.
         measures: Names in :data:`MEASURES`.
-        tag: Name of the codec in the rows; ``None``: its family's name.
+        tag: Name of the codec in the rows.
         set_name: Name of the set in the rows.
         speakers: Speaker of each recording, for the rows.
         num_jobs: Processes that compute the measures; coding itself is done in this one.
@@ -131,23 +134,23 @@ def evaluate_codec(
         as it is (system ``original``). A measure that is not defined for an item is absent.
 
     Raises:
-        UserError: For unknown names, and for recordings that cannot be read or are silent.
+        UserError: For recordings that cannot be read or are silent.
     """
-    chosen, wanted = choose_levels(codec, levels), check_measures(measures)
-    score = partial(_score, measures=wanted)
-    jobs = _round_trips(codec, recordings, chosen, originals or {})
+    score = functools.partial(_score, measures=tuple(measures))
+    jobs = _round_trips(codec, recordings, levels, originals or {})
     # One process works while the codec does; several get their items as a whole.
     results = map(score, jobs) if num_jobs == 1 else map_jobs(score, list(jobs), num_jobs, chunk=1)
+    names = [ORIGINAL, *(system_name(tag, count) for count in levels)]
     rows: list[Row] = []
-    for number, (key, original, outputs) in enumerate(results, 1):
+    for number, (key, found) in enumerate(results, 1):
         speaker = (speakers or {}).get(key, "")
-        if original:
-            rows.append(Row(ORIGINAL, set_name, key, 1, target=speaker, metrics=original))
-        for count, metrics in zip(chosen, outputs, strict=True):
-            name = system_name(tag or codec.name, count)
-            rows.append(Row(name, set_name, key, 1, target=speaker, metrics=metrics))
+        rows += [
+            Row(name, set_name, key, 1, target=speaker, metrics=metrics)
+            for name, metrics in zip(names, found, strict=True)
+            if metrics
+        ]
         if number % 10 == 0:
-            logging.info("%s: %d of %d recordings measured", tag or codec.name, number, len(recordings))
+            logging.info("%s: %d of %d recordings measured", tag, number, len(recordings))
     return rows
 
 
@@ -176,38 +179,35 @@ def measure_speed(
             begins after 20 seconds.
     """
     signals: list[torch.Tensor] = []
-    samples = 0
+    seconds = 0.0
     for key in sorted(recordings):
-        loaded = recordings.load(key, codec.sample_rate).samples
-        signals.append(torch.from_numpy(loaded)[None].to(codec.device))
-        samples += len(loaded)
-        if samples >= max_seconds * codec.sample_rate:
+        signals.append(torch.from_numpy(recordings.load(key, codec.sample_rate).samples)[None].to(codec.device))
+        seconds += signals[-1].shape[1] / codec.sample_rate
+        if seconds >= max_seconds:
             break
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         codec.decode(codec.encode(signals[0]).codes)
-        start = _now(codec)
-        passes = [_timed_pass(codec, signals)]
-        while len(passes) < repeats and _now(codec) - start < SPEED_LIMIT_SECONDS:
+        start, passes = _now(codec), list[tuple[float, float]]()
+        while len(passes) < repeats and (not passes or _now(codec) - start < SPEED_LIMIT_SECONDS):
             passes.append(_timed_pass(codec, signals))
     finally:
         torch.set_num_threads(before)
     encoding, decoding = min(passes, key=sum)
-    seconds = samples / codec.sample_rate
     return Speed(seconds / encoding, seconds / decoding, seconds / (encoding + decoding), threads, seconds)
 
 
 def _timed_pass(codec: AbsCodec, signals: Sequence[torch.Tensor]) -> tuple[float, float]:
-    spent = [0.0, 0.0]
+    encoding = decoding = 1e-9
     for signal in signals:
         start = _now(codec)
         codes = codec.encode(signal).codes
         middle = _now(codec)
         codec.decode(codes)
-        spent[0] += middle - start
-        spent[1] += _now(codec) - middle
-    return max(spent[0], 1e-9), max(spent[1], 1e-9)
+        encoding += middle - start
+        decoding += _now(codec) - middle
+    return encoding, decoding
 
 
 def _now(codec: AbsCodec) -> float:
@@ -216,8 +216,7 @@ def _now(codec: AbsCodec) -> float:
     return time.perf_counter()
 
 
-@dataclass(frozen=True)
-class _Job:
+class _Job(NamedTuple):
     key: str
     rate: int
     original: np.ndarray
@@ -240,97 +239,48 @@ def _round_trips(
         yield _Job(key, rate, original, outputs, originals.get(key))
 
 
-def _score(job: _Job, measures: tuple[str, ...]) -> tuple[str, dict[str, float], list[dict[str, float]]]:
+def _score(job: _Job, measures: tuple[str, ...]) -> tuple[str, list[dict[str, float]]]:
     """Return the key, the recording's own figures, and those of each output."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return _score_job(job, _meter(measures))
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _score_job(job: _Job, meter: _Meter) -> tuple[str, dict[str, float], list[dict[str, float]]]:
-    known = job.ovrl is not None and meter.dnsmos is not None
-    original = {"OVRL": float(job.ovrl or 0.0)} if known else meter.quality(job.original, job.rate)
-    voice = meter.voice(job.original, job.rate, "keep")
-    outputs = []
-    for output in job.outputs:
-        silent = is_silent(output)
-        heard = faint_noise(len(output), job.key) if silent else output
-        row = meter.compare(job.original, heard, job.rate)
-        quality = meter.quality(heard, job.rate)
-        row |= quality
-        if quality:
-            row["OVRL_change"] = quality["OVRL"] - original["OVRL"]
-        if meter.encoder is not None:
-            row["similarity"] = meter.similarity(voice, None if silent else heard, job.rate)
-        outputs.append(row)
-    return job.key, original, outputs
-
-
-class _Meter:
-    """The measures, with their networks loaded once per process."""
-
-    def __init__(self, measures: tuple[str, ...]) -> None:
-        self.measures = measures
-        self.encoder: Any = None
-        self.dnsmos: Any = None
-        if "similarity" in measures:
-            from espnet_tse_gen.audio.speaker import SpeakerEncoder
-
-            self.encoder = SpeakerEncoder()
+    with threadpoolctl.threadpool_limits(1):
+        own, voice = dict[str, float](), None
         if "dnsmos" in measures:
-            from espnet_tse_gen.scoring.metrics.dnsmos import DNSMOS
-
-            self.dnsmos = DNSMOS()
-
-    def quality(self, samples: np.ndarray, rate: int) -> dict[str, float]:
-        """OVRL without reference; empty if it is not asked for."""
-        return {"OVRL": self.dnsmos(samples, rate)["OVRL"]} if self.dnsmos is not None else {}
-
-    def voice(self, samples: np.ndarray, rate: int, trim: str) -> np.ndarray | None:
-        """Speaker embedding, or ``None``."""
-        return self.encoder.embed(samples, rate, trim=trim) if self.encoder is not None else None
-
-    def similarity(self, voice: np.ndarray | None, output: np.ndarray | None, rate: int) -> float:
-        """Cosine between ``voice`` and the voice of ``output``; 0 where there is none."""
-        from espnet_tse_gen.audio.speaker import cosine
-
-        return cosine(None if output is None else self.voice(output, rate, "drop"), voice)
-
-    def compare(self, original: np.ndarray, output: np.ndarray, rate: int) -> dict[str, float]:
-        """The measures that need both signals."""
-        row: dict[str, float] = {}
-        if "si_sdr" in self.measures:
-            row["SI_SDR"] = si_sdr(original, output)
-        if "stoi" in self.measures:
-            row |= _stoi(original, output, rate)
-        if "pesq" in self.measures and _pesq_is_defined(rate):
-            row |= _pesq(original, output, rate)
-        shift, correlation = lag(original, output, int(MAX_LAG_SECONDS * rate))
-        row["correlation"] = correlation
-        if abs(correlation) >= MIN_CORRELATION:
-            row["lag"] = float(shift)
-        return row
+            own["OVRL"] = dnsmos()(job.original, job.rate)["OVRL"] if job.ovrl is None else job.ovrl
+        if "similarity" in measures:
+            voice = _encoder().embed(job.original, job.rate)
+        return job.key, [own, *(_compare(job, output, measures, own, voice) for output in job.outputs)]
 
 
-@lru_cache(maxsize=1)
-def _meter(measures: tuple[str, ...]) -> _Meter:
-    return _Meter(measures)
-
-
-_pesq_is_defined = lru_cache(maxsize=8)(can_use_pesq)
+def _compare(
+    job: _Job, output: np.ndarray, measures: tuple[str, ...], own: Mapping[str, float], voice: np.ndarray | None
+) -> dict[str, float]:
+    heard = faint_noise(len(output), job.key) if is_silent(output) else output
+    shift, correlation = lag(job.original, heard, int(MAX_LAG_SECONDS * job.rate))
+    row = {"correlation": correlation}
+    if abs(correlation) >= MIN_CORRELATION:
+        row["lag"] = float(shift)
+    if "si_sdr" in measures:
+        row["SI_SDR"] = si_sdr(job.original, heard)
+    if "stoi" in measures:
+        row |= _stoi(job.original, heard, job.rate)
+    if "pesq" in measures and can_use_pesq(job.rate):
+        row |= _pesq(job.original, heard, job.rate)
+    if "dnsmos" in measures:
+        row["OVRL"] = dnsmos()(heard, job.rate)["OVRL"]
+        row["OVRL_change"] = row["OVRL"] - own["OVRL"]
+    if "similarity" in measures:
+        other = _encoder().embed(heard, job.rate, trim="drop") if heard is output else None
+        row["similarity"] = cosine(other, voice)
+    return row
 
 
 def _pesq(original: np.ndarray, output: np.ndarray, rate: int) -> dict[str, float]:
     """PESQ, wideband at 16 kHz and narrowband at 8 kHz; empty where it finds no speech."""
     from pesq import PesqError, pesq
 
-    wide = rate == 16000
-    value = pesq(rate, original, output, "wb" if wide else "nb", on_error=PesqError.RETURN_VALUES)
+    band = "wb" if rate == 16000 else "nb"
+    value = pesq(rate, original, output, band, on_error=PesqError.RETURN_VALUES)
     # Errors are returned as negative numbers.
-    return {"PESQ_WB" if wide else "PESQ_NB": float(value)} if value >= 0 else {}
+    return {f"PESQ_{band.upper()}": float(value)} if value >= 0 else {}
 
 
 def _stoi(original: np.ndarray, output: np.ndarray, rate: int) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """Stretches of clean speech with their tokens, and mixtures of two of them: what the probe is trained and judged on."""
 
-from __future__ import annotations
-
+import itertools
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,25 +51,20 @@ def collect_segments(
         min_seconds: Shorter recordings are left out.
 
     Raises:
-        UserError: If a recording has no speaker, or nothing is left.
+        UserError: If nothing is left.
     """
     turns: dict[str, list[str]] = {}
     for key in sorted(recordings):
-        if key not in speakers:
-            raise UserError(
-                f"{recordings.wav_scp}: recording '{key}' has no speaker; add it to utt2spk beside the table"
-            )
         turns.setdefault(speakers[key], []).append(key)
     dice = random.Random(seed)
     for keys in turns.values():
         dice.shuffle(keys)
     names = list(turns)
     dice.shuffle(names)
-    rounds = max(len(keys) for keys in turns.values())
-    order = [turns[name][turn] for turn in range(rounds) for name in names if turn < len(turns[name])]
+    order = itertools.chain.from_iterable(itertools.zip_longest(*(turns[name] for name in names)))
     segments: list[Segment] = []
     seconds = 0.0
-    for key in order:
+    for key in filter(None, order):
         seconds_there = duration(recordings[key])
         # A tenth of a second is a whole number of samples at every usual rate.
         start = random.Random(f"{seed} {key}").randint(0, max(0, int(10 * (seconds_there - SEGMENT_SECONDS)))) / 10

@@ -1,7 +1,5 @@
 """The table of codecs, from what was measured of each: for people as Markdown, for programs as one mapping."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -44,10 +42,8 @@ def render_codec_table(
     """Compose ``codec_table.md``."""
     keys = {row.key for entry in entries for row in entry.rows}
     parts = ["# Codecs\n", "\n".join(f"- {name}: {text}" for name, text in environment.items()) + "\n"]
-    parts.append(render_markdown(fidelity_table(entries, set_name, bootstrap), 2))
-    parts.append(render_markdown(speed_table(entries), 2))
-    if any(entry.probes for entry in entries):
-        parts.append(render_markdown(probe_table(entries, bootstrap), 2))
+    tables = [fidelity_table(entries, set_name, bootstrap), speed_table(entries), probe_table(entries, bootstrap)]
+    parts += [render_markdown(table, 2) for table in tables if table.rows]
     parts.append("## How to read the tables\n")
     lines = [
         f"Means over the {len(keys)} recordings of the set, with 95 % bootstrap intervals drawn over recordings "
@@ -86,8 +82,7 @@ def fidelity_table(entries: Sequence[CodecEntry], set_name: str, bootstrap: Boot
     for name in conditions:
         headings += [f"CE {name} (bits) ↓", f"gain {name} (bits) ↑", f"accuracy {name} (%) ↑"]
     table = Table(f"Set {set_name}", headings, labels=1)
-    originals = entries[0].of(None) if entries else []
-    if originals:
+    if originals := entries[0].of(None):
         cells = _cells(originals, columns, bootstrap)
         table.rows.append([Cell(ORIGINAL), Cell(""), Cell(""), *cells, *[Cell("")] * (1 + 3 * len(conditions))])
     for entry in entries:
@@ -124,25 +119,19 @@ def probe_table(entries: Sequence[CodecEntry], bootstrap: Bootstrap) -> Table:
     for entry in entries:
         for result in entry.probes:
             first, spread = result.levels[0], probe_intervals(result, bootstrap)
-            everywhere = [np.mean([getattr(level, name) for level in result.levels]) for name in ("ce", "accuracy")]
-            table.rows.append(
-                [
-                    Cell(entry.tag),
-                    Cell(result.condition),
-                    Cell(f"{first.perplexity:.0f} of {entry.facts['codebook_sizes'][0]}"),
-                    Cell(f"{first.guess_ce:.2f}"),
-                    format_interval(CROSS_ENTROPY, spread["ce"], spread["ce"].count),
-                    Cell(f"{first.gain:.2f}"),
-                    Cell(f"{100 * first.gain / first.guess_ce:.0f}" if first.guess_ce >= 0.1 else NO_VALUE),
-                    Cell(f"{first.gain * result.frame_rate:.0f}"),
-                    Cell(f"{result.training_ce:.2f}"),
-                    Cell(f"{100 * first.guess_accuracy:.1f}"),
-                    format_interval(ACCURACY, spread["accuracy"], spread["accuracy"].count),
-                    Cell(f"{100 * first.active_accuracy:.1f}"),
-                    Cell(f"{everywhere[0]:.2f}"),
-                    Cell(f"{100 * everywhere[1]:.1f}"),
-                ]
+            cross_entropy, accuracy = (
+                format_interval(column, spread[name], spread[name].count)
+                for name, column in (("ce", CROSS_ENTROPY), ("accuracy", ACCURACY))
             )
+            everywhere, _, right = _probe_cells(result, len(result.levels))
+            share = f"{100 * first.gain / first.guess_ce:.0f}" if first.guess_ce >= 0.1 else NO_VALUE
+            cells = [
+                entry.tag, result.condition, f"{first.perplexity:.0f} of {entry.facts['codebook_sizes'][0]}",
+                f"{first.guess_ce:.2f}", cross_entropy, f"{first.gain:.2f}", share,
+                f"{first.gain * result.frame_rate:.0f}", f"{result.training_ce:.2f}", f"{100 * first.guess_accuracy:.1f}",
+                accuracy, f"{100 * first.active_accuracy:.1f}", everywhere, right,
+            ]  # fmt: skip
+            table.rows.append([cell if isinstance(cell, Cell) else Cell(cell) for cell in cells])
     return table
 
 
@@ -158,9 +147,7 @@ def table_values(
 ) -> dict[str, Any]:
     """Return every figure of the tables as plain values, as they are before rounding."""
     content: dict[str, Any] = {"environment": dict(environment), "set": set_name, "bootstrap": asdict(bootstrap)}
-    originals = entries[0].of(None) if entries else []
-    content["original"] = _values(originals, bootstrap)
-    content["codecs"] = {}
+    content |= {"original": _values(entries[0].of(None), bootstrap), "codecs": {}}
     for entry in entries:
         levels = {
             count: {"kbit_per_s": round(kbit, 6), "measures": _values(entry.of(count), bootstrap)}
@@ -193,11 +180,11 @@ def _cells(rows: Sequence[Row], columns: Sequence[Column], bootstrap: Bootstrap)
             cells.append(Cell(metric.show(float(np.median(lags))) if lags else NO_VALUE))
         else:
             cells.append(format_interval(metric, interval, len(rows)))
-    if rows and rows[0].system == ORIGINAL:
-        return [
-            cell if metric.name in rows[0].metrics else Cell("") for cell, metric in zip(cells, columns, strict=True)
-        ]
-    return cells
+    blank = rows and rows[0].system == ORIGINAL
+    return [
+        Cell("") if blank and metric.name not in rows[0].metrics else cell
+        for cell, metric in zip(cells, columns, strict=True)
+    ]
 
 
 def _values(rows: Sequence[Row], bootstrap: Bootstrap) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 What is read: a file, ``-`` or another pipe (once), to its real end, whatever its header says of its length.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os
@@ -42,14 +40,12 @@ _warned: set[str] = set()
 class Audio(NamedTuple):
     """A mono recording, and how its file holds it."""
 
-    samples: np.ndarray
-    """float32 ``[L]`` in -1..1."""
-    rate: int
-    """Hz."""
-    format: str
-    """libsndfile's name of the container, such as ``WAV``; empty where another reader would not find its samples."""
-    subtype: str
-    """libsndfile's name of the sample format, such as ``PCM_16``."""
+    samples: np.ndarray  # float32 [L] in -1..1
+    rate: int  # Hz
+    format: (
+        str  # libsndfile's name of the container, such as WAV; empty where another reader would not find its samples
+    )
+    subtype: str  # libsndfile's name of the sample format, such as PCM_16
 
 
 class _Stream(soundfile.SoundFile):
@@ -62,16 +58,13 @@ class _Stream(soundfile.SoundFile):
 def read_audio(
     path: str | Path, sample_rate: int | None = None, key: str | None = None, first_channel: bool = False
 ) -> tuple[np.ndarray, int]:
-    """Read a mono recording.
+    """Read a mono recording; return its samples, float32 ``[L]`` in -1..1, and its rate, Hz.
 
     Args:
         path: Any file that libsndfile reads; ``-`` or another pipe, which can be read once.
         sample_rate: The rate that the file must have; ``None`` takes any.
         key: The key in a table, for the error message; a table cannot name a pipe.
         first_channel: Take the first channel where there are several, instead of refusing.
-
-    Returns:
-        ``(samples, rate)``: float32 ``[L]`` in -1..1, and Hz.
 
     Raises:
         UserError: If the file is missing, not audio, damaged, empty, not mono, of another rate, or holds NaN or Inf.
@@ -85,8 +78,7 @@ def read_with_format(
     """Read a mono recording and how it is stored; arguments and errors as for :func:`read_audio`."""
     with open_audio(path, key) as (file, repaired):
         _check(path, key, file, sample_rate, first_channel)
-        parts = [part[:, 0] for part in _parts(file)]
-        samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        samples = np.concatenate([np.zeros(0, np.float32), *(part[:, 0] for part in _parts(file))])
         _check_length(path, key, len(samples))
         if not np.isfinite(samples).all():
             raise UserError(f"{_name(path, key)}: holds NaN or infinite samples; replace or remove it")
@@ -97,9 +89,9 @@ def read_with_format(
 def read_header(
     path: str | Path, key: str | None = None, sample_rate: int | None = None, mono: bool = True
 ) -> tuple[int, int]:
-    """Return ``(samples, rate in Hz)`` of a recording; arguments as for :func:`read_audio`.
+    """Return ``(samples, rate in Hz)`` of a recording, read for its length where the header does not know it.
 
-    A file whose header does not know the length is read for it.
+    Arguments are as for :func:`read_audio`.
 
     Raises:
         UserError: If it is missing, not audio, empty, of another rate, or (if ``mono``) of several channels.
@@ -201,28 +193,23 @@ def _check_length(path: str | Path, key: str | None, samples: int) -> None:
 
 def _warn(path: str | Path, key: str | None, file: soundfile.SoundFile, samples: int, repaired: bool) -> None:
     """Say on stderr, once for a file, where it holds something else than its header says."""
-    log, name, seconds = file.extra_info, _name(path, key), samples / file.samplerate
+    log, name, seconds = file.extra_info, _name(path, key), f"{samples / file.samplerate:.2f}"
     said = re.search(r"(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", log)
     more = re.search(r"Length : (\d+)(?s:.*)Unknown chunk marker .* at position (\d+)", log)
-    text = ""
     if repaired:
-        text = (
-            f"its header says that it is empty, so its recording was broken off; the {seconds:.2f} s behind it are used"
-        )
+        text = f"its header says that it is empty, so its recording was broken off; the {seconds} s behind it are used"
     elif said and int(said[2]) < int(said[1]) < _UNKNOWN_BYTES:
-        text = (
-            f"is cut short, or its header is wrong: it has {said[2]} of {said[1]} bytes; these {seconds:.2f} s are used"
-        )
+        text = f"is cut short, or its header is wrong: it has {said[2]} of {said[1]} bytes; these {seconds} s are used"
     elif samples < file.frames < _UNKNOWN_LENGTH:
-        text = (
-            f"is cut short, or its header is wrong: it has {seconds:.2f} of {file.frames / file.samplerate:.2f} s, which "
-            "are used"
-        )
+        whole = f"{file.frames / file.samplerate:.2f}"
+        text = f"is cut short, or its header is wrong: it has {seconds} of {whole} s, which are used"
     elif more and int(more[1]) - int(more[2]) > samples:
-        text = f"its header is wrong: more follows behind the {seconds:.2f} s that it names, which alone are used"
+        text = f"its header is wrong: more follows behind the {seconds} s that it names, which alone are used"
     elif file.format == "OGG" and isinstance(file.name, str) and not _ogg_ends(file.name):
-        text = f"is cut short: its last page is missing; the {seconds:.2f} s before it are used"
-    if text and name not in _warned:
+        text = f"is cut short: its last page is missing; the {seconds} s before it are used"
+    else:
+        return
+    if name not in _warned:
         _warned.add(name)
         print(f"{name}: warning: {text}", file=sys.stderr)
 
@@ -273,10 +260,7 @@ def full_scale_factor(signals: Sequence[np.ndarray]) -> float:
 def check_output(path: str | Path, inputs: Sequence[tuple[str, str | Path]], overwrite: bool) -> None:
     """Require that ``--output`` names a recording that can be written.
 
-    Args:
-        path: What the option gave.
-        inputs: ``(option, path)`` of the recordings that are read.
-        overwrite: Whether a file may be replaced, which is none of the inputs.
+    ``inputs`` are ``(option, path)`` of the recordings that are read, which are not replaced with ``overwrite`` either.
 
     Raises:
         UserError: If its suffix is of no format that is written, or it is there.

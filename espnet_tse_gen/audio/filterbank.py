@@ -1,7 +1,5 @@
 """Triangular mel filters on Slaney's scale, as torchaudio and librosa make them, to the bit."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -4,9 +4,7 @@ Token extraction, fitting and resynthesis must scale a recording alike, or the t
 model meets; they all read through :func:`load_recording`.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,13 +32,12 @@ class Recording:
 
     def restore(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
         """Return ``wav`` (float ``[>= L]`` at the codec's ``sample_rate``) at the file's rate, length and level."""
-        out = resample(wav[: self.samples.shape[0]], sample_rate, self.rate) / self.gain
-        out = out[: self.size]
+        out = resample(wav[: self.samples.shape[0]], sample_rate, self.rate)[: self.size] / self.gain
         return np.pad(out, (0, self.size - out.shape[0])).astype(np.float32)
 
 
-class Recordings(Mapping[str, str]):
-    """The recordings of a ``wav.scp``: a mapping from key to path, whose :meth:`load` reads, scales and resamples.
+class Recordings(dict[str, str]):
+    """The recordings of a ``wav.scp``, key to path, each of which :meth:`load` reads, scales and resamples.
 
     Args:
         wav_scp: Table of the recordings.
@@ -52,23 +49,14 @@ class Recordings(Mapping[str, str]):
     """
 
     def __init__(self, wav_scp: str | Path, level_scp: str | Path | None = None) -> None:
+        super().__init__(read_scp(wav_scp))
         self.wav_scp, self.level_scp = wav_scp, None if level_scp == OWN_LEVEL else level_scp
-        self.paths = read_scp(wav_scp)
         self._levels = None if self.level_scp is None else read_scp(self.level_scp)
-        missing = [] if self._levels is None else [key for key in self.paths if key not in self._levels]
+        missing = [] if self._levels is None else [key for key in self if key not in self._levels]
         if missing:
             raise UserError(
                 f"{level_scp}: {len(missing)} key(s) of {wav_scp} are missing, first '{missing[0]}'; add them"
             )
-
-    def __getitem__(self, key: str) -> str:
-        return self.paths[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.paths)
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
     def level_path(self, key: str) -> str | None:
         """Return the mixture that sets the level of ``key``, or ``None`` if the recording sets its own."""
@@ -76,7 +64,7 @@ class Recordings(Mapping[str, str]):
 
     def load(self, key: str, sample_rate: int, with_mixture: bool = False) -> Recording:
         """Read one recording; see :func:`load_recording`."""
-        return load_recording(self.paths[key], sample_rate, self.level_path(key), with_mixture, key)
+        return load_recording(self[key], sample_rate, self.level_path(key), with_mixture, key)
 
 
 def read_tables(wav_scps: Sequence[str], level_scps: Sequence[str]) -> list[Recordings]:
@@ -100,10 +88,9 @@ def load_recording(
     with_mixture: bool = False,
     key: str | None = None,
 ) -> Recording:
-    """Read one recording at ``sample_rate`` and at the level convention.
+    """Read one recording at ``sample_rate`` (Hz) and at the level convention.
 
     Args:
-        sample_rate: The codec's rate, Hz.
         level_path: The mixture whose factor scales it; ``None``: its own.
         with_mixture: Also return the mixture.
         key: The key in the table, for the error message.

@@ -5,8 +5,6 @@ spread evenly), so that none is short of context and they can be processed toget
 neighbours share, the earlier one fades out as the later one fades in, and the weights of every sample sum to 1.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -49,13 +47,7 @@ def plan_segments(length: int, segment: int, overlap: int, hop: int = 1) -> list
 
 
 class Joiner:
-    """Joins the outputs of segments, which may come in any order.
-
-    Args:
-        length: Samples of the recording.
-        segments: Its plan.
-        overlap: What the plan was made with.
-    """
+    """Joins the outputs of the segments of a recording of ``length`` samples, which may come in any order."""
 
     def __init__(self, length: int, segments: Sequence[Segment], overlap: int) -> None:
         self.samples = np.zeros(length, np.float32)
@@ -66,12 +58,12 @@ class Joiner:
     def add(self, number: int, output: np.ndarray) -> None:
         """Add the output (float ``[end - start]``) of segment ``number``."""
         start, end, fade = self._segments[number]
-        overlap = len(self._rise)
-        if number + 1 < len(self._segments):
+        overlap, is_last = len(self._rise), number + 1 == len(self._segments)
+        if not is_last:
             end = self._segments[number + 1].fade + overlap
         part = output[fade - start : end - start].astype(np.float32)
-        if overlap and number:
+        if number:
             part[:overlap] *= self._rise
-        if overlap and number + 1 < len(self._segments):
+        if overlap and not is_last:
             part[-overlap:] *= 1.0 - self._rise
         self.samples[fade:end] += part

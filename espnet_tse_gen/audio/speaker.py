@@ -5,8 +5,6 @@ before embedding; where that leaves nothing of an output, its similarity counts 
 escape the average.
 """
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np
@@ -31,15 +29,9 @@ class SpeakerEncoder:
         self._encoder = VoiceEncoder("cpu", verbose=False)
 
     def embed(self, samples: np.ndarray, sample_rate: int, trim: str = "keep") -> np.ndarray | None:
-        """Embed a recording.
+        """Return the voice of ``samples``, float ``[L]``, not silent: a unit vector ``[256]``.
 
-        Args:
-            samples: Float ``[L]``, not silent.
-            sample_rate: Hz.
-            trim: What to do where no voice is detected: "keep" embeds the whole recording, "drop" returns ``None``.
-
-        Returns:
-            Unit vector ``[256]``, or ``None``.
+        Where no voice is detected, ``trim`` "keep" embeds the whole recording, and "drop" returns ``None``.
         """
         import librosa
 

@@ -5,8 +5,6 @@ and no frame belongs to the signal's edge alone. ``torch.stft`` has no such fram
 of the hop, one more than this length contract allows.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -22,15 +20,9 @@ def spectra(wav: Tensor, window: Tensor, hop: int) -> Tensor:
 
 
 def stft(wav: Tensor, window: Tensor, hop: int) -> Tensor:
-    """Return the spectra of waveforms.
+    """Return the spectra of waveforms ``[..., L]``, complex ``[..., T, n_fft // 2 + 1]``, ``T = ceil(L / hop)``.
 
-    Args:
-        wav: float ``[..., L]``.
-        window: float ``[n_fft]``, ``n_fft - hop`` not negative.
-        hop: Samples per frame.
-
-    Returns:
-        complex ``[..., T, n_fft // 2 + 1]``, ``T = ceil(L / hop)``.
+    ``window`` is float ``[n_fft]``, not shorter than ``hop`` samples.
     """
     beyond = window.shape[0] - hop
     return spectra(functional.pad(wav, (beyond // 2, -wav.shape[-1] % hop + beyond - beyond // 2)), window, hop)

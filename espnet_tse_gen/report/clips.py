@@ -4,8 +4,6 @@ Mixtures are taken evenly from each gender pair and evenly through the sorted ke
 speaker's nor anyone's choice of the best items.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,14 +64,9 @@ class DemoSet:
 
 
 def choose(groups: Mapping[str, str], count: int) -> list[str]:
-    """Choose ``count`` keys, spread over groups.
+    """Choose ``count`` keys (all if there are fewer) of ``groups``, key -> gender pair, spread over the pairs.
 
-    Args:
-        groups: Key -> gender pair.
-        count: How many; all if there are fewer.
-
-    Returns:
-        Keys, those of one gender pair together and sorted.
+    Those of one gender pair stand together and sorted.
     """
     by_group: dict[str, list[str]] = {}
     for key in sorted(groups, key=lambda key: ([*GENDER_PAIRS, groups[key]].index(groups[key]), groups[key], key)):
@@ -92,16 +85,9 @@ def choose(groups: Mapping[str, str], count: int) -> list[str]:
 
 
 def collect_cases(demo: DemoSet, folder: Path, count: int, position: int = 1) -> list[Case]:
-    """Copy the recordings of up to ``count`` mixtures of ``demo`` to ``folder`` and draw their spectrograms.
+    """Copy the recordings of up to ``count`` mixtures of ``demo`` to the page's ``folder`` and draw their spectrograms.
 
-    Args:
-        demo: The set and the systems' outputs.
-        folder: The page's folder.
-        count: How many mixtures.
-        position: Number of the set on the page; keeps the file names of two sets apart.
-
-    Returns:
-        The mixtures, those of one gender pair together.
+    ``position`` is the number of the set on the page; it keeps the file names of two sets apart.
 
     Raises:
         UserError: For missing tables, keys or files.
@@ -120,18 +106,18 @@ def collect_cases(demo: DemoSet, folder: Path, count: int, position: int = 1) ->
     cases: list[Case] = []
     # Names that need no escaping, whatever the keys are.
     safe = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in demo.name)
+
+    def add(label: str, path: str, key: str, name: str, full_scale: float | None = None) -> tuple[Clip, float, int]:
+        samples, rate = read_audio(path, key=key)
+        stem = f"{position}_{safe}_{name}"
+        clip = Clip(label, f"audio/{stem}.wav", f"images/{stem}.jpg", len(samples) / rate)
+        scale = peak_magnitude(samples, rate) if full_scale is None else full_scale
+        write_audio(folder / clip.audio, samples, rate)
+        write_spectrogram(folder / clip.image, samples, rate, scale)
+        return clip, scale, rate
+
     for index, key in enumerate(choose(groups, count), 1):
-
-        def add(label: str, path: str, name: str, full_scale: float | None = None) -> tuple[Clip, float, int]:
-            samples, rate = read_audio(path, key=key)  # noqa: B023  (is called in this turn only)
-            stem = f"{position}_{safe}_{index:03d}_{name}"  # noqa: B023
-            clip = Clip(label, f"audio/{stem}.wav", f"images/{stem}.jpg", len(samples) / rate)
-            scale = peak_magnitude(samples, rate) if full_scale is None else full_scale
-            write_audio(folder / clip.audio, samples, rate)
-            write_spectrogram(folder / clip.image, samples, rate, scale)
-            return clip, scale, rate
-
-        mixture, scale, rate = add("mixture", mixtures[key], "mixture")
+        mixture, scale, rate = add("mixture", mixtures[key], key, f"{index:03d}_mixture")
         targets = []
         for number, (names, genders) in enumerate(side, 1):
             about = ", ".join(filter(None, (names.get(key, ""), SEXES.get(genders.get(key, ""), ""))))
@@ -146,7 +132,8 @@ def collect_cases(demo: DemoSet, folder: Path, count: int, position: int = 1) ->
                     name = tables[label, number][key]
                     name = name if Path(name).exists() else name.split(maxsplit=1)[0]
                     own = None if label == "enrolment" else scale
-                    target.clips[label] = add(label, name, f"spk{number}_{len(target.clips)}", own)[0]
+                    stem = f"{index:03d}_spk{number}_{len(target.clips)}"
+                    target.clips[label] = add(label, name, key, stem, own)[0]
             targets.append(target)
         cases.append(
             Case(f"case-{position}-{index}", key, GROUP_TITLES.get(groups[key], groups[key]), mixture, targets, rate)

@@ -3,8 +3,6 @@
 Meant for ablations, where systems differ in one thing and are trained alike; what they extract is compared by RESULTS.md.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence
@@ -38,12 +36,9 @@ class Training:
 
 
 def read_training(exp_dir: str | Path, measure: str, name: str = "") -> Training:
-    """Read one training.
+    """Read the training that made ``exp_dir``; ``name`` is what the table calls it, by default the directory's name.
 
-    Args:
-        exp_dir: The directory that training made.
-        measure: A value that validation logs, the lower the better, such as ``si_snr_loss_s0``.
-        name: What the table calls it; by default the directory's name.
+    ``measure`` is a value that validation logs, the lower the better, such as ``si_snr_loss_s0``.
 
     Raises:
         UserError: If the directory holds no training, or its validation logs no such value.
@@ -76,15 +71,9 @@ def read_training(exp_dir: str | Path, measure: str, name: str = "") -> Training
 
 
 def write_comparison(output_dir: str | Path, trainings: Sequence[Training], measure: str, command: str = "") -> str:
-    """Write ``comparison.md`` and ``comparison.svg``, and return the table.
+    """Write ``comparison.md`` and ``comparison.svg`` of trainings that were read with ``measure``; return the table.
 
     Values of a loss in decibels (``si_snr_loss...``) are shown as the ratio itself, the higher the better.
-
-    Args:
-        output_dir: Where they go.
-        trainings: The rows, in this order.
-        measure: What the trainings were read with.
-        command: What made this, for the reader.
     """
     sign, label = (-1.0, "SI-SDR (dB)") if measure.startswith("si_snr_loss") else (1.0, measure)
     rows = [
@@ -103,10 +92,9 @@ def write_comparison(output_dir: str | Path, trainings: Sequence[Training], meas
     }
     write_chart(Path(output_dir) / "comparison.svg", Chart(f"validation {label}", lines))
     with atomic_write(Path(output_dir) / "comparison.md") as stream:
-        stream.write(f"# Validation of {len(trainings)} trainings\n\n{table}\n![validation by epoch](comparison.svg)\n")
         stream.write(
-            "\nMinutes are wall time of the training part of epochs, on a machine that may do other work besides.\n"
+            f"# Validation of {len(trainings)} trainings\n\n{table}\n![validation by epoch](comparison.svg)\n\n"
+            "Minutes are wall time of the training part of epochs, on a machine that may do other work besides.\n"
         )
-        if command:
-            stream.write(f"\nMade by `{command}`.\n")
+        stream.write(f"\nMade by `{command}`.\n" if command else "")
     return table

@@ -1,7 +1,6 @@
 """Under which conditions a result was made: date, versions, commit and command, for the head of every report."""
 
-from __future__ import annotations
-
+import contextlib
 import datetime
 import importlib.metadata
 import platform
@@ -12,19 +11,8 @@ from pathlib import Path
 
 import espnet_tse_gen
 
-PACKAGES = (
-    "espnet",
-    "torch",
-    "numpy",
-    "mir_eval",
-    "pystoi",
-    "pesq",
-    "resemblyzer",
-    "speechmos",
-    "ci_sdr",
-    "distillmos",
-    "jiwer",
-)
+PACKAGES = ("espnet", "torch", "numpy", "mir_eval", "pystoi", "pesq", "resemblyzer", "speechmos", "ci_sdr", "distillmos",
+            "jiwer")  # fmt: skip
 
 
 def describe_environment(command: str | None = None) -> dict[str, str]:
@@ -33,7 +21,10 @@ def describe_environment(command: str | None = None) -> dict[str, str]:
     Args:
         command: The command that made the result; by default that of this process.
     """
-    versions = [f"{name} {version}" for name in PACKAGES if (version := _version(name))]
+    versions = []
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(f"{name} {importlib.metadata.version(name)}")
     facts = {
         "date": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "espnet_tse_gen": espnet_tse_gen.__version__,
@@ -41,29 +32,8 @@ def describe_environment(command: str | None = None) -> dict[str, str]:
         "packages": ", ".join(versions),
         "command": command or shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
     }
-    commit = _commit()
-    if commit:
-        facts["commit"] = commit
+    # That of the working directory, marked where files differ from it; none outside git.
+    git = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        facts["commit"] = subprocess.run(git, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
     return facts
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
-def _commit() -> str:
-    """The commit that is checked out in the working directory, marked where files differ from it; "" outside git."""
-    try:
-        text = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return text.stdout.strip() if text.returncode == 0 else ""

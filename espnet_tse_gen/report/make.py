@@ -4,12 +4,9 @@ The folder is built beside its final place and swapped in at the end; an interru
 Everything is in the folder and works from a file system: no request leaves it. The template escapes all text.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +27,6 @@ RESERVED = ("clean", "enrolment")
 ITEM_COLUMNS = ("SI_SDR_aligned", "ESTOI", "similarity")
 
 
-@dataclass
-class ReportOptions:
-    """What the page is made of."""
-
-    exp_dir: Path  # The model's exp directory; its training logs hold the curves
-    scores: Path | None  # Score table; the page does without tables where it is ``None``
-    output: Path  # Folder to make
-    title: str  # Heading of the page
-    count: int = 12  # Mixtures with recordings, per set
-    systems: Sequence[str] = ()  # Names of systems in the order of rows
-    command: str | None = None  # The command to print; ``None`` for that of this process
-    bootstrap: Bootstrap = field(default_factory=Bootstrap)  # How intervals are computed
-
-
 def report_of(
     exp_dir: Path,
     sets: Sequence[str],
@@ -56,10 +39,11 @@ def report_of(
     resamples: int,
     seed: int,
 ) -> Path:
-    """Make the page that a command line describes; see :func:`make_report`.
+    """Make the folder that a command line describes; return the path of its ``index.html``.
 
     Raises:
-        UserError: For options or files that cannot be used.
+        UserError: For missing or unreadable input, a system with neither scores nor outputs, or where
+            ``output`` is a folder that is no report.
     """
     names: dict[str, str] = {}
     for text in systems:
@@ -72,78 +56,64 @@ def report_of(
         ((name, directory),) = pairs("--sets", [text], "SET=DATA_DIR").items()
         outputs = {system: Path(path) / name for system, path in names.items() if path}
         demos.append(DemoSet(name, Path(directory), outputs))
-    default = exp_dir / "scores.csv"
-    options = ReportOptions(
-        exp_dir=exp_dir,
-        scores=scores or (default if default.exists() else None),
-        output=output or exp_dir / "report",
-        title=title or exp_dir.resolve().name,
-        count=num_mixtures,
-        systems=list(names),
-        command=command,
-        bootstrap=Bootstrap(resamples, seed),
-    )
-    return make_report(options, demos)
-
-
-def make_report(options: ReportOptions, sets: Sequence[DemoSet]) -> Path:
-    """Make the folder.
-
-    Returns:
-        Path of its ``index.html``.
-
-    Raises:
-        UserError: For missing or unreadable input, a system with neither scores nor outputs, or where
-            ``output`` is a folder that is no report.
-    """
     with naming_extra("the report"):
         import jinja2
         import markupsafe
-    output = options.output.resolve()
+    given, output = output or exp_dir / "report", (output or exp_dir / "report").resolve()
     if output.exists() and not (output / MARK).exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{options.output}: exists and is not a report; choose another --output or remove it")
-    check_outputs(sets)
-    rows = read_scores(options.scores) if options.scores is not None else []
-    known = {"mixture", *(row.system for row in rows), *(name for demo in sets for name in demo.outputs)}
-    for name in options.systems:
+        raise UserError(f"{given}: exists and is not a report; choose another --output or remove it")
+    check_outputs(demos)
+    scores = scores or exp_dir / "scores.csv" if scores or (exp_dir / "scores.csv").exists() else None
+    rows = read_scores(scores) if scores is not None else []
+    known = {"mixture", *(row.system for row in rows), *(name for demo in demos for name in demo.outputs)}
+    for name in names:
         if name not in known:
             raise unknown_name("system", name, known)
     add_derived(rows)
     partial = output.with_name(f".{output.name}.{os.getpid()}.part")
     shutil.rmtree(partial, ignore_errors=True)
-    # Long keys may break after an underscore.
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    # Long keys may break after an underscore.
     environment.filters["breakable"] = lambda text: markupsafe.escape(text).replace("_", markupsafe.Markup("_<wbr>"))
+    head = {"title": title or exp_dir.resolve().name, "environment": describe_environment(command)}
     try:
         partial.mkdir(parents=True)
-        page = _gather(options, sets, rows, partial)
-        text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page)
+        page = _gather(exp_dir, demos, rows, list(names), num_mixtures, Bootstrap(resamples, seed), partial)
+        text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(head | page)
         (partial / MARK).write_text(text, encoding="utf-8")
-        if options.scores is not None:
-            shutil.copyfile(options.scores, partial / "scores.csv")
+        if scores is not None:
+            shutil.copyfile(scores, partial / "scores.csv")
         _swap(partial, output)
     except OSError as error:
-        raise UserError(f"{options.output}: cannot be written ({error.strerror or error}); check free space") from error
+        raise UserError(f"{given}: cannot be written ({error.strerror or error}); check free space") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return output / MARK
 
 
-def _gather(options: ReportOptions, sets: Sequence[DemoSet], rows: list[Row], folder: Path) -> dict[str, Any]:
+def _gather(
+    exp_dir: Path,
+    sets: Sequence[DemoSet],
+    rows: Sequence[Row],
+    wanted: Sequence[str],
+    count: int,
+    bootstrap: Bootstrap,
+    folder: Path,
+) -> dict[str, Any]:
     """All that the template shows, the recordings and pictures written to ``folder``."""
     known = {row.system for row in rows}
-    systems = ordered("system", rows, [name for name in options.systems if name in known])
+    systems = ordered("system", rows, [name for name in wanted if name in known])
     parts: list[dict[str, Any]] = []
     mentioned: dict[str, None] = {}
     for position, demo in enumerate(sets, 1):
         part = [row for row in rows if row.set == demo.name]
         protocol = read_protocol(demo.data_dir)
         about = [convention(part)] * bool(part) + ([protocol.describe()] if protocol else [])
-        tables, columns = set_tables(part, systems, options.bootstrap) if part else ([], [])
+        tables, columns = set_tables(part, systems, bootstrap) if part else ([], [])
         mentioned |= dict.fromkeys(columns)
-        cases = collect_cases(demo, folder, options.count, position)
+        cases = collect_cases(demo, folder, count, position)
         labels = dict.fromkeys(label for case in cases for target in case.targets for label in target.clips)
         parts.append(
             {
@@ -156,25 +126,22 @@ def _gather(options: ReportOptions, sets: Sequence[DemoSet], rows: list[Row], fo
                 "outputs": [name for name in labels if name in demo.outputs],
             }
         )
-    scores = {(row.system, row.set, row.key, row.speaker_index): row for row in rows}
-    charts = read_curves(options.exp_dir)
+    scores = {(row.system, row.set, row.key, row.speaker_index): row.metrics for row in rows}
+    charts = read_curves(exp_dir)
     for number, chart in enumerate(charts, 1):
         write_chart(folder / f"curves/{number:02d}.svg", chart)
     return {
-        "title": options.title,
-        "environment": describe_environment(options.command),
         "sets": parts,
         "charts": charts,
         "chart_size": (CHART_WIDTH, CHART_HEIGHT),
         "image_size": (WIDTH, HEIGHT),
         "legend": legend(list(mentioned)),
-        "figures": lambda *item: short_scores(scores.get(item)),
+        "figures": lambda *item: short_scores(scores.get(item, {})),
     }
 
 
-def short_scores(row: Row | None) -> list[str]:
+def short_scores(metrics: Mapping[str, float]) -> list[str]:
     """The few figures that stand beside a recording, each with its name and unit; none without scores."""
-    metrics = row.metrics if row is not None else {}
     shown = [(_short(name), BY_NAME[name], metrics[name]) for name in ITEM_COLUMNS if name in metrics]
     return [f"{label} {column.show(value)} {column.unit}".strip() for label, column, value in shown]
 

@@ -3,8 +3,6 @@
 ESPnet's own plots hold one value each; here the codebook levels of one value share a chart.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable
@@ -94,16 +92,10 @@ def write_chart(path: str | Path, chart: Chart) -> None:
 
 
 def read_curves(exp_dir: Path) -> list[Chart]:
-    """Read the curves of a training.
+    """Read the curves of a training: loss, other values by name, values by codebook level; empty without a log.
 
     ESPnet renames ``train.log`` to ``train.1.log``, ``train.2.log``, ... when a training goes on; of an epoch that
     occurs in several logs, the latest counts.
-
-    Args:
-        exp_dir: The model's exp directory.
-
-    Returns:
-        The loss first, then the other values by name, then the values by codebook level; empty without a log.
 
     Raises:
         UserError: For a log that cannot be read.
@@ -114,19 +106,24 @@ def read_curves(exp_dir: Path) -> list[Chart]:
             for name, value in _VALUE.findall(content):
                 if part in ("train", "valid") and not any(word in name for word in NOT_THE_MODEL):
                     values.setdefault(name, {}).setdefault(part, {})[epoch] = float(value)
-    plain: list[Chart] = []
+    lines: dict[str, dict[str, dict[int, float]]] = {}
     levels: dict[str, dict[int, dict[int, float]]] = {}
     for name in sorted(values, key=lambda name: (name != "loss", name)):
         found = _LEVEL.fullmatch(name)
         if found is None:
-            plain.append(Chart(name, {part: _points(points) for part, points in sorted(values[name].items())}))
+            lines[name] = dict(sorted(values[name].items()))
         elif "valid" in values[name]:
             levels.setdefault(found[1], {})[int(found[2])] = values[name]["valid"]
-    for name, parts in levels.items():
-        plain.append(
-            Chart(f"{name} by level (valid)", {f"level {n}": _points(points) for n, points in sorted(parts.items())})
-        )
-    charts = [Chart(one.name, {name: points for name, points in one.lines.items() if points}) for one in plain]
+    lines |= {
+        f"{name} by level (valid)": {f"level {n}": points for n, points in sorted(parts.items())}
+        for name, parts in levels.items()
+    }
+    charts = []
+    for name, parts in lines.items():
+        finite = {
+            part: [one for one in sorted(points.items()) if math.isfinite(one[1])] for part, points in parts.items()
+        }
+        charts.append(Chart(name, {part: points for part, points in finite.items() if points}))
     return [chart for chart in charts if chart.lines]
 
 
@@ -146,10 +143,6 @@ def read_epochs(exp_dir: Path) -> list[tuple[int, str]]:
             raise UserError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
         found += [(int(epoch), results) for epoch, results in _EPOCH.findall(text)]
     return found
-
-
-def _points(values: dict[int, float]) -> list[tuple[int, float]]:
-    return [(epoch, value) for epoch, value in sorted(values.items()) if math.isfinite(value)]
 
 
 def _magnitudes(samples: np.ndarray, sample_rate: int) -> np.ndarray:

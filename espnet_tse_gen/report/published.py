@@ -7,8 +7,6 @@ targets (``both`` or ``first``), its source, and the source's grade: ``P``, read
 systems, which are shown and not compared.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +22,7 @@ GRADES = {
     "M": "measured on recordings that the authors published",
     "S": "second-hand",
 }
-TARGETS = {"both": {1, 2}, "first": {1}}
-TARGET_NAMES = {"both": "both speakers", "first": "speaker 1 only"}
+TARGETS = {"both": ({1, 2}, "both speakers"), "first": ({1}, "speaker 1 only")}
 NEEDED = ("system", "condition", "targets", "source", "grade", "values")
 NEEDED_OF_SYSTEM = ("name", "source", "grade", "values")
 
@@ -37,9 +34,7 @@ def published_tables(
 
     Args:
         rows: All rows of the score table.
-        checks: Set -> name of an entry in the yaml.
-        path: The yaml.
-        bootstrap: How intervals are computed.
+        checks: Set -> name of an entry in the yaml at ``path``.
 
     Returns:
         Per set one table with "agrees" where the published figure, given its rounding, lies in the 95 % interval, and
@@ -101,10 +96,10 @@ def _compare(set_name: str, entry: Mapping[str, Any], rows: Sequence[Row], boots
             verdict = "agrees" if agrees else "differs"
         label = f"{column.label} ({column.unit})" if column.unit else column.label
         table.rows.append([Cell(label), Cell(text), Cell(here), Cell(span), Cell(verdict)])
-    speakers = {row.speaker_index for row in rows}
-    if speakers != TARGETS[entry["targets"]]:
+    speakers, (wanted, named) = {row.speaker_index for row in rows}, TARGETS[entry["targets"]]
+    if speakers != wanted:
         table.notes.append(
-            f"The published figures have {TARGET_NAMES[entry['targets']]} as targets, these rows speakers "
+            f"The published figures have {named} as targets, these rows speakers "
             f"{', '.join(map(str, sorted(speakers)))}: they do not compare."
         )
     table.notes.append(f"Source ({GRADES[entry['grade']]}): {entry['source']}. Compared on {len(rows)} items.")

@@ -1,7 +1,5 @@
 """Writing RESULTS.md from a score table."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Beside a table ``spk1.scp`` lie ``spk1.N.rtf.json`` and, where the target's toke
 ``spk1.N.token_accuracy.csv`` of every job N; other systems may leave one ``rtf.json``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,13 +24,10 @@ def rtf_files(scps: Sequence[Path]) -> list[Path]:
 
 
 def read_rtf(paths: Sequence[Path]) -> tuple[float | None, str]:
-    """Combine the timing of several jobs: all computing time over all audio.
+    """Return all computing time over all audio of several jobs, ``None`` without files, and the conditions.
 
     Each file is a JSON table with ``wall_seconds`` (or ``seconds``) and ``audio_seconds``, or with ``rtf`` alone; its
     other plain values are the conditions.
-
-    Returns:
-        The real-time factor, or ``None`` without files, and the conditions as one line.
 
     Raises:
         UserError: If a file is missing or is no such table.
@@ -60,8 +55,7 @@ def read_rtf(paths: Sequence[Path]) -> tuple[float | None, str]:
 def read_token_accuracy(scp: Path) -> dict[str, dict[str, float]]:
     """Read the share of right tokens of the outputs in ``scp``, where it was measured.
 
-    Returns:
-        Key -> ``token_accuracy`` (mean over levels) and ``token_accuracy_level1``, ...
+    It is, by key, ``token_accuracy`` (mean over levels) and ``token_accuracy_level1``, ...
 
     Raises:
         UserError: If a file is not such a table.

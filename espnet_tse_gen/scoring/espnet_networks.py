@@ -6,8 +6,6 @@ not fit and runs code that a checkpoint may hold; here the network is built with
 strictly, as weights only.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import tempfile
@@ -33,20 +31,14 @@ PATH_KEYS = ("bpemodel", "token_list", "non_linguistic_symbols", "normalize_conf
 DECODING = {"beam_size": int, "ctc_weight": float, "penalty": float, "maxlenratio": float, "minlenratio": float,
             "normalize_length": bool}  # fmt: skip
 """Options of recognition that may be given."""
-BUILD_ERRORS = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError, ImportError, AssertionError)
-"""What ESPnet raises for a configuration that it cannot build a network of, ImportError for a package it lacks."""
 DEFAULT_DECODING: dict[str, Any] = {"beam_size": 10, "ctc_weight": 0.3}
 
 
 class ExpDir:
     """The files of a network that ESPnet trained.
 
-    Args:
-        folder: Exp directory, or a folder with ``meta.yaml``.
-        model_file: Name of the checkpoint in it; by default the first of :data:`CHECKPOINTS`.
-
-    Attributes:
-        config: The configuration of the training.
+    ``folder`` is an exp directory, or holds ``meta.yaml``; ``model_file`` names the checkpoint in it, by default the first of
+    :data:`CHECKPOINTS`.
 
     Raises:
         UserError: If a file is missing.
@@ -55,14 +47,15 @@ class ExpDir:
     def __init__(self, folder: str | Path, model_file: str | None = None) -> None:
         self.folder = Path(folder)
         self.config, checkpoint = self.folder / CONFIG, None
-        if (self.folder / "meta.yaml").is_file():
-            meta = read_yaml(self.folder / "meta.yaml")
+        packing = self.folder / "meta.yaml"
+        if packing.is_file():
+            meta = read_yaml(packing)
             # An ASR pack may hold a language model too, whose files are named lm_*.
             names = [str(name) for kind in ("yaml_files", "files") for name in (meta.get(kind) or {}).values()]
             names = [name for name in names if "/lm_" not in name]
             packed = [next((one for one in names if one.endswith(end)), None) for end in (CONFIG, ".pth")]
             if None in packed:
-                raise UserError(f"{self.folder / 'meta.yaml'}: names no config.yaml and checkpoint; unpack it again")
+                raise UserError(f"{packing}: names no config.yaml and checkpoint; unpack it again")
             self.config, checkpoint = (self.folder / str(name) for name in packed)
         if not self.config.is_file():
             raise UserError(f"{self.config}: no such file; give the exp directory of a training of ESPnet")
@@ -98,14 +91,16 @@ class ExpDir:
                 table[last] = str(path.absolute())
         return config
 
-    def build(self, kind: str, entry: str, build: Callable[[Path], Any], model: Callable[[Any], Any]) -> Any:
-        """Return what ``build`` makes of the configuration, with the checkpoint loaded into ``model`` of it.
+    def build(self, kind: str, entry: str, build: Callable[[Path], Any], model: str = "") -> Any:
+        """Return what ``build`` makes of a configuration's path, the checkpoint loaded into its attribute ``model``.
+
+        What ESPnet logs meanwhile is held back.
 
         Args:
             kind: What it is to be, for messages ("ASR").
             entry: Entry that the configuration of such a training has.
-            build: From the path of a configuration; what ESPnet logs meanwhile is held back.
-            model: The ``torch.nn.Module`` in what was built.
+            build: What it is built by.
+            model: The ``torch.nn.Module`` in what is built; "" where it is one itself.
 
         Raises:
             UserError: If it is another training's, cannot be built, or the weights are damaged or do not fit.
@@ -117,11 +112,12 @@ class ExpDir:
             write_yaml(Path(folder) / CONFIG, config)
             try:
                 built = build(Path(folder) / CONFIG)
-            except BUILD_ERRORS as error:
+            except Exception as error:  # It raises many types, ImportError for a package that it lacks.
                 reason = " ".join(str(error).split())[:200]
                 raise UserError(f"{self.config}: no {kind} model can be built from it ({reason})") from None
-        load_checkpoint(model(built), self.checkpoint, self.config)
-        model(built).eval()
+        network = getattr(built, model) if model else built
+        load_checkpoint(network, self.checkpoint, self.config)
+        network.eval()
         return built
 
     def describe(self) -> str:
@@ -150,85 +146,64 @@ def read_decoding(path: str | Path | None) -> dict[str, Any]:
     return options
 
 
-class ESPnetRecognizer:
-    """An ESPnet ASR model behind ``espnet2.bin.asr_inference.Speech2Text``, without a language model.
+def espnet_recognizer(exp: ExpDir, decoding: Mapping[str, Any], device: str = "cpu") -> Callable[..., str | None]:
+    """Load an ESPnet ASR model behind ``espnet2.bin.asr_inference.Speech2Text``, without a language model.
 
-    Args:
-        exp: Its files.
-        decoding: Options of recognition, see :data:`DECODING`.
-        device: "cpu", "cuda" or "cuda:N".
+    ``decoding`` holds options of recognition, see :func:`read_decoding`; ``device`` is "cpu", "cuda" or "cuda:N".
+
+    Returns:
+        What says what is said in a recording, float ``[L]``, at a rate; ``None`` if it is too short for the network.
 
     Raises:
         UserError: If a file is missing or damaged, or it is no ASR model with tokens that make text.
     """
+    import_quietly()
+    from espnet2.asr.encoder.conformer_encoder import TooShortUttError
+    from espnet2.bin.asr_inference import Speech2Text
 
-    def __init__(self, exp: ExpDir, decoding: Mapping[str, Any] | None = None, device: str = "cpu") -> None:
-        import_quietly()
-        from espnet2.bin.asr_inference import Speech2Text
+    model = exp.build(
+        "ASR", "decoder", lambda config: Speech2Text(config, None, device=device, **decoding), "asr_model"
+    )
+    if model.tokenizer is None:
+        raise UserError(f"{exp.config}: its token_type cannot be made text of; use bpe or char")
+    # ESPnet writes 16000 or "16k".
+    text = str((read_yaml(exp.config).get("frontend_conf") or {}).get("fs", 16000)).strip().lower()
+    rate = round(float(text[:-1]) * 1000) if text.endswith("k") else int(float(text))
 
-        options = {**DEFAULT_DECODING, **(decoding or {})}
-        self._model = exp.build(
-            "ASR",
-            "decoder",
-            lambda config: Speech2Text(config, None, device=device, **options),
-            lambda built: built.asr_model,
-        )
-        if self._model.tokenizer is None:
-            raise UserError(f"{exp.config}: its token_type cannot be made text of; use bpe or char")
-        # ESPnet writes 16000 or "16k".
-        rate = str((read_yaml(exp.config).get("frontend_conf") or {}).get("fs", 16000)).strip().lower()
-        self.rate = round(float(rate[:-1]) * 1000) if rate.endswith("k") else int(float(rate))
-
-    def __call__(self, samples: np.ndarray, sample_rate: int) -> str | None:
-        """Return what is said in ``samples``, float ``[L]``; ``None`` if the recording is too short for the network."""
-        from espnet2.asr.encoder.conformer_encoder import TooShortUttError
-
+    def hear(samples: np.ndarray, sample_rate: int) -> str | None:
         try:
             with quiet():
-                hypotheses = self._model(resample(samples, sample_rate, self.rate))
+                hypotheses = model(resample(samples, sample_rate, rate))
         except TooShortUttError:
             return None
         return str(hypotheses[0][0] or "") if hypotheses else ""
 
+    return hear
 
-class ESPnetSpeaker:
-    """A model of ESPnet's speaker task, as a speaker encoder.
 
-    Args:
-        folder: Exp directory, or a folder with ``meta.yaml``.
-        device: "cpu", "cuda" or "cuda:N".
+def espnet_speaker(folder: str | Path, device: str = "cpu") -> Callable[[np.ndarray, int], Any]:
+    """Load a model of ESPnet's speaker task from an exp directory or a folder with ``meta.yaml``.
+
+    Returns:
+        What gives the embedding ``[D]`` of a recording, float ``[L]``, at a rate.
 
     Raises:
         UserError: If a file is missing or damaged, or it is no speaker model.
     """
+    import_quietly()
+    import torch
+    from espnet2.tasks.spk import SpeakerTask
 
-    def __init__(self, folder: str | Path, device: str = "cpu") -> None:
-        import_quietly()
-        from espnet2.tasks.spk import SpeakerTask
+    exp = ExpDir(folder)
+    build = SpeakerTask.build_model_from_file
+    model = exp.build("speaker", "projector", lambda config: build(config, None, device)[0])
+    rate = int(read_yaml(exp.config).get("sample_rate") or 16000)
 
-        exp = ExpDir(folder)
-        self._model = exp.build(
-            "speaker",
-            "projector",
-            lambda config: SpeakerTask.build_model_from_file(config, None, device)[0],
-            lambda built: built,
-        )
-        self.rate, self._device = int(read_yaml(exp.config).get("sample_rate") or 16000), device
+    def voice(samples: np.ndarray, sample_rate: int) -> Any:
+        wave = torch.from_numpy(resample(samples, sample_rate, rate))[None].to(device)
+        return model(speech=wave, extract_embd=True)[0]
 
-    def embed(self, samples: np.ndarray, sample_rate: int, trim: str = "keep") -> np.ndarray | None:
-        """Return the embedding ``[D]`` of ``samples``, float ``[L]``; ``None`` if they are too short.
-
-        Nothing is cut off, whatever ``trim`` says: the network was trained with pauses.
-        """
-        import torch
-
-        wave = torch.from_numpy(resample(samples, sample_rate, self.rate))[None].to(self._device)
-        try:
-            with torch.no_grad():
-                voice = self._model(speech=wave, extract_embd=True)[0]
-        except (RuntimeError, ValueError):
-            return None
-        return voice.cpu().numpy().astype(np.float64) if bool(torch.isfinite(voice).all()) else None
+    return voice
 
 
 @contextlib.contextmanager

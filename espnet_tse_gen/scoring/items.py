@@ -5,8 +5,6 @@ A mixture has a key; each of its speakers in turn is the target of an item. What
 is defined (silence, lengths that differ) is a fault of that item alone: it keeps its row, has no scores, and is counted.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -49,7 +47,7 @@ class Mixture:
         """All files."""
         return self.mixture, *self.references, *self.outputs
 
-    def load(self) -> LoadedMixture:
+    def load(self) -> "LoadedMixture":
         """Read the audio, each file once.
 
         Raises:
@@ -57,10 +55,10 @@ class Mixture:
         """
         read = functools.cache(lambda path: read_audio(path, self.rate, self.key)[0])
         loaded = LoadedMixture(self, read(self.mixture))
-        faults: dict[int, str] = {}
+        length, faults = len(loaded.mixture), loaded.faults
         for number, path in enumerate(self.references, 1):
             clean = read(path)
-            if len(clean) != len(loaded.mixture):
+            if len(clean) != length:
                 faults[number] = LENGTH_OF_REFERENCE
             elif is_silent(clean):
                 faults[number] = SILENT_REFERENCE
@@ -72,15 +70,14 @@ class Mixture:
         for number, path in enumerate(self.outputs, 1):
             output = read(path)
             if number in faults:
-                loaded.faults[number] = faults[number]
-                if faults[number] == SILENT_REFERENCE and len(output) == len(loaded.mixture):
+                if faults[number] == SILENT_REFERENCE and len(output) == length:
                     loaded.false_alarms[number] = energy_ratio_db(output, loaded.mixture)
-            elif len(output) != len(loaded.mixture):
-                loaded.faults[number] = LENGTH_OF_OUTPUT
+            elif len(output) != length:
+                faults[number] = LENGTH_OF_OUTPUT
             elif is_silent(output):
-                loaded.faults[number] = SILENT_OUTPUT
-            elif len(output) < MIN_SECONDS * self.rate:
-                loaded.faults[number] = TOO_SHORT
+                faults[number] = SILENT_OUTPUT
+            elif length < MIN_SECONDS * self.rate:
+                faults[number] = TOO_SHORT
             else:
                 loaded.outputs[number] = output
         return loaded
@@ -95,7 +92,7 @@ class LoadedMixture:
     # Clean speech of each speaker that measures may use
     references: dict[int, np.ndarray] = field(default_factory=dict)
     outputs: dict[int, np.ndarray] = field(default_factory=dict)  # Each output that can be scored
-    # Why the others cannot; the fault of its reference comes first
+    # Why the others cannot; the fault of its reference comes first, and is known without an output, too
     faults: dict[int, str] = field(default_factory=dict)
     # Energy of outputs relative to the mixture in dB, where the target does not speak
     false_alarms: dict[int, float] = field(default_factory=dict)
@@ -105,7 +102,7 @@ class LoadedMixture:
 
     shared: dict[str, Any] = field(default_factory=dict)  # what a measure computes once for all items of the mixture
 
-    def items(self) -> list[Item]:
+    def items(self) -> "list[Item]":
         """Return what can be scored."""
         return [Item(self, number) for number in self.outputs]
 
@@ -155,10 +152,9 @@ def speaker_tables(data_dir: Path) -> list[Path]:
 
 
 def read_side_tables(data_dir: Path, count: int) -> list[tuple[dict[str, str], dict[str, str]]]:
-    """Read ``target_spk{n}`` and ``spk2gender`` of a data directory.
+    """Read ``target_spk{n}`` and ``spk2gender`` of a data directory, empty where there is no such table.
 
-    Returns:
-        For each of ``count`` speakers: mixture id -> speaker id, and mixture id -> gender. Empty without a table.
+    For each of ``count`` speakers: mixture id -> speaker id, and mixture id -> gender.
     """
     genders = read_scp(data_dir / "spk2gender") if (data_dir / "spk2gender").exists() else {}
     tables: list[tuple[dict[str, str], dict[str, str]]] = []
@@ -175,16 +171,13 @@ def read_mixtures(
     inf_scps: Sequence[str | Path],
     data_dir: str | Path | None = None,
 ) -> list[Mixture]:
-    """Read the tables of what one system is to be scored on, and check the head of every file.
+    """Read the tables of what one system is to be scored on, sorted by key, and check the head of every file.
 
     Args:
         mixture_scp: Table of mixtures.
         ref_scps: Tables of clean speech, one per speaker.
         inf_scps: Tables of outputs, in the order of ``ref_scps``; fewer where only the first speakers are targets.
         data_dir: Where ``target_spk{n}`` and ``spk2gender`` lie, if anywhere.
-
-    Returns:
-        Mixtures sorted by key.
 
     Raises:
         UserError: For tables of other keys, unreadable files, or files of another rate than the others.

@@ -6,8 +6,6 @@ Nothing is fetched unless asked for. Whatever was used is named with its revisio
 similarities do not compare.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 import re
@@ -77,9 +75,7 @@ def parse_choice(text: str, device: str = "cpu") -> NetworkChoice:
 def locate(choice: NetworkChoice, download: bool = False) -> Path:
     """Return the folder with the network's files.
 
-    Args:
-        choice: What was asked for.
-        download: Fetch what is missing from the hub, with a progress bar; large files are then checked by their hash.
+    With ``download``, what is missing is fetched from the hub, and large files are checked by their hash.
 
     Raises:
         UserError: If the files are not on this machine and may not, or cannot, be fetched.
@@ -88,19 +84,15 @@ def locate(choice: NetworkChoice, download: bool = False) -> Path:
         return Path(choice.where)
     with naming_extra(f"network '{choice.name}'"):
         from huggingface_hub import snapshot_download
-    files = [*(ESPNET_FILES if choice.name == "espnet_spk" else FILES)]
-    local = not download
+    settings: dict[str, Any] = {"revision": choice.revision, "local_files_only": not download}
+    settings["allow_patterns"] = [*(ESPNET_FILES if choice.name == "espnet_spk" else FILES)]
     try:
-        folder = Path(
-            snapshot_download(choice.where, revision=choice.revision, local_files_only=local, allow_patterns=files)
-        )
+        folder = Path(snapshot_download(choice.where, **settings))
     except Exception as error:  # The hub's client raises errors of several libraries.
         at = f"{choice.where}{'@' + choice.revision if choice.revision else ''}"
-        todo = (
-            "run again with a network, or copy its folder here and give"
-            if download
-            else ("fetch it with --download_networks true, or give its folder:")
-        )
+        todo = "fetch it with --download_networks true, or give its folder:"
+        if download:
+            todo = "run again with a network, or copy its folder here and give"
         raise UserError(
             f"network '{choice.name}' ({at}): is not on this machine ({_first_line(error)[:150]}); {todo} "
             f"--networks {choice.name}=FOLDER"

@@ -1,7 +1,5 @@
 """Speech recognizers for word error rates: an ESPnet ASR model, and Whisper of two sources."""
 
-from __future__ import annotations
-
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from espnet_tse_gen.audio.recordings import resample
-from espnet_tse_gen.scoring.espnet_networks import ESPnetRecognizer, ExpDir, read_decoding
+from espnet_tse_gen.scoring.espnet_networks import ExpDir, espnet_recognizer, read_decoding
 from espnet_tse_gen.scoring.networks import RATE, NetworkChoice, describe, load_processor, load_transformer
 
 WHISPER_SECONDS = 30.0
@@ -53,7 +51,7 @@ class ESPnetASR(Recognizer):
     device: str = "cpu"  # "cpu", "cuda" or "cuda:N"
 
     def load(self) -> Hear:
-        return ESPnetRecognizer(ExpDir(self.exp, self.model_file), read_decoding(self.decode_config), self.device)
+        return espnet_recognizer(ExpDir(self.exp, self.model_file), read_decoding(self.decode_config), self.device)
 
     def describe(self) -> str:
         decoding = ", ".join(f"{name} {value}" for name, value in read_decoding(self.decode_config).items())

@@ -4,8 +4,6 @@ A table is built once, as headings and cells, and rendered by whoever needs it, 
 page cannot differ.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -152,7 +150,8 @@ def breakdown_tables(rows: Sequence[Row], systems: Sequence[str], bootstrap: Boo
     columns = columns_present(rows, ("SI_SDR", *BREAKDOWN_COLUMNS))
     if {"SI_SDR", "SI_SDR_aligned"} <= {*columns}:
         columns.remove("SI_SDR")
-    by_gender = {name: [row for row in rows if row.gender_pair == name] for name in _pairs(rows)}
+    pairs = sorted({row.gender_pair for row in rows} - {""}, key=lambda name: (name not in GENDER_PAIRS, name))
+    by_gender = {name: [row for row in rows if row.gender_pair == name] for name in pairs}
     if by_gender:
         by_gender["unknown"] = [row for row in rows if not row.gender_pair]
     by_sir = {name: [row for row in rows if low <= row.input_sir < high] for name, low, high in SIR_BINS}
@@ -168,11 +167,6 @@ def breakdown_tables(rows: Sequence[Row], systems: Sequence[str], bootstrap: Boo
         if table.rows:
             tables.append(table)
     return tables
-
-
-def _pairs(rows: Sequence[Row]) -> list[str]:
-    found = {row.gender_pair for row in rows} - {""}
-    return [name for name in GENDER_PAIRS if name in found] + sorted(found - {*GENDER_PAIRS})
 
 
 def figure_cells(rows: Sequence[Row], columns: Sequence[str], bootstrap: Bootstrap) -> list[Cell]:

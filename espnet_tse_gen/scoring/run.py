@@ -5,95 +5,63 @@ mixture's files (path, size and time) and by the measure with its options: the s
 that is stopped goes on where it was, and one with a further measure computes only that.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.scoring.decode_facts import read_rtf, read_token_accuracy, rtf_files
-from espnet_tse_gen.scoring.items import Mixture, gender_pair, read_mixtures
-from espnet_tse_gen.scoring.metrics import Metric, choose_metrics
-from espnet_tse_gen.scoring.networks import NetworkChoice
-from espnet_tse_gen.scoring.signal import constant_delay
+from espnet_tse_gen.scoring.items import Mixture, gender_pair
+from espnet_tse_gen.scoring.metrics import Metric
 from espnet_tse_gen.scoring.table import Row, replace_rows
-from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.files import atomic_write, read_scp
+from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.parallel import map_jobs
 from espnet_tse_gen.utils.state import state_of
 
 STORE = "items.jsonl"
-DELAY_RECORDINGS = 50
-"""How many clean recordings a codec's delay is measured on."""
-
-
-@dataclass
-class ScoringJob:
-    """What to score and where the results go."""
-
-    system: str  # Name of the system, a row of the result table
-    set: str  # Name of the test set
-    mixture_scp: Path  # Table of mixtures
-    ref_scps: Sequence[Path]  # Tables of clean speech, one per speaker of the mixture
-    inf_scps: Sequence[Path]  # Tables of outputs, in the order of ``ref_scps``
-    output_dir: Path  # For ESPnet's tables and what is kept
-    scores: Path  # The score table
-    data_dir: Path | None = None  # Where ``target_spk{n}`` and ``spk2gender`` lie, if anywhere
-    preset: str = (
-        "signal"  # Name in :data:`espnet_tse_gen.scoring.metrics.PRESETS`; ``networks`` and ``further`` add measures
-    )
-    # Samples by which outputs lag their references; ``None`` measures it on ``ceiling_scps``, the clean speech
-    # of ``ref_scps`` through the codec
-    delay: int | None = 0
-    ceiling_scps: Sequence[Path] = ()
-    nj: int = 1  # Number of processes
-    networks: Sequence[NetworkChoice] = ()
-    further: Sequence[Metric] = ()
-
-
 Known = dict[str, Any]
 """What is kept of a mixture: ``files``, the digest of its files; its facts; and ``scores``, by the state of a measure, then by
 the number of the target, as text."""
 
 
-def run_scoring(job: ScoringJob, force: bool = False) -> list[Row]:
-    """Score, and put the rows into the table.
+def run_scoring(
+    system: str,
+    set_name: str,
+    mixtures: Sequence[Mixture],
+    metrics: Sequence[Metric],
+    inf_scps: Sequence[Path],
+    output_dir: Path,
+    scores: Path,
+    note: str = "",
+    nj: int = 1,
+    force: bool = False,
+) -> list[Row]:
+    """Score, put the rows into the table ``scores``, and return them.
 
     Args:
-        job: What to score.
+        inf_scps: The tables of the outputs, beside which lie files of decoding.
+        output_dir: For ESPnet's tables and what is kept.
+        note: What else a reader of the scores must know.
+        nj: Number of processes.
         force: Score even what is known.
 
-    Returns:
-        The rows of this system and set.
-
     Raises:
-        UserError: For anything wrong with the input, before the first measure is computed.
+        UserError: For files that cannot be used.
     """
-    choose_metrics(job.preset, 0, job.networks)
-    mixtures = read_mixtures(job.mixture_scp, job.ref_scps, job.inf_scps, job.data_dir)
-    delay = choose_delay(job, mixtures)
-    rtf, note = read_rtf(rtf_files(job.inf_scps))
-    accuracies = [read_token_accuracy(scp) for scp in job.inf_scps]
-    metrics = [*choose_metrics(job.preset, delay, job.networks), *job.further]
-    for metric in job.further:
-        metric.check()
-    tools = "; ".join(
-        filter(None, [*(one.describe() for one in metrics), f"delay of {delay} samples undone" * bool(delay)])
-    )
-    scored, states = score_mixtures(mixtures, metrics, job.output_dir / STORE, job.nj, force)
+    rtf, condition = read_rtf(rtf_files(inf_scps))
+    accuracies = [read_token_accuracy(scp) for scp in inf_scps]
+    tools = "; ".join(filter(None, [*(one.describe() for one in metrics), note]))
+    scored, states = score_mixtures(mixtures, metrics, output_dir / STORE, nj, force)
     rows: list[Row] = []
     by_metric: list[dict[tuple[str, int], dict[str, Any]]] = [{} for _ in metrics]
     for mixture, known in zip(mixtures, scored, strict=True):
         for index, _ in enumerate(mixture.outputs):
             number = str(index + 1)
-            row = Row(job.system, job.set, mixture.key, index + 1, note=note, tools=tools)
+            row = Row(system, set_name, mixture.key, index + 1, note=condition, tools=tools)
             row.target = mixture.speakers[index] if mixture.speakers else ""
             row.gender_pair, row.fault = gender_pair(mixture.genders), known["faults"].get(number, "")
             row.input_sir = known["input_sir"][index] if known["input_sir"] else math.nan
@@ -115,8 +83,8 @@ def run_scoring(job: ScoringJob, force: bool = False) -> list[Row]:
     if silent:
         logging.warning("%d of %d mixtures are silent: no SI-SDRi", silent, len(scored))
     for metric, found in zip(metrics, by_metric, strict=True):
-        metric.finish(job.output_dir, found)
-    replace_rows(job.scores, rows)
+        metric.finish(output_dir, found)
+    replace_rows(scores, rows)
     return rows
 
 
@@ -184,32 +152,3 @@ def _score(task: tuple[Mixture, str, Sequence[tuple[str, Metric]]]) -> Known:
         "false_alarms": {str(number): value for number, value in loaded.false_alarms.items()},
         "scores": scores,
     }
-
-
-def choose_delay(job: ScoringJob, mixtures: Sequence[Mixture]) -> int:
-    """Return the delay to undo, in samples: as given, or measured once on clean speech through the codec.
-
-    Raises:
-        UserError: If it cannot be measured, or is not shorter than the shortest of ``mixtures``.
-    """
-    delay = job.delay
-    if delay is None:
-        pairs = [
-            (item.references[index], ceiling[item.key], item.key)
-            for index, ceiling in enumerate(map(read_scp, job.ceiling_scps))
-            for item in mixtures
-            if item.key in ceiling
-        ]
-        # Spread over the set, and over the speakers.
-        chosen = pairs[:: -(-len(pairs) // DELAY_RECORDINGS) or 1]
-        try:
-            delay = constant_delay(
-                (read_audio(clean)[0], read_audio(coded, key=key)[0]) for clean, coded, key in chosen
-            )
-        except ValueError as error:
-            raise UserError(f"--delay auto: cannot be measured on --ceiling_scp ({error})") from None
-        logging.info("the codec delays by %d samples, measured on %d clean recordings", delay, len(chosen))
-    shortest = min(mixtures, key=lambda item: item.length)
-    if abs(delay) >= shortest.length:
-        raise UserError(f"--delay {delay}: is not shorter than the {shortest.length} samples of '{shortest.key}'")
-    return delay

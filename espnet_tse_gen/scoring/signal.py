@@ -5,14 +5,14 @@ codec: it is measured once, on clean speech, and undone for every item alike. It
 search flatters exactly the items that failed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np
 import scipy.signal
 
 LIMIT_DB = 100.0
+MAX_DELAY = 64
+"""Samples."""
 MIN_CORRELATION = 0.2
 """Below this, waveforms have too little in common for a delay: the codec keeps no phase."""
 
@@ -25,8 +25,6 @@ def si_sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
     Raises:
         ValueError: If the lengths differ or one of the signals is silent.
     """
-    if reference.shape != estimate.shape:
-        raise ValueError(f"reference has shape {reference.shape}, estimate {estimate.shape}; they must be equal")
     if is_silent(reference) or is_silent(estimate):
         raise ValueError("SI-SDR of a silent signal is not defined")
     # Normalising first keeps the products clear of underflow for very quiet signals.
@@ -40,43 +38,35 @@ def align(reference: np.ndarray, estimate: np.ndarray, delay: int) -> tuple[np.n
     """Return the parts of both signals that belong together when ``estimate`` lags ``reference`` by ``delay`` samples.
 
     ``delay`` is negative where the output leads. Both parts have ``L - abs(delay)`` samples.
-
-    Raises:
-        ValueError: If ``abs(delay)`` is not smaller than the signals.
     """
-    length = min(len(reference), len(estimate))
-    if abs(delay) >= length:
-        raise ValueError(f"delay of {delay} samples does not fit a signal of {length} samples")
-    if delay >= 0:
-        return reference[: length - delay], estimate[delay:length]
-    return reference[-delay:length], estimate[: length + delay]
+    parts = reference[max(0, -delay) :], estimate[max(0, delay) :]
+    length = min(map(len, parts))
+    return parts[0][:length], parts[1][:length]
 
 
-def constant_delay(pairs: Iterable[tuple[np.ndarray, np.ndarray]], max_delay: int = 64) -> int:
+def constant_delay(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> int:
     """Measure one delay for all ``pairs`` of (clean, clean through the codec): the lag of the highest correlation.
 
-    Returns:
-        Samples, at most ``max_delay``, by which the second signal lags the first (negative: leads), as :func:`align`
-        takes it; 0 where they correlate by less than :data:`MIN_CORRELATION` at any lag.
+    It is in samples, as :func:`align` takes it; 0 where they correlate by less than :data:`MIN_CORRELATION` at any lag.
 
     Raises:
-        ValueError: If there is no pair in which both signals are longer than ``max_delay`` and not silent.
+        ValueError: If there is no pair in which both signals are longer than :data:`MAX_DELAY` and not silent.
     """
-    total = np.zeros(2 * max_delay + 1)
+    total = np.zeros(2 * MAX_DELAY + 1)
     used = 0
-    for clean, coded in pairs:
-        length = min(len(clean), len(coded))
-        if length <= max_delay or is_silent(clean[:length]) or is_silent(coded[:length]):
-            continue
-        first, second = (signal[:length].astype(float) / np.linalg.norm(signal[:length]) for signal in (clean, coded))
-        middle = length - 1
-        total += scipy.signal.correlate(second, first, method="fft")[middle - max_delay : middle + max_delay + 1]
-        used += 1
+    for pair in pairs:
+        length = min(map(len, pair))
+        clean, coded = (signal[:length].astype(float) for signal in pair)
+        if length > MAX_DELAY and not is_silent(clean) and not is_silent(coded):
+            first, second = (signal / np.linalg.norm(signal) for signal in (clean, coded))
+            found = scipy.signal.correlate(second, first, method="fft")
+            total += found[length - 1 - MAX_DELAY : length + MAX_DELAY]
+            used += 1
     if not used:
-        raise ValueError(f"no pair of signals longer than {max_delay} samples to measure a delay on")
+        raise ValueError(f"no pair of signals longer than {MAX_DELAY} samples to measure a delay on")
     # A codec may invert the polarity; the delay is the same.
     best = int(np.argmax(np.abs(total)))
-    return best - max_delay if abs(total[best]) >= MIN_CORRELATION * used else 0
+    return best - MAX_DELAY if abs(total[best]) >= MIN_CORRELATION * used else 0
 
 
 def energy_ratio_db(numerator: np.ndarray, denominator: np.ndarray) -> float:

@@ -4,8 +4,6 @@ What is drawn again is the mixture, not the output: the targets of one mixture a
 input SIR the other loses), so they enter a resample together.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,14 +26,9 @@ class Interval:
 
 
 def bootstrap_means(
-    values: np.ndarray,
-    groups: Sequence[str],
-    resamples: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
-    weights: np.ndarray | None = None,
+    values: np.ndarray, groups: Sequence[str], resamples: int = 1000, seed: int = 0, weights: np.ndarray | None = None
 ) -> list[Interval]:
-    """Mean of each column with a percentile bootstrap interval (Efron 1979) over groups.
+    """Mean of each column with a 95 % percentile bootstrap interval (Efron 1979) over groups.
 
     ``scipy.stats.bootstrap`` draws items, not groups, and knows no missing values.
 
@@ -44,23 +37,11 @@ def bootstrap_means(
         groups: Group (mixture id) of each of the N items.
         resamples: Number of resamples.
         seed: Two calls with one seed give the same intervals.
-        confidence: Share that the interval is to cover.
         weights: Float ``[N, M]``, how much each value counts in its mean; equal where ``None``. With the number of
             words as weights the mean of error rates is the error rate of all items together, in every resample anew.
             A value whose weight is NaN or 0 is left out.
-
-    Returns:
-        M intervals.
-
-    Raises:
-        ValueError: If ``values`` is not two-dimensional, or ``groups`` or ``weights`` has another shape.
     """
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 2 or len(groups) != len(values):
-        raise ValueError(f"values have shape {values.shape} and there are {len(groups)} groups; expected [N, M] and N")
-    counted = np.ones_like(values) if weights is None else np.asarray(weights, dtype=np.float64)
-    if counted.shape != values.shape:
-        raise ValueError(f"values have shape {values.shape} and weights {counted.shape}; they must be equal")
+    counted = np.ones_like(values) if weights is None else weights
     if not len(values):
         return [Interval()] * values.shape[1]
     names, index = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
@@ -72,10 +53,9 @@ def bootstrap_means(
     with np.errstate(invalid="ignore", divide="ignore"):
         means = (drawings @ sums) / (drawings @ totals)
         overall = sums.sum(axis=0) / totals.sum(axis=0)
-    tail = 50.0 * (1.0 - confidence)
     intervals = []
     for mean, drawn, count in zip(overall, means.T, known.sum(axis=0), strict=True):
-        ends = np.percentile(drawn[np.isfinite(drawn)], [tail, 100.0 - tail]) if count else (np.nan, np.nan)
+        ends = np.percentile(drawn[np.isfinite(drawn)], [2.5, 97.5]) if count else (np.nan, np.nan)
         intervals.append(Interval(float(mean), float(ends[0]), float(ends[1]), int(count)))
     return intervals
 

@@ -1,17 +1,23 @@
 """Scoring a system as a command line names it: which tables, networks and recognizers a run is made of."""
 
-from __future__ import annotations
-
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from espnet_tse_gen.scoring.items import speaker_tables
+from espnet_tse_gen.audio.files import read_audio
+from espnet_tse_gen.scoring.items import Mixture, read_mixtures, speaker_tables
+from espnet_tse_gen.scoring.metrics import choose_metrics
 from espnet_tse_gen.scoring.metrics.words import Words
 from espnet_tse_gen.scoring.networks import NetworkChoice, locate, parse_choice
 from espnet_tse_gen.scoring.recognizers import ESPnetASR, Recognizer, Whisper, WhisperTiny
-from espnet_tse_gen.scoring.run import ScoringJob, run_scoring
+from espnet_tse_gen.scoring.run import run_scoring
+from espnet_tse_gen.scoring.signal import constant_delay
 from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.files import read_scp
+
+DELAY_RECORDINGS = 50
+"""How many clean recordings a codec's delay is measured on."""
 
 
 def score_system(
@@ -56,29 +62,48 @@ def score_system(
     for choice in choices:
         if choice.where:
             locate(choice, download_networks)
+    choose_metrics(preset, 0, others := [one for one in choices if not one.name.startswith("whisper")])
+    mixtures = read_mixtures(mixture_scp or folder / "wav.scp", ref_scp or speaker_tables(folder), inf_scp, folder)
+    samples = measured_delay(ceiling_scp, mixtures) if delay == "auto" else int(delay)
+    shortest = min(mixtures, key=lambda item: item.length)
+    if abs(samples) >= shortest.length:
+        raise UserError(f"--delay {samples}: is not shorter than the {shortest.length} samples of '{shortest.key}'")
     texts = tuple(map(str, text or (folder / f"text_spk{number}" for number in range(1, len(inf_scp) + 1))))
     kept = str(output_dir), str(clean_dir or output_dir)
-    job = ScoringJob(
-        system=system,
-        set=test_set or folder.resolve().name,
-        mixture_scp=mixture_scp or folder / "wav.scp",
-        ref_scps=ref_scp or speaker_tables(folder),
-        inf_scps=inf_scp,
-        output_dir=output_dir,
-        scores=scores or output_dir / "scores.csv",
-        data_dir=folder,
-        preset=preset,
-        delay=None if delay == "auto" else int(delay),
-        ceiling_scps=ceiling_scp,
-        nj=nj,
-        networks=[choice for choice in choices if not choice.name.startswith("whisper")],
-        further=[Words(one, norm, texts, *kept) for one, norm in _recognizers(choices, device, **asr)],
-    )
-    rows = run_scoring(job, force=force)
+    words = [Words(one, norm, texts, *kept) for one, norm in _recognizers(choices, device, **asr)]
+    for metric in words:
+        metric.check()
+    table, name = scores or output_dir / "scores.csv", test_set or folder.resolve().name
+    rows = run_scoring(
+        system, name, mixtures, [*choose_metrics(preset, samples, others), *words], inf_scp, output_dir, table,
+        f"delay of {samples} samples undone" if samples else "", nj, force,
+    )  # fmt: skip
     scored = [row.metrics["SI_SDR_aligned"] for row in rows if "SI_SDR_aligned" in row.metrics]
     mean = f"aligned SI-SDR {sum(scored) / len(scored):.2f} dB" if scored else "none of them with scores"
     without = f", {len(rows) - len(scored)} without scores" if scored and len(scored) < len(rows) else ""
-    return f"{job.system} on {job.set}: {len(rows)} items{without}, {mean} -> {job.scores}"
+    return f"{system} on {name}: {len(rows)} items{without}, {mean} -> {table}"
+
+
+def measured_delay(ceiling_scps: Sequence[Path], mixtures: Sequence[Mixture]) -> int:
+    """Measure the codec's delay, in samples, once, on clean speech that went through the codec.
+
+    Raises:
+        UserError: If it cannot be measured.
+    """
+    pairs = [
+        (item.references[index], ceiling[item.key], item.key)
+        for index, ceiling in enumerate(map(read_scp, ceiling_scps))
+        for item in mixtures
+        if item.key in ceiling
+    ]
+    # Spread over the set, and over the speakers.
+    chosen = pairs[:: -(-len(pairs) // DELAY_RECORDINGS) or 1]
+    try:
+        delay = constant_delay((read_audio(clean)[0], read_audio(coded, key=key)[0]) for clean, coded, key in chosen)
+    except ValueError as error:
+        raise UserError(f"--delay auto: cannot be measured on --ceiling_scp ({error})") from None
+    logging.info("the codec delays by %d samples, measured on %d clean recordings", delay, len(chosen))
+    return delay
 
 
 def _recognizers(

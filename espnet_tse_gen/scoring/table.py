@@ -4,8 +4,6 @@ The file holds many systems. Scoring one of them again replaces the rows of that
 lock keeps two scorings at the same time from losing each other's rows.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import fcntl
@@ -40,9 +38,8 @@ class Row:
     metrics: dict[str, float] = field(default_factory=dict)  # Column -> value; a measure without a value is absent
     note: str = ""  # Under which conditions the real-time factor was measured, or ""
     fault: str = ""  # Why the item has no scores (see :mod:`espnet_tse_gen.scoring.items`), or ""
-    tools: str = (
-        ""  # The networks that gave scores, with their revisions, and the delay that was undone; "" without any
-    )
+    # The networks that gave scores, with their revisions, and the delay that was undone; "" without any
+    tools: str = ""
 
 
 def read_scores(path: str | Path) -> list[Row]:
@@ -66,7 +63,7 @@ def read_scores(path: str | Path) -> list[Row]:
             row.metrics = {name: float(text) for name, text in cells.items() if name not in words and text}
         except (ValueError, TypeError) as error:
             raise UserError(
-                f"{path}: holds a value that is not a number ({error}); remove the file and score again"
+                f"{path}: holds a value that is not a number ({error}); remove it and score again"
             ) from None
         row.note, row.fault, row.tools = (cells.get(name, "") for name in (NOTE_COLUMN, *TEXT_COLUMNS))
         rows.append(row)

@@ -10,8 +10,6 @@ Imports nothing heavy, so that ``--help`` answers at once.
     main(["--output_dir", "data"])
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import importlib
@@ -62,12 +60,7 @@ class Command(_OneLine):
 
 
 class Group(_OneLine, click.Group):
-    """Commands, some of which are imported when they are wanted.
-
-    Args:
-        lazy: Name of a command to the module whose ``main`` it is.
-        settings: What :class:`click.Group` takes.
-    """
+    """Commands, those in ``lazy`` (name to the module whose ``main`` it is) imported when they are wanted."""
 
     def __init__(self, *, lazy: dict[str, str], **settings: Any) -> None:
         super().__init__(no_args_is_help=False, **settings)
@@ -115,12 +108,7 @@ def boolean(name: str, meaning: str, default: bool = False) -> Callable[..., Any
 
 
 def decoding_options(*kinds: type[Options], only: Sequence[str] = ()) -> Callable[..., Any]:
-    """Give a command an option for every field of classes of options; what is given is its argument ``changes``.
-
-    Args:
-        kinds: The classes.
-        only: Fields to give it; by default all.
-    """
+    """Give a command an option for every field of ``kinds`` (or ``only`` some); its argument ``changes`` gets them."""
     meanings: dict[str, list[str]] = {}
     for kind in kinds:
         of = "" if kind is kinds[0] else f"of {kind.models} models: "

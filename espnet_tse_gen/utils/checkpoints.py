@@ -1,7 +1,5 @@
 """Checkpoints from wherever they come: every weight and no other, numbers only, and without unpickling code."""
 
-from __future__ import annotations
-
 import datetime
 import hashlib
 import json
@@ -17,8 +15,6 @@ from espnet_tse_gen.utils.files import is_lfs_pointer
 
 WRAPPERS = ("module.", "_orig_mod.")
 """What DistributedDataParallel and torch.compile put before the name of every weight."""
-SAFETENSORS = ".safetensors"
-"""Suffix of the format of packed models, which cannot hold code."""
 
 
 def load_checkpoint(model: torch.nn.Module, path: Path, config_path: Path) -> None:
@@ -82,9 +78,8 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     if isinstance(state, dict) and "model" in state and "optimizers" in state:
         state = state["model"]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        inside = (
-            [f"'{key}'" for key, value in state.items() if isinstance(value, dict)] if isinstance(state, dict) else []
-        )
+        tables = state.items() if isinstance(state, dict) else ()
+        inside = [f"'{key}'" for key, value in tables if isinstance(value, dict)]
         further = f"; it has {', '.join(inside[:3])}: save what is in there by itself" if inside else ""
         raise UserError(f"{path}: is not a checkpoint of weights; name a model's .pth or .safetensors file{further}")
     for prefix in WRAPPERS:
@@ -101,28 +96,19 @@ def read_tensors(path: str | Path) -> Any:
     """
     if is_lfs_pointer(path):
         raise UserError(f"{path}: is a pointer of Git LFS in the place of the checkpoint; run 'git lfs pull'")
-    if Path(path).suffix == SAFETENSORS:
-        return _read_safetensors(Path(path))
     scalar = np.float64(0.0).__reduce__()[0]
     # What the trainer's reporter keeps beside the weights: figures and times.
     harmless = [scalar, np.dtype, *{type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")}, datetime.timedelta]
     try:
+        # The format of packed models, which cannot hold code.
+        if Path(path).suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
         with torch.serialization.safe_globals(harmless):
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint; train first or name another") from None
-    except Exception as error:  # torch.load raises many types for a damaged file
+    except Exception as error:  # Both raise many types for a damaged file.
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{path}: is not a readable checkpoint ({reason}); copy it again") from None
-
-
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint; train first or name another") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: is not a readable checkpoint ({str(error)[:200]}); copy it again") from None

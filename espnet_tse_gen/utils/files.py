@@ -4,8 +4,6 @@ Every writer writes to a temporary name beside the target and renames it, so tha
 whole. Every reader names the file and the key in its error.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import io
@@ -109,10 +107,7 @@ def write_scp(path: str | Path, table: Mapping[str, str]) -> None:
 
 
 def check_same_keys(reference: str | Path, *others: str | Path) -> list[dict[str, str]]:
-    """Read tables, all of which must have the keys of ``reference``.
-
-    Returns:
-        The tables, that of ``reference`` first.
+    """Read tables, ``reference`` first, all of which must have its keys.
 
     Raises:
         UserError: Naming the file and the first missing or extra key.

@@ -5,8 +5,6 @@ part was made from. A part whose manifest still holds is not made again, and the
 writes ``NAME.scp``; jobs may run in any order, on one machine or many.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Iterable
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.files import atomic_write, read_scp, write_scp
+from espnet_tse_gen.utils.files import atomic_write, read_scp, read_text, write_scp
 from espnet_tse_gen.utils.state import state_of
 
 
@@ -35,10 +33,7 @@ def read_key_file(path: str | Path, keys: Iterable[str]) -> list[str]:
     Raises:
         UserError: If the file is missing or empty, or names an unknown key.
     """
-    try:
-        chosen = {line.split()[0] for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()}
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
+    chosen = {line.split()[0] for line in read_text(path).splitlines() if line.strip()}
     unknown = sorted(chosen.difference(keys))
     if unknown or not chosen:
         raise UserError(f"{path}: expected keys of the table, found {f'{unknown[0]!r}' if unknown else 'none'}")

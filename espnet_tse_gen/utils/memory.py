@@ -1,10 +1,13 @@
-"""Memory of long-running commands on the CPU."""
+"""What a process arranges with its machine: freed memory is kept, and numba has a place for what it compiles."""
 
-from __future__ import annotations
-
+import atexit
 import contextlib
 import ctypes
+import os
+import shutil
 import sys
+import tempfile
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """Parameters of glibc's ``mallopt``."""
@@ -23,3 +26,22 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
         return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
     return False
+
+
+def find_numba_cache() -> None:
+    """Let numba keep what it compiles in a temporary folder of this process where the user's cache cannot be written.
+
+    Without any place to keep it, numba refuses to compile what librosa asks for, and librosa cannot be imported.
+    """
+    home = os.path.expanduser("~/.cache")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or home)
+    try:
+        if not cache.is_absolute():  # a user without a home
+            raise OSError
+        cache.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=cache).close()
+    except OSError:
+        if "NUMBA_CACHE_DIR" not in os.environ:
+            # Not a folder with a known name: what is read from it is run.
+            os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="numba_")
+            atexit.register(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)

@@ -1,7 +1,5 @@
 """The checkpoint of an exp directory that is taken where none is named. Imports nothing heavy."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from espnet_tse_gen.utils.errors import UserError, unknown_name

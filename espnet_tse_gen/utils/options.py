@@ -4,8 +4,6 @@ The checks of what a yaml file or a caller gives, the options of command lines a
 are made of them.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -43,7 +41,6 @@ def option(
     """Return a field of a class of options.
 
     Args:
-        default: Its default value.
         meaning: One line for people.
         check: What else a value of the field's type must be.
         choices: The texts that it may be.
@@ -89,7 +86,8 @@ class Options:
             elif known.metadata["read"]:
                 value = known.metadata["read"](name, value)
             else:
-                expected, fits, kind = _TYPES[str(known.type)]
+                # A text where the class's module postpones annotations.
+                expected, fits, kind = _TYPES[known.type if isinstance(known.type, str) else known.type.__name__]
                 require(fits(value), name, expected, value)
                 value = kind(value)
             if known.metadata["check"]:
@@ -103,12 +101,8 @@ class Options:
         return [known.name for known in fields(cls)]
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], source: str = "") -> Self:
-        """Make options from a mapping.
-
-        Args:
-            values: Option names and values.
-            source: Where they come from, for the error message.
+    def from_dict(cls, values: Mapping[str, Any], source: str = "") -> "Self":
+        """Make options from a mapping; ``source`` says where it comes from, for the error message.
 
         Raises:
             UserError: If a name is unknown or is an option of other models, or a value is not usable.
@@ -132,7 +126,7 @@ class Options:
             raise UserError(f"{at}{error}") from None
 
     @classmethod
-    def preset(cls, name: str, **changes: Any) -> Self:
+    def preset(cls, name: str, **changes: Any) -> "Self":
         """Return the options of a preset (the name of a file of ``conf/decode``), with ``changes``.
 
         Raises:
@@ -150,7 +144,7 @@ class Options:
         return cls.from_dict({**contents[name], **changes}, f"decoding preset '{name}'")
 
     @classmethod
-    def resolve(cls, value: Self | Mapping[str, Any] | str | Path | None) -> Self:
+    def resolve(cls, value: "Self | Mapping[str, Any] | str | Path | None") -> "Self":
         """Make options from whatever a user gives: nothing (defaults), a mapping, a yaml file, or a preset's name."""
         if value is None:
             return cls()

@@ -1,7 +1,5 @@
 """Many small independent jobs on several processes, with progress and with errors that name the cause."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal
@@ -24,10 +22,7 @@ _LINE_INTERVAL = 30.0
 
 
 def set_threads(number: int) -> None:
-    """Let torch compute with ``number`` threads, but not more than there are cores, which would take many times as long.
-
-    Args:
-        number: What ``--num_threads`` gave; 0 leaves it to torch.
+    """Let torch compute with ``number`` threads (0: as it likes), at most one per core: more take many times as long.
 
     Raises:
         UserError: If it is negative.

@@ -1,7 +1,5 @@
 """In what numbers a network is computed in training: ``model_conf: precision``."""
 
-from __future__ import annotations
-
 import contextlib
 from typing import Any
 

@@ -4,28 +4,22 @@
 fetch them from the network. Nothing here converts text to phonemes, so nothing is fetched.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import sys
 from collections.abc import Iterator
+from unittest import mock
 
 
 @contextlib.contextmanager
 def no_nltk_download() -> Iterator[None]:
     """Make ``nltk.download`` do nothing inside the block; corpora that are installed are found as always."""
-    try:
-        import nltk
-    except ImportError:
+    with contextlib.ExitStack() as patches:
+        with contextlib.suppress(ImportError):
+            import nltk
+
+            patches.enter_context(mock.patch.object(nltk, "download", lambda *_, **__: False))
         yield
-        return
-    download = nltk.download
-    nltk.download = lambda *_, **__: False
-    try:
-        yield
-    finally:
-        nltk.download = download
 
 
 def import_quietly() -> None:

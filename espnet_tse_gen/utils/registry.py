@@ -1,7 +1,5 @@
 """Classes by name: a registry maps a name to ``module:Class``, which is imported when the name is chosen."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -32,12 +30,11 @@ def chosen(kind: str, name: str, registry: Mapping[str, str]) -> Any:
 
 
 def built(what: str, cls: Any, conf: Mapping[str, Any], errors: type[Exception] = ValueError, **given: Any) -> Any:
-    """Return ``cls(**conf, **given)``.
+    """Return ``cls(**conf, **given)``; ``given`` is not the user's to set.
 
     Args:
         what: What it is, for the message ("codec 'mel'").
         errors: What a value that cannot be used may raise, beside ``TypeError``.
-        given: What the caller passes itself, which is not the user's to set.
 
     Raises:
         UserError: If an option is unknown (it names the nearest), a value cannot be used, or a package is missing.

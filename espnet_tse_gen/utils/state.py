@@ -8,8 +8,6 @@ puts the state down beside it once it is whole; an output beside which another s
 An input counts by its path, its size and its time of modification. The stages of a recipe ask through ``bin.current``.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

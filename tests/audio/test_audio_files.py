@@ -1,12 +1,12 @@
 """Recordings: read with errors that name file and key, written whole or not at all."""
 
-from __future__ import annotations
-
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from refused import refused
 
 from espnet_tse_gen.audio.files import read_audio, write_audio
 from espnet_tse_gen.utils.errors import UserError
@@ -45,11 +45,8 @@ def test_a_bad_recording_is_named_with_its_key(tmp_path: Path) -> None:
         "fine": "sampling rate is 8000 Hz, expected 16000 Hz",
     }  # fmt: skip
     for name, text in says.items():
-        with pytest.raises(UserError) as caught:
-            read_audio(tmp_path / f"{name}.wav", sample_rate=16000 if name == "fine" else None, key="utt1")
-        assert str(caught.value).startswith(f"{tmp_path / name}.wav (key 'utt1'): ")
-        assert text in str(caught.value)
-        assert "\n" not in str(caught.value)
+        rate, where = 16000 if name == "fine" else None, re.escape(f"{tmp_path / name}.wav (key 'utt1'): ")
+        refused(f"^{where}.*{text}", read_audio, tmp_path / f"{name}.wav", rate, "utt1")
 
 
 def test_a_cut_recording_is_an_error_or_shorter_but_never_a_crash(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """One factor per mixture brings everything to one level."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,21 +8,11 @@ from hypothesis import strategies as st
 from espnet_tse_gen.audio.level import LEVEL_DBFS, mixture_gain
 
 
-@given(st.floats(1e-4, 0.99), st.integers(1, 2000), st.integers(0, 100))
-def test_the_scaled_mixture_has_the_level(peak: float, length: int, seed: int) -> None:
-    signal = (peak * np.random.default_rng(seed).choice([-1.0, 1.0], length)).astype(np.float32)
-    scaled = signal * mixture_gain(signal)
-    assert 20 * np.log10(np.sqrt(np.mean(scaled**2))) == pytest.approx(LEVEL_DBFS, abs=1e-3)
-
-
-def test_the_level_can_be_chosen() -> None:
-    assert mixture_gain(np.full(10, 0.1), level_dbfs=-20.0) == pytest.approx(1.0)
-
-
-@given(st.floats(1e-3, 1.0))
-def test_a_louder_mixture_gives_the_same_scaled_mixture(factor: float) -> None:
-    signal = np.sin(np.arange(500) / 7) * 0.9
-    np.testing.assert_allclose(factor * signal * mixture_gain(factor * signal), signal * mixture_gain(signal))
+@given(st.floats(1e-4, 0.99), st.integers(1, 2000), st.floats(-40.0, -10.0))
+def test_the_scaled_mixture_has_the_level(peak: float, length: int, level: float) -> None:
+    signal = (peak * np.random.default_rng(length).choice([-1.0, 1.0], length)).astype(np.float32)
+    scaled = signal * mixture_gain(signal, level)
+    assert 20 * np.log10(np.sqrt(np.mean(scaled**2))) == pytest.approx(level, abs=1e-3)
 
 
 @pytest.mark.parametrize("signal", [np.zeros(100), np.zeros(0), np.full(100, 1e-12)])

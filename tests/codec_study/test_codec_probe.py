@@ -1,7 +1,5 @@
 """The probe: it gains on tokens that magnitudes tell, nothing on others, and is not fooled by a collapsed codebook."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 
@@ -100,10 +98,7 @@ def test_mistakes_end_in_one_line(tables: tuple[Path, Path], tmp_path: Path) -> 
     codec = LoudnessCodec()
     train, test = (segments(codec, table) for table in tables)
     for wrong, message in (
-        (lambda: run_probe(codec, train, test, "clear", 1), "did you mean 'clean'"),
-        (lambda: run_probe(codec, train, train, "clean", 1), "speaker 's00' is in the training and in the test"),
         (lambda: run_probe(codec, train, test[:1], "mixture", 1), "the test recordings have one speaker"),
-        (lambda: collect_segments(codec, Recordings(tables[0]), {}), "recording 's00-0' has no speaker"),
         (lambda: segments(codec, write_speech(tmp_path, range(1), seconds=1.0)), "no recording has 2 s"),
     ):
         with pytest.raises(UserError, match=message) as caught:

@@ -1,7 +1,5 @@
 """The table of codecs, made by its command: rows, figures, what is kept of an earlier run, and mistakes."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The report page in a headless Chromium: it loads, plays, fits a phone, and can be used from the keyboard."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,8 +1,7 @@
 """Networks that a hub would give, here small and random, in the released formats and from local folders."""
 
-from __future__ import annotations
-
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 from network_maker import need_transformers, write_espnet_speaker, write_hubert, write_wavlm, write_whisper
+from refused import refused
 
 from espnet_tse_gen.bin import make_results, score
-from espnet_tse_gen.scoring.metrics.similarity import WavLMSpeaker
+from espnet_tse_gen.scoring.espnet_networks import espnet_speaker
+from espnet_tse_gen.scoring.metrics.similarity import NetworkSpeaker
 from espnet_tse_gen.scoring.metrics.speechbertscore import SpeechBERTScore
 from espnet_tse_gen.scoring.networks import REPOSITORIES, describe, load_transformer, locate, parse_choice
 from espnet_tse_gen.scoring.recognizers import Whisper
 from espnet_tse_gen.scoring.table import read_scores
-from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp, write_scp
 
 RATE = 16000
@@ -45,7 +45,7 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
 
 def test_wavlm_gives_the_librarys_embedding_of_the_old_weights(networks: dict[str, Path], tmp_path: Path) -> None:
     made = write_wavlm(tmp_path / "same")
-    encoder = WavLMSpeaker(networks["wavlm"])
+    encoder = NetworkSpeaker(parse_choice(f"wavlm={networks['wavlm']}"))
     with torch.no_grad():
         expected = made(torch.from_numpy(noise(1.0))[None]).embeddings[0]
     assert encoder.embed(noise(1.0), RATE) == pytest.approx(expected.numpy(), abs=1e-5)
@@ -64,8 +64,7 @@ def test_speechbertscore_is_its_formula(networks: dict[str, Path]) -> None:
     best = [max(float(g @ r) / float(np.linalg.norm(g) * np.linalg.norm(r)) for r in features[1]) for g in features[0]]
     assert measure.compare(first, second, RATE) == pytest.approx(np.mean(best), abs=1e-5)
     assert np.isnan(measure.compare(first, noise(0.001), RATE))
-    with pytest.raises(UserError, match="has 12 layers"):
-        SpeechBERTScore(choice, layer=13).compare(first, first, RATE)
+    refused("has 12 layers", SpeechBERTScore(choice, layer=13).compare, first, first, RATE)
 
 
 def test_whisper_recognises_up_to_its_window(networks: dict[str, Path]) -> None:
@@ -77,10 +76,8 @@ def test_whisper_recognises_up_to_its_window(networks: dict[str, Path]) -> None:
 
 
 def test_an_espnet_speaker_model_gives_its_embedding(networks: dict[str, Path], tmp_path: Path) -> None:
-    from espnet_tse_gen.scoring.espnet_networks import ESPnetSpeaker
-
     made = write_espnet_speaker(tmp_path / "same")
-    encoder = ESPnetSpeaker(networks["espnet_spk"])
+    encoder = NetworkSpeaker(parse_choice(f"espnet_spk={networks['espnet_spk']}"))
     with torch.no_grad():
         expected = made(speech=torch.from_numpy(noise(1.0))[None], extract_embd=True)[0]
     assert encoder.embed(noise(1.0), RATE) == pytest.approx(expected.numpy(), abs=1e-5)
@@ -89,8 +86,7 @@ def test_an_espnet_speaker_model_gives_its_embedding(networks: dict[str, Path], 
     write_espnet_speaker(folder)
     checkpoint = folder / "save_exp/spk_tiny/40epoch.pth"
     torch.save(dict(list(torch.load(checkpoint, weights_only=True).items())[1:]), checkpoint)
-    with pytest.raises(UserError, match="does not fit the configuration"):
-        ESPnetSpeaker(folder)
+    refused("does not fit the configuration", espnet_speaker, folder)
 
 
 @pytest.mark.slow
@@ -100,13 +96,8 @@ def test_scoring_with_all_of_them_names_each(world: Path, networks: dict[str, Pa
         write_scp(table, {"anna_carl": read_scp(table)["anna_carl"]})
     write_scp(data / "text_spk1", {"anna_carl": "ONE TWO THREE"})
     command = ["--data_dir", str(data), "--system", "greedy", "--inf_scp", str(outputs / "spk1.scp")]
-    command += [
-        "--output_dir",
-        str(world / "out"),
-        "--networks",
-        *(f"{name}={path}" for name, path in networks.items()),
-        *("distill_mos", "whisper_tiny"),
-    ]
+    command += ["--output_dir", str(world / "out"), "--networks", "distill_mos", "whisper_tiny"]
+    command += [f"{name}={path}" for name, path in networks.items()]
     score.main(command)
     (row,) = read_scores(world / "out/scores.csv")
     for suffix in ("", "_wavlm", "_espnet_spk"):
@@ -139,10 +130,8 @@ def test_a_network_that_is_not_there_ends_in_one_line(tmp_path: Path, monkeypatc
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     for download, todo in ((False, "--download_networks true"), (True, "copy its folder here")):
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        with pytest.raises(UserError, match=todo) as error:
-            locate(parse_choice("wavlm=nobody/nothing@v1"), download)
-        assert "network 'wavlm' (nobody/nothing@v1): is not on this machine" in str(error.value)
-        assert "\n" not in str(error.value)
+        line = refused(todo, locate, parse_choice("wavlm=nobody/nothing@v1"), download)
+        assert "network 'wavlm' (nobody/nothing@v1): is not on this machine" in line
 
 
 @pytest.mark.parametrize(
@@ -155,27 +144,21 @@ def test_a_network_that_is_not_there_ends_in_one_line(tmp_path: Path, monkeypatc
     ],
 )
 def test_unknown_names_and_places(text: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        parse_choice(text)
+    refused(message, parse_choice, text)
 
 
 def test_a_folder_that_lacks_weights_or_files_is_refused(networks: dict[str, Path], tmp_path: Path) -> None:
-    import shutil
-
     folder = tmp_path / "wavlm"
     shutil.copytree(networks["wavlm"], folder)
     state = torch.load(folder / "pytorch_model.bin", weights_only=True)
     torch.save(
         {name: value for name, value in state.items() if not name.startswith("projector")}, folder / "pytorch_model.bin"
     )
-    with pytest.raises(UserError, match=r"lacks 2 weight\(s\) of the network, first 'projector\.bias'"):
-        load_transformer("WavLMForXVector", folder, "cpu")
+    load = load_transformer, "WavLMForXVector", folder, "cpu"
+    refused(r"lacks 2 weight\(s\) of the network, first 'projector\.bias'", *load)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "xvector_output_dim": 9}))
     torch.save(state, folder / "pytorch_model.bin")
-    with pytest.raises(UserError, match="shape|is no WavLMForXVector"):
-        load_transformer("WavLMForXVector", folder, "cpu")
+    refused("shape|is no WavLMForXVector", *load)
     (folder / "pytorch_model.bin").unlink()
-    with pytest.raises(UserError, match="is no WavLMForXVector that can be loaded") as error:
-        load_transformer("WavLMForXVector", folder, "cpu")
-    assert "\n" not in str(error.value)
+    refused("is no WavLMForXVector that can be loaded", *load)

@@ -1,7 +1,5 @@
 """Word error rates, on an ESPnet ASR model that is trained here: real transcripts where they are at hand."""
 
-from __future__ import annotations
-
 import csv
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,11 +13,12 @@ from tiny_asr import RATE, Spoken, real_sentences, synthetic_sentences, train_as
 
 from espnet_tse_gen.audio.files import write_audio
 from espnet_tse_gen.bin import make_results, score
-from espnet_tse_gen.scoring.espnet_networks import ESPnetRecognizer, ExpDir, read_decoding
+from espnet_tse_gen.scoring.espnet_networks import ExpDir, espnet_recognizer, read_decoding
 from espnet_tse_gen.scoring.items import read_mixtures
+from espnet_tse_gen.scoring.metrics import words
 from espnet_tse_gen.scoring.metrics.words import Words
 from espnet_tse_gen.scoring.networks import parse_choice
-from espnet_tse_gen.scoring.recognizers import ESPnetASR, Recognizer, WhisperTiny
+from espnet_tse_gen.scoring.recognizers import ESPnetASR, Hear, Recognizer, WhisperTiny
 from espnet_tse_gen.scoring.run import STORE, score_mixtures
 from espnet_tse_gen.scoring.table import read_scores
 from espnet_tse_gen.utils.errors import UserError
@@ -74,6 +73,10 @@ def world(spoken_and_exp: tuple[list[Spoken], Path], tmp_path_factory: pytest.Te
     return folder
 
 
+def recognizer_of(exp: ExpDir) -> Hear:
+    return espnet_recognizer(exp, read_decoding(None))
+
+
 def run(world: Path, exp: Path, *more: str) -> None:
     """Score the unprocessed mixtures by the command."""
     data = world / "data/test"
@@ -99,8 +102,8 @@ def words_of(
         data / "wav.scp", [data / "spk1.scp", data / "spk2.scp"], [data / name for name in outputs]
     )
     texts = tuple(str(data / f"text_spk{number}") for number in (1, 2))
-    words = Words(recognizer, "basic", texts, str(folder), str(world / "clean"))
-    found, (state,) = score_mixtures(mixtures, [words], folder / STORE)
+    measure = Words(recognizer, "basic", texts, str(folder), str(world / "clean"))
+    found, (state,) = score_mixtures(mixtures, [measure], folder / STORE)
     return [row for one in found for row in one["scores"][state].values()]
 
 
@@ -146,14 +149,15 @@ def test_results_show_the_rates_of_all_items_together_and_name_the_model(scored:
 
 def test_nothing_is_recognised_twice(scored: Path, exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither by the same run again, nor for a second speaker or system; other options do it anew."""
-    heard: list[str] = []
-    whole = ESPnetRecognizer.__call__
+    heard: list[int] = []
+    load = ESPnetASR.load
 
-    def counted(self: ESPnetRecognizer, samples: np.ndarray, sample_rate: int) -> str | None:
-        heard.append("")
-        return whole(self, samples, sample_rate)
+    def counting(self: ESPnetASR) -> Hear:
+        hear = load(self)
+        return lambda samples, rate: (heard.append(rate), hear(samples, rate))[1]
 
-    monkeypatch.setattr(ESPnetRecognizer, "__call__", counted)
+    monkeypatch.setattr(ESPnetASR, "load", counting)
+    words._network.cache_clear()
     run(scored, exp)
     # Neither where the scores are to be made anew, from the texts that are kept.
     run(scored, exp, "--force", "true")
@@ -165,28 +169,20 @@ def test_nothing_is_recognised_twice(scored: Path, exp: Path, monkeypatch: pytes
     (other / STORE).unlink()
     words_of(scored, ESPnetASR(str(exp)), ["wav.scp", "wav.scp"], other)
     assert len(heard) == mixtures
-    greedy = ESPnetASR(str(exp), decode_config=str(_greedy(scored)))
+    (scored / "greedy.yaml").write_text("beam_size: 1\nctc_weight: 0.5\n")
+    greedy = ESPnetASR(str(exp), decode_config=str(scored / "greedy.yaml"))
     words_of(scored, greedy, ["wav.scp"], other)
     # Outputs and clean targets.
     assert len(heard) == 3 * mixtures
 
 
-def _greedy(folder: Path) -> Path:
-    path = folder / "greedy.yaml"
-    path.write_text("beam_size: 1\nctc_weight: 0.5\n")
-    return path
-
-
 def test_other_rates_and_lengths(exp: Path, spoken: list[Spoken]) -> None:
     import librosa
 
-    recognizer = ESPnetRecognizer(ExpDir(exp))
-    same = librosa.resample(
-        librosa.resample(spoken[0].samples, orig_sr=RATE, target_sr=32000), orig_sr=32000, target_sr=RATE
-    )
-    assert recognizer(librosa.resample(spoken[0].samples, orig_sr=RATE, target_sr=32000), 32000) == recognizer(
-        same, RATE
-    )
+    recognizer = recognizer_of(ExpDir(exp))
+    other = librosa.resample(spoken[0].samples, orig_sr=RATE, target_sr=32000)
+    same = librosa.resample(other, orig_sr=32000, target_sr=RATE)
+    assert recognizer(other, 32000) == recognizer(same, RATE)
     assert recognizer(spoken[0].samples[:300], RATE) is None
 
 
@@ -205,7 +201,7 @@ def test_a_copied_exp_directory_finds_its_files_and_a_packed_one_too(exp: Path, 
         found = ExpDir(folder)
         assert found.checkpoint.name == "1epoch.pth"
         assert Path(found.resolved_config()["bpemodel"]).samefile(tmp_path / "packed/bpe.model")
-    ESPnetRecognizer(ExpDir(tmp_path / "packed"))
+    recognizer_of(ExpDir(tmp_path / "packed"))
     (tmp_path / "packed/bpe.model").unlink()
     with pytest.raises(UserError, match=r"bpemodel is bpe\.model, which is not there"):
         ExpDir(copy).resolved_config()
@@ -219,8 +215,8 @@ def test_whisper_tiny_hears_real_speech(real_data: Path, world: Path, spoken: li
     recognizer = WhisperTiny(parse_choice("whisper_tiny"))
     clean = words_of(world, recognizer, ["spk1.scp", "spk2.scp"], world / "tiny_clean")
     mixed = words_of(world, recognizer, ["wav.scp", "wav.scp"], world / "tiny_mixed")
-    words = "WER_whisper_tiny", "WER_whisper_tiny_words"
-    assert total(clean, *words) < 0.3 < total(mixed, *words)
+    columns = "WER_whisper_tiny", "WER_whisper_tiny_words"
+    assert total(clean, *columns) < 0.3 < total(mixed, *columns)
     assert total(clean, "dWER_whisper_tiny", "dWER_whisper_tiny_words") == 0.0
     assert (world / "tiny_mixed/recognised_whisper_tiny.jsonl").exists()
 
@@ -256,5 +252,5 @@ def test_mistakes_end_in_one_line(exp: Path, tmp_path: Path, case: str, message:
             torch.save(dict(list(state.items())[1:]), checkpoint)
         elif case == "other":
             (copy / "config.yaml").write_text("codec: dac\n")
-        ESPnetRecognizer(ExpDir(tmp_path if case == "exp" else copy, "none.pth" if case == "checkpoint" else None))
+        recognizer_of(ExpDir(tmp_path if case == "exp" else copy, "none.pth" if case == "checkpoint" else None))
     assert "\n" not in str(error.value)

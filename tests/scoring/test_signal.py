@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,8 +34,6 @@ def test_si_sdr_stays_finite_at_the_ends_and_refuses_silence() -> None:
     assert si_sdr(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == -100.0
     with pytest.raises(ValueError, match="silent"):
         si_sdr(reference, np.zeros_like(reference))
-    with pytest.raises(ValueError, match="shape"):
-        si_sdr(reference, reference[1:])
 
 
 @settings(deadline=None, max_examples=30)
@@ -55,8 +51,6 @@ def test_a_constant_delay_is_found_and_undone(delay: int, sign: float) -> None:
         assert si_sdr(*pairs[0]) < 0
 
 
-def test_delay_must_fit_the_signal() -> None:
-    with pytest.raises(ValueError, match="delay"):
-        align(np.ones(8), np.ones(8), -8)
+def test_no_delay_is_measured_on_silence() -> None:
     with pytest.raises(ValueError, match="no pair"):
         constant_delay([(np.zeros(1000), np.ones(1000))])

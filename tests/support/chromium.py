@@ -1,7 +1,5 @@
 """A headless Chromium driven through its DevTools protocol over a pipe: needs nothing but the browser."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -63,7 +61,7 @@ class Chromium:
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
-    def __enter__(self) -> Chromium:
+    def __enter__(self) -> "Chromium":
         return self
 
     def __exit__(self, *_: object) -> None:

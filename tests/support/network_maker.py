@@ -1,7 +1,5 @@
 """Small random networks in the formats of the released ones, for the scores that need such a network."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

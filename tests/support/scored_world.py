@@ -1,7 +1,5 @@
 """A small scored world: four two-speaker mixtures of two seconds each, as a data directory with one system's outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

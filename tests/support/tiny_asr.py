@@ -2,8 +2,6 @@
 tested on. It knows its sentences by heart, and gets lost where another voice talks across them.
 """
 
-from __future__ import annotations
-
 import logging
 import random
 from collections.abc import Mapping, Sequence

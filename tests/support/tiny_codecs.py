@@ -1,7 +1,5 @@
 """Codecs of a few lines whose figures are known beforehand, and short recordings of tables of speakers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,11 +1,11 @@
 """A user's mistake is one line and status 2; a defect keeps its traceback."""
 
-from __future__ import annotations
-
 import importlib
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,45 +33,38 @@ def raise_error(error: BaseException) -> int:
     raise error
 
 
-def outcome(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, main: object) -> tuple[object, str]:
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], tuple[object, str]]:
+    """Return what runs a command: its exit status, and what it says on stderr."""
     monkeypatch.setattr(sys, "argv", ["/somewhere/tool.py"])
-    with pytest.raises(SystemExit) as caught:
-        run_main(main)  # type: ignore[arg-type]
-    return caught.value.code, capsys.readouterr().err
 
+    def outcome(main: Any) -> tuple[object, str]:
+        with pytest.raises(SystemExit) as caught:
+            run_main(main)
+        return caught.value.code, capsys.readouterr().err
 
-def test_a_users_mistake_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    result = outcome(capsys, monkeypatch, lambda: raise_error(UserError("x.scp: is empty")))
-    assert result == (2, "tool: error: x.scp: is empty\n")
-
-
-def test_a_mistake_met_by_a_workers_process_is_one_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    result = outcome(capsys, monkeypatch, lambda: list(torch.utils.data.DataLoader(Broken(), num_workers=1)))
-    assert result == (2, "tool: error: a.wav (key 'k'): has no samples; replace or remove it\n")
-
-
-def test_a_message_of_several_lines_is_joined(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert outcome(capsys, monkeypatch, lambda: raise_error(UserError("one\ntwo")))[1] == "tool: error: one two\n"
+    return outcome
 
 
 @pytest.mark.parametrize(
-    ("main", "status"),
+    ("main", "status", "line"),
     [
-        (lambda: None, 0),
-        (lambda: 3, 3),
-        (lambda: raise_error(KeyboardInterrupt()), 130),
-        (lambda: raise_error(BrokenPipeError()), 1),
-        (lambda: sys.exit(4), 4),
+        (lambda: None, 0, ""),
+        (lambda: 3, 3, ""),
+        (lambda: sys.exit(4), 4, ""),
+        (lambda: raise_error(BrokenPipeError()), 1, ""),
+        (lambda: raise_error(KeyboardInterrupt()), 130, "tool: interrupted\n"),
+        (lambda: raise_error(UserError("one\ntwo")), 2, "tool: error: one two\n"),
+        # In a process of its own, whose traceback comes with it.
+        (
+            lambda: list(torch.utils.data.DataLoader(Broken(), num_workers=1)),
+            2,
+            "tool: error: a.wav (key 'k'): has no samples; replace or remove it\n",
+        ),
     ],
 )
-def test_the_exit_status(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, main: object, status: int
-) -> None:
-    assert outcome(capsys, monkeypatch, main)[0] == status
+def test_a_command_ends_with_its_status_and_at_most_one_line(run: Any, main: object, status: int, line: str) -> None:
+    assert run(main) == (status, line)
 
 
 def test_a_defect_keeps_its_traceback() -> None:
@@ -85,20 +78,12 @@ def test_an_unknown_name_gets_the_nearest_valid_one() -> None:
     assert str(unknown_name("codec", "qqqq", ["mel"])) == "unknown codec 'qqqq': valid: mel"
 
 
-def test_a_users_mistake_is_a_value_error() -> None:
-    assert issubclass(UserError, ValueError)
-
-
 def test_a_missing_package_of_an_extra_is_one_line_with_the_pip_command(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "espnet2", None)
-    result = outcome(capsys, monkeypatch, lambda: importlib.import_module("espnet2"))
-    command = "pip install 'espnet_tse_gen[espnet]'"
-    assert result == (
-        2,
-        f"tool: error: this command needs the package 'espnet2', which is not installed; run: {command}\n",
-    )
+    needs = "tool: error: this command needs the package 'espnet2', which is not installed; run: pip install "
+    assert run(lambda: importlib.import_module("espnet2")) == (2, f"{needs}'espnet_tse_gen[espnet]'\n")
     wanted = r"DNSMOS needs .*\[espnet\]', or leave it out$"
     with pytest.raises(UserError, match=wanted), naming_extra("DNSMOS", "leave it out"):
         importlib.import_module("espnet2")

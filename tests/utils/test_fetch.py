@@ -1,7 +1,5 @@
 """Fetching released weights from a server of our own on this machine: interruptions, damage, and what is said offline."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import fcntl
@@ -14,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from dac_maker import SMALL, write_dac
+from refused import refused
 
 from espnet_tse_gen.bin import codec_prepare
 from espnet_tse_gen.codec import encodec
 from espnet_tse_gen.codec.dac import RELEASES
 from espnet_tse_gen.codec.registry import build_codec, load_codec
-from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.fetch import fetch, file_sha256, verify
 
 CONTENT = bytes(range(256)) * 20000
@@ -82,9 +80,8 @@ def test_a_fetched_file_is_whole_and_is_not_fetched_again(server: Server, tmp_pa
 def test_a_broken_connection_is_taken_up_again(server: Server, tmp_path: Path, knows_ranges: bool) -> None:
     path = tmp_path / "weights.pth"
     server.cut, server.knows_ranges = 3_000_000, knows_ranges
-    with pytest.raises(UserError, match=r"broke off after 3000000 of 5120000 bytes") as caught:
-        fetch(server.url, path, SHA256)
-    assert SHA256 in str(caught.value) and server.url in str(caught.value) and "\n" not in str(caught.value)
+    line = refused("broke off after 3000000 of 5120000 bytes", fetch, server.url, path, SHA256)
+    assert SHA256 in line and server.url in line
     assert [item.name for item in tmp_path.iterdir()] == [".weights.pth.part"]
     server.cut = len(CONTENT)
     fetch(server.url, path, SHA256)
@@ -104,8 +101,8 @@ def test_without_a_known_hash_nothing_is_taken_up_again(server: Server, tmp_path
 
 
 def test_another_file_than_meant_is_not_kept(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"gave a file with SHA-256 {SHA256}, expected {'0' * 64}; nothing was kept"):
-        fetch(server.url, tmp_path / "weights.pth", "0" * 64)
+    said = f"gave a file with SHA-256 {SHA256}, expected {'0' * 64}; nothing was kept"
+    refused(said, fetch, server.url, tmp_path / "weights.pth", "0" * 64)
     assert not list(tmp_path.iterdir())
 
 
@@ -113,12 +110,10 @@ def test_the_first_fetch_is_trusted_and_remembered(server: Server, tmp_path: Pat
     path = fetch(server.url, tmp_path / "weights.pth")
     assert verify(path) == SHA256
     path.write_bytes(CONTENT[:-1])
-    with pytest.raises(UserError, match=r"is damaged or another file .* weights\.pth\.sha256 beside it says"):
-        fetch(server.url, path)
+    refused(r"is damaged or another file .* weights\.pth\.sha256 beside it says", fetch, server.url, path)
     path.unlink()
     server.content = server.content[::-1]
-    with pytest.raises(UserError, match="at the first fetch"):
-        fetch(server.url, path)
+    refused("at the first fetch", fetch, server.url, path)
     assert not path.exists()
     (tmp_path / "weights.pth.sha256").unlink()
     assert fetch(server.url, path).read_bytes() == server.content
@@ -126,8 +121,7 @@ def test_the_first_fetch_is_trusted_and_remembered(server: Server, tmp_path: Pat
 
 def test_a_file_of_unknown_size_and_hash_is_refused(server: Server, tmp_path: Path) -> None:
     server.says_size = False
-    with pytest.raises(UserError, match=r"does not say how large .*\(its SHA-256 is not published\)"):
-        fetch(server.url, tmp_path / "weights.pth")
+    refused(r"does not say how large .*\(its SHA-256 is not published\)", fetch, server.url, tmp_path / "weights.pth")
     assert not list(tmp_path.iterdir())
     assert fetch(server.url, tmp_path / "weights.pth", SHA256).read_bytes() == CONTENT
 
@@ -135,34 +129,28 @@ def test_a_file_of_unknown_size_and_hash_is_refused(server: Server, tmp_path: Pa
 def test_two_processes_do_not_write_one_file(server: Server, tmp_path: Path) -> None:
     with open(tmp_path / ".weights.pth.part", "wb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="being fetched by another process"):
-            fetch(server.url, tmp_path / "weights.pth", SHA256)
+        refused("being fetched by another process", fetch, server.url, tmp_path / "weights.pth", SHA256)
     assert not server.ranges
 
 
 def test_offline_names_file_hash_and_address(server: Server, tmp_path: Path) -> None:
     server.http.server_close()
     for url in (server.url, "no address"):
-        with pytest.raises(UserError) as caught:
-            fetch(url, tmp_path / "cache/weights.pth", SHA256)
-        for part in (str(tmp_path / "cache/weights.pth"), SHA256, url):
-            assert part in str(caught.value)
+        path = tmp_path / "cache/weights.pth"
+        refused(f"^{path}: cannot be fetched from {url} .*{SHA256}", fetch, url, path, SHA256)
         assert not list((tmp_path / "cache").iterdir())
 
 
 def test_verify(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    with pytest.raises(UserError, match="no such file"):
-        verify(path)
+    refused("no such file", verify, path)
     path.write_bytes(CONTENT)
     assert verify(path) == verify(path, SHA256[:8].upper()) == file_sha256(path) == SHA256
     assert not (tmp_path / "a.sha256").exists()
     verify(path, remember=True)
     path.write_bytes(b"")
-    with pytest.raises(UserError, match=r"damaged .*a\.sha256 beside it says"):
-        verify(path)
-    with pytest.raises(UserError, match=rf"that of the released file is {SHA256}\)"):
-        verify(path, SHA256)
+    refused(r"damaged .*a\.sha256 beside it says", verify, path)
+    refused(rf"that of the released file is {SHA256}\)", verify, path, SHA256)
 
 
 def test_codec_prepare_fetches_only_when_asked(server: Server, tmp_path: Path, monkeypatch) -> None:
@@ -174,14 +162,13 @@ def test_codec_prepare_fetches_only_when_asked(server: Server, tmp_path: Path, m
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "dac.yaml").write_text("codec: dac\ncodec_conf: {num_levels: 2}\n")
     command = ["--codec_config", f"{tmp_path}/dac.yaml", "--output_dir", f"{tmp_path}/codec"]
-    with pytest.raises(UserError, match="no such file") as caught:
-        codec_prepare.main(command)
-    assert sha256 in str(caught.value) and server.url in str(caught.value) and not server.ranges
-    assert "--download true" in str(caught.value)
+    line = refused("no such file", codec_prepare.main, command)
+    assert sha256 in line and server.url in line and "--download true" in line and not server.ranges
     # What is named is not fetched, and the advice does not say so.
-    with pytest.raises(UserError, match=r"nowhere.pth: no such file .* Put them there, or name them") as caught:
-        codec_prepare.main([*command, "--weights", f"{tmp_path}/nowhere.pth"])
-    assert "--download" not in str(caught.value)
+    named = [*command, "--weights", f"{tmp_path}/nowhere.pth"]
+    assert "--download" not in refused(
+        "nowhere.pth: no such file .* Put them there, or name", codec_prepare.main, named
+    )
     codec_prepare.main([*command, "--download", "true"])
     codec = load_codec(tmp_path / "codec")
     cached = tmp_path / "home/.cache/descript/dac/weights_16khz_8kbps_0.0.5.pth"
@@ -189,8 +176,7 @@ def test_codec_prepare_fetches_only_when_asked(server: Server, tmp_path: Path, m
     codec_prepare.main([*command, "--output_dir", f"{tmp_path}/other"])
     assert load_codec(tmp_path / "other").fingerprint() == codec.fingerprint() and len(server.ranges) == 1
     cached.write_bytes(cached.read_bytes()[:-1] + b"x")
-    with pytest.raises(UserError, match="is damaged or another file"):
-        codec_prepare.main([*command, "--output_dir", f"{tmp_path}/third"])
+    refused("is damaged or another file", codec_prepare.main, [*command, "--output_dir", f"{tmp_path}/third"])
     assert not (tmp_path / "third").exists()
 
 

@@ -1,7 +1,5 @@
 """Freed memory is kept, so that a large block costs no page faults the second time; in a process of its own."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Jobs on several processes: results in order, and one line where a process is killed or a job fails."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

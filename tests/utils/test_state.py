@@ -1,7 +1,5 @@
 """Whether an output is current: what changes its state, and the door through which recipes ask."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

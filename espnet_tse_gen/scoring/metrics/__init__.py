@@ -1,4 +1,4 @@
-"""The measures, one file each, and all columns that a score table can hold.
+"""The measures, one file for each tool or kind, and all columns that a score table can hold.
 
 Every table and page reads :data:`COLUMNS`, so that a measure is named, rounded and explained in one way everywhere. A new
 measure is a file with a :class:`Metric` and its place in :func:`choose_metrics` and :data:`_METRICS`. A measure that a network
@@ -6,19 +6,14 @@ gives exists once per network, its column ending in the network's name: ``simila
 that of WavLM.
 """
 
-from __future__ import annotations
-
-import re
 from collections.abc import Iterable, Sequence
 
 from espnet_tse_gen.scoring.metrics.base import Column, Metric, share
-from espnet_tse_gen.scoring.metrics.ci_sdr import CISDR
-from espnet_tse_gen.scoring.metrics.distill_mos import DistillMOS
-from espnet_tse_gen.scoring.metrics.dnsmos import ESPnetMOS, SpeechMOS
 from espnet_tse_gen.scoring.metrics.espnet import ESPnet
+from espnet_tse_gen.scoring.metrics.mos import DistillMOS, ESPnetMOS, SpeechMOS
 from espnet_tse_gen.scoring.metrics.similarity import Similarity
 from espnet_tse_gen.scoring.metrics.speechbertscore import SpeechBERTScore
-from espnet_tse_gen.scoring.metrics.waveform import Waveform
+from espnet_tse_gen.scoring.metrics.waveform import CISDR, Waveform
 from espnet_tse_gen.scoring.metrics.words import Words
 from espnet_tse_gen.scoring.networks import NetworkChoice
 from espnet_tse_gen.utils.errors import unknown_name
@@ -74,28 +69,22 @@ PRESETS: dict[str, tuple[type[Metric], ...]] = {
 }
 """What is computed beside the waveform measures."""
 
-_LEVEL = re.compile(r"token_accuracy_level(\d+)")
+_LEVEL = "token_accuracy_level"
 
 
 def choose_metrics(preset: str, delay: int = 0, networks: Iterable[NetworkChoice] = ()) -> list[Metric]:
-    """Return the measures of a preset and of further networks.
+    """Return the measures of a preset and of further networks, recognizers not among them.
 
-    Args:
-        preset: Name in :data:`PRESETS`.
-        delay: Samples by which outputs lag their references (the codec's constant delay; negative if they lead).
-        networks: Further networks; recognizers are not among them.
+    ``delay`` is how many samples outputs lag their references (the codec's constant delay; negative if they lead).
 
     Raises:
         UserError: If there is no such preset, or a package is missing.
     """
     if preset not in PRESETS:
         raise unknown_name("scoring preset", preset, PRESETS)
+    of_network = {"distill_mos": DistillMOS, "speechbertscore": SpeechBERTScore}
     metrics: list[Metric] = [Waveform(delay), *(metric() for metric in PRESETS[preset])]
-    for choice in networks:
-        if choice.name == "distill_mos":
-            metrics.append(DistillMOS(choice))
-        else:
-            metrics.append((SpeechBERTScore if choice.name == "speechbertscore" else Similarity)(choice))
+    metrics += [of_network.get(choice.name, Similarity)(choice) for choice in networks]
     for metric in metrics:
         metric.check()
     return metrics
@@ -105,14 +94,14 @@ def column_of(name: str) -> Column:
     """Return how a column of scores is shown; the token accuracy of one codec level has one too."""
     if name in BY_NAME:
         return BY_NAME[name]
-    number = name.removeprefix("token_accuracy_level")
+    number = name.removeprefix(_LEVEL)
     return share(name, f"level {number}", "up", f"share of right tokens at level {number}")
 
 
 def level_columns(columns: Iterable[str]) -> list[str]:
     """Return those of ``columns`` that hold the token accuracy of one codec level, in the order of the levels."""
-    found = {int(match[1]): name for name in columns if (match := _LEVEL.fullmatch(name))}
-    return [found[number] for number in sorted(found)]
+    found = [name for name in columns if name.startswith(_LEVEL)]
+    return sorted(found, key=lambda name: int(name.removeprefix(_LEVEL)))
 
 
 def legend(columns: Sequence[str]) -> list[str]:

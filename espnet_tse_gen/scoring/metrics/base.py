@@ -1,7 +1,5 @@
 """The interface of a measure, and how it is named and shown."""
 
-from __future__ import annotations
-
 import abc
 import importlib.util
 from collections.abc import Iterable, Mapping
@@ -82,8 +80,7 @@ class Metric(abc.ABC):
     def describe(self) -> str:
         """Name the network and its revision, for the foot of the tables; "" for what needs no such note.
 
-        Raises:
-            UserError: If its files are not on this machine.
+        Raises :class:`UserError` if its files are not on this machine.
         """
         return ""
 
@@ -92,20 +89,12 @@ class Metric(abc.ABC):
         return f"{self!r} {self.describe()}"
 
     def check(self) -> None:
-        """Require the packages, and what else can be seen before the first item.
-
-        Raises:
-            UserError: With the command that installs the first package that is missing.
-        """
+        """Require the packages, and what else can be seen before the first item; raise :class:`UserError` otherwise."""
         require(self.columns[0].label, self.packages, self.instead)
 
 
 def require(label: str, packages: Iterable[str], instead: str = "") -> None:
-    """Require the packages of the measure ``label``.
-
-    Raises:
-        UserError: With the command that installs the first that is missing.
-    """
+    """Require packages of the measure ``label``, or raise :class:`UserError` with the command that installs one."""
     with naming_extra(f"the measure '{label}'", instead):
         for name in packages:
             if importlib.util.find_spec(name) is None:

@@ -6,8 +6,6 @@ targets or cannot be scored is replaced by its reference, whose scores are dropp
 speakers BSS Eval looks at one output and all references at a time.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import importlib.util
@@ -97,15 +95,9 @@ class _Table(dict[str, tuple[int, np.ndarray]]):
 
 
 def enh_scoring(references: np.ndarray, outputs: np.ndarray, rate: int) -> list[dict[str, float]]:
-    """Return what ESPnet's scorer writes of one mixture.
+    """Return what ESPnet's scorer writes of one mixture, for each of N outputs: its name of a measure -> value.
 
-    Args:
-        references: float32 ``[N, L]``.
-        outputs: float32 ``[N, L]``, in the order of ``references``.
-        rate: Hz.
-
-    Returns:
-        For each of the N, ESPnet's name of a measure -> value.
+    ``references`` and ``outputs`` are float32 ``[N, L]``, in one order, at ``rate`` Hz.
     """
     from espnet2.bin import enh_scoring as espnet
 

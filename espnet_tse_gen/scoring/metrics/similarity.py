@@ -3,29 +3,25 @@
 All signals are brought to one level before they are embedded, as voice detection and features of an encoder depend on it.
 """
 
-from __future__ import annotations
-
 import functools
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
 from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.audio.speaker import SpeakerEncoder, cosine
+from espnet_tse_gen.scoring.espnet_networks import espnet_speaker
 from espnet_tse_gen.scoring.items import Item
 from espnet_tse_gen.scoring.metrics.base import Column, Metric, share
 from espnet_tse_gen.scoring.networks import RATE, NetworkChoice, describe, load_processor, load_transformer
 
-
-class Encoder(Protocol):
-    """A speaker encoder: a recording in, its voice as a vector out."""
-
-    def embed(self, samples: np.ndarray, sample_rate: int, trim: str = "keep") -> np.ndarray | None:
-        """Return the voice of ``samples``, ``[D]``, or ``None`` where there is none."""
+Voice = Callable[[np.ndarray, int], Any]
+"""The voice of a recording (float ``[L]``) at a rate, a tensor ``[D]``."""
 
 
 def _columns(suffix: str, name: str, encoder: str) -> tuple[Column, ...]:
@@ -83,45 +79,44 @@ def _leveled(samples: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4)
-def _encoder(network: NetworkChoice | None) -> Encoder:
-    if network is None:
-        return SpeakerEncoder()
-    if network.name == "wavlm":
-        return WavLMSpeaker(network.folder, network.device)
-    from espnet_tse_gen.scoring.espnet_networks import ESPnetSpeaker
-
-    return ESPnetSpeaker(network.folder, network.device)
+def _encoder(network: NetworkChoice | None) -> "SpeakerEncoder | NetworkSpeaker":
+    return NetworkSpeaker(network) if network else SpeakerEncoder()
 
 
-class WavLMSpeaker:
-    """Speaker encoder ``WavLMForXVector`` (Chen et al. 2022), with the preprocessing that its folder describes.
-
-    Args:
-        folder: ``config.json``, ``preprocessor_config.json`` and weights, as ``microsoft/wavlm-base-plus-sv`` has them.
-        device: "cpu", "cuda" or "cuda:N".
+class NetworkSpeaker:
+    """A speaker encoder: WavLM-SV (Chen et al. 2022) of ``transformers``, or a model of ESPnet's speaker task.
 
     Raises:
-        UserError: If ``transformers`` or a file is missing, or a file is damaged.
+        UserError: If a package or a file is missing, or a file is damaged.
     """
 
-    def __init__(self, folder: Path, device: str = "cpu") -> None:
-        self._model = load_transformer("WavLMForXVector", folder, device)
-        self._extractor = load_processor("Wav2Vec2FeatureExtractor", folder)
-        self._device = device
+    def __init__(self, network: NetworkChoice) -> None:
+        self._voice = (wavlm_speaker if network.name == "wavlm" else espnet_speaker)(network.folder, network.device)
 
     def embed(self, samples: np.ndarray, sample_rate: int, trim: str = "keep") -> np.ndarray | None:
         """Return the embedding ``[D]`` of ``samples``, float ``[L]``; ``None`` if they are too short.
 
-        Nothing is cut off, whatever ``trim`` says, as in published evaluations.
+        Nothing is cut off, whatever ``trim`` says, as in published evaluations and in ESPnet's training.
         """
         import torch
 
-        inputs = self._extractor(resample(samples, sample_rate, RATE), sampling_rate=RATE, return_tensors="pt")
         try:
             with torch.no_grad(), warnings.catch_warnings():
                 # Of a statistics layer that gets a single frame, whose result is refused below.
                 warnings.simplefilter("ignore")
-                voice = self._model(inputs["input_values"].to(self._device)).embeddings[0].cpu().double()
+                voice = self._voice(samples, sample_rate).cpu().double()
         except (RuntimeError, ValueError):
             return None
         return voice.numpy() if bool(torch.isfinite(voice).all()) else None
+
+
+def wavlm_speaker(folder: Path, device: str) -> Voice:
+    """Load ``WavLMForXVector`` with the preprocessing that its folder describes."""
+    model = load_transformer("WavLMForXVector", folder, device)
+    extractor = load_processor("Wav2Vec2FeatureExtractor", folder)
+
+    def voice(samples: np.ndarray, sample_rate: int) -> Any:
+        inputs = extractor(resample(samples, sample_rate, RATE), sampling_rate=RATE, return_tensors="pt")
+        return model(inputs["input_values"].to(device)).embeddings[0]
+
+    return voice

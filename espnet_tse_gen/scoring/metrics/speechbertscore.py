@@ -3,8 +3,6 @@
 With features ``g`` of the output and ``r`` of the reference it is the mean over ``i`` of ``max_j cos(g_i, r_j)``.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +15,11 @@ from espnet_tse_gen.scoring.metrics.base import Column, Metric
 from espnet_tse_gen.scoring.networks import RATE, NetworkChoice, describe, load_transformer
 from espnet_tse_gen.utils.errors import UserError
 
+_MEANING = (
+    "mean over the output's frames of the largest cosine to any frame of the clean target, features of a self-supervised network "
+    "(the precision of Saeki et al. 2024)"
+)
+
 
 @dataclass(frozen=True)
 class SpeechBERTScore(Metric):
@@ -25,17 +28,7 @@ class SpeechBERTScore(Metric):
     network: NetworkChoice
     layer: int = 11
 
-    columns = (
-        Column(
-            "SpeechBERTScore",
-            "SpeechBERTScore",
-            "",
-            3,
-            "up",
-            "mean over the output's frames of the largest cosine to any frame of the clean target, features of a "
-            "self-supervised network (the precision of Saeki et al. 2024)",
-        ),
-    )
+    columns = (Column("SpeechBERTScore", "SpeechBERTScore", "", 3, "up", _MEANING),)
 
     def describe(self) -> str:
         return describe(self.network)

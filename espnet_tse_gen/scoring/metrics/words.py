@@ -12,8 +12,6 @@ size and time, and by recognizer, so nothing is recognised twice: not the mixtur
 targets for the next system.
 """
 
-from __future__ import annotations
-
 import fcntl
 import functools
 import json
@@ -174,11 +172,6 @@ def basic_text(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+(?:'[^\W_]+)*", text))
 
 
-def plain_text(text: str) -> str:
-    """Return the words as they are, with single spaces: case and punctuation count, as in some published evaluations."""
-    return " ".join(text.split())
-
-
 def whisper_text(text: str) -> str:
     """Return the text as Whisper's own normaliser for English leaves it, without its table of British spellings.
 
@@ -189,7 +182,8 @@ def whisper_text(text: str) -> str:
     return str(EnglishTextNormalizer({})(text)).strip()
 
 
-NORMALISATIONS = {"basic": basic_text, "none": plain_text, "whisper_en": whisper_text}
+# With "none", case and punctuation count, as in some published evaluations.
+NORMALISATIONS = {"basic": basic_text, "none": lambda text: " ".join(text.split()), "whisper_en": whisper_text}
 
 
 def normalisation(name: str) -> Callable[[str], str]:

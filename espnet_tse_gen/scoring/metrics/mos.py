@@ -1,11 +1,13 @@
-"""DNSMOS (Reddy et al. 2022), a quality estimate without reference, by ``speechmos``, whose wheel holds the networks.
+"""Quality estimates without reference: DNSMOS and Distill-MOS, by packages whose wheels hold the networks.
 
-P.835 gives OVRL, SIG and BAK, P.808 one overall figure; they are different numbers and have a column each.
+DNSMOS (Reddy et al. 2022), by ``speechmos``: P.835 gives OVRL, SIG and BAK, P.808 one overall figure; they are different numbers
+and have a column each. Distill-MOS (Stahl and Gamper 2025), by ``distillmos``, gives one overall figure.
 """
 
-from __future__ import annotations
-
+import contextlib
 import functools
+import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
@@ -16,35 +18,33 @@ import numpy as np
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.scoring.items import Item
 from espnet_tse_gen.scoring.metrics.base import Metric, opinion
+from espnet_tse_gen.scoring.networks import RATE, NetworkChoice, describe
 from espnet_tse_gen.utils.errors import naming_extra
 
-RATE = 16000
 
-
-class DNSMOS:
-    """Scores recordings of any rate.
+@functools.cache
+def dnsmos() -> Callable[[np.ndarray, int], dict[str, float]]:
+    """Return what gives the columns OVRL, SIG, BAK, P808 of a recording, float ``[L]``, not silent, at a rate.
 
     Raises:
         UserError: If ``speechmos`` or its ``onnxruntime`` is missing.
     """
+    with naming_extra("DNSMOS", "choose --preset signal"):
+        import onnxruntime
+        import speechmos.dnsmos
+    primary, p808 = _networks()
+    score = speechmos.dnsmos.DNSMOS(primary, p808)
+    # One thread, as every other measure: several processes score side by side.
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    score.onnx_sess, score.p808_onnx_sess = (onnxruntime.InferenceSession(one, options) for one in (primary, p808))
 
-    def __init__(self) -> None:
-        with naming_extra("DNSMOS", "choose --preset signal"):
-            import onnxruntime
-            from speechmos import dnsmos
-        primary, p808 = _networks()
-        self._score = dnsmos.DNSMOS(primary, p808)
-        # One thread, as every other measure: several processes score side by side.
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._score.onnx_sess = onnxruntime.InferenceSession(primary, options)
-        self._score.p808_onnx_sess = onnxruntime.InferenceSession(p808, options)
-
-    def __call__(self, samples: np.ndarray, sample_rate: int) -> dict[str, float]:
-        """Return the columns OVRL, SIG, BAK, P808 of ``samples``, float ``[L]``, not silent."""
-        scores = self._score(np.clip(resample(samples, sample_rate, RATE), -1.0, 1.0), RATE, False)
+    def columns(samples: np.ndarray, sample_rate: int) -> dict[str, float]:
+        scores = score(np.clip(resample(samples, sample_rate, RATE), -1.0, 1.0), RATE, False)
         names = {"OVRL": "ovrl_mos", "SIG": "sig_mos", "BAK": "bak_mos", "P808": "p808_mos"}
         return {column: float(scores[name]) for column, name in names.items()}
+
+    return columns
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class SpeechMOS(Metric):
     instead = "choose --preset signal"
 
     def score(self, item: Item) -> dict[str, float]:
-        return _speechmos()(item.output, item.rate)
+        return dnsmos()(item.output, item.rate)
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,34 @@ class ESPnetMOS(Metric):
         return {f"{column}_espnet": float(scores[name]) for column, name in names.items()}
 
 
+@dataclass(frozen=True)
+class DistillMOS(Metric):
+    """One figure: segments of 7.68 s at most 1 s apart, each at its own peak, shorter ones filled with zeros."""
+
+    network: NetworkChoice
+
+    columns = (opinion("distill_mos", "Distill-MOS", "Distill-MOS overall quality, without reference"),)
+    packages = ("distillmos",)
+    instead = "leave out --networks distill_mos"
+
+    def describe(self) -> str:
+        return describe(self.network)
+
+    def score(self, item: Item) -> dict[str, float]:
+        import torch
+
+        with torch.no_grad():
+            wave = torch.from_numpy(resample(item.output, item.rate, RATE))[None].to(self.network.device)
+            return {"distill_mos": float(_distill_mos(self.network.device)(wave))}
+
+
 @functools.cache
-def _speechmos() -> DNSMOS:
-    return DNSMOS()
+def _distill_mos(device: str) -> Any:
+    # The package prints where its weights are.
+    with contextlib.redirect_stdout(io.StringIO()):
+        import distillmos
+
+        return distillmos.ConvTransformerSQAModel().eval().to(device)
 
 
 @functools.cache
