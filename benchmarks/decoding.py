@@ -163,8 +163,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
     args = common.parse(options(), cmd)
     common.set_threads(args.threads)
     import torch
-    from espnet_tse_gen.training.tse_model import build_model
 
+    from espnet_tse_gen.training.tse_model import build_model
     from espnet_tse_gen.utils.files import read_yaml
 
     torch.manual_seed(0)
