@@ -27,7 +27,7 @@ from espnet_tse_gen.utils.errors import run_main
 @click.option("--wav_scp", type=PATH, required=True, help="clean speech of speakers that no codec was made of")
 @click.option("--output_dir", type=PATH, required=True, help="where codec_table.md, .json and scores.csv go")
 @click.option("--set", help="name of the set; default: name of the directory of --wav_scp")
-@click.option("--levels", default="1,2,4,8,all", help="levels to decode from; those a codec lacks are skipped")
+@click.option("--codebooks", default="1,2,4,8,all", help="codebooks to decode from; those a codec lacks are skipped")
 @click.option("--measures", default="pesq,stoi,si_sdr,dnsmos,similarity", help="measures to compute")
 @click.option("--max_recordings", type=AT_LEAST_1, help="use so many recordings only, spread over the table")
 @click.option("--nj", type=AT_LEAST_1, default=1, help="processes that compute the measures")
@@ -42,14 +42,14 @@ from espnet_tse_gen.utils.errors import run_main
 @click.option("--command", help="command to print in the head; default: this one")
 @boolean("--force", "measure again what is there")
 def main(**options: Any) -> None:
-    """Compare codecs: fidelity at several numbers of levels, speed, and predictability of tokens."""
+    """Compare codecs: fidelity at several numbers of codebooks, speed, and predictability of tokens."""
     args = SimpleNamespace(**options)
     output: Path = args.output_dir
-    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s: %(message)s")
+    logging.basicConfig(codebook="INFO", format="%(asctime)s %(codebookname)s: %(message)s")
 
     import torch
     from codec_study.measuring import MeasuringOptions, check_probe, measure_codec, subset, tags_of
-    from codec_study.quality import check_measures, choose_levels
+    from codec_study.quality import check_measures, choose_codebooks
     from codec_study.tables import CodecEntry, render_codec_table, table_values
 
     from espnet_tse_gen.audio.recordings import Recordings
@@ -59,18 +59,21 @@ def main(**options: Any) -> None:
     from espnet_tse_gen.utils.files import atomic_write
 
     tags = tags_of(args.codec_dir)
-    levels, measures = args.levels.replace(",", " ").split(), check_measures(args.measures.replace(",", " ").split())
+    codebooks, measures = (
+        args.codebooks.replace(",", " ").split(),
+        check_measures(args.measures.replace(",", " ").split()),
+    )
     name = args.set or args.wav_scp.resolve().parent.name
     recordings = subset(Recordings(args.wav_scp), args.max_recordings)
     train = Recordings(args.probe_train_scp) if args.probe_train_scp else None
     measuring = MeasuringOptions(
-        recordings, name, output, levels, measures, args.nj, args.speed_threads, train, args.probe_seconds,
+        recordings, name, output, codebooks, measures, args.nj, args.speed_threads, train, args.probe_seconds,
         args.probe_steps, args.device, args.force,
     )  # fmt: skip
     check_probe(measuring)
     # Every codec is loaded once before the first is measured: a wrong one is told now and not in an hour.
     for directory in args.codec_dir:
-        choose_levels(load_codec(directory), levels)
+        choose_codebooks(load_codec(directory), codebooks)
     entries: list[CodecEntry] = []
     for tag, directory in zip(tags, args.codec_dir, strict=True):
         entries.append(measure_codec(tag, load_codec(directory), measuring, entries))

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from espnet_tse_gen.masked.model import MaskedTSEModel
 
-LEVELS, CODEBOOK_SIZE, HOP = 8, 1024, 320
-PRESETS = {"greedy_16": "16 passes", "one_pass": "1 pass"}
+CODEBOOKS, CODEBOOK_SIZE, HOP = 8, 1024, 320
+PRESETS = {"greedy_16": "16 passes", "one_step": "1 pass"}
 PEER = "TD-SpeakerBeam"
 UNCACHED = ", nothing cached"
 PRECISIONS = "float32", "bfloat16"
@@ -92,7 +92,7 @@ def build_ours(config: Mapping[str, Any]) -> "MaskedTSEModel":
     from espnet_tse_gen.codec.mel import MelCodec
     from espnet_tse_gen.masked.build import build_model
 
-    codec = MelCodec(SAMPLE_RATE, HOP, num_levels=LEVELS, codebook_size=CODEBOOK_SIZE)
+    codec = MelCodec(SAMPLE_RATE, HOP, num_codebooks=CODEBOOKS, codebook_size=CODEBOOK_SIZE)
     noise = [speech_like(20 * SAMPLE_RATE, n) for n in range(2)]
     codec.fit(noise, max_frames=2000, frames_per_recording=1000, iterations=1)
     model = build_model(codec, config).eval()
@@ -110,7 +110,7 @@ def our_system(model: "MaskedTSEModel", preset: str, precision: str, peer: Syste
     from espnet_tse_gen.decoding.options import DecodingOptions
     from espnet_tse_gen.decoding.sampler import Sampler
 
-    sampler = Sampler(DecodingOptions.preset(preset), model.codec.num_levels, model.codec.codebook_size)
+    sampler = Sampler(DecodingOptions.preset(preset), model.codec.num_codebooks, model.codec.codebook_size)
 
     @torch.inference_mode()
     def run(clips: Clips) -> "tuple[float, Tensor]":
@@ -119,8 +119,8 @@ def our_system(model: "MaskedTSEModel", preset: str, precision: str, peer: Syste
         enroll = model.encode(clips.enroll, clips.enroll_lengths)
         start = time.perf_counter()
 
-        def uncached(codes: "Tensor", level: int | None) -> "Tensor":
-            return model.predictor(model.conditions(mixture, enroll))(codes, level)
+        def uncached(codes: "Tensor", codebook: int | None) -> "Tensor":
+            return model.predictor(model.conditions(mixture, enroll))(codes, codebook)
 
         predict = model.predictor(model.conditions(mixture, enroll)) if cached else uncached
         codes = sampler.decode(predict, mixture.valid)
@@ -180,7 +180,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         "",
         f"- peer: {PEER} of ESPnet, {parameters(peer)} parameters",
         f"- ours: {args.config.name}, {parameters(model.extractor)} parameters{parts}; codec '{codec.name}', "
-        f"{codec.num_levels} levels of {codec.codebook_size} entries, {codec.frame_rate:g} frames/s",
+        f"{codec.num_codebooks} codebooks of {codec.codebook_size} entries, {codec.frame_rate:g} frames/s",
         *common.machine(args.threads),
         "",
     ]

@@ -3,8 +3,8 @@
     python benchmarks/overfit.py --librispeech /data/LibriSpeech/train-clean-100 --size S
 
 Without dropout and condition dropout, the masked cross-entropy must fall below 0.05 nats, and decoding with
-one pass (masking ``joint``) or one pass per level (``level``) must give over 99 % of the tokens. A model that fails has a fault
-in its masks, its positions or its heads. ``--size S`` (width 384, 8 layers) takes about ten minutes on a CPU core.
+one pass (masking ``joint``) or one pass per codebook (``codebook``) must give over 99 % of the tokens. A model that fails has
+a fault in its masks, its positions or its heads. ``--size S`` (width 384, 8 layers) takes about ten minutes on a CPU core.
 """
 
 import argparse
@@ -82,14 +82,14 @@ def overfit(codec: AbsCodec, batch: Batch, masking: str, size: str, steps: int, 
     Args:
         codec: Of the tokens.
         batch: See :func:`make_batch`.
-        masking: ``joint`` or ``level``.
+        masking: ``joint`` or ``codebook``.
         size: One of ``SIZES``.
         steps: Steps of AdamW; the rate falls linearly to zero over the second half.
         verbose: Print the loss now and then.
     """
     torch.manual_seed(0)
     model = MaskedTSEModel(
-        codec, MaskedExtractor(codec, dropout=0.0, **SIZES[size]), masking=masking, level_distribution="uniform",
+        codec, MaskedExtractor(codec, dropout=0.0, **SIZES[size]), masking=masking, codebook_distribution="uniform",
         drop_enroll=0.0, drop_both=0.0,
     )  # fmt: skip
     codes = codec.encode(batch["speech_ref1"], batch["speech_ref1_lengths"]).codes
@@ -115,11 +115,11 @@ def overfit(codec: AbsCodec, batch: Batch, masking: str, size: str, steps: int, 
 
 
 def decode(model: MaskedTSEModel, batch: Batch, joint: bool) -> Tensor:
-    """Return the tokens ``[B, K, T]`` that one pass gives, or one pass per level."""
+    """Return the tokens ``[B, K, T]`` that one pass gives, or one pass per codebook."""
     mixture = batch["speech_mix"]
     conditions = model.prepare(mixture, batch["speech_mix_lengths"], batch["enroll_ref1"], batch["enroll_ref1_lengths"])
     valid = torch.ones(len(mixture), model.codec.num_frames(mixture.shape[1]), dtype=torch.bool)
-    sampler = Sampler(DecodingOptions(steps=1, joint=joint), model.codec.num_levels, model.codec.codebook_size)
+    sampler = Sampler(DecodingOptions(steps=1, joint=joint), model.codec.num_codebooks, model.codec.codebook_size)
     return sampler.decode(model.predictor(conditions), valid, None, list(range(len(mixture))), None)
 
 
@@ -128,7 +128,7 @@ def main(cmd: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--librispeech", type=Path, required=True, help="folder with FLAC recordings of LibriSpeech")
     parser.add_argument("--size", choices=SIZES, default="S", help="size of the extractor")
-    parser.add_argument("--masking", choices=("joint", "level"), nargs="+", default=["joint", "level"])
+    parser.add_argument("--masking", choices=("joint", "codebook"), nargs="+", default=["joint", "codebook"])
     parser.add_argument("--steps", type=int, default=500)
     args = parser.parse_args(cmd)
     codec = MelCodec()

@@ -155,7 +155,7 @@ def encodec_systems(threads: int, files: list[Path], place: Path) -> list[System
 
 
 def dac_systems(threads: int, files: list[Path], place: Path) -> list[System]:
-    """Return DAC's systems, 16 kHz with 12 levels."""
+    """Return DAC's systems, 16 kHz with 12 codebooks."""
     from dac import DAC
 
     from espnet_tse_gen.codec.dac import RELEASES

@@ -156,7 +156,7 @@ def test_shipped_model_is_found_by_name(wavs, monkeypatch, capsys):
     capsys.readouterr()
     main(["info"])
     told = capsys.readouterr().out
-    assert "mel, 8000 Hz, 50 frames/s, 4 levels x 16" in told and "# dual_path_16k" in told
+    assert "mel, 8000 Hz, 50 frames/s, 4 codebooks x 16" in told and "# dual_path_16k" in told
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_bad_recording_is_refused_in_one_line(wavs, name, content, message):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--decode", "one_pas"], "did you mean 'one_pass'"),
+        (["--decode", "one_pas"], "did you mean 'one_step'"),
         (["--sede", "1"], "unknown option '--sede': did you mean '--seed'"),
         (["--device"], "Option '--device' requires an argument"),
         (["--seed", "-1"], "decoding option 'seed': expected 0 or more"),

@@ -32,7 +32,7 @@ class MuLawCodec(AbsCodec):
 
     def __init__(self, sample_rate=8000):
         super().__init__()
-        self.sample_rate, self.hop, self.num_levels, self.latent_dim, self.codebook_sizes = sample_rate, 1, 1, 1, (256,)
+        self.sample_rate, self.hop, self.num_codebooks, self.latent_dim, self.codebook_sizes = sample_rate, 1, 1, 1, (256,)
         value = (torch.arange(256) - 127.5) / 127.5
         self.register_buffer("values", value.sign() * (256.0 ** value.abs() - 1.0) / 255.0)
         self.freeze()

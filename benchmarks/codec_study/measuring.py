@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from codec_study.probe import CONDITIONS, ItemFigures, LevelFigures, ProbeResult, run_probe
-from codec_study.quality import ORIGINAL, Speed, bit_rate, choose_levels, evaluate_codec, measure_speed
+from codec_study.probe import CONDITIONS, CodebookFigures, ItemFigures, ProbeResult, run_probe
+from codec_study.quality import ORIGINAL, Speed, bit_rate, choose_codebooks, evaluate_codec, measure_speed
 from codec_study.segments import collect_segments
 from codec_study.tables import CodecEntry
 from espnet_tse_gen.audio.recordings import Recordings
@@ -31,7 +31,7 @@ class MeasuringOptions:
     recordings: Recordings  # clean speech of speakers that no codec was made of
     set_name: str  # name of the set
     output_dir: Path  # where the score table and `parts` are
-    levels: Sequence[str]  # numbers of levels, or `all`
+    codebooks: Sequence[str]  # numbers of codebooks, or `all`
     measures: Sequence[str]  # see :data:`codec_study.quality.MEASURES`
     num_jobs: int = 1  # processes that compute the measures
     speed_threads: int = 2  # threads that the codec is timed with
@@ -101,12 +101,12 @@ def measure_codec(
         "fingerprint": codec.fingerprint(),
         "sample_rate": codec.sample_rate,
         "frame_rate": codec.frame_rate,
-        "num_levels": codec.num_levels,
+        "num_codebooks": codec.num_codebooks,
         "codebook_sizes": list(codec.codebook_sizes),
         "delay": codec.delay,
     }
     codec = codec.to(options.device)
-    levels = choose_levels(codec, options.levels)
+    codebooks = choose_codebooks(codec, options.codebooks)
 
     def kept(name: str, make: Callable[[], Any], of: Sequence[Recordings], **conf: Any) -> Any:
         """What ``make`` returned for the same codec, files and options before, or returns now, as plain values."""
@@ -123,7 +123,7 @@ def measure_codec(
     def fidelity() -> list[dict[str, Any]]:
         originals = {row.key: row.metrics["OVRL"] for entry in others[:1] for row in entry.of(None)}
         rows = evaluate_codec(
-            codec, recordings, levels, options.measures, tag=tag, set_name=options.set_name,
+            codec, recordings, codebooks, options.measures, tag=tag, set_name=options.set_name,
             speakers=read_speakers(recordings), num_jobs=options.num_jobs, originals=originals,
         )  # fmt: skip
         return [asdict(row) for row in rows]
@@ -134,7 +134,9 @@ def measure_codec(
         steps, device = options.probe_steps, options.device
         return [asdict(run_probe(codec, seen, unseen, kind, steps, device=device)) for kind in CONDITIONS]
 
-    found = kept("fidelity", fidelity, [recordings], levels=levels, measures=options.measures, set=options.set_name)
+    found = kept(
+        "fidelity", fidelity, [recordings], codebooks=codebooks, measures=options.measures, set=options.set_name
+    )
     rows = [Row(**values) for values in found]
     replace_rows(options.output_dir / "scores.csv", rows)
     timing = {"threads": options.speed_threads, "device": options.device}
@@ -145,13 +147,13 @@ def measure_codec(
     if train is not None:
         training = {"seconds": options.probe_seconds, "steps": options.probe_steps}
         results = kept("probe", lambda: probes(train), [train, recordings], **training)
-    kbit = {count: bit_rate(codec, count) for count in levels}
+    kbit = {count: bit_rate(codec, count) for count in codebooks}
     return CodecEntry(tag, facts, kbit, rows, Speed(**speed), list(map(_result, results)))
 
 
 def _result(values: Mapping[str, Any]) -> ProbeResult:
-    levels = [LevelFigures(**level) for level in values["levels"]]
-    return ProbeResult(**{**values, "levels": levels, "items": [ItemFigures(**item) for item in values["items"]]})
+    codebooks = [CodebookFigures(**codebook) for codebook in values["codebooks"]]
+    return ProbeResult(**{**values, "codebooks": codebooks, "items": [ItemFigures(**item) for item in values["items"]]})
 
 
 def subset(recordings: Recordings, count: int | None) -> Recordings:

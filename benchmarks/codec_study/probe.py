@@ -6,9 +6,9 @@ smallest model of that task which treats all codecs alike:
 
 - It sees log-mel magnitudes at 100 frames/s of the recording at 16 kHz, whatever the codec's rates.
 - Its trunk is the same for every codec and sees 0.3 s around each frame; only the output layers, one linear layer per
-  level, have the codec's sizes. Between the two the trunk's output is interpolated to the times of the codec's frames.
+  codebook, have the codec's sizes. Between the two the trunk's output is interpolated to the times of the codec's frames.
 - Weights, steps, learning rate and the audio of every batch are equal for all codecs.
-- Half of the loss is level 1 and half the mean of the others, so that level 1 weighs the same in a codec of any depth.
+- Half of the loss is codebook 1 and half the mean of the others, so that codebook 1 weighs the same in a codec of any depth.
 
 It is trained twice: on the clean speech itself (``clean``), and on the same speech with another speaker mixed in 5 dB
 below it (``mixture``), where the target is the louder voice. No enrolment is given: to learn whom to follow takes far
@@ -46,8 +46,8 @@ ACTIVE_DB = 40.0
 
 
 @dataclass(frozen=True)
-class LevelFigures:
-    """How well the tokens of one level can be predicted on unseen speakers: means over recordings.
+class CodebookFigures:
+    """How well the tokens of one codebook can be predicted on unseen speakers: means over recordings.
 
     Cross-entropies are in bits per token.
     """
@@ -72,7 +72,7 @@ class LevelFigures:
 
 @dataclass(frozen=True)
 class ItemFigures:
-    """Level 1 of one recording: cross-entropy in bits per token, and accuracy, 0..1."""
+    """Codebook 1 of one recording: cross-entropy in bits per token, and accuracy, 0..1."""
 
     key: str
     ce: float
@@ -84,9 +84,9 @@ class ProbeResult:
     """What the probe found out about a codec's tokens in one condition."""
 
     condition: str
-    levels: list[LevelFigures]
+    codebooks: list[CodebookFigures]
     items: list[ItemFigures]
-    training_ce: float  # cross-entropy of level 1 over the last tenth of the training steps, bits per token
+    training_ce: float  # cross-entropy of codebook 1 over the last tenth of the training steps, bits per token
     frame_rate: float  # frames per second
     steps: int
     sir_db: float  # target relative to interferer in the mixtures
@@ -95,7 +95,7 @@ class ProbeResult:
 
 
 class Probe(nn.Module):
-    """Log-mel magnitudes at 100 frames/s to logits of every level at a codec's frames.
+    """Log-mel magnitudes at 100 frames/s to logits of every codebook at a codec's frames.
 
     The trunk is a convolution and ``LAYERS`` blocks after ConvNeXt (Liu et al. 2022, figure 4): a convolution per
     channel over time, then a two-layer perceptron per frame, added to the block's input.
@@ -117,7 +117,7 @@ class Probe(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(WIDTH, size) for size in codebook_sizes)
 
     def forward(self, features: Tensor, positions: Tensor) -> list[Tensor]:
-        """Return the logits of each level, float ``[B, T, C]``.
+        """Return the logits of each codebook, float ``[B, T, C]``.
 
         Args:
             features: float ``[B, F, BANDS]``, normalised.
@@ -167,11 +167,11 @@ def run_probe(
         task = _Task(codec, train, condition, seed, device)
         probe = Probe(codec.codebook_sizes).to(device)
         training_ce = _train(probe, task, steps)
-        levels, items = _judge(probe.eval(), task, test)
+        codebooks, items = _judge(probe.eval(), task, test)
     trunk = sum(weight.numel() for name, weight in probe.named_parameters() if not name.startswith("heads"))
     heads = sum(weight.numel() for weight in probe.heads.parameters())
     seconds, parameters = sum(segment.wave.shape[0] for segment in train) / RATE, {"trunk": trunk, "heads": heads}
-    return ProbeResult(condition, levels, items, training_ce, codec.frame_rate, steps, SIR_DB, seconds, parameters)
+    return ProbeResult(condition, codebooks, items, training_ce, codec.frame_rate, steps, SIR_DB, seconds, parameters)
 
 
 class _Task:
@@ -182,7 +182,7 @@ class _Task:
         self.train, self.condition, self.device = list(train), condition, device
         self.dice = np.random.default_rng(seed)
         # Only its analysis is used, which needs no fitting.
-        self.analysis = MelCodec(sample_rate=RATE, hop=HOP, n_fft=512, num_mels=BANDS, num_levels=1, codebook_size=1)
+        self.analysis = MelCodec(sample_rate=RATE, hop=HOP, n_fft=512, num_mels=BANDS, num_codebooks=1, codebook_size=1)
         sample = torch.cat([self.analysis.log_mel(segment.wave) for segment in self.train[:100]])
         self.mean, self.scale = sample.mean(dim=0), sample.std(dim=0).clamp(min=1e-3)
 
@@ -239,7 +239,7 @@ class _Task:
 
 
 def _train(probe: Probe, task: _Task, steps: int) -> float:
-    """Train, and return the mean cross-entropy of level 1 over the last tenth of the steps, in bits."""
+    """Train, and return the mean cross-entropy of codebook 1 over the last tenth of the steps, in bits."""
     optimizer = torch.optim.AdamW(probe.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     warm = max(1, steps // 10)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -250,8 +250,8 @@ def _train(probe: Probe, task: _Task, steps: int) -> float:
     for step in range(1, steps + 1):
         features, positions, codes = task.batch()
         losses = [
-            functional.cross_entropy(logits.flatten(0, 1), codes[:, level].flatten())
-            for level, logits in enumerate(probe(features, positions))
+            functional.cross_entropy(logits.flatten(0, 1), codes[:, codebook].flatten())
+            for codebook, logits in enumerate(probe(features, positions))
         ]
         loss = losses[0] if len(losses) == 1 else (losses[0] + torch.stack(losses[1:]).mean()) / 2
         optimizer.zero_grad()
@@ -262,12 +262,14 @@ def _train(probe: Probe, task: _Task, steps: int) -> float:
         if step > steps - max(1, steps // 10):
             tail.append(float(losses[0].detach()))
         if step % 100 == 0:
-            logging.info("probe, %s: step %d of %d, level 1: %.2f bits", task.condition, step, steps, _bits(losses[0]))
+            logging.info(
+                "probe, %s: step %d of %d, codebook 1: %.2f bits", task.condition, step, steps, _bits(losses[0])
+            )
     return float(np.mean(tail)) / math.log(2)
 
 
-def _judge(probe: Probe, task: _Task, test: Sequence[Segment]) -> tuple[list[LevelFigures], list[ItemFigures]]:
-    """Return the figures of every level, as means over recordings, and those of level 1 for each recording."""
+def _judge(probe: Probe, task: _Task, test: Sequence[Segment]) -> tuple[list[CodebookFigures], list[ItemFigures]]:
+    """Return the figures of every codebook, as means over recordings, and those of codebook 1 for each recording."""
     known = torch.cat([segment.codes for segment in task.train], dim=1)
     counts = [torch.bincount(codes, minlength=size).double() for codes, size in zip(known, task.sizes, strict=True)]
     # Half a token more of each, so that one that training never had does not cost an infinity.
@@ -278,20 +280,20 @@ def _judge(probe: Probe, task: _Task, test: Sequence[Segment]) -> tuple[list[Lev
             features, positions = task.whole(segment, test)
             active = task.active(segment)
             figures.append([])
-            for level, logits in enumerate(probe(features, positions)):
-                codes, scores = segment.codes[level], logits[0].cpu()
+            for codebook, logits in enumerate(probe(features, positions)):
+                codes, scores = segment.codes[codebook], logits[0].cpu()
                 hit = (scores.argmax(dim=1) == codes).double()
                 of_active = float(hit[active].sum() / active.sum().clamp(min=1))
-                usual = float((codes == counts[level].argmax()).double().mean())
-                bits = [_bits(functional.cross_entropy(scores, codes)), _bits(-guesses[level][codes].mean())]
+                usual = float((codes == counts[codebook].argmax()).double().mean())
+                bits = [_bits(functional.cross_entropy(scores, codes)), _bits(-guesses[codebook][codes].mean())]
                 figures[-1].append([bits[0], float(hit.mean()), of_active, bits[1], usual])
     items = [ItemFigures(segment.key, *found[0][:2]) for segment, found in zip(test, figures, strict=True)]
-    levels = []
+    codebooks = []
     for count, means in zip(counts, np.mean(figures, axis=0), strict=True):
         shares = count / count.sum()
         entropy = _bits(-torch.special.xlogy(shares, shares).sum())
-        levels.append(LevelFigures(*(float(mean) for mean in (*means, entropy))))
-    return levels, items
+        codebooks.append(CodebookFigures(*(float(mean) for mean in (*means, entropy))))
+    return codebooks, items
 
 
 def _bits(nats: Tensor) -> float:

@@ -1,8 +1,8 @@
 """What a codec keeps of a recording: measures between recordings and what comes back through the codec.
 
-    rows = evaluate_codec(codec, Recordings("data/test/wav.scp"), levels=[1, 2, 4, 8])
+    rows = evaluate_codec(codec, Recordings("data/test/wav.scp"), codebooks=[1, 2, 4, 8])
 
-Every recording is encoded once, at the level at which tokens are made, decoded from the first 1, 2, 4, 8 levels of its
+Every recording is encoded once, at the level at which tokens are made, decoded from the first 1, 2, 4, 8 codebooks of its
 codes, and brought back to its own rate, length and level. Nothing is aligned after the fact: a codec's round trip is
 aligned by contract, and the lag that is left is reported beside the measures.
 """
@@ -62,27 +62,27 @@ SPEED_LIMIT_SECONDS = 20.0
 _encoder = functools.cache(SpeakerEncoder)
 
 
-def system_name(tag: str, levels: int) -> str:
-    """Return the name under which a codec with so many levels is in the score table."""
-    return f"{tag}/{levels}"
+def system_name(tag: str, codebooks: int) -> str:
+    """Return the name under which a codec with so many codebooks is in the score table."""
+    return f"{tag}/{codebooks}"
 
 
-def choose_levels(codec: AbsCodec, wanted: Iterable[int | str]) -> list[int]:
-    """Return the numbers of levels among ``wanted`` that ``codec`` has, ascending; ``all`` stands for every level.
+def choose_codebooks(codec: AbsCodec, wanted: Iterable[int | str]) -> list[int]:
+    """Return the numbers of codebooks among ``wanted`` that ``codec`` has, ascending; ``all`` stands for every codebook.
 
     Raises:
         UserError: If one is neither ``all`` nor a positive whole number, or the codec has none of them.
     """
     chosen = set()
     for value in wanted:
-        number = codec.num_levels if value == "all" else int(value) if str(value).isdigit() else 0
+        number = codec.num_codebooks if value == "all" else int(value) if str(value).isdigit() else 0
         if number < 1:
-            raise UserError(f"--levels: expected numbers from 1 on, or 'all', found '{value}'")
+            raise UserError(f"--codebooks: expected numbers from 1 on, or 'all', found '{value}'")
         chosen.add(number)
-    available = sorted(number for number in chosen if number <= codec.num_levels)
+    available = sorted(number for number in chosen if number <= codec.num_codebooks)
     if not available:
         raise UserError(
-            f"--levels: codec '{codec.name}' has {codec.num_levels} level(s); ask for one of those, or 'all'"
+            f"--codebooks: codec '{codec.name}' has {codec.num_codebooks} codebook(s); ask for one of those, or 'all'"
         )
     return available
 
@@ -99,15 +99,15 @@ def check_measures(measures: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in MEASURES if name in measures)
 
 
-def bit_rate(codec: AbsCodec, levels: int) -> float:
-    """Return kbit/s of the first ``levels`` levels: the sum of ``log2`` of the codebook sizes, times the frame rate."""
-    return sum(math.log2(size) for size in codec.codebook_sizes[:levels]) * codec.frame_rate / 1000
+def bit_rate(codec: AbsCodec, codebooks: int) -> float:
+    """Return kbit/s of the first ``codebooks`` codebooks: the sum of ``log2`` of the codebook sizes, times the frame rate."""
+    return sum(math.log2(size) for size in codec.codebook_sizes[:codebooks]) * codec.frame_rate / 1000
 
 
 def evaluate_codec(
     codec: AbsCodec,
     recordings: Recordings,
-    levels: Sequence[int],
+    codebooks: Sequence[int],
     measures: Sequence[str] = MEASURES,
     *,
     tag: str,
@@ -121,7 +121,7 @@ def evaluate_codec(
     Args:
         codec: A codec with weights, on any device.
         recordings: What to encode and decode; each sets its own level unless they have a ``level_scp``.
-        levels: Numbers of levels to decode from, all of which the codec has.
+        codebooks: Numbers of codebooks to decode from, all of which the codec has.
         measures: Names in :data:`MEASURES`.
         tag: Name of the codec in the rows.
         set_name: Name of the set in the rows.
@@ -130,17 +130,17 @@ def evaluate_codec(
         originals: OVRL of the recordings as they are, where it is known already.
 
     Returns:
-        One row per recording and number of levels (system ``TAG/LEVELS``), and, if DNSMOS is asked for, one per recording
+        One row per recording and number of codebooks (system ``TAG/CODEBOOKS``), and, if DNSMOS is asked for, one per recording
         as it is (system ``original``). A measure that is not defined for an item is absent.
 
     Raises:
         UserError: For recordings that cannot be read or are silent.
     """
     score = functools.partial(_score, measures=tuple(measures))
-    jobs = _round_trips(codec, recordings, levels, originals or {})
+    jobs = _round_trips(codec, recordings, codebooks, originals or {})
     # One process works while the codec does; several get their items as a whole.
     results = map(score, jobs) if num_jobs == 1 else map_jobs(score, list(jobs), num_jobs, chunk=1)
-    names = [ORIGINAL, *(system_name(tag, count) for count in levels)]
+    names = [ORIGINAL, *(system_name(tag, count) for count in codebooks)]
     rows: list[Row] = []
     for number, (key, found) in enumerate(results, 1):
         speaker = (speakers or {}).get(key, "")
@@ -156,7 +156,7 @@ def evaluate_codec(
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a codec is, one recording at a time, from waveform to codes and back from all levels."""
+    """How fast a codec is, one recording at a time, from waveform to codes and back from all codebooks."""
 
     encode: float  # seconds of audio per second of encoding
     decode: float  # seconds of audio per second of decoding
@@ -225,16 +225,16 @@ class _Job(NamedTuple):
 
 
 def _round_trips(
-    codec: AbsCodec, recordings: Recordings, levels: Sequence[int], originals: Mapping[str, float]
+    codec: AbsCodec, recordings: Recordings, codebooks: Sequence[int], originals: Mapping[str, float]
 ) -> Iterator[_Job]:
-    """Yield every recording, at its own rate and level, with what comes back of it from each number of levels."""
+    """Yield every recording, at its own rate and level, with what comes back of it from each number of codebooks."""
     for key in sorted(recordings):
         original, rate = read_audio(recordings[key], key=key)
         if is_silent(original):
             raise UserError(f"{recordings[key]} (key '{key}'): is silent; remove it from the set")
         recording = recordings.load(key, codec.sample_rate)
         codes = codec.encode(torch.from_numpy(recording.samples)[None]).codes
-        decoded = (codec.decode(codes, num_levels=count)[0].cpu().numpy() for count in levels)
+        decoded = (codec.decode(codes, num_codebooks=count)[0].cpu().numpy() for count in codebooks)
         outputs = [recording.restore(wav, codec.sample_rate) for wav in decoded]
         yield _Job(key, rate, original, outputs, originals.get(key))
 

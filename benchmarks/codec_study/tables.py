@@ -24,15 +24,15 @@ class CodecEntry:
 
     tag: str  # its name in the table
     facts: dict[str, Any]  # what identifies it (family, fingerprint, rates, sizes), plain values
-    kbit: dict[int, float]  # number of levels -> kbit/s, in the order of the rows
+    kbit: dict[int, float]  # number of codebooks -> kbit/s, in the order of the rows
     rows: list[Row]  # rows of the score table, of this codec and of the recordings themselves
     speed: Speed  # how fast it is
     # figures of the probe, one per condition; empty without a probe
     probes: list[ProbeResult] = field(default_factory=list)
 
-    def of(self, levels: int | None) -> list[Row]:
-        """Rows of one number of levels; with ``None``, those of the recordings themselves."""
-        name = ORIGINAL if levels is None else system_name(self.tag, levels)
+    def of(self, codebooks: int | None) -> list[Row]:
+        """Rows of one number of codebooks; with ``None``, those of the recordings themselves."""
+        name = ORIGINAL if codebooks is None else system_name(self.tag, codebooks)
         return [row for row in self.rows if row.system == name]
 
 
@@ -47,7 +47,7 @@ def render_codec_table(
     parts.append("## How to read the tables\n")
     lines = [
         f"Means over the {len(keys)} recordings of the set, with 95 % bootstrap intervals drawn over recordings "
-        f"({bootstrap.resamples} resamples, seed {bootstrap.seed}). A row uses the codes of the first so many levels only."
+        f"({bootstrap.resamples} resamples, seed {bootstrap.seed}). A row uses the codes of the first so many codebooks only."
     ]
     lines += [f"{metric.label}: {metric.meaning}." for metric in _columns(entries) if metric.name != "lag"]
     lines.append(
@@ -58,16 +58,16 @@ def render_codec_table(
         result = next(entry.probes[0] for entry in entries if entry.probes)
         lines += [
             f"CE, gain, accuracy: of the probe, a network of {result.parameters['trunk']:,} parameters (and one linear layer per "
-            f"level) that sees log-mel magnitudes and names the clean tokens: {result.steps} steps, the same batches for "
+            f"codebook) that sees log-mel magnitudes and names the clean tokens: {result.steps} steps, the same batches for "
             "every codec, judged on speakers that it was not trained on. In the first table they are means over the "
-            "row's levels; the row of one level is level 1.",
+            "row's codebooks; the row of one codebook is codebook 1.",
             "clean, mixture: the probe sees the clean speech itself, or the clean speech and another speaker "
             f"{result.sir_db:g} dB below it. It must name the clean tokens in both.",
             "guess: cross-entropy and accuracy, on the same tokens, of a guess that knows only how often each token occurs "
             "in training. gain: what the probe knows beyond that guess, in bits per token, and as a share of the guess's "
             "cross-entropy. Compare codecs by the gain: a codebook of which few entries are used, or mostly one, has a low "
             "CE, a high accuracy and little gain.",
-            "entries in use: perplexity of the level's tokens in training, 2 to the power of their entropy. "
+            "entries in use: perplexity of the codebook's tokens in training, 2 to the power of their entropy. "
             "active: in frames less than 40 dB below the loudest.",
         ]
     parts.append("\n".join(f"- {line}" for line in lines) + "\n")
@@ -75,10 +75,10 @@ def render_codec_table(
 
 
 def fidelity_table(entries: Sequence[CodecEntry], set_name: str, bootstrap: Bootstrap) -> Table:
-    """One row per codec and number of levels, and one for the recordings themselves."""
+    """One row per codec and number of codebooks, and one for the recordings themselves."""
     columns = _columns(entries)
     conditions = [name for name in CONDITIONS if any(_probe(entry, name) for entry in entries)]
-    headings = ["codec", "levels", "kbit/s", *(metric.heading for metric in columns), "x real time ↑"]
+    headings = ["codec", "codebooks", "kbit/s", *(metric.heading for metric in columns), "x real time ↑"]
     for name in conditions:
         headings += [f"CE {name} (bits) ↓", f"gain {name} (bits) ↑", f"accuracy {name} (%) ↑"]
     table = Table(f"Set {set_name}", headings, labels=1)
@@ -86,13 +86,13 @@ def fidelity_table(entries: Sequence[CodecEntry], set_name: str, bootstrap: Boot
         cells = _cells(originals, columns, bootstrap)
         table.rows.append([Cell(ORIGINAL), Cell(""), Cell(""), *cells, *[Cell("")] * (1 + 3 * len(conditions))])
     for entry in entries:
-        for levels, kbit in entry.kbit.items():
-            row = [Cell(entry.tag), Cell(str(levels)), Cell(f"{kbit:.2f}")]
-            row += _cells(entry.of(levels), columns, bootstrap)
-            whole = levels == entry.facts["num_levels"]
+        for codebooks, kbit in entry.kbit.items():
+            row = [Cell(entry.tag), Cell(str(codebooks)), Cell(f"{kbit:.2f}")]
+            row += _cells(entry.of(codebooks), columns, bootstrap)
+            whole = codebooks == entry.facts["num_codebooks"]
             row.append(Cell(f"{entry.speed.both:.0f}" if whole else ""))
             for name in conditions:
-                row += _probe_cells(_probe(entry, name), levels)
+                row += _probe_cells(_probe(entry, name), codebooks)
             table.rows.append(row)
     return table
 
@@ -104,26 +104,26 @@ def speed_table(entries: Sequence[CodecEntry]) -> Table:
         speed = entry.speed
         figures = [f"{value:.1f}" for value in (speed.encode, speed.decode, speed.both)]
         table.rows.append([Cell(entry.tag), Cell(str(speed.threads)), *(Cell(text) for text in figures)])
-    table.notes.append("One recording at a time, all levels, the fastest of a few passes; reading is not counted.")
+    table.notes.append("One recording at a time, all codebooks, the fastest of a few passes; reading is not counted.")
     return table
 
 
 def probe_table(entries: Sequence[CodecEntry], bootstrap: Bootstrap) -> Table:
-    """Level 1 of every codec and condition in detail, and the mean over all levels."""
+    """Codebook 1 of every codec and condition in detail, and the mean over all codebooks."""
     headings = [
         "codec", "probe sees", "entries in use", "guess CE (bits)", "CE (bits) ↓", "gain (bits) ↑", "gain (%) ↑",
         "gain (bits/s) ↑", "CE in training (bits)", "guess (%)", "accuracy (%) ↑", "accuracy, active (%) ↑",
-        "CE, all levels (bits) ↓", "accuracy, all levels (%) ↑",
+        "CE, all codebooks (bits) ↓", "accuracy, all codebooks (%) ↑",
     ]  # fmt: skip
-    table = Table("Predictability of level 1", headings, labels=2)
+    table = Table("Predictability of codebook 1", headings, labels=2)
     for entry in entries:
         for result in entry.probes:
-            first, spread = result.levels[0], probe_intervals(result, bootstrap)
+            first, spread = result.codebooks[0], probe_intervals(result, bootstrap)
             cross_entropy, accuracy = (
                 format_interval(column, spread[name], spread[name].count)
                 for name, column in (("ce", CROSS_ENTROPY), ("accuracy", ACCURACY))
             )
-            everywhere, _, right = _probe_cells(result, len(result.levels))
+            everywhere, _, right = _probe_cells(result, len(result.codebooks))
             share = f"{100 * first.gain / first.guess_ce:.0f}" if first.guess_ce >= 0.1 else NO_VALUE
             cells = [
                 entry.tag, result.condition, f"{first.perplexity:.0f} of {entry.facts['codebook_sizes'][0]}",
@@ -136,7 +136,7 @@ def probe_table(entries: Sequence[CodecEntry], bootstrap: Bootstrap) -> Table:
 
 
 def probe_intervals(result: ProbeResult, bootstrap: Bootstrap) -> dict[str, Interval]:
-    """Means over recordings of level-1 cross-entropy and accuracy, with intervals."""
+    """Means over recordings of codebook-1 cross-entropy and accuracy, with intervals."""
     values = np.array([[item.ce, item.accuracy] for item in result.items], dtype=np.float64).reshape(-1, 2)
     found = bootstrap_means(values, [item.key for item in result.items], bootstrap.resamples, bootstrap.seed)
     return dict(zip(("ce", "accuracy"), found, strict=True))
@@ -149,7 +149,7 @@ def table_values(
     content: dict[str, Any] = {"environment": dict(environment), "set": set_name, "bootstrap": asdict(bootstrap)}
     content |= {"original": _values(entries[0].of(None), bootstrap), "codecs": {}}
     for entry in entries:
-        levels = {
+        codebooks = {
             count: {"kbit_per_s": round(kbit, 6), "measures": _values(entry.of(count), bootstrap)}
             for count, kbit in entry.kbit.items()
         }
@@ -157,11 +157,16 @@ def table_values(
         for result in entry.probes:
             figures = asdict(result)
             del figures["items"]
-            for level, values in zip(result.levels, figures["levels"], strict=True):
-                values |= {"gain": level.gain, "perplexity": level.perplexity}
+            for codebook, values in zip(result.codebooks, figures["codebooks"], strict=True):
+                values |= {"gain": codebook.gain, "perplexity": codebook.perplexity}
             spread = {name: asdict(interval) for name, interval in probe_intervals(result, bootstrap).items()}
-            probes[result.condition] = {**figures, "level_1": spread}
-        content["codecs"][entry.tag] = {**entry.facts, "speed": asdict(entry.speed), "levels": levels, "probe": probes}
+            probes[result.condition] = {**figures, "codebook_1": spread}
+        content["codecs"][entry.tag] = {
+            **entry.facts,
+            "speed": asdict(entry.speed),
+            "codebooks": codebooks,
+            "probe": probes,
+        }
     return content
 
 
@@ -204,11 +209,11 @@ def _probe(entry: CodecEntry, condition: str) -> ProbeResult | None:
     return next((result for result in entry.probes if result.condition == condition), None)
 
 
-def _probe_cells(result: ProbeResult | None, levels: int) -> list[Cell]:
+def _probe_cells(result: ProbeResult | None, codebooks: int) -> list[Cell]:
     if result is None:
         return [Cell(NO_VALUE)] * 3
-    part = result.levels[:levels]
-    cross_entropy, gain = (float(np.mean([getattr(level, name) for level in part])) for name in ("ce", "gain"))
-    accuracy = float(np.mean([level.accuracy for level in part]))
+    part = result.codebooks[:codebooks]
+    cross_entropy, gain = (float(np.mean([getattr(codebook, name) for codebook in part])) for name in ("ce", "gain"))
+    accuracy = float(np.mean([codebook.accuracy for codebook in part]))
     bits = [Cell(CROSS_ENTROPY.show(value)) for value in (cross_entropy, gain)]
     return [*bits, Cell(ACCURACY.show(accuracy))]

@@ -1,6 +1,6 @@
 """The contract that every codec keeps, and the part of it that is the same for all of them.
 
-A codec turns a waveform into ``K`` levels of integer codes, one per level and frame, and codes back into a waveform. The
+A codec turns a waveform into ``K`` codebooks of integer codes, one per codebook and frame, and codes back into a waveform. The
 public methods here check what they are given and keep the contract; a family implements what happens to one row.
 
     codec = load_codec("exp/codec_mel_16k")
@@ -23,6 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from espnet_tse_gen.utils.checkpoints import state_digest
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.fetch import fetch
+from espnet_tse_gen.utils.registry import FORMER
 
 
 class Encoded(NamedTuple):
@@ -54,7 +55,7 @@ class AbsCodec(torch.nn.Module, ABC):
     - **Batch**: the codes of a row in a batch are the codes of that row alone, to the bit, unless ``batched`` is
       switched on; samples beyond a row's length are never looked at.
     - **Frozen**: always in evaluation mode, no gradients, no autocast: codes are the same during training as on disk.
-    - **Refusals**: NaN or Inf, a wrong number of levels and codes out of range raise a ``UserError``.
+    - **Refusals**: NaN or Inf, a wrong number of codebooks and codes out of range raise a ``UserError``.
 
     A family sets the attributes below in its constructor, keeps every constructor argument as an attribute of the same
     name (that is how :meth:`conf` finds it), and implements :meth:`_encode_row`, :meth:`_decode_row` and
@@ -74,8 +75,8 @@ class AbsCodec(torch.nn.Module, ABC):
 
     sample_rate: int  # Hz
     hop: int  # samples per frame
-    num_levels: int  # K, the codes per frame
-    codebook_sizes: tuple[int, ...]  # entries of each level's codebook
+    num_codebooks: int  # K, the codes per frame
+    codebook_sizes: tuple[int, ...]  # entries of each codebook's codebook
     latent_dim: int  # D, the width of the latents
     # Whether the rows of a batch are computed together, where the family can. It pays on a GPU and not on a CPU. Kernels
     # round differently for other shapes: latents then agree with those of the row alone in all but the last digits, and a
@@ -108,7 +109,11 @@ class AbsCodec(torch.nn.Module, ABC):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of the codec's name, configuration and weights; equal if and only if codes agree."""
-        return state_digest([self.name, self.conf()], self.state_dict())
+        # By the names that keys had when the first fingerprints were stored.
+        former = {now: before for before, now in FORMER.items()}
+        return state_digest(
+            [self.name, {former.get(key, key): value for key, value in self.conf().items()}], self.state_dict()
+        )
 
     def fault(self, message: str) -> UserError:
         """Return the error of this codec with a one-line message."""
@@ -135,7 +140,7 @@ class AbsCodec(torch.nn.Module, ABC):
         sizes = self._sizes(lengths, wav.shape, "samples")
         rows = self.encode_rows([wav[row, :size] for row, size in enumerate(sizes)])
         frames, device = self.num_frames(wav.shape[1]), self.device
-        codes = torch.zeros(len(rows), self.num_levels, frames, dtype=torch.int64, device=device)
+        codes = torch.zeros(len(rows), self.num_codebooks, frames, dtype=torch.int64, device=device)
         latents = torch.zeros(len(rows), self.latent_dim, frames, device=device)
         for row, (row_codes, row_latents) in enumerate(rows):
             codes[row, :, : row_codes.shape[1]], latents[row, :, : row_codes.shape[1]] = row_codes, row_latents
@@ -173,7 +178,11 @@ class AbsCodec(torch.nn.Module, ABC):
         return [made[place] for place in range(len(rows))]
 
     def decode(
-        self, codes: Tensor, lengths: Tensor | None = None, mixture: Tensor | None = None, num_levels: int | None = None
+        self,
+        codes: Tensor,
+        lengths: Tensor | None = None,
+        mixture: Tensor | None = None,
+        num_codebooks: int | None = None,
     ) -> Tensor:
         """Turn codes into waveforms.
 
@@ -182,7 +191,7 @@ class AbsCodec(torch.nn.Module, ABC):
             lengths: int ``[B]``, valid frames of each row, 1..T; ``None`` means all ``T``.
             mixture: float ``[B, L]``, at the rate and level at which the codes were made, aligned with them; cropped or
                 padded with zeros to ``T * hop``; only for codecs with ``supports_mixture``.
-            num_levels: Use the first so many levels only, 1..K; ``None`` means all.
+            num_codebooks: Use the first so many codebooks only, 1..K; ``None`` means all.
 
         Returns:
             float32 ``[B, T * hop]``, aligned with the encoded waveform; 0 beyond a row's valid frames.
@@ -190,7 +199,7 @@ class AbsCodec(torch.nn.Module, ABC):
         Raises:
             UserError: If the shapes are wrong, a code is out of range, or the codec cannot use a mixture.
         """
-        return self.decode_latents(self.latents_of(codes, num_levels), lengths, mixture, quantized=True)
+        return self.decode_latents(self.latents_of(codes, num_codebooks), lengths, mixture, quantized=True)
 
     def decode_latents(
         self, latents: Tensor, lengths: Tensor | None = None, mixture: Tensor | None = None, quantized: bool = False
@@ -218,14 +227,14 @@ class AbsCodec(torch.nn.Module, ABC):
                 wav[row, :samples] = _fitted(functional.pad(raw, (max(0, -delay), 0))[max(0, delay) :], samples)
         return wav
 
-    def latents_of(self, codes: Tensor, num_levels: int | None = None) -> Tensor:
-        """Return the sum of the codes' vectors over the first ``num_levels`` levels (all), float32 ``[B, D, T]``.
+    def latents_of(self, codes: Tensor, num_codebooks: int | None = None) -> Tensor:
+        """Return the sum of the codes' vectors over the first ``num_codebooks`` codebooks (all), float32 ``[B, D, T]``.
 
         Raises:
-            UserError: Unless ``codes`` is int ``[B, K, T]`` with every code inside its codebook, and K at least ``num_levels``.
+            UserError: Unless ``codes`` is int ``[B, K, T]``, every code inside its codebook, and K at least ``num_codebooks``.
         """
-        if codes.dim() != 3 or codes.shape[1] != self.num_levels or codes.shape[2] < 1:
-            raise self.fault(f"expected codes [B, {self.num_levels}, T] with T >= 1, got {tuple(codes.shape)}")
+        if codes.dim() != 3 or codes.shape[1] != self.num_codebooks or codes.shape[2] < 1:
+            raise self.fault(f"expected codes [B, {self.num_codebooks}, T] with T >= 1, got {tuple(codes.shape)}")
         if codes.is_floating_point() or codes.dtype == torch.bool:
             raise self.fault(f"expected integer codes, got {codes.dtype}")
         sizes = torch.tensor(self.codebook_sizes, device=codes.device).view(1, -1, 1)
@@ -234,18 +243,18 @@ class AbsCodec(torch.nn.Module, ABC):
                 f"codes must be 0..{self.codebook_size - 1}, "
                 f"found {int(codes.min())}..{int(codes.max())}; the mask token never reaches a codec"
             )
-        if num_levels is not None and not 1 <= num_levels <= self.num_levels:
-            raise self.fault(f"expected 1..{self.num_levels} levels, got {num_levels}")
+        if num_codebooks is not None and not 1 <= num_codebooks <= self.num_codebooks:
+            raise self.fault(f"expected 1..{self.num_codebooks} codebooks, got {num_codebooks}")
         with self._computing():
             codes = codes.to(self.device)
             latents = torch.zeros(codes.shape[0], codes.shape[2], self.latent_dim, device=self.device)
-            for level in range(num_levels or self.num_levels):
-                latents += self.codebook(level)[codes[:, level]]
+            for codebook in range(num_codebooks or self.num_codebooks):
+                latents += self.codebook(codebook)[codes[:, codebook]]
         return latents.transpose(1, 2).contiguous()
 
     @abstractmethod
-    def codebook(self, level: int) -> Tensor:
-        """Return the vectors of a level, float ``[C, D']`` (``D' = D`` unless the family projects them)."""
+    def codebook(self, number: int) -> Tensor:
+        """Return the vectors of a codebook, float ``[C, D']`` (``D' = D`` unless the family projects them)."""
 
     @abstractmethod
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
@@ -300,10 +309,10 @@ class AbsCodec(torch.nn.Module, ABC):
             return str(self.pretrained_file)
         return f"{self.released.url.rpartition('/')[2]}, SHA-256 {self.released.sha256}, from {self.released.url}"
 
-    def _levels(self, wanted: int | None, available: int) -> int:
-        """Return ``wanted``, the first so many levels of a model that has ``available``; ``None`` means all."""
+    def _codebooks(self, wanted: int | None, available: int) -> int:
+        """Return ``wanted``, the first so many codebooks of a model that has ``available``; ``None`` means all."""
         if wanted is not None and not 1 <= wanted <= available:
-            raise self.fault(f"num_levels must be 1..{available} for this model, got {wanted!r}")
+            raise self.fault(f"num_codebooks must be 1..{available} for this model, got {wanted!r}")
         return available if wanted is None else int(wanted)
 
     def _sizes(self, lengths: Tensor | None, shape: torch.Size, unit: str) -> list[int]:

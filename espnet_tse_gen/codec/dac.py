@@ -1,7 +1,7 @@
 """The Descript Audio Codec through its own package, ``descript-audio-codec`` (import name ``dac``).
 
 Kumar et al., "High-Fidelity Audio Compression with Improved RVQGAN", 2023: a convolutional encoder and decoder with
-residual vector quantization in a low-dimensional projection of each level (factorised codes). Neither direction is
+residual vector quantization in a low-dimensional projection of each codebook (factorised codes). Neither direction is
 causal. There are released models for 16, 24 and 44.1 kHz; any other checkpoint that the package saved as weights loads
 too, with the architecture that is written in it.
 """
@@ -67,7 +67,7 @@ class DacCodec(AbsCodec):
     """Descript's codec.
 
     The waveform is padded with zeros to a multiple of the hop, as the package does. The latents are the encoder's
-    output (1024 wide in the released models); the vectors of a level are its entries after their projection to that
+    output (1024 wide in the released models); the vectors of a codebook are its entries after their projection to that
     space. Where the decoder makes a few samples less than ``T * hop`` (8 at a hop of 320), the rest is silence.
     """
 
@@ -77,7 +77,7 @@ class DacCodec(AbsCodec):
     def __init__(
         self,
         sample_rate: int = 16000,  # Hz: 16000, 24000 or 44100 for a released model; of any other the rate it was trained for
-        num_levels: int | None = None,  # levels used, the first so many of the model's; `None` means all
+        num_codebooks: int | None = None,  # codebooks used, the first so many of the model's; `None` means all
         # architecture of a model that is not a released one, arguments of `dac.DAC`; what it leaves out is as in the
         # released model. Weights that are loaded from a file bring their own
         model_conf: dict[str, Any] | None = None,
@@ -94,7 +94,7 @@ class DacCodec(AbsCodec):
                 raise unknown_name("option in model_conf of codec 'dac'", str(key), MODEL_OPTIONS)
         self.sample_rate, self.delay = int(sample_rate), int(delay)
         self.model_conf = None if model_conf is None else dict(model_conf)
-        self._wanted_levels = num_levels
+        self._wanted_codebooks = num_codebooks
         self._build()
 
     def _build(self) -> None:
@@ -105,14 +105,14 @@ class DacCodec(AbsCodec):
             # The package uses the older form of weight normalisation, which its released weights are stored in.
             warnings.simplefilter("ignore", FutureWarning)
             self.network = network(**{**released, **(self.model_conf or {})}, sample_rate=self.sample_rate)
-        self.num_levels = self._levels(self._wanted_levels, int(self.network.n_codebooks))
+        self.num_codebooks = self._codebooks(self._wanted_codebooks, int(self.network.n_codebooks))
         self.hop, self.latent_dim = int(self.network.hop_length), int(self.network.latent_dim)
-        self.codebook_sizes = (int(self.network.codebook_size),) * self.num_levels
+        self.codebook_sizes = (int(self.network.codebook_size),) * self.num_codebooks
         self.freeze()
 
-    def codebook(self, level: int) -> Tensor:
-        """Return the projected vectors of a level, float ``[C, D]``."""
-        quantizer = self.network.quantizer.quantizers[level]
+    def codebook(self, number: int) -> Tensor:
+        """Return the projected vectors of a codebook, float ``[C, D]``."""
+        quantizer = self.network.quantizer.quantizers[number]
         return quantizer.out_proj(quantizer.codebook.weight.T.unsqueeze(0))[0].T
 
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,7 +121,7 @@ class DacCodec(AbsCodec):
 
     def _encode_batch(self, wav: Tensor) -> tuple[Tensor, Tensor]:
         latents = self.network.encoder(wav.unsqueeze(1))
-        return self.network.quantizer(latents, self.num_levels)[1], latents
+        return self.network.quantizer(latents, self.num_codebooks)[1], latents
 
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
         return self.network.decoder(latents.unsqueeze(0))[0, 0]

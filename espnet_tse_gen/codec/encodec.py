@@ -1,7 +1,7 @@
 """EnCodec 24 kHz through the ``encodec`` package.
 
 Defossez et al., "High Fidelity Neural Audio Compression", 2022: a causal convolutional encoder and decoder with
-residual vector quantization, 75 frames/s, 1024 entries per level. The bandwidth chooses how many levels are used.
+residual vector quantization, 75 frames/s, 1024 entries per codebook. The bandwidth chooses how many codebooks are used.
 """
 
 import re
@@ -18,8 +18,8 @@ from espnet_tse_gen.utils.fetch import verify
 
 URL = "https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th"
 SHA256 = "d7cc33bcf1aad7f2dad9836f36431530744abeace3ca033005e3290ed4fa47bf"
-LEVELS = {1.5: 2, 3.0: 4, 6.0: 8, 12.0: 16, 24.0: 32}
-"""Bandwidth in kbit/s to levels: each level costs 75 frames/s x 10 bit."""
+CODEBOOKS = {1.5: 2, 3.0: 4, 6.0: 8, 12.0: 16, 24.0: 32}
+"""Bandwidth in kbit/s to codebooks: each codebook costs 75 frames/s x 10 bit."""
 
 
 class EncodecCodec(AbsCodec):
@@ -28,7 +28,7 @@ class EncodecCodec(AbsCodec):
     The waveform is padded with zeros to a multiple of the hop. The latents are the encoder's output (128 wide).
 
     Args:
-        bandwidth: kbit/s: 1.5, 3, 6, 12 or 24, that is 2, 4, 8, 16 or 32 levels.
+        bandwidth: kbit/s: 1.5, 3, 6, 12 or 24, that is 2, 4, 8, 16 or 32 codebooks.
         delay: Samples by which the decoder's output lags; measured by ``codec_prepare``.
     """
 
@@ -39,8 +39,8 @@ class EncodecCodec(AbsCodec):
 
     def __init__(self, bandwidth: float = 6.0, delay: int = 0) -> None:
         super().__init__()
-        if not isinstance(bandwidth, (int, float)) or float(bandwidth) not in LEVELS:
-            raise self.fault(f"bandwidth must be one of {sorted(LEVELS)} (kbit/s), got {bandwidth!r}")
+        if not isinstance(bandwidth, (int, float)) or float(bandwidth) not in CODEBOOKS:
+            raise self.fault(f"bandwidth must be one of {sorted(CODEBOOKS)} (kbit/s), got {bandwidth!r}")
         from encodec import EncodecModel
 
         with warnings.catch_warnings():
@@ -49,13 +49,13 @@ class EncodecCodec(AbsCodec):
             self.model = EncodecModel.encodec_model_24khz(pretrained=False)
         self.bandwidth, self.delay = float(bandwidth), int(delay)
         self.sample_rate, self.hop = 24000, int(self.model.encoder.hop_length)
-        self.num_levels, self.latent_dim = LEVELS[self.bandwidth], int(self.model.encoder.dimension)
-        self.codebook_sizes = (int(self.model.quantizer.bins),) * self.num_levels
+        self.num_codebooks, self.latent_dim = CODEBOOKS[self.bandwidth], int(self.model.encoder.dimension)
+        self.codebook_sizes = (int(self.model.quantizer.bins),) * self.num_codebooks
         self.freeze()
 
-    def codebook(self, level: int) -> Tensor:
-        """Return the vectors of a level, float ``[1024, 128]``."""
-        return self.model.quantizer.vq.layers[level].codebook
+    def codebook(self, number: int) -> Tensor:
+        """Return the vectors of a codebook, float ``[1024, 128]``."""
+        return self.model.quantizer.vq.layers[number].codebook
 
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
         codes, latents = self._encode_batch(wav.unsqueeze(0))
@@ -63,7 +63,7 @@ class EncodecCodec(AbsCodec):
 
     def _encode_batch(self, wav: Tensor) -> tuple[Tensor, Tensor]:
         latents = self.model.encoder(wav.unsqueeze(1))
-        return self.model.quantizer.vq.encode(latents, n_q=self.num_levels).transpose(0, 1), latents
+        return self.model.quantizer.vq.encode(latents, n_q=self.num_codebooks).transpose(0, 1), latents
 
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
         return self.model.decoder(latents.unsqueeze(0))[0, 0]

@@ -52,12 +52,12 @@ class EspnetCodec(AbsCodec):
     """A generator of ESPnet's codec task.
 
     The waveform is padded with zeros to a multiple of the hop. The latents are the encoder's output. Where the quantizer
-    works in a space of its own, between two linear layers, a level's vectors are those that the second one makes of its
+    works in a space of its own, between two linear layers, a codebook's vectors are those that the second one makes of its
     entries, so that latents are their sum; which entry is nearest is decided in the quantizer's own space.
 
     - FunCodec's encoder sees a spectrum, whose last frame is centred on the end of the signal and which therefore has
       one frame more than the signal has hops; this frame is left out in encoding and repeated in decoding.
-    - HiFi-Codec quantizes the two halves of its latents apart. Its levels are numbered in turn: first level of the first
+    - HiFi-Codec quantizes the two halves of its latents apart. Its codebooks are numbered in turn: first codebook of the first
       half, first of the second, second of the first, ...; a vector is 0 in the other half.
 
     """
@@ -74,7 +74,7 @@ class EspnetCodec(AbsCodec):
         # `generator_params` would say is read from its `config.yaml`
         exp_dir: str | None = None,
         model_file: str | None = None,  # checkpoint in `exp_dir`; `None`: by the rule of find_checkpoint
-        # kbit/s as ESPnet counts them, which choose the number of levels; `None` takes the last of the training's
+        # kbit/s as ESPnet counts them, which choose the number of codebooks; `None` takes the last of the training's
         # `quantizer_target_bandwidth`, as ESPnet does
         bandwidth: float | None = None,
         design: str | None = None,  # A name of `DESIGNS`
@@ -99,9 +99,9 @@ class EspnetCodec(AbsCodec):
             raise self.fault(f"bandwidth must be above 0 (kbit/s), got {bandwidth!r}")
         self._parts = _quantizers(self.model)
         wanted = self._parts[0].get_num_quantizers_for_bandwidth(self.model.frame_rate, self.bandwidth)
-        self._levels_each = min(int(wanted), int(self._parts[0].n_q))
-        self.num_levels = self._levels_each * len(self._parts)
-        self.codebook_sizes = (int(self._parts[0].bins),) * self.num_levels
+        self._codebooks_each = min(int(wanted), int(self._parts[0].n_q))
+        self.num_codebooks = self._codebooks_each * len(self._parts)
+        self.codebook_sizes = (int(self._parts[0].bins),) * self.num_codebooks
         self.latent_dim = int(self._parts[0].dimension) * len(self._parts)
         self.freeze()
 
@@ -112,9 +112,9 @@ class EspnetCodec(AbsCodec):
             "generator_params": self.generator_params,
         }  # fmt: skip
 
-    def codebook(self, level: int) -> Tensor:
-        """Return the vectors of a level, float ``[C, D]``, as they are added up to the latents."""
-        number, part = divmod(level, len(self._parts))
+    def codebook(self, number: int) -> Tensor:
+        """Return the vectors of a codebook, float ``[C, D]``, as they are added up to the latents."""
+        number, part = divmod(number, len(self._parts))
         layer = self._parts[part].vq.layers[number]
         with self._computing():
             vectors = layer.project_out(layer.codebook)
@@ -138,7 +138,8 @@ class EspnetCodec(AbsCodec):
         latents = latents[:, :frames]
         groups = latents.unsqueeze(0).chunk(len(self._parts), dim=1)
         codes = [
-            part.vq.encode(group, n_q=self._levels_each)[:, 0] for part, group in zip(self._parts, groups, strict=True)
+            part.vq.encode(group, n_q=self._codebooks_each)[:, 0]
+            for part, group in zip(self._parts, groups, strict=True)
         ]
         return torch.stack(codes, dim=1).flatten(0, 1), latents
 

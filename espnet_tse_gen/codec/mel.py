@@ -1,11 +1,11 @@
 """A codec of log-mel magnitudes with k-means codebooks, which needs no download and no GPU.
 
 Its tokens describe the magnitude of the signal in time and frequency and nothing of its phase, which makes them easy to
-predict from a mixture; tokens that follow the phase hardly generalise. Two layouts of the levels:
+predict from a mixture; tokens that follow the phase hardly generalise. Two layouts of the codebooks:
 
-- ``bands``: level ``k`` quantizes its own group of neighbouring bands (product quantization). Every level is a direct
-  function of one region of the spectrum, so all levels are equally predictable from the mixture.
-- ``residual``: level ``k`` quantizes what the levels before it left of the whole spectrum, coarse to fine.
+- ``bands``: codebook ``k`` quantizes its own group of neighbouring bands (product quantization). Every codebook is a direct
+  function of one region of the spectrum, so all codebooks are equally predictable from the mixture.
+- ``residual``: codebook ``k`` quantizes what the codebooks before it left of the whole spectrum, coarse to fine.
 
 The phase comes from the mixture where decoding is given one (a magnitude mask on the mixture's spectrum), and otherwise
 from Griffin and Lim's algorithm.
@@ -59,8 +59,8 @@ class MelCodec(AbsCodec):
         hop: int = 320,  # samples per frame
         n_fft: int = 800,  # samples per analysis window (Hann); `n_fft - hop` must be even and not negative
         num_mels: int = 80,  # mel bands, D
-        num_levels: int = 8,  # levels, K
-        codebook_size: int = 256,  # entries per level, C
+        num_codebooks: int = 8,  # codebooks, K
+        codebook_size: int = 256,  # entries per codebook, C
         split: str = "bands",  # `bands` or `residual`
         # magnitudes below this level (dB relative to a full-scale sine) are raised to it, so that no code is spent on noise
         # that nobody hears
@@ -70,19 +70,19 @@ class MelCodec(AbsCodec):
         super().__init__()
         if split not in SPLITS:
             raise unknown_name("split of codec 'mel'", str(split), SPLITS)
-        if min(sample_rate, hop, num_levels, codebook_size) < 1:
-            raise self.fault("sample_rate, hop, num_levels and codebook_size must be at least 1")
+        if min(sample_rate, hop, num_codebooks, codebook_size) < 1:
+            raise self.fault("sample_rate, hop, num_codebooks and codebook_size must be at least 1")
         if n_fft < hop or (n_fft - hop) % 2:
             raise self.fault(f"n_fft - hop must be even and not negative, got n_fft {n_fft}, hop {hop}")
-        if num_mels < num_levels:
-            raise self.fault(f"num_mels ({num_mels}) must not be below num_levels ({num_levels})")
+        if num_mels < num_codebooks:
+            raise self.fault(f"num_mels ({num_mels}) must not be below num_codebooks ({num_codebooks})")
         self.sample_rate, self.hop, self.n_fft, self.num_mels = sample_rate, hop, n_fft, num_mels
-        self.num_levels, self.split, self.floor_db = num_levels, split, floor_db
+        self.num_codebooks, self.split, self.floor_db = num_codebooks, split, floor_db
         self.griffin_lim_iterations = griffin_lim_iterations
-        self.codebook_sizes, self.latent_dim = (codebook_size,) * num_levels, num_mels
-        bounds = np.linspace(0, num_mels, num_levels + 1).round().astype(int)
+        self.codebook_sizes, self.latent_dim = (codebook_size,) * num_codebooks, num_mels
+        bounds = np.linspace(0, num_mels, num_codebooks + 1).round().astype(int)
         self.groups = tuple(slice(int(a), int(b)) for a, b in itertools.pairwise(bounds))
-        """The bands of each level, for ``split: bands``."""
+        """The bands of each codebook, for ``split: bands``."""
 
         window = torch.hann_window(n_fft, dtype=torch.float64)
         triangles = _triangles(sample_rate, n_fft, num_mels)
@@ -91,15 +91,15 @@ class MelCodec(AbsCodec):
         inverse = np.linalg.pinv(analysis)
         for name, array in (("window", window), ("analysis", analysis), ("spread", spread), ("inverse", inverse)):
             self.register_buffer(name, torch.as_tensor(array).float(), persistent=False)
-        self.register_buffer("codebooks", torch.zeros(num_levels, codebook_size, num_mels))
+        self.register_buffer("codebooks", torch.zeros(num_codebooks, codebook_size, num_mels))
         self.register_buffer("mean", torch.zeros(num_mels))
         self.register_buffer("scale", torch.ones(1))
         self.register_buffer("fitted", torch.zeros(1, dtype=torch.bool))
         self.freeze()
 
-    def codebook(self, level: int) -> Tensor:
-        """Return the vectors of a level, float ``[C, D]``; with ``split: bands`` zero outside the level's own bands."""
-        return self.codebooks[level]
+    def codebook(self, number: int) -> Tensor:
+        """Return the vectors of a codebook, float ``[C, D]``; with ``split: bands`` zero outside the codebook's own bands."""
+        return self.codebooks[number]
 
     def log_mel(self, wav: Tensor) -> Tensor:
         """Return the log-mel magnitudes of one waveform ``[L]``: float ``[T, D]``, natural logarithm, floored."""
@@ -119,7 +119,7 @@ class MelCodec(AbsCodec):
         return self.quantize(latents).T, latents.T
 
     def quantize(self, latents: Tensor) -> Tensor:
-        """Return the codes, int64 ``[T, K]``, of latents ``[T, D]``: the nearest entry, level by level."""
+        """Return the codes, int64 ``[T, K]``, of latents ``[T, D]``: the nearest entry, codebook by codebook."""
         codes, rest = [], latents
         for group, book in zip(self.groups, self.codebooks, strict=True):
             if self.split == "bands":
@@ -143,7 +143,7 @@ class MelCodec(AbsCodec):
             waveforms: float ``[L]`` at ``sample_rate``, at the level at which they will be encoded.
             seed: Of the choice of frames and of k-means.
             max_frames: Frames used at most, ``frames_per_recording`` of each; further recordings are not read.
-            iterations: Lloyd iterations for each level.
+            iterations: Lloyd iterations for each codebook.
 
         Raises:
             UserError: If there is no recording.
@@ -166,12 +166,12 @@ class MelCodec(AbsCodec):
             scale = (points - mean).square().mean().sqrt().clamp(min=1e-3)
             points = (points - mean) / scale
             books = torch.zeros(self.codebooks.shape)
-            for level, group in enumerate(self.groups):
+            for codebook, group in enumerate(self.groups):
                 if self.split == "bands":
-                    books[level, :, group] = kmeans(points[:, group], self.codebook_size, generator, iterations)
+                    books[codebook, :, group] = kmeans(points[:, group], self.codebook_size, generator, iterations)
                 else:
-                    books[level] = kmeans(points, self.codebook_size, generator, iterations)
-                    points = points - books[level][nearest(points, books[level])]
+                    books[codebook] = kmeans(points, self.codebook_size, generator, iterations)
+                    points = points - books[codebook][nearest(points, books[codebook])]
             self.mean.copy_(mean)
             self.scale.copy_(scale)
             self.codebooks.copy_(books)

@@ -1,10 +1,10 @@
-"""The ``mini`` codec: a small neural codec whose first levels can be predicted, and which ships with weights.
+"""The ``mini`` codec: a small neural codec whose first codebooks can be predicted, and which ships with weights.
 
 Everything is computed at the frame rate, between two short-time Fourier transforms, so that it runs quickly on a CPU. Its
-first levels (*envelope levels*) are made from mel magnitudes alone: they cannot depend on the waveform's phase, so that a
-model can predict them. The other levels (*waveform levels*) are made from the compressed complex spectrum, given the decoded
-envelope, and carry the rest. Both are residual vector quantization, side by side in one latent space: the envelope levels'
-vectors fill its first dimensions, the waveform levels' the others, and the latents are their sum.
+first codebooks (*envelope codebooks*) are made from mel magnitudes alone: they cannot depend on the waveform's phase, so that a
+model can predict them. The other codebooks (*waveform codebooks*) are made from the compressed complex spectrum, given the
+decoded envelope, and carry the rest. Both are residual vector quantization, side by side in one latent space: the envelope
+codebooks' vectors fill its first dimensions, the waveform codebooks' the others, and the latents are their sum.
 
 The blocks are ConvNeXt's (Liu et al., 2022) as vocoders use them (Siuzdak, "Vocos", 2023): depthwise convolution over time,
 normalisation, a pointwise bottleneck. Tensors inside are ``[B, T, channels]``. Weights for 16 kHz, trained on LibriSpeech, are
@@ -108,30 +108,30 @@ class Lapped(nn.Module):
 
 
 class Quantizer(nn.Module):
-    """Residual vector quantization over ``width`` of the latent dimensions: ``levels`` codebooks of ``size`` entries."""
+    """Residual vector quantization over ``width`` of the latent dimensions: ``codebooks`` codebooks of ``size`` entries."""
 
     codebooks: Tensor
 
-    def __init__(self, levels: int, size: int, width: int) -> None:
+    def __init__(self, codebooks: int, size: int, width: int) -> None:
         super().__init__()
-        self.register_buffer("codebooks", torch.randn(levels, size, width))
+        self.register_buffer("codebooks", torch.randn(codebooks, size, width))
 
-    def nearest(self, level: int, residual: Tensor) -> Tensor:
-        """Return the index of the nearest entry of a level, int64 ``[N]``, for vectors ``[N, width]``."""
-        book = self.codebooks[level]
+    def nearest(self, codebook: int, residual: Tensor) -> Tensor:
+        """Return the index of the nearest entry of a codebook, int64 ``[N]``, for vectors ``[N, width]``."""
+        book = self.codebooks[codebook]
         return (residual @ book.T).mul_(-2).add_(book.pow(2).sum(dim=1)).argmin(dim=1)
 
     def forward(self, latents: Tensor, candidates: int = 1) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Quantize vectors ``[N, width]``, with ``candidates`` for :meth:`search`; 1 takes the nearest entry at each level.
+        """Quantize vectors ``[N, width]``, with ``candidates`` for :meth:`search`; 1 takes the nearest entry at each codebook.
 
         Returns:
-            Codes int64 ``[N, levels]``, the residual that entered each level, and the vector chosen at each level.
+            Codes int64 ``[N, codebooks]``, the residual that entered each codebook, and the vector chosen at each codebook.
         """
         searched = self.search(latents, candidates) if candidates > 1 else None
         residual, codes, inputs, chosen = latents, [], [], []
-        for level in range(self.codebooks.shape[0]):
-            code = self.nearest(level, residual) if searched is None else searched[:, level]
-            vector = self.codebooks[level][code]
+        for codebook in range(self.codebooks.shape[0]):
+            code = self.nearest(codebook, residual) if searched is None else searched[:, codebook]
+            vector = self.codebooks[codebook][code]
             codes.append(code)
             inputs.append(residual)
             chosen.append(vector)
@@ -139,14 +139,14 @@ class Quantizer(nn.Module):
         return torch.stack(codes, dim=1), inputs, chosen
 
     def search(self, latents: Tensor, candidates: int) -> Tensor:
-        """Return codes int64 ``[N, levels]`` by beam search: what is nearest at a level need not be best for the sum.
+        """Return codes int64 ``[N, codebooks]`` by beam search: what is nearest at a codebook need not be best for the sum.
 
-        ``candidates`` partial choices are kept at each level.
+        ``candidates`` partial choices are kept at each codebook.
         """
         count, width = latents.shape
         residuals, codes = latents.detach().unsqueeze(1), latents.new_zeros((count, 1, 0), dtype=torch.int64)
         for book in self.codebooks:
-            # The distance to what is left after this level, [N, kept * size].
+            # The distance to what is left after this codebook, [N, kept * size].
             distances = residuals.square().sum(dim=2, keepdim=True) + book.square().sum(dim=1)
             distances = (distances - 2.0 * (residuals @ book.T)).flatten(1)
             best = distances.topk(min(candidates, distances.shape[1]), dim=1, largest=False).indices
@@ -165,7 +165,11 @@ class MiniNetwork(nn.Module):
 
     def __init__(self, codec: Any) -> None:
         super().__init__()
-        self.step, self.num_mels, self.envelope_levels = codec.hop // SUBFRAMES, codec.num_mels, codec.envelope_levels
+        self.step, self.num_mels, self.envelope_codebooks = (
+            codec.hop // SUBFRAMES,
+            codec.num_mels,
+            codec.envelope_codebooks,
+        )
         self.envelope_width, self.waveform_width = codec.envelope_width, codec.waveform_width
         width, window, blocks, expansion = codec.waveform_width, codec.window, codec.encoder_blocks, codec.expansion
         mel, spectrum = SUBFRAMES * codec.num_mels, SUBFRAMES * 2 * (window // 2 + 1)
@@ -173,14 +177,14 @@ class MiniNetwork(nn.Module):
         self.register_buffer("window", torch.hann_window(window), persistent=False)
         self.register_buffer("mel", filters, persistent=False)
         context = 0
-        if codec.envelope_levels:
+        if codec.envelope_codebooks:
             latents, channels = codec.envelope_width, codec.envelope_channels
             context = mel + latents
             self.envelope_encoder = Stack(mel, channels, blocks, latents, expansion)
             self.envelope_decoder = Stack(latents, channels, 2, mel, expansion)
-            self.envelope_quantizer = Quantizer(codec.envelope_levels, codec.codebook_size, latents)
+            self.envelope_quantizer = Quantizer(codec.envelope_codebooks, codec.codebook_size, latents)
         self.waveform_encoder = Stack(spectrum + context, codec.encoder_width, blocks, width, expansion)
-        self.waveform_quantizer = Quantizer(codec.num_levels - codec.envelope_levels, codec.codebook_size, width)
+        self.waveform_quantizer = Quantizer(codec.num_codebooks - codec.envelope_codebooks, codec.codebook_size, width)
         self.lapped = Lapped(codec.hop)
         self.analysis = nn.Linear(codec.hop, width, bias=False)
         self.synthesis = nn.Linear(width, codec.hop, bias=False)
@@ -228,11 +232,11 @@ class MiniNetwork(nn.Module):
     def encode(self, wav: Tensor, candidates: int = 1) -> tuple[Tensor, Tensor]:
         """Return codes int64 ``[B, T, K]`` and latents ``[B, T, D]`` of waveforms ``[B, T * hop]``.
 
-        ``candidates`` are those of the search in the waveform levels, see :meth:`Quantizer.search`.
+        ``candidates`` are those of the search in the waveform codebooks, see :meth:`Quantizer.search`.
         """
         spectra = self.spectra(wav)
         codes, latents, envelope = [], [], None
-        if self.envelope_levels:
+        if self.envelope_codebooks:
             latents.append(self.encode_envelope(spectra))
             envelope_codes, _, vectors = self.envelope_quantizer(latents[0].flatten(0, 1))
             codes.append(envelope_codes)
@@ -245,7 +249,7 @@ class MiniNetwork(nn.Module):
         """Return the waveform ``[B, T * hop]`` of latents ``[B, T, D]``."""
         companded = self.synthesis(latents[..., -self.waveform_width :]).float()
         lapped = companded * (companded.square() + 1e-6).pow((1.0 / COMPANDING - 1.0) / 2.0)
-        if self.envelope_levels:
+        if self.envelope_codebooks:
             envelope = self.envelope_decoder(latents[..., : self.envelope_width])
             latents = torch.cat((latents, envelope), dim=-1)
         out = self.decoder(latents).float()
@@ -256,7 +260,7 @@ class MiniNetwork(nn.Module):
 
 
 class MiniCodec(AbsCodec):
-    """Codec at the frame rate, with envelope levels and waveform levels; see the module.
+    """Codec at the frame rate, with envelope codebooks and waveform codebooks; see the module.
 
     Latents are the envelope branch's output before quantization, followed by the waveform branch's, which is computed
     given the quantized envelope.
@@ -273,19 +277,19 @@ class MiniCodec(AbsCodec):
         sample_rate: int = 16000,  # Hz
         hop: int = 320,  # samples per frame, even
         window: int = 512,  # samples of the transform's window, even, at least `hop / 2`
-        num_mels: int = 80,  # mel bands that the envelope levels see
-        num_levels: int = 8,  # K
-        envelope_levels: int = 1,  # how many of them, the first, are made from magnitudes alone; less than K
-        codebook_size: int = 1024,  # entries of every level
-        envelope_width: int = 16,  # latent dimensions of the envelope levels
-        waveform_width: int = 64,  # latent dimensions of the other levels
+        num_mels: int = 80,  # mel bands that the envelope codebooks see
+        num_codebooks: int = 8,  # K
+        envelope_codebooks: int = 1,  # how many of them, the first, are made from magnitudes alone; less than K
+        codebook_size: int = 1024,  # entries of every codebook
+        envelope_width: int = 16,  # latent dimensions of the envelope codebooks
+        waveform_width: int = 64,  # latent dimensions of the other codebooks
         envelope_channels: int = 128,  # channels of the blocks of the envelope branch
         encoder_width: int = 176,  # channels of the waveform encoder's blocks
         encoder_blocks: int = 4,  # number of blocks in the encoder of each branch
         decoder_width: int = 256,  # channels of the decoder's blocks
         decoder_blocks: int = 6,  # number of them
         expansion: int = 3,  # inner width of a block, as a multiple of its channels
-        # partial choices that the search of the waveform levels keeps; 1 takes the nearest entry at each
+        # partial choices that the search of the waveform codebooks keeps; 1 takes the nearest entry at each
         candidates: int = 8,
     ) -> None:
         super().__init__()
@@ -293,24 +297,26 @@ class MiniCodec(AbsCodec):
             raise self.fault(f"hop and window must be even, window >= hop / 2; got {hop} and {window}")
         if candidates < 1:
             raise self.fault(f"candidates must be at least 1, got {candidates}")
-        if not 0 <= envelope_levels < num_levels:
-            raise self.fault(f"expected 0 <= envelope_levels < num_levels, got {envelope_levels} and {num_levels}")
+        if not 0 <= envelope_codebooks < num_codebooks:
+            raise self.fault(
+                f"expected 0 <= envelope_codebooks < num_codebooks, got {envelope_codebooks} and {num_codebooks}"
+            )
         self.sample_rate, self.hop, self.window, self.num_mels = sample_rate, hop, window, num_mels
-        self.num_levels, self.envelope_levels = num_levels, envelope_levels
-        self.codebook_sizes = (codebook_size,) * num_levels
+        self.num_codebooks, self.envelope_codebooks = num_codebooks, envelope_codebooks
+        self.codebook_sizes = (codebook_size,) * num_codebooks
         self.envelope_width, self.waveform_width = envelope_width, waveform_width
-        self.latent_dim = waveform_width + (envelope_width if envelope_levels else 0)
+        self.latent_dim = waveform_width + (envelope_width if envelope_codebooks else 0)
         self.envelope_channels, self.encoder_width = envelope_channels, encoder_width
         self.encoder_blocks, self.decoder_width = encoder_blocks, decoder_width
         self.decoder_blocks, self.expansion, self.candidates = decoder_blocks, expansion, candidates
         self.network = MiniNetwork(self)
         self.freeze()
 
-    def codebook(self, level: int) -> Tensor:
-        """Return the vectors of a level, float ``[C, D]``, 0 in the dimensions of the other branch."""
-        if level < self.envelope_levels:
-            return functional.pad(self.network.envelope_quantizer.codebooks[level], (0, self.waveform_width))
-        vectors = self.network.waveform_quantizer.codebooks[level - self.envelope_levels]
+    def codebook(self, number: int) -> Tensor:
+        """Return the vectors of a codebook, float ``[C, D]``, 0 in the dimensions of the other branch."""
+        if number < self.envelope_codebooks:
+            return functional.pad(self.network.envelope_quantizer.codebooks[number], (0, self.waveform_width))
+        vectors = self.network.waveform_quantizer.codebooks[number - self.envelope_codebooks]
         return functional.pad(vectors, (self.latent_dim - self.waveform_width, 0))
 
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:

@@ -112,7 +112,7 @@ class Preparation:
             origin.setdefault("weights", _origin_of(found))
         save_codec(codec, output, origin, half)
         return (
-            f"{output}: made ({codec.num_levels} levels x {codec.codebook_size}, {codec.frame_rate:g} frames/s, "
+            f"{output}: made ({codec.num_codebooks} codebooks x {codec.codebook_size}, {codec.frame_rate:g} frames/s, "
             f"delay: {codec.delay} samples)"
         )
 

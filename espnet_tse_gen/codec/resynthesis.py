@@ -25,7 +25,7 @@ def resynthesize_named(
     output_dir: str | None,
     name: str | None,
     mixture: str,
-    num_levels: int | None,
+    num_codebooks: int | None,
     job: int,
     num_jobs: int,
     device: str,
@@ -44,17 +44,19 @@ def resynthesize_named(
         if value is None:
             raise UserError(f"--{option} is missing: give --input and --output, or --wav_scp, --output_dir and --name")
     codec = _open_codec(codec_dir, codec_config, weights, device)
-    if num_levels is not None and not 1 <= num_levels <= codec.num_levels:
-        raise UserError(f"--num_levels: expected 1..{codec.num_levels} for codec '{codec.name}', got {num_levels}")
+    if num_codebooks is not None and not 1 <= num_codebooks <= codec.num_codebooks:
+        raise UserError(
+            f"--num_codebooks: expected 1..{codec.num_codebooks} for codec '{codec.name}', got {num_codebooks}"
+        )
     if source is not None and output is not None:
         check_output(output, [("--input", source)], overwrite)
-        _resynthesize(codec, load_recording(source, codec.sample_rate), output, num_levels)
+        _resynthesize(codec, load_recording(source, codec.sample_rate), output, num_codebooks)
         return ""
     recordings = Recordings(str(wav_scp), level_scp)
     with_mixture = _takes_mixture(mixture, recordings, codec)
     keys, folder = split_keys(recordings, job, num_jobs), Path(str(output_dir))
     files = [recordings[key] for key in keys] + [recordings.level_path(key) for key in keys]
-    settings = {"fingerprint": codec.fingerprint(), "mixture": with_mixture, "num_levels": num_levels}
+    settings = {"fingerprint": codec.fingerprint(), "mixture": with_mixture, "num_codebooks": num_codebooks}
     part = Part(folder, str(name), job, num_jobs, settings, keys, files)
     if part.is_complete():
         part.merge()
@@ -62,7 +64,7 @@ def resynthesize_named(
     part.begin()
     made = {key: str(folder / "wavs" / str(name) / f"{key}.wav") for key in keys}
     for key, path in made.items():
-        _resynthesize(codec, recordings.load(key, codec.sample_rate, with_mixture), path, num_levels)
+        _resynthesize(codec, recordings.load(key, codec.sample_rate, with_mixture), path, num_codebooks)
     part.finish(made)
     part.merge()
     return f"{part.scp}: {len(made)} recordings resynthesized"
@@ -98,10 +100,10 @@ def _takes_mixture(mixture: str, table: Recordings, codec: AbsCodec) -> bool:
     return mixture != "false" and table.level_scp is not None and codec.supports_mixture
 
 
-def _resynthesize(codec: AbsCodec, recording: Recording, path: str, num_levels: int | None) -> None:
+def _resynthesize(codec: AbsCodec, recording: Recording, path: str, num_codebooks: int | None) -> None:
     """Write a recording after a round trip, at its own rate, length, level and sample format: floats may exceed full scale."""
     codes = codec.encode(torch.from_numpy(recording.samples).unsqueeze(0)).codes
     mixture = None if recording.mixture is None else torch.from_numpy(recording.mixture).unsqueeze(0)
-    made = codec.decode(codes, mixture=mixture, num_levels=num_levels)[0].cpu().numpy()
+    made = codec.decode(codes, mixture=mixture, num_codebooks=num_codebooks)[0].cpu().numpy()
     samples = recording.restore(made, codec.sample_rate)
     write_audio(path, samples, recording.rate, output_subtype(path, recording.subtype))

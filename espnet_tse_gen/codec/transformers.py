@@ -1,7 +1,7 @@
 """Codecs of the ``transformers`` library: EnCodec, DAC, Mimi, and others that share their interface.
 
 The interface is ``model.encode(waveform).audio_codes``, ``model.decode(codes).audio_values`` and, between the two,
-``model.quantizer``, whose codes stand for a sum of vectors over levels. Latents are read where the model hands them to
+``model.quantizer``, whose codes stand for a sum of vectors over codebooks. Latents are read where the model hands them to
 its quantizer and are put in where the quantizer hands them on, so that no model's inner layout is relied on; it differs
 between releases of the library.
 
@@ -32,7 +32,7 @@ class TransformersCodec(AbsCodec):
     """A mono codec of the ``transformers`` library.
 
     The waveform is padded with zeros to a multiple of the hop. The latents are what the model's quantizer is given; the
-    vectors of a level are what that level adds to the quantizer's output.
+    vectors of a codebook are what that codebook adds to the quantizer's output.
     """
 
     name: ClassVar[str] = "transformers"
@@ -44,7 +44,7 @@ class TransformersCodec(AbsCodec):
         # Hugging Face hub, which is then looked up in the local cache
         model: str | None = None,
         revision: str | None = None,  # branch, tag or commit of a model of the hub
-        num_levels: int | None = None,  # levels used, the first so many of the model's; `None` means all
+        num_codebooks: int | None = None,  # codebooks used, the first so many of the model's; `None` means all
         # the model's `config.json`. Loading the weights brings their own; before that, `model_type` alone stands for the
         # library's default of that type, and `None` for an architecture that is not yet known
         config: dict[str, Any] | None = None,
@@ -56,9 +56,9 @@ class TransformersCodec(AbsCodec):
         _library()
         self.model, self.revision = model, revision
         self.config = None if config is None else dict(config)
-        self.delay, self._wanted_levels = int(delay), num_levels
+        self.delay, self._wanted_codebooks = int(delay), num_codebooks
         self.sample_rate, self.hop, self.latent_dim = 0, 1, 0
-        self.num_levels, self.codebook_sizes = num_levels or 0, (0,)
+        self.num_codebooks, self.codebook_sizes = num_codebooks or 0, (0,)
         self._vectors: dict[int, Tensor] = {}
         self.network: Any = None
         if self.config is not None:
@@ -66,7 +66,7 @@ class TransformersCodec(AbsCodec):
         self.freeze()
 
     def _adopt(self, network: Any) -> None:
-        """Take a model as it is, and find out its rate, hop, levels and latents."""
+        """Take a model as it is, and find out its rate, hop, codebooks and latents."""
         config, kind = network.config, type(network).__name__
         quantizer = getattr(network, "quantizer", None)
         if not all(hasattr(network, name) for name in ("encode", "decode")) or quantizer is None:
@@ -78,30 +78,30 @@ class TransformersCodec(AbsCodec):
         self.sample_rate = int(config.sampling_rate)
         self.hop = int(getattr(config, "hop_length", None) or round(self.sample_rate / config.frame_rate))
         names = ("num_quantizers", "n_codebooks", "num_codebooks")
-        self.num_levels = self._levels(
-            self._wanted_levels, next((getattr(config, name) for name in names if getattr(config, name, None)), 0)
+        self.num_codebooks = self._codebooks(
+            self._wanted_codebooks, next((getattr(config, name) for name in names if getattr(config, name, None)), 0)
         )
-        self.codebook_sizes = (int(config.codebook_size),) * self.num_levels
+        self.codebook_sizes = (int(config.codebook_size),) * self.num_codebooks
         self.freeze()
         with self._computing():
             codes, latents = self._encode_row(torch.zeros(self.hop, device=self.device))
         self.latent_dim = latents.shape[0]
-        if codes.shape != (self.num_levels, 1) or latents.shape[1] != 1:
+        if codes.shape != (self.num_codebooks, 1) or latents.shape[1] != 1:
             raise self.fault(
                 f"{kind} makes codes {tuple(codes.shape)} and latents {tuple(latents.shape)} of "
-                f"one frame of {self.hop} samples, expected ({self.num_levels}, 1) and (D, 1)"
+                f"one frame of {self.hop} samples, expected ({self.num_codebooks}, 1) and (D, 1)"
             )
 
-    def codebook(self, level: int) -> Tensor:
-        """Return what a level adds to the quantizer's output, float ``[C, D]``."""
+    def codebook(self, number: int) -> Tensor:
+        """Return what a codebook adds to the quantizer's output, float ``[C, D]``."""
         self._check_network()
-        if level not in self._vectors:
+        if number not in self._vectors:
             with self._computing():
-                codes = torch.zeros(1, level + 1, self.codebook_sizes[level], dtype=torch.int64, device=self.device)
-                below = self._dequantized(codes[:, :level, :1]) if level else 0.0
-                codes[0, level] = torch.arange(codes.shape[2])
-                self._vectors[level] = (self._dequantized(codes) - below)[0].T.contiguous()
-        return self._vectors[level]
+                codes = torch.zeros(1, number + 1, self.codebook_sizes[number], dtype=torch.int64, device=self.device)
+                below = self._dequantized(codes[:, :number, :1]) if number else 0.0
+                codes[0, number] = torch.arange(codes.shape[2])
+                self._vectors[number] = (self._dequantized(codes) - below)[0].T.contiguous()
+        return self._vectors[number]
 
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
         self._check_network()
@@ -115,25 +115,25 @@ class TransformersCodec(AbsCodec):
 
         with _replaced(quantizer, method, watched) as original:
             codes = self.network.encode(wav.view(1, 1, -1), **self._encode_options()).audio_codes
-        return codes.reshape(-1, codes.shape[-1])[: self.num_levels], given[0][0]
+        return codes.reshape(-1, codes.shape[-1])[: self.num_codebooks], given[0][0]
 
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
         self._check_network()
-        codes = torch.zeros(1, self.num_levels, latents.shape[1], dtype=torch.int64, device=self.device)
+        codes = torch.zeros(1, self.num_codebooks, latents.shape[1], dtype=torch.int64, device=self.device)
         with self._dequantizing(lambda _: latents.unsqueeze(0)):
             return self._decoded(codes).audio_values.reshape(-1)
 
     def _encode_options(self) -> dict[str, Any]:
-        """Return the arguments by which ``network.encode`` makes at least the levels that are used."""
+        """Return the arguments by which ``network.encode`` makes at least the codebooks that are used."""
         parameters = inspect.signature(self.network.encode).parameters
         for name in ("num_quantizers", "n_quantizers"):
             if name in parameters:
-                return {name: self.num_levels}
+                return {name: self.num_codebooks}
         if "bandwidth" not in parameters:
             return {}
         bandwidths = sorted(self.network.config.target_bandwidths)
-        count = getattr(self.network.quantizer, "get_num_quantizers_for_bandwidth", lambda _: self.num_levels)
-        return {"bandwidth": next((one for one in bandwidths[:-1] if count(one) >= self.num_levels), bandwidths[-1])}
+        count = getattr(self.network.quantizer, "get_num_quantizers_for_bandwidth", lambda _: self.num_codebooks)
+        return {"bandwidth": next((one for one in bandwidths[:-1] if count(one) >= self.num_codebooks), bandwidths[-1])}
 
     def _decoded(self, codes: Tensor) -> Any:
         """Call ``network.decode`` on codes ``[1, k, T]`` in the form that it takes."""
@@ -143,7 +143,7 @@ class TransformersCodec(AbsCodec):
         return self.network.decode(audio_codes=codes)
 
     def _dequantized(self, codes: Tensor) -> Tensor:
-        """Return the quantizer's output ``[1, D, T]`` for codes ``[1, k, T]`` of the first k levels."""
+        """Return the quantizer's output ``[1, D, T]`` for codes ``[1, k, T]`` of the first k codebooks."""
 
         def caught(made: Callable[[], Tensor]) -> Tensor:
             raise _Caught(made())

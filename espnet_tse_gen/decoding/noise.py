@@ -1,6 +1,6 @@
 """Random numbers that belong to a row, whatever batch it is decoded in.
 
-Every number is a hash of (seed, row id, codebook level, pass, purpose, position within the row's valid frames), as in
+Every number is a hash of (seed, row id, codebook, pass, purpose, position within the row's valid frames), as in
 counter-based generators (Salmon et al. 2011); the mixing function is SplitMix64's (Steele et al. 2014). A row therefore
 meets the same noise alone, in a batch, in another order, with padding, in another process and on another device, and a
 whole batch is filled at once without a loop over rows.
@@ -39,26 +39,26 @@ class RowNoise:
     def __init__(self, seed: int, row_ids: Sequence[RowId], device: torch.device | str = "cpu") -> None:
         self._keys = torch.tensor([stable_hash(seed, row) for row in row_ids], dtype=torch.int64, device=device)
 
-    def uniform(self, counter: Tensor, level: int | None, step: int, purpose: str) -> Tensor:
+    def uniform(self, counter: Tensor, codebook: int | None, step: int, purpose: str) -> Tensor:
         """Return float64 numbers strictly between 0 and 1.
 
         Args:
             counter: int64 ``[B, ...]``, the number of every value within its row; it must not depend on padding.
-            level: Codebook level, ``None`` where all are decoded together.
+            codebook: Its number, ``None`` where all are decoded together.
             step: Pass, from 1.
             purpose: What the noise is for; noise for different purposes is independent.
 
         Returns:
             Tensor of the shape of ``counter``.
         """
-        key = _mix(self._keys ^ stable_hash(level, step, purpose)).view(-1, *[1] * (counter.dim() - 1))
+        key = _mix(self._keys ^ stable_hash(codebook, step, purpose)).view(-1, *[1] * (counter.dim() - 1))
         bits = _shift_right(_mix((counter * _signed(0x9E3779B97F4A7C15)).add_(key)), 12)
         # 52 bits plus one half: exact in float64, and neither 0 nor 1, so that both logarithms below are finite.
         return bits.double().add_(0.5).mul_(2.0**-52)
 
-    def gumbel(self, counter: Tensor, level: int | None, step: int, purpose: str) -> Tensor:
+    def gumbel(self, counter: Tensor, codebook: int | None, step: int, purpose: str) -> Tensor:
         """Return standard Gumbel noise in float64; arguments as for :meth:`uniform`."""
-        return self.uniform(counter, level, step, purpose).log_().neg_().log_().neg_()
+        return self.uniform(counter, codebook, step, purpose).log_().neg_().log_().neg_()
 
 
 def _signed(value: int) -> int:

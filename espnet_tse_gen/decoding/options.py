@@ -18,7 +18,7 @@ from espnet_tse_gen.utils.options import FROM_0, FROM_1, PROBABILITY, Options, o
 def _steps(name: str, value: Any) -> tuple[int, ...] | int:
     numbers = list(value) if isinstance(value, list | tuple) else [value]
     plain = all(isinstance(number, int) and not isinstance(number, bool) and number >= 1 for number in numbers)
-    require(bool(numbers) and plain, name, "a number of steps from 1, or a list of them, one per level", value)
+    require(bool(numbers) and plain, name, "a number of steps from 1, or a list of them, one per codebook", value)
     return tuple(numbers) if isinstance(value, list | tuple) else numbers[0]
 
 
@@ -35,10 +35,10 @@ class DecodingOptions(Options):
 
     steps: tuple[int, ...] | int = option(
         (8, 2),
-        "steps of every level; a list, as [8,2]: of the first levels, the others take 1; with joint: over all",
+        "steps of every codebook; a list, as [8,2]: of the first codebooks, the others take 1; with joint: over all",
         read=_steps,
     )
-    joint: bool = option(False, "all levels at once instead of level after level")
+    joint: bool = option(False, "all codebooks at once instead of codebook after codebook")
     temperature: float = option(0.0, "sampling temperature of tokens; 0 takes the most probable one", FROM_0)
     choice_temperature: float = option(0.0, "noise on the confidence that decides which tokens are kept", FROM_0)
     anneal: bool = option(True, "both temperatures fall linearly to 0 at the last step")
@@ -49,7 +49,7 @@ class DecodingOptions(Options):
     )
     top_p: float = option(0.0, "keep the most probable tokens up to this total probability; 0 is off", PROBABILITY)
     order: str = option("confidence", "which tokens are kept first", choices=("confidence", "random", "halton"))
-    coarse_first: float = option(0.0, "joint decoding: lower the confidence by this much per level")
+    coarse_first: float = option(0.0, "joint decoding: lower the confidence by this much per codebook")
     guidance: float = option(1.0, "scale of classifier-free guidance; 1 is off and costs nothing", FROM_0)
     guidance_schedule: str = option(
         "constant", "linear: guidance falls to 1 with the share of masked positions", choices=("constant", "linear")
@@ -62,7 +62,7 @@ class DecodingOptions(Options):
         "remask rescore: share of least certain tokens predicted again",
         ("a share above 0, up to 1", lambda value: 0 < value <= 1),
     )
-    rescore_rounds: int = option(1, "remask rescore: extra steps per level", FROM_1)
+    rescore_rounds: int = option(1, "remask rescore: extra steps per codebook", FROM_1)
     remdm_eta: float = option(
         0.1, "remask remdm_*: largest probability per step that a committed token is masked again", PROBABILITY
     )
@@ -86,17 +86,17 @@ class DecodingOptions(Options):
         require(self.chunk_seconds == 0 or self.chunk_overlap_seconds < self.chunk_seconds, "chunk_overlap_seconds",
                 f"less than chunk_seconds ({self.chunk_seconds:g})", self.chunk_overlap_seconds)  # fmt: skip
 
-    def level_steps(self, num_levels: int) -> tuple[int, ...]:
-        """Return the steps of every level (``num_levels`` numbers), or the one number of joint decoding.
+    def codebook_steps(self, num_codebooks: int) -> tuple[int, ...]:
+        """Return the steps of every codebook (``num_codebooks`` numbers), or the one number of joint decoding.
 
         Raises:
-            UserError: If ``steps`` lists more levels than there are.
+            UserError: If ``steps`` lists more codebooks than there are.
         """
         if isinstance(self.steps, int):
-            return (self.steps,) if self.joint else (self.steps,) * num_levels
-        if len(self.steps) > num_levels:
-            raise UserError(f"decoding option 'steps' lists {len(self.steps)} levels, the codec has {num_levels}")
-        return self.steps + (1,) * (num_levels - len(self.steps))
+            return (self.steps,) if self.joint else (self.steps,) * num_codebooks
+        if len(self.steps) > num_codebooks:
+            raise UserError(f"decoding option 'steps' lists {len(self.steps)} codebooks, the codec has {num_codebooks}")
+        return self.steps + (1,) * (num_codebooks - len(self.steps))
 
     def top_k_count(self, codebook_size: int) -> int:
         """Return how many tokens ``top_k`` keeps of a codebook; 0 where it is off."""

@@ -1,18 +1,18 @@
 """From all masked to all predicted: iterative masked decoding with any network behind a callable.
 
-The network is a function ``f(codes, level) -> logits``. Level-progressive decoding (SoundStorm, Borsos et al. 2023)
-goes through the codebook levels from coarse to fine; joint decoding (MaskGIT over all levels at once) treats all levels
+The network is a function ``f(codes, codebook) -> logits``. Codebook-progressive decoding (SoundStorm, Borsos et al. 2023)
+goes through the codebooks from coarse to fine; joint decoding (MaskGIT over all codebooks at once) treats all codebooks
 of all frames as one set. In either, a pass predicts every masked position, keeps the tokens that the order ranks
 highest and masks the others again, until the schedule reaches zero.
 
-    sampler = Sampler(DecodingOptions.preset("greedy_16"), num_levels=8, codebook_size=1024)
+    sampler = Sampler(DecodingOptions.preset("greedy_16"), num_codebooks=8, codebook_size=1024)
     codes = sampler.decode(model.predictor(conditions), valid)      # [B, K, T]
 
 Rows are independent: their schedules are counted from their own valid frames and their noise from their own id, so that
 a batch gives what each row gives alone.
 
 Long recordings go in chunks, each of which is given the tokens of its overlap with the one before. The shared tokens stay
-as they are at all levels, so that the chunks' codes join into one stream that the codec decodes once, and no waveform is
+as they are at all codebooks, so that the chunks' codes join into one stream that the codec decodes once, and no waveform is
 cross-faded. The last chunk is the final window of full length, with as much more overlap as that takes: a short rest with
 little context is never decoded alone.
 """
@@ -73,26 +73,26 @@ class Sampler:
     """Decodes codes with the strategies that the options choose.
 
     Args:
-        num_levels: Codebook levels K.
-        codebook_size: Entries C of a level; the id C is MASK.
+        num_codebooks: K.
+        codebook_size: Entries C of a codebook; the id C is MASK.
 
     Raises:
-        UserError: If ``options.steps`` lists more levels than there are.
+        UserError: If ``options.steps`` lists more codebooks than there are.
     """
 
-    def __init__(self, options: DecodingOptions, num_levels: int, codebook_size: int) -> None:
+    def __init__(self, options: DecodingOptions, num_codebooks: int, codebook_size: int) -> None:
         self.options = options
-        self.num_levels = num_levels
+        self.num_codebooks = num_codebooks
         self.codebook_size = codebook_size
         self.mask_id = codebook_size
-        self.steps = options.level_steps(num_levels)
-        self.levels: tuple[int | None, ...] = (None,) if options.joint else tuple(range(num_levels))
+        self.steps = options.codebook_steps(num_codebooks)
+        self.codebooks: tuple[int | None, ...] = (None,) if options.joint else tuple(range(num_codebooks))
         self.top_k = options.top_k_count(codebook_size)
 
     @property
     def passes(self) -> int:
         """Passes per recording, at most: calls of the conditional network (guidance doubles them)."""
-        return sum(self.steps) + len(self.levels) * len(rescored(self.options, 1))
+        return sum(self.steps) + len(self.codebooks) * len(rescored(self.options, 1))
 
     @torch.no_grad()
     def decode(
@@ -106,8 +106,8 @@ class Sampler:
         """Predict all codes.
 
         Args:
-            f: The network, ``f(codes [B, K, T], level) -> logits``, ``[B, T, C]`` for a level and ``[B, K, T, C]`` for
-                level ``None``. It sees MASK at hidden positions and 0 at padding, and must not change ``codes``; the
+            f: The network, ``f(codes [B, K, T], codebook) -> logits``, ``[B, T, C]`` for a codebook and ``[B, K, T, C]`` for
+                codebook ``None``. It sees MASK at hidden positions and 0 at padding, and must not change ``codes``; the
                 tensor is updated in place between passes.
             valid: bool ``[B, T]``, true where a frame is no padding.
             fixed: int64 ``[B, K, T]``, tokens that are given and stay as they are; MASK where there is none.
@@ -126,20 +126,20 @@ class Sampler:
         row_ids = range(len(valid)) if row_ids is None else row_ids
         if len(row_ids) != len(valid):
             raise ValueError(f"{len(row_ids)} row ids for {len(valid)} rows")
-        # The only wait for the device before the end: how many positions every row has to fill, level by level. All
+        # The only wait for the device before the end: how many positions every row has to fill, codebook by codebook. All
         # counts of all passes follow from it on the host, before the first one.
         hidden = (codes == self.mask_id).sum(dim=-1)
         masked = (hidden.sum(dim=1, keepdim=True) if self.options.joint else hidden).T.tolist()
         plans = [
-            self._plan(row_ids, level, steps, level_masked, valid.device)
-            for level, steps, level_masked in zip(self.levels, self.steps, masked, strict=True)
+            self._plan(row_ids, codebook, steps, codebook_masked, valid.device)
+            for codebook, steps, codebook_masked in zip(self.codebooks, self.steps, masked, strict=True)
         ]
         noise = RowNoise(self.options.seed, row_ids, valid.device)
         finite = torch.ones((), dtype=torch.bool, device=valid.device)
         batch = _Batch(f, unconditional, codes, valid.cumsum(dim=1) - 1, noise, finite)
-        for level, plan in zip(self.levels, plans, strict=True):
+        for codebook, plan in zip(self.codebooks, plans, strict=True):
             if plan:
-                self._decode_level(batch, level, plan)
+                self._decode_codebook(batch, codebook, plan)
         left = (codes == self.mask_id).any()
         sound, unfinished = torch.stack([finite, left]).tolist()
         if not sound:
@@ -149,7 +149,7 @@ class Sampler:
         return codes
 
     def _start(self, valid: Tensor, fixed: Tensor | None) -> Tensor:
-        shape = (valid.shape[0], self.num_levels, valid.shape[1])
+        shape = (valid.shape[0], self.num_codebooks, valid.shape[1])
         if fixed is None:
             fixed = torch.full(shape, self.mask_id, dtype=torch.int64, device=valid.device)
         if tuple(fixed.shape) != shape or fixed.dtype != torch.int64:
@@ -157,9 +157,9 @@ class Sampler:
         return fixed.masked_fill(~valid.unsqueeze(1), 0).contiguous()
 
     def _plan(
-        self, row_ids: Sequence[RowId], level: int | None, steps: int, masked: list[int], device: torch.device
+        self, row_ids: Sequence[RowId], codebook: int | None, steps: int, masked: list[int], device: torch.device
     ) -> list[_Pass]:
-        """Plan the passes of a level with ``masked`` positions per row."""
+        """Plan the passes of a codebook with ``masked`` positions per row."""
 
         def counts(numbers: Sequence[int]) -> Tensor | None:
             return torch.tensor(numbers, device=device).unsqueeze(1) if any(numbers) else None
@@ -173,28 +173,28 @@ class Sampler:
                 decoded = count - schedule[number - 2] if after and number > 1 else 0
                 expected = expected_again(self.options, decoded, after) if decoded else 0.0
                 # Rounded up or down at random, so that the mean is exact; `after` is whole, hence never exceeded.
-                lot = unit_interval(self.options.seed, row, level, number, "again") if expected else 0.0
+                lot = unit_interval(self.options.seed, row, codebook, number, "again") if expected else 0.0
                 again.append(math.floor(expected + lot))
                 keep.append(after - again[-1])
-            step = Step(level, number, 1.0 - number / steps if self.options.anneal else 1.0)
+            step = Step(codebook, number, 1.0 - number / steps if self.options.anneal else 1.0)
             passes.append(_Pass(step, mask_ratio(number - 1, steps), counts(keep), counts(again)))
         for numbers in zip(*(rescored(self.options, count) for count in masked), strict=True) if passes else ():
-            step = Step(level, len(passes) + 1, 0.0)
+            step = Step(codebook, len(passes) + 1, 0.0)
             passes.append(_Pass(step, self.options.rescore_fraction, rescored=counts(numbers)))
         return passes
 
-    def _decode_level(self, batch: _Batch, level: int | None, plan: list[_Pass]) -> None:
-        """Fill the masked positions of a level, or of all levels where ``level`` is None."""
+    def _decode_codebook(self, batch: _Batch, codebook: int | None, plan: list[_Pass]) -> None:
+        """Fill the masked positions of a codebook, or of all codebooks where ``codebook`` is None."""
         # [B, P], a view into the codes: what is written here is what the network sees next.
-        tokens = batch.codes.flatten(1) if level is None else batch.codes[:, level]
-        places = self._places(batch, level)
+        tokens = batch.codes.flatten(1) if codebook is None else batch.codes[:, codebook]
+        places = self._places(batch, codebook)
         generated = tokens == self.mask_id
         certainty = torch.zeros(tokens.shape, device=tokens.device)
         for now in plan:
             if now.rescored is not None:
                 tokens.masked_fill_(_lowest(certainty, generated, now.rescored), self.mask_id)
             hidden = tokens == self.mask_id
-            logits = self._logits(batch, level, now.mask_ratio)
+            logits = self._logits(batch, codebook, now.mask_ratio)
             temperature = self.options.temperature * now.step.heat
             chosen = choose_tokens(logits, temperature, now.step, places, batch.noise)
             finite = logits.gather(-1, chosen.unsqueeze(-1)).squeeze(-1).isfinite()
@@ -209,28 +209,32 @@ class Sampler:
                 score = order_score(self.options, confidence, now.step, places, batch.noise)
                 tokens.masked_fill_(_lowest(score, hidden, now.keep), self.mask_id)
             if now.again is not None:
-                lots = batch.noise.uniform(places.counter, level, now.step.number, "again")
+                lots = batch.noise.uniform(places.counter, codebook, now.step.number, "again")
                 tokens.masked_fill_(_lowest(lots, generated & ~hidden, now.again), self.mask_id)
 
-    def _logits(self, batch: _Batch, level: int | None, ratio: float) -> Tensor:
+    def _logits(self, batch: _Batch, codebook: int | None, ratio: float) -> Tensor:
         """Call the network and filter: logits ``[B, P, C]``."""
         scale = guidance_scale(self.options, ratio)
-        logits = guided_logits(batch.conditional, batch.unconditional, batch.codes, level, scale)
-        size, levels, frames = batch.codes.shape
-        expected = (size, levels, frames, self.codebook_size) if level is None else (size, frames, self.codebook_size)
+        logits = guided_logits(batch.conditional, batch.unconditional, batch.codes, codebook, scale)
+        size, codebooks, frames = batch.codes.shape
+        expected = (
+            (size, codebooks, frames, self.codebook_size) if codebook is None else (size, frames, self.codebook_size)
+        )
         if tuple(logits.shape) != expected:
-            raise ValueError(f"logits of level {level}: expected shape {list(expected)}, got {list(logits.shape)}")
+            raise ValueError(
+                f"logits of codebook {codebook}: expected shape {list(expected)}, got {list(logits.shape)}"
+            )
         logits = logits.reshape(size, -1, self.codebook_size)
         if self.top_k:
             logits = filter_top_k(logits, self.top_k)
         return filter_top_p(logits, self.options.top_p) if self.options.top_p else logits
 
-    def _places(self, batch: _Batch, level: int | None) -> Places:
+    def _places(self, batch: _Batch, codebook: int | None) -> Places:
         frames, device = batch.frame.shape[1], batch.frame.device
-        if level is not None:
-            return Places(batch.frame, torch.full((frames,), level, device=device), self.num_levels)
-        levels = torch.arange(self.num_levels, device=device).repeat_interleave(frames)
-        return Places(batch.frame.repeat(1, self.num_levels), levels, self.num_levels)
+        if codebook is not None:
+            return Places(batch.frame, torch.full((frames,), codebook, device=device), self.num_codebooks)
+        codebooks = torch.arange(self.num_codebooks, device=device).repeat_interleave(frames)
+        return Places(batch.frame.repeat(1, self.num_codebooks), codebooks, self.num_codebooks)
 
 
 def plan_chunks(frames: int, chunk: int, overlap: int) -> list[tuple[int, int]]:
@@ -271,7 +275,7 @@ def decode_chunks(
     Returns:
         int64 ``[B, K, T]`` on ``device``.
     """
-    codes = torch.full((len(row_ids), sampler.num_levels, frames), sampler.mask_id, dtype=torch.int64, device=device)
+    codes = torch.full((len(row_ids), sampler.num_codebooks, frames), sampler.mask_id, dtype=torch.int64, device=device)
     for start, end in plan_chunks(frames, chunk, overlap):
         # What the chunk before has decoded is in place already, the rest is MASK: the window is what is given.
         window = codes[:, :, start:end]

@@ -1,7 +1,7 @@
 """The choices of iterative masked decoding: how many tokens are kept, which ones, in which order, and what is masked again.
 
-All work on ``[B, P]`` positions: the frames of one level (level-progressive decoding) or the frames of all levels, level after
-level (joint decoding).
+All work on ``[B, P]`` positions: the frames of one codebook (codebook by codebook) or those of all codebooks, codebook after
+codebook (joint decoding).
 """
 
 import math
@@ -17,28 +17,28 @@ from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.utils.errors import UserError
 
 Predictor = Callable[[Tensor, int | None], Tensor]
-"""f(codes ``[B, K, T]`` int64, level) -> logits: ``[B, T, C]`` for a level, ``[B, K, T, C]`` for level None."""
+"""f(codes ``[B, K, T]`` int64, codebook) -> logits: ``[B, T, C]`` for a codebook, ``[B, K, T, C]`` for codebook None."""
 
 
 class Step(NamedTuple):
-    """One pass: its level (``None`` for all together), its number from 1, and how much of the temperatures is left."""
+    """One pass: its codebook (``None`` for all together), its number from 1, and how much of the temperatures is left."""
 
-    level: int | None
+    codebook: int | None
     number: int
     heat: float
 
 
 class Places(NamedTuple):
-    """Where the positions are: ``frame`` int64 ``[B, P]`` (among the row's valid frames), ``level`` int64 ``[P]``."""
+    """Where the positions are: ``frame`` int64 ``[B, P]`` (among the row's valid frames), ``codebook`` int64 ``[P]``."""
 
     frame: Tensor
-    level: Tensor
-    num_levels: int
+    codebook: Tensor
+    num_codebooks: int
 
     @property
     def counter(self) -> Tensor:
         """A number for every position that no padding changes, int64 ``[B, P]``."""
-        return self.frame * self.num_levels + self.level
+        return self.frame * self.num_codebooks + self.codebook
 
 
 def mask_ratio(step: int, steps: int) -> float:
@@ -69,7 +69,7 @@ def mask_counts(masked: int, steps: int) -> tuple[int, ...]:
 
 
 def guided_logits(
-    conditional: Predictor, unconditional: Predictor | None, codes: Tensor, level: int | None, scale: float
+    conditional: Predictor, unconditional: Predictor | None, codes: Tensor, codebook: int | None, scale: float
 ) -> Tensor:
     """Call the network, or both, and combine their logits: l = l_u + g (l_c - l_u), ``scale`` being g.
 
@@ -83,11 +83,11 @@ def guided_logits(
         UserError: If guidance is asked for and there is no unconditional network.
     """
     if scale == 1.0:
-        return _at_least_float32(conditional(codes, level))
+        return _at_least_float32(conditional(codes, codebook))
     if unconditional is None:
         raise UserError(f"guidance {scale:g} needs a model trained with condition dropout; set 'guidance: 1.0'")
-    null = _at_least_float32(unconditional(codes, level))
-    return null if scale == 0.0 else null + scale * (_at_least_float32(conditional(codes, level)) - null)
+    null = _at_least_float32(unconditional(codes, codebook))
+    return null if scale == 0.0 else null + scale * (_at_least_float32(conditional(codes, codebook)) - null)
 
 
 def _at_least_float32(logits: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def choose_tokens(logits: Tensor, temperature: float, step: Step, places: Places
         return logits.argmax(dim=-1)
     size = logits.shape[-1]
     counter = places.counter.unsqueeze(-1) * size + torch.arange(size, device=logits.device)
-    gumbel = noise.gumbel(counter, step.level, step.number, "token")
+    gumbel = noise.gumbel(counter, step.codebook, step.number, "token")
     return gumbel.mul_(temperature).add_(logits).argmax(dim=-1)
 
 
@@ -139,20 +139,20 @@ def order_score(options: DecodingOptions, confidence: Tensor, step: Step, places
 
     - ``confidence``: the most probable tokens (MaskGIT), with annealed Gumbel noise of ``choice_temperature``.
     - ``random``: drawn anew in every pass; with one token per pass and full temperature this is ancestral sampling.
-    - ``halton``: frames spread evenly, level by level (Halton scheduler, Besnier et al. 2025). Neighbouring frames are the
+    - ``halton``: frames spread evenly, codebook by codebook (Halton scheduler, Besnier et al. 2025). Neighbouring frames are the
       least independent ones given the rest; this order commits them in different passes.
 
-    ``coarse_first`` lowers it by so much per level in joint decoding.
+    ``coarse_first`` lowers it by so much per codebook in joint decoding.
     """
     if options.order == "random":
-        score = noise.uniform(places.counter, step.level, step.number, "order")
+        score = noise.uniform(places.counter, step.codebook, step.number, "order")
     elif options.order == "halton":
-        score = -(van_der_corput(places.frame) + places.level)
+        score = -(van_der_corput(places.frame) + places.codebook)
     else:
         score, temperature = confidence, options.choice_temperature * step.heat
         if temperature > 0.0:
-            score = score + temperature * noise.gumbel(places.counter, step.level, step.number, "choice")
-    return score - options.coarse_first * places.level if options.joint and options.coarse_first else score
+            score = score + temperature * noise.gumbel(places.counter, step.codebook, step.number, "choice")
+    return score - options.coarse_first * places.codebook if options.joint and options.coarse_first else score
 
 
 def van_der_corput(index: Tensor, bits: int = 32) -> Tensor:
@@ -176,7 +176,7 @@ def expected_again(options: DecodingOptions, decoded: int, masked_after: int) ->
 
 
 def rescored(options: DecodingOptions, generated: int) -> tuple[int, ...]:
-    """Return, per extra pass after a level's last one, how many of its ``generated`` tokens are predicted again.
+    """Return, per extra pass after a codebook's last one, how many of its ``generated`` tokens are predicted again.
 
     With ``remask: rescore`` the least certain share, at least one of them.
     """

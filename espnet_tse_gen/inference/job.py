@@ -217,20 +217,20 @@ class InferenceJob:
         import kaldiio
 
         entry, codec = self.tables["codes"][key], self.extractor.model.codec
-        expected = codec.num_levels, codec.num_frames(samples)
+        expected = codec.num_codebooks, codec.num_frames(samples)
         try:
             target = np.asarray(kaldiio.load_mat(entry)).T
         except Exception as error:  # kaldiio raises many types for a damaged file
             raise UserError(f"{entry} (key '{key}'): cannot be read as tokens ({error}); extract them again") from None
         if target.shape != expected:
             raise UserError(
-                f"{entry} (key '{key}'): holds {target.shape} tokens (levels, frames), expected {expected}; "
+                f"{entry} (key '{key}'): holds {target.shape} tokens (codebooks, frames), expected {expected}; "
                 "extract them again with the codec of this model"
             )
         return target
 
     def _accuracy(self, key: str, request: Request, extraction: Extraction) -> list[float] | None:
-        """Return the share of right tokens per level, or None for a silent mixture."""
+        """Return the share of right tokens per codebook, or None for a silent mixture."""
         if extraction.codes is None:
             return None
         right = self._target_codes(key, len(request.mixture)) == extraction.codes
@@ -239,8 +239,8 @@ class InferenceJob:
     def _write_accuracy(self, shares: dict[str, list[float] | None]) -> None:
         with atomic_write(self.output_dir / f"{self.name}.{self.job}.token_accuracy.csv", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(["key", *(f"level{n + 1}" for n in range(self.extractor.model.codec.num_levels))])
-            writer.writerows([key, *levels] for key, levels in shares.items() if levels is not None)
+            writer.writerow(["key", *(f"codebook{n + 1}" for n in range(self.extractor.model.codec.num_codebooks))])
+            writer.writerows([key, *rights] for key, rights in shares.items() if rights is not None)
 
     def _remove_surplus_parts(self) -> None:
         """Remove the tables of jobs beyond ``num_jobs``, which an earlier run with more jobs left."""

@@ -161,7 +161,7 @@ def model_facts(model: Any, config: dict[str, Any]) -> dict[str, str]:
     codec, front_end = getattr(model, "codec", None), getattr(model, "front_end", None)
     if codec is not None:
         facts["Codec"] = (
-            f"`{codec.name}`, {codec.sample_rate} Hz, {codec.frame_rate:g} frames/s, {codec.num_levels} levels x "
+            f"`{codec.name}`, {codec.sample_rate} Hz, {codec.frame_rate:g} frames/s, {codec.num_codebooks} codebooks x "
             f"{codec.codebook_size} entries, fingerprint `{codec.fingerprint()[:16]}`"
         )
     elif model.encoder is not None:

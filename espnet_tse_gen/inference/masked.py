@@ -51,7 +51,7 @@ class MaskedInference(TargetSpeakerExtractor):
     @options.setter
     def options(self, decode: DecodeChoice) -> None:
         options = DecodingOptions.resolve(decode)
-        sampler = Sampler(options, self.codec.num_levels, self.codec.codebook_size)
+        sampler = Sampler(options, self.codec.num_codebooks, self.codec.codebook_size)
         if options.reconstruction == "mixture" and not self.codec.supports_mixture:
             raise UserError(
                 f"decoding option 'reconstruction': codec '{self.codec.name}' cannot use the mixture; choose 'codec'"

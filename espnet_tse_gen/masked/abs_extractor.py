@@ -29,7 +29,7 @@ class Signal:
 class AbsMaskedExtractor(nn.Module, ABC):
     """Predicts hidden target tokens from visible ones, the mixture and the enrolment."""
 
-    num_levels: int
+    num_codebooks: int
     codebook_size: int
     max_enroll_seconds: float
     """What is longer of an enrolment is not looked at."""
@@ -66,8 +66,8 @@ class AbsMaskedExtractor(nn.Module, ABC):
         """Return hidden states ``[B, T, d]`` for ``codes [B, K, T]`` in which the id C stands for a hidden token."""
 
     @abstractmethod
-    def logits(self, hidden: Tensor, level: int) -> Tensor:
-        """Map hidden states ``[..., d]`` to logits ``[..., C]`` of one level."""
+    def logits(self, hidden: Tensor, codebook: int) -> Tensor:
+        """Map hidden states ``[..., d]`` to logits ``[..., C]`` of one codebook."""
 
     @abstractmethod
     def predict_latents(self, hidden: Tensor) -> Tensor | None:

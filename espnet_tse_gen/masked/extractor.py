@@ -1,4 +1,4 @@
-"""The masked-token extractor: mixture added per frame, enrolment as a cached prefix, one output head per level.
+"""The masked-token extractor: mixture added per frame, enrolment as a cached prefix, one output head per codebook.
 
 ``mixture_features: tokens`` is the published method, ``latent+tokens`` and its kin the recommended one. The mixture is
 frame-synchronous with the target, so it is added to the token embedding and never lengthens the sequence; the enrolment is a
@@ -42,7 +42,7 @@ class MaskedExtractor(AbsMaskedExtractor):
 
     def __init__(
         self,
-        # fixes levels, codebook size, frame rate and latent width; its weights are not part of the extractor
+        # fixes codebooks, codebook size, frame rate and latent width; its weights are not part of the extractor
         codec: AbsCodec,
         width: int = 512,  # d
         layers: int = 12,  # blocks of the token transformer
@@ -81,7 +81,7 @@ class MaskedExtractor(AbsMaskedExtractor):
                 f"extractor_conf: enroll_features {enroll_features} and speaker_embedding {speaker_embedding} leave nothing"
                 " of the enrolment; give speaker_embedding: 256, or features"
             )
-        self.num_levels = codec.num_levels
+        self.num_codebooks = codec.num_codebooks
         self.codebook_size = codec.codebook_size
         self.enroll_stride = enroll_stride
         self.max_enroll_seconds = max_enroll_seconds
@@ -89,8 +89,8 @@ class MaskedExtractor(AbsMaskedExtractor):
         stft_size = stft_size or 2 ** math.ceil(math.log2(3 * codec.hop))
 
         def table() -> TokenEmbedding:
-            codebooks = [codec.codebook(k) for k in range(codec.num_levels)] if embedding == "codec" else None
-            return TokenEmbedding(codec.num_levels, codec.codebook_size, width, embedding, codebooks)
+            codebooks = [codec.codebook(k) for k in range(codec.num_codebooks)] if embedding == "codec" else None
+            return TokenEmbedding(codec.num_codebooks, codec.codebook_size, width, embedding, codebooks)
 
         def frame_input(features: str | Sequence[str], shared: TokenEmbedding | None = None) -> FrameInput:
             names = parse_features(features)
@@ -109,7 +109,7 @@ class MaskedExtractor(AbsMaskedExtractor):
         self.null_enroll = nn.Parameter(torch.randn(width) * 0.02)
         self.null_mixture = nn.Parameter(torch.randn(width) * 0.02)
         # Zero heads: training starts from the uniform distribution, a cross-entropy of exactly ln C.
-        self.heads = nn.Parameter(torch.zeros(codec.num_levels, codec.codebook_size, width))
+        self.heads = nn.Parameter(torch.zeros(codec.num_codebooks, codec.codebook_size, width))
         self.speaker_map = (
             nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width, bias=False)]) if speaker_vector else None
         )
@@ -203,9 +203,9 @@ class MaskedExtractor(AbsMaskedExtractor):
         added = self.embedding_map(unit)[:, None]
         return added if drop is None else added * ~drop[:, None, None]
 
-    def logits(self, hidden: Tensor, level: int) -> Tensor:
-        """Map hidden states ``[..., d]`` to the logits ``[..., C]`` of ``level``."""
-        return nn.functional.linear(hidden, self.heads[level])
+    def logits(self, hidden: Tensor, codebook: int) -> Tensor:
+        """Map hidden states ``[..., d]`` to the logits ``[..., C]`` of ``codebook``."""
+        return nn.functional.linear(hidden, self.heads[codebook])
 
     def predict_latents(self, hidden: Tensor) -> Tensor | None:
         """Map hidden states ``[B, T, d]`` to latents ``[B, D, T]``, or None without a latent head."""

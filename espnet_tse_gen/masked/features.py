@@ -58,31 +58,31 @@ class CompressedSpectrum(nn.Module):
 
 
 class TokenEmbedding(nn.Module):
-    """Embed codes ``[B, K, T]`` as frames ``[B, T, d]``; the id ``codebook_size`` is the level's mask.
+    """Embed codes ``[B, K, T]`` as frames ``[B, T, d]``; the id ``codebook_size`` is the codebook's mask.
 
-    Every level has a mask vector of its own, so that a sum over levels tells the network which levels of a frame are hidden.
+    Every codebook has a mask vector of its own, so that a sum over codebooks tells which of a frame are hidden.
     """
 
     vectors: Tensor
 
     def __init__(
         self,
-        num_levels: int,  # K
+        num_codebooks: int,  # K
         codebook_size: int,  # C
         width: int,  # d
-        # `sum` (learned table per level, summed and divided by sqrt(K)) or `codec` (vectors of the codec's frozen codebooks
-        # side by side, whose geometry comes for free, a learned mask vector per level, and a linear map)
+        # `sum` (learned table per codebook, summed and divided by sqrt(K)) or `codec` (vectors of the codec's frozen codebooks
+        # side by side, whose geometry comes for free, a learned mask vector per codebook, and a linear map)
         mode: str = "sum",
         codebooks: Sequence[Tensor] | None = None,  # for `codec`, the K codebooks `[C, D']`
     ) -> None:
         super().__init__()
         if mode not in EMBEDDINGS:
             raise unknown_name("embedding", mode, EMBEDDINGS)
-        self.num_levels = num_levels
+        self.num_codebooks = num_codebooks
         self.codebook_size = codebook_size
         self.mode = mode
         if mode == "sum":
-            self.tables = nn.Parameter(torch.randn(num_levels, codebook_size + 1, width))
+            self.tables = nn.Parameter(torch.randn(num_codebooks, codebook_size + 1, width))
         else:
             if codebooks is None:
                 raise ValueError("embedding 'codec' needs the codec's codebooks")
@@ -90,20 +90,20 @@ class TokenEmbedding(nn.Module):
             vectors = vectors / vectors.std().clamp_min(1e-8)
             # Not saved: they belong to the codec, whose fingerprint the checkpoint carries.
             self.register_buffer("vectors", vectors, persistent=False)
-            self.mask_vectors = nn.Parameter(torch.randn(num_levels, 1, vectors.shape[-1]))
-            self.project = nn.Linear(num_levels * vectors.shape[-1], width)
+            self.mask_vectors = nn.Parameter(torch.randn(num_codebooks, 1, vectors.shape[-1]))
+            self.project = nn.Linear(num_codebooks * vectors.shape[-1], width)
 
     def forward(self, codes: Tensor, valid: Tensor) -> Tensor:
         """Return ``[B, T, d]``, zero where ``valid [B, T]`` is False."""
-        levels = torch.arange(self.num_levels, device=codes.device)[None, :, None]
+        codebooks = torch.arange(self.num_codebooks, device=codes.device)[None, :, None]
         if self.mode == "sum":
             table = self.tables.flatten(0, 1)
-            index = (codes + levels * (self.codebook_size + 1)).transpose(1, 2)
+            index = (codes + codebooks * (self.codebook_size + 1)).transpose(1, 2)
             frames = torch.nn.functional.embedding_bag(index.flatten(0, 1), table, mode="sum")
-            frames = frames.view(*index.shape[:2], -1) / math.sqrt(self.num_levels)
+            frames = frames.view(*index.shape[:2], -1) / math.sqrt(self.num_codebooks)
         else:
             vectors = torch.cat([self.vectors, self.mask_vectors], dim=1)
-            frames = self.project(vectors[levels, codes].transpose(1, 2).flatten(2))
+            frames = self.project(vectors[codebooks, codes].transpose(1, 2).flatten(2))
         return frames * valid[..., None].to(frames.dtype)
 
 

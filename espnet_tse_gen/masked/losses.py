@@ -12,17 +12,17 @@ NORMALISATIONS = ("pooled", "per_sample", "elbo")
 
 @dataclass(frozen=True)
 class TokenScores:
-    """Per-token results at the counted positions of one level."""
+    """Per-token results at the counted positions of one codebook."""
 
-    level: int  # the codec level
+    codebook: int  # the codec codebook
     rows: Tensor  # `[N]`, the batch row of each token
     cross_entropy: Tensor  # `[N]`, in nats, float32
     top1: Tensor  # `[N]` bool, whether the most probable token is right
     top10: Tensor  # `[N]` bool, whether the right token is among the ten most probable
 
 
-def score_level(logits: Tensor, targets: Tensor, rows: Tensor, level: int) -> TokenScores:
-    """Score ``logits [N, C]`` of one level against ``targets [N]`` in float32."""
+def score_codebook(logits: Tensor, targets: Tensor, rows: Tensor, codebook: int) -> TokenScores:
+    """Score ``logits [N, C]`` of one codebook against ``targets [N]`` in float32."""
     logits = logits.float()
     cross_entropy = F.cross_entropy(logits, targets, reduction="none")
     with torch.no_grad():
@@ -30,13 +30,13 @@ def score_level(logits: Tensor, targets: Tensor, rows: Tensor, level: int) -> To
         # Ties go to the lower id, as in argmax; without that, uniform logits would count as right.
         earlier = torch.arange(logits.shape[1], device=logits.device) < targets[:, None]
         better = ((logits > right) | ((logits == right) & earlier)).sum(dim=1)
-    return TokenScores(level, rows, cross_entropy, better == 0, better < 10)
+    return TokenScores(codebook, rows, cross_entropy, better == 0, better < 10)
 
 
 def masked_cross_entropy(
     scores: list[TokenScores], ratio: Tensor, normalisation: str = "pooled"
 ) -> tuple[Tensor, Tensor]:
-    """Reduce the scores of all levels to ``(loss, weight)``: a scalar, and what it weighs when averaged with other batches.
+    """Reduce the scores of all codebooks to ``(loss, weight)``: a scalar, and what it weighs when averaged with other batches.
 
     ``pooled``: sum over counted tokens of the whole batch, divided by their number. ``per_sample``: mean per item, then mean over
     items. ``elbo``: every token weighted by (pi/2) tan(pi r/2), the masked-diffusion bound under the cosine schedule (Sahoo et
@@ -58,14 +58,14 @@ def masked_cross_entropy(
     return (values * weight[rows]).sum() / count, count
 
 
-def level_statistics(scores: list[TokenScores], num_levels: int) -> dict[str, Tensor]:
-    """Return mean cross-entropy, top-1 and top-10 accuracy per level (from 1), NaN where nothing was counted."""
+def codebook_statistics(scores: list[TokenScores], num_codebooks: int) -> dict[str, Tensor]:
+    """Return mean cross-entropy, top-1 and top-10 accuracy per codebook (from 1), NaN where nothing was counted."""
     nothing = scores[0].cross_entropy.new_empty(0)
     # The mean of nothing is NaN.
-    counted = dict.fromkeys(range(num_levels), (nothing, nothing, nothing))
-    counted |= {score.level: (score.cross_entropy.detach(), score.top1, score.top10) for score in scores}
+    counted = dict.fromkeys(range(num_codebooks), (nothing, nothing, nothing))
+    counted |= {score.codebook: (score.cross_entropy.detach(), score.top1, score.top10) for score in scores}
     return {
-        f"{name}_level{level + 1}": values.float().mean()
-        for level, figures in counted.items()
+        f"{name}_codebook{codebook + 1}": values.float().mean()
+        for codebook, figures in counted.items()
         for name, values in zip(("ce", "acc", "acc10"), figures, strict=True)
     }

@@ -1,9 +1,9 @@
 """Which tokens a training step hides, and which of them its loss counts.
 
-Mode ``level`` (SoundStorm, Borsos et al. 2023): per item one level is drawn, part of it is hidden, coarser levels are visible
-and finer ones hidden; the loss counts the hidden part of that level. Mode ``joint`` (MaskSR, AnyEnhance): one ratio hides
-positions of all levels alike, and the loss counts all of them. Mode ``mixed`` draws one of the two per item, so that one
-network serves level-by-level decoding and decoding in a single pass.
+Mode ``codebook`` (SoundStorm, Borsos et al. 2023): per item one codebook is drawn, part of it is hidden, coarser ones are visible
+and finer ones hidden; the loss counts the hidden part of that codebook. Mode ``joint`` (MaskSR, AnyEnhance): one ratio hides
+positions of all codebooks alike, and the loss counts all of them. Mode ``mixed`` draws one of the two per item, so that one
+network serves codebook-by-codebook decoding and decoding in a single pass.
 """
 
 import math
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-MODES = ("level", "joint", "mixed")
-LEVEL_DISTRIBUTIONS = ("linear", "uniform")
+MODES = ("codebook", "joint", "mixed")
+CODEBOOK_DISTRIBUTIONS = ("linear", "uniform")
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class TokenMask:
 
 def sample_mask(
     valid: Tensor,  # `[B, T]` bool, False on padding
-    num_levels: int,  # K
-    mode: str = "level",  # of `MODES`
-    level_distribution: str = "linear",  # of the drawn level: proportional to K - level, or `uniform`
+    num_codebooks: int,  # K
+    mode: str = "codebook",  # of `MODES`
+    codebook_distribution: str = "linear",  # of the drawn codebook: proportional to K - codebook, or `uniform`
     joint_share: float = 0.5,  # with `mixed`, the probability of an item to be masked jointly
     generator: torch.Generator | None = None,
 ) -> TokenMask:
@@ -44,20 +44,20 @@ def sample_mask(
     on_cpu = valid.cpu()
     frames = on_cpu.sum(dim=1)
     ratio = torch.cos(torch.rand(batch, generator=generator) * (math.pi / 2))
-    linear = level_distribution == "linear"
-    weights = torch.arange(num_levels, 0, -1, dtype=torch.float32) if linear else torch.ones(num_levels)
-    level = torch.multinomial(weights, batch, replacement=True, generator=generator)
-    noise = torch.rand(batch, num_levels, length, generator=generator)
+    linear = codebook_distribution == "linear"
+    weights = torch.arange(num_codebooks, 0, -1, dtype=torch.float32) if linear else torch.ones(num_codebooks)
+    codebook = torch.multinomial(weights, batch, replacement=True, generator=generator)
+    noise = torch.rand(batch, num_codebooks, length, generator=generator)
     draw = torch.rand(batch, generator=generator)
-    joint = draw < {"level": 0.0, "joint": 1.0, "mixed": joint_share}[mode]
-    # Lowest noise first; padding and, in mode level, the other levels are out of reach.
-    levels = torch.arange(num_levels)[None, :, None]
-    eligible = on_cpu[:, None, :] & (joint[:, None, None] | (levels == level[:, None, None]))
+    joint = draw < {"codebook": 0.0, "joint": 1.0, "mixed": joint_share}[mode]
+    # Lowest noise first; padding and, in mode codebook, the other codebooks are out of reach.
+    codebooks = torch.arange(num_codebooks)[None, :, None]
+    eligible = on_cpu[:, None, :] & (joint[:, None, None] | (codebooks == codebook[:, None, None]))
     order = torch.where(eligible, noise, torch.full_like(noise, 2.0)).flatten(1).argsort(dim=1, stable=True)
     rank = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1]).expand_as(order))
-    positions = torch.where(joint, frames * num_levels, frames)
+    positions = torch.where(joint, frames * num_codebooks, frames)
     count = torch.minimum((ratio * positions).round().long().clamp_min(1), positions)
-    counted = (rank < count[:, None]).view(batch, num_levels, length)
-    finer = on_cpu[:, None, :] & ~joint[:, None, None] & (levels > level[:, None, None])
+    counted = (rank < count[:, None]).view(batch, num_codebooks, length)
+    finer = on_cpu[:, None, :] & ~joint[:, None, None] & (codebooks > codebook[:, None, None])
     hidden = counted | finer
     return TokenMask(hidden.to(valid.device), counted.to(valid.device), ratio)

@@ -1,5 +1,6 @@
 """The model around a codec and a masked-token extractor: training step, validation figures, decoding's callable."""
 
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -13,11 +14,11 @@ from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.masked.losses import (
     NORMALISATIONS,
     TokenScores,
-    level_statistics,
+    codebook_statistics,
     masked_cross_entropy,
-    score_level,
+    score_codebook,
 )
-from espnet_tse_gen.masked.masking import LEVEL_DISTRIBUTIONS, MODES, sample_mask
+from espnet_tse_gen.masked.masking import CODEBOOK_DISTRIBUTIONS, MODES, sample_mask
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.precision import PRECISIONS, autocast
 
@@ -40,8 +41,8 @@ class MaskedTSEModel(torch.nn.Module):
         self,
         codec: AbsCodec,  # turns waveforms into tokens and back
         extractor: AbsMaskedExtractor,  # predicts hidden tokens
-        masking: str = "level",  # `level`, `joint` or `mixed`; see :func:`sample_mask`
-        level_distribution: str = "linear",  # `linear` or `uniform`, of the level drawn in mode `level`
+        masking: str = "codebook",  # `codebook`, `joint` or `mixed`; see :func:`sample_mask`
+        codebook_distribution: str = "linear",  # `linear` or `uniform`, of the codebook drawn in mode `codebook`
         joint_share: float = 0.5,  # share of jointly masked items in mode `mixed`
         loss_norm: str = "pooled",  # `pooled`, `per_sample` or `elbo`; see :func:`masked_cross_entropy`
         drop_enroll: float = 0.1,  # probability of hiding the enrolment of an item, for classifier-free guidance
@@ -57,16 +58,19 @@ class MaskedTSEModel(torch.nn.Module):
         front_end: AbsFrontEnd | None = None,  # makes an estimate of the target, for an extractor that takes one
     ) -> None:
         super().__init__()
+        if masking == "level":
+            warnings.warn("model_conf: masking 'level' is called 'codebook' now", FutureWarning, stacklevel=2)
+            masking = "codebook"
         for kind, name, valid in (
             ("masking mode", masking, MODES),
-            ("level distribution", level_distribution, LEVEL_DISTRIBUTIONS),
+            ("codebook distribution", codebook_distribution, CODEBOOK_DISTRIBUTIONS),
             ("loss normalisation", loss_norm, NORMALISATIONS),
             ("precision", precision, PRECISIONS),
         ):
             if name not in valid:
                 raise unknown_name(kind, str(name), valid)
         self.extractor, self.precision = extractor, precision
-        self.masking, self.level_distribution, self.joint_share = masking, level_distribution, joint_share
+        self.masking, self.codebook_distribution, self.joint_share = masking, codebook_distribution, joint_share
         self.loss_norm, self.latent_weight = loss_norm, latent_weight
         self.drop_enroll, self.drop_both, self.drop_front_end = drop_enroll, drop_both, drop_front_end
         self.extract_feats_in_collect_stats = extract_feats_in_collect_stats
@@ -151,11 +155,11 @@ class MaskedTSEModel(torch.nn.Module):
         enroll = self.encode(enroll_ref1, enroll_ref1_lengths, embedding=embed_ref1)
         estimate = self.estimate(speech_mix, speech_mix_lengths, enroll_ref1, enroll_ref1_lengths)
         target = self._target_codes(mixture, codes_ref1, speech_ref1, speech_ref1_lengths)
-        rows, num_levels = target.shape[0], target.shape[1]
-        # In validation every batch has its own mask, always the same one: levels and ratios vary, epochs compare.
+        rows, num_codebooks = target.shape[0], target.shape[1]
+        # In validation every batch has its own mask, always the same one: codebooks and ratios vary, epochs compare.
         generator = None if self.training else torch.Generator().manual_seed(VALIDATION_SEED + int(target.sum()))
         mask = sample_mask(
-            mixture.valid, num_levels, self.masking, self.level_distribution, self.joint_share, generator
+            mixture.valid, num_codebooks, self.masking, self.codebook_distribution, self.joint_share, generator
         )
         visible = target.masked_fill(mask.hidden, self.extractor.codebook_size)
         drop_enroll = drop_mixture = drop_estimate = None
@@ -172,7 +176,7 @@ class MaskedTSEModel(torch.nn.Module):
             hidden = self.extractor(visible, conditions)
             scores = self.score(hidden, target, mask.counted)
         loss, weight = masked_cross_entropy(scores, mask.ratio.to(target.device), self.loss_norm)
-        stats = {"ce": loss.detach(), **level_statistics(scores, num_levels)}
+        stats = {"ce": loss.detach(), **codebook_statistics(scores, num_codebooks)}
         stats["acc"] = torch.cat([score.top1 for score in scores]).float().mean()
         if self.latent_weight > 0:
             distance = self._latent_distance(hidden, target, mixture.valid)
@@ -192,11 +196,11 @@ class MaskedTSEModel(torch.nn.Module):
     def score(self, hidden: Tensor, target: Tensor, counted: Tensor) -> list[TokenScores]:
         """Score the predictions at the ``counted [B, K, T]`` positions; only these positions reach a head."""
         scores = []
-        for level in range(target.shape[1]):
-            rows, frames = counted[:, level].nonzero(as_tuple=True)
-            if rows.numel() or level == 0:
-                logits = self.extractor.logits(hidden[rows, frames], level)
-                scores.append(score_level(logits, target[rows, level, frames], rows, level))
+        for codebook in range(target.shape[1]):
+            rows, frames = counted[:, codebook].nonzero(as_tuple=True)
+            if rows.numel() or codebook == 0:
+                logits = self.extractor.logits(hidden[rows, frames], codebook)
+                scores.append(score_codebook(logits, target[rows, codebook, frames], rows, codebook))
         return scores
 
     def prepare(
@@ -231,14 +235,14 @@ class MaskedTSEModel(torch.nn.Module):
             return self.extractor.encode_conditions(mixture, enroll, drop, estimate=estimate)
 
     def predictor(self, conditions: Any) -> Predictor:
-        """Return decoding's ``f(codes, level)``: logits ``[B, T, C]`` of one level, or ``[B, K, T, C]`` for ``level=None``."""
+        """Return decoding's ``f(codes, codebook)``: logits ``[B, T, C]`` of one, or ``[B, K, T, C]`` for ``codebook=None``."""
 
-        def predict(codes: Tensor, level: int | None) -> Tensor:
+        def predict(codes: Tensor, codebook: int | None) -> Tensor:
             with torch.no_grad(), self._autocast():
                 hidden = self.extractor(codes, conditions)
-                levels = range(self.extractor.num_levels) if level is None else [level]
-                logits = [self.extractor.logits(hidden, k).float() for k in levels]
-            return torch.stack(logits, dim=1) if level is None else logits[0]
+                codebooks = range(self.extractor.num_codebooks) if codebook is None else [codebook]
+                logits = [self.extractor.logits(hidden, k).float() for k in codebooks]
+            return torch.stack(logits, dim=1) if codebook is None else logits[0]
 
         return predict
 
@@ -256,7 +260,7 @@ class MaskedTSEModel(torch.nn.Module):
             codes = codes.long().transpose(1, 2)
             if codes.shape != mixture.codes.shape:
                 raise UserError(
-                    f"codes_ref1 is {tuple(codes.shape)} (batch, levels, frames), expected {tuple(mixture.codes.shape)};"
+                    f"codes_ref1 is {tuple(codes.shape)} (batch, codebooks, frames), expected {tuple(mixture.codes.shape)};"
                     " extract the tokens again with the codec of this training"
                 )
             return codes * mixture.valid[:, None, :]
@@ -298,8 +302,10 @@ class MaskedTSEModel(torch.nn.Module):
             figures["enroll_gain"] = wrong - right
         nothing = torch.full_like(target, self.extractor.codebook_size)
         hidden = self.extractor(nothing, self.extractor.encode_conditions(mixture, enroll, estimate=estimate))
-        levels = 1 if self.masking == "level" else target.shape[1]
-        all_valid = mixture.valid[:, None, :] & (torch.arange(target.shape[1], device=target.device) < levels)[:, None]
+        codebooks = 1 if self.masking == "codebook" else target.shape[1]
+        all_valid = (
+            mixture.valid[:, None, :] & (torch.arange(target.shape[1], device=target.device) < codebooks)[:, None]
+        )
         scores = self.score(hidden, target, all_valid)
         figures["acc_all_hidden"] = torch.cat([score.top1 for score in scores]).float().mean()
         return figures

@@ -1,6 +1,6 @@
 """The pictures of the report page, by matplotlib: spectrograms, and training curves read from the logs of ESPnet's trainer.
 
-ESPnet's own plots hold one value each; here the codebook levels of one value share a chart.
+ESPnet's own plots hold one value each; here the codebooks of one value share a chart.
 """
 
 import math
@@ -26,7 +26,7 @@ NOT_THE_MODEL = ("time", "cached", "optim", "lr0", "lr1", "loss_scale", "grad_no
 _EPOCH = re.compile(r" (\d+)epoch results: (.*)")
 _PART = re.compile(r"\[(\w+)\] ([^\[]*)")
 _VALUE = re.compile(r"(\w+)=([-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan))(?=,|\s*$)")
-_LEVEL = re.compile(r"(.+)_level(\d+)")
+_CODEBOOK = re.compile(r"(.+)_codebook(\d+)")
 # Readable on white.
 _COLOURS = {"train": "#1f7fd1", "valid": "#d9702a"}
 
@@ -92,7 +92,7 @@ def write_chart(path: str | Path, chart: Chart) -> None:
 
 
 def read_curves(exp_dir: Path) -> list[Chart]:
-    """Read the curves of a training: loss, other values by name, values by codebook level; empty without a log.
+    """Read the curves of a training: loss, other values by name, values by codebook; empty without a log.
 
     ESPnet renames ``train.log`` to ``train.1.log``, ``train.2.log``, ... when a training goes on; of an epoch that
     occurs in several logs, the latest counts.
@@ -107,16 +107,16 @@ def read_curves(exp_dir: Path) -> list[Chart]:
                 if part in ("train", "valid") and not any(word in name for word in NOT_THE_MODEL):
                     values.setdefault(name, {}).setdefault(part, {})[epoch] = float(value)
     lines: dict[str, dict[str, dict[int, float]]] = {}
-    levels: dict[str, dict[int, dict[int, float]]] = {}
+    codebooks: dict[str, dict[int, dict[int, float]]] = {}
     for name in sorted(values, key=lambda name: (name != "loss", name)):
-        found = _LEVEL.fullmatch(name)
+        found = _CODEBOOK.fullmatch(name)
         if found is None:
             lines[name] = dict(sorted(values[name].items()))
         elif "valid" in values[name]:
-            levels.setdefault(found[1], {})[int(found[2])] = values[name]["valid"]
+            codebooks.setdefault(found[1], {})[int(found[2])] = values[name]["valid"]
     lines |= {
-        f"{name} by level (valid)": {f"level {n}": points for n, points in sorted(parts.items())}
-        for name, parts in levels.items()
+        f"{name} by codebook (valid)": {f"codebook {n}": points for n, points in sorted(parts.items())}
+        for name, parts in codebooks.items()
     }
     charts = []
     for name, parts in lines.items():

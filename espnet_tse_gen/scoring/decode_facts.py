@@ -55,7 +55,7 @@ def read_rtf(paths: Sequence[Path]) -> tuple[float | None, str]:
 def read_token_accuracy(scp: Path) -> dict[str, dict[str, float]]:
     """Read the share of right tokens of the outputs in ``scp``, where it was measured.
 
-    It is, by key, ``token_accuracy`` (mean over levels) and ``token_accuracy_level1``, ...
+    It is, by key, ``token_accuracy`` (mean over codebooks) and ``token_accuracy_codebook1``, ...
 
     Raises:
         UserError: If a file is not such a table.
@@ -65,10 +65,10 @@ def read_token_accuracy(scp: Path) -> dict[str, dict[str, float]]:
         try:
             for cells in read_csv(path)[1]:
                 key = cells.pop("key")
-                levels = {f"token_accuracy_{name}": float(text) for name, text in cells.items()}
-                result[key] = {"token_accuracy": sum(levels.values()) / len(levels), **levels}
+                codebooks = {f"token_accuracy_{name}": float(text) for name, text in cells.items()}
+                result[key] = {"token_accuracy": sum(codebooks.values()) / len(codebooks), **codebooks}
         except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-            raise UserError(f"{path}: cannot be read as 'key,level1,...' ({error}); decode again") from None
+            raise UserError(f"{path}: cannot be read as 'key,codebook1,...' ({error}); decode again") from None
     return result
 
 

@@ -16,9 +16,9 @@ from espnet_tse_gen.scoring.metrics import (
     BY_NAME,
     FURTHER_COLUMNS,
     MAIN_COLUMNS,
+    codebook_columns,
     column_of,
     legend,
-    level_columns,
 )
 from espnet_tse_gen.scoring.metrics.base import Column
 from espnet_tse_gen.scoring.stats import Interval, bootstrap_means
@@ -117,11 +117,14 @@ def main_table(
 def further_tables(
     rows: Sequence[Row], systems: Sequence[str], bootstrap: Bootstrap, measures: Sequence[str] = MAIN_COLUMNS
 ) -> list[Table]:
-    """What the main table leaves out: the other measures, and the token accuracy of each level; without empty tables."""
+    """What the main table leaves out: the other measures, and the token accuracy of each codebook; without empty tables."""
     others = [column for column in (*FURTHER_COLUMNS, *MAIN_COLUMNS) if column not in measures]
-    levels = level_columns({column for row in rows for column in row.metrics})
+    codebooks = codebook_columns({column for row in rows for column in row.metrics})
     tables = []
-    for title, columns in (("Further measures", columns_present(rows, others)), ("Token accuracy by level", levels)):
+    for title, columns in (
+        ("Further measures", columns_present(rows, others)),
+        ("Token accuracy by codebook", codebooks),
+    ):
         having = {row.system for row in rows if {*columns} & row.metrics.keys()}
         if having:
             tables.append(_table(title, rows, [name for name in systems if name in having], bootstrap, columns))

@@ -90,7 +90,7 @@ class Extraction:
             "codec_conf": codec.conf(),
             "sample_rate": codec.sample_rate,
             "frame_rate": codec.frame_rate,
-            "levels": codec.num_levels,
+            "codebooks": codec.num_codebooks,
             "codebook_sizes": list(codec.codebook_sizes),
             "latents": options.latents,
         }
@@ -311,7 +311,9 @@ def tokenize(
             raise UserError(f"--name {one}: given twice; every table needs a name of its own")
         keys = read_key_file(key_file, table) if key_file else list(table)
         pairs = {key: (table[key], table.level_path(key)) for key in sorted(keys)}
-        tables[one] = {key: Item(path, None if level == path else level) for key, (path, level) in pairs.items()}
+        tables[one] = {
+            key: Item(path, None if codebook == path else codebook) for key, (path, codebook) in pairs.items()
+        }
     set_threads(num_threads)
     codec = load_codec(codec_dir).to(checked_device(device))
     codec.batched = batched

@@ -40,11 +40,11 @@ class MovingAverages(nn.Module):
 
     @torch.no_grad()
     def initialise(self, quantizer: Quantizer, latents: Tensor) -> None:
-        """Set the codebooks by k-means, level by level, over ``latents`` ``[N, width]``."""
+        """Set the codebooks by k-means, codebook by codebook, over ``latents`` ``[N, width]``."""
         residual = latents.clone()
-        for level in range(quantizer.codebooks.shape[0]):
-            quantizer.codebooks[level] = kmeans(residual, quantizer.codebooks.shape[1], iterations=KMEANS_ITERATIONS)
-            residual = residual - quantizer.codebooks[level][quantizer.nearest(level, residual)]
+        for codebook in range(quantizer.codebooks.shape[0]):
+            quantizer.codebooks[codebook] = kmeans(residual, quantizer.codebooks.shape[1], iterations=KMEANS_ITERATIONS)
+            residual = residual - quantizer.codebooks[codebook][quantizer.nearest(codebook, residual)]
         if _distributed():
             torch.distributed.broadcast(quantizer.codebooks, 0)
         self.counts.fill_(2.0)
@@ -52,25 +52,25 @@ class MovingAverages(nn.Module):
 
     @torch.no_grad()
     def update(self, quantizer: Quantizer, codes: Tensor, inputs: list[Tensor]) -> None:
-        """Move the codebooks towards what a batch put into them: for each level, vectors ``[N, width]`` that chose ``codes``.
+        """Move the codebooks towards what a batch put into them: for each codebook, vectors ``[N, width]`` that chose ``codes``.
 
-        ``codes`` are int64 ``[N, levels]``.
+        ``codes`` are int64 ``[N, codebooks]``.
         """
         size = quantizer.codebooks.shape[1]
-        for level, vectors in enumerate(inputs):
-            counts = torch.bincount(codes[:, level], minlength=size).float()
-            sums = torch.zeros_like(self.sums[level]).index_add_(0, codes[:, level], vectors)
+        for codebook, vectors in enumerate(inputs):
+            counts = torch.bincount(codes[:, codebook], minlength=size).float()
+            sums = torch.zeros_like(self.sums[codebook]).index_add_(0, codes[:, codebook], vectors)
             for mine in (counts, sums) if _distributed() else ():
                 torch.distributed.all_reduce(mine)
-            self.counts[level].mul_(self.decay).add_(counts, alpha=1.0 - self.decay)
-            self.sums[level].mul_(self.decay).add_(sums, alpha=1.0 - self.decay)
-            quantizer.codebooks[level] = self.sums[level] / self.counts[level].clamp(min=1e-5).unsqueeze(1)
-            dead = (self.counts[level] < self.unused).nonzero()[:, 0]
+            self.counts[codebook].mul_(self.decay).add_(counts, alpha=1.0 - self.decay)
+            self.sums[codebook].mul_(self.decay).add_(sums, alpha=1.0 - self.decay)
+            quantizer.codebooks[codebook] = self.sums[codebook] / self.counts[codebook].clamp(min=1e-5).unsqueeze(1)
+            dead = (self.counts[codebook] < self.unused).nonzero()[:, 0]
             if len(dead):
                 placed = vectors[torch.randint(len(vectors), (len(dead),), device=vectors.device)]
-                quantizer.codebooks[level][dead] = placed
-                self.counts[level][dead] = 0.2
-                self.sums[level][dead] = placed * 0.2
+                quantizer.codebooks[codebook][dead] = placed
+                self.counts[codebook][dead] = 0.2
+                self.sums[codebook][dead] = placed * 0.2
 
 
 class MiniGANCodec(AbsGANCodec):
@@ -85,16 +85,16 @@ class MiniGANCodec(AbsGANCodec):
         precision: str = "float32",  # `float32` or `bfloat16`: of the generator's and discriminators' products in training
         warmup_steps: int = 30,  # steps without quantization, whose latents k-means then starts from
         codebook_decay: float = 0.97,  # of the codebooks' moving averages, per step
-        # share of the crops that are decoded from their first levels only, as many as chance says
-        level_dropout: float = 0.15,
+        # share of the crops that are decoded from their first codebooks only, as many as chance says
+        codebook_dropout: float = 0.15,
         lambda_mel: float = 1.0,  # weight of the log-mel distance
         lambda_complex: float = 10.0,  # weight of the compressed complex spectra's distance
         lambda_snr: float = 0.05,  # weight of the signal-to-noise ratio, per dB
-        lambda_envelope: float = 1.0,  # weight of the log-mel distance of what the envelope levels alone describe
+        lambda_envelope: float = 1.0,  # weight of the log-mel distance of what the envelope codebooks alone describe
         lambda_commit: float = 1.0,  # weight of the distance between latents and their codebook vectors
         lambda_adv: float = 0.1,  # weight of passing the discriminators
         lambda_feat_match: float = 0.5,  # weight of the distance between the discriminators' inner layers
-        # of the search in the waveform levels, in training; what is exported searches with its own number
+        # of the search in the waveform codebooks, in training; what is exported searches with its own number
         candidates: int = 1,
         # leave encoder and codebooks, and so the codes, as they are (with `--init_param`), and train the decoder alone
         decoder_only: bool = False,
@@ -112,7 +112,7 @@ class MiniGANCodec(AbsGANCodec):
         for part in (self.generator.decoder, self.generator.synthesis):
             part.requires_grad_(True)
         self.precision = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        self.warmup_steps, self.level_dropout = warmup_steps, level_dropout
+        self.warmup_steps, self.codebook_dropout = warmup_steps, codebook_dropout
         self.lambda_mel, self.lambda_complex, self.lambda_snr = lambda_mel, lambda_complex, lambda_snr
         self.lambda_envelope, self.lambda_commit = lambda_envelope, lambda_commit
         self.lambda_adv, self.lambda_feat_match = lambda_adv, lambda_feat_match
@@ -120,7 +120,7 @@ class MiniGANCodec(AbsGANCodec):
         self.discriminator = SpectralDiscriminator(tuple(discriminator_windows), discriminator_channels)
         self.spectral_loss = SpectralLoss(sampling_rate)
         self.quantizers = {"waveform": self.generator.waveform_quantizer}
-        if self.generator.envelope_levels:
+        if self.generator.envelope_codebooks:
             self.quantizers = {"envelope": self.generator.envelope_quantizer, **self.quantizers}
         self.averages = nn.ModuleDict(
             {name: MovingAverages(each, codebook_decay) for name, each in self.quantizers.items()}
@@ -133,9 +133,9 @@ class MiniGANCodec(AbsGANCodec):
         """Return what ESPnet asks of a codec."""
         return {
             "fs": self.conf["sample_rate"],
-            "num_streams": self.conf["num_levels"],
+            "num_streams": self.conf["num_codebooks"],
             "frame_shift": self.conf["hop"],
-            "code_size_per_stream": [self.conf["codebook_size"]] * self.conf["num_levels"],
+            "code_size_per_stream": [self.conf["codebook_size"]] * self.conf["num_codebooks"],
         }
 
     def forward(self, audio: Tensor, forward_generator: bool = True, **kwargs: Any) -> dict[str, Any]:
@@ -176,28 +176,28 @@ class MiniGANCodec(AbsGANCodec):
         return torch.autocast(device.type, dtype=self.precision, enabled=self.precision != torch.float32)
 
     def _reconstruct(self, wav: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the waveform after the codec, the two losses of its inside, and the rows with all levels."""
+        """Return the waveform after the codec, the two losses of its inside, and the rows with all codebooks."""
         network, rows = self.generator, wav.shape[0]
-        levels = torch.full((rows,), self.conf["num_levels"], device=wav.device)
+        codebooks = torch.full((rows,), self.conf["num_codebooks"], device=wav.device)
         if self.training:
-            fewer = torch.randint(1, self.conf["num_levels"] + 1, (rows,), device=wav.device)
-            levels = torch.where(torch.rand(rows, device=wav.device) < self.level_dropout, fewer, levels)
+            fewer = torch.randint(1, self.conf["num_codebooks"] + 1, (rows,), device=wav.device)
+            codebooks = torch.where(torch.rand(rows, device=wav.device) < self.codebook_dropout, fewer, codebooks)
         envelope, parts = None, []
         commit = envelope_loss = wav.new_zeros(())
         with self._computing(wav.device):
             spectra = network.spectra(wav)
-            if network.envelope_levels:
+            if network.envelope_codebooks:
                 latents = network.encode_envelope(spectra).float()
-                envelope, commit = self._quantize("envelope", latents, levels)
+                envelope, commit = self._quantize("envelope", latents, codebooks)
                 described = network.envelope_decoder(envelope).float()
                 envelope_loss = (described - network.log_mel(spectra)).abs().mean()
                 parts.append(envelope)
             latents = network.encode_waveform(wav, spectra, envelope).float()
-            quantized, distance = self._quantize("waveform", latents, levels - network.envelope_levels)
+            quantized, distance = self._quantize("waveform", latents, codebooks - network.envelope_codebooks)
             made = network.decode(torch.cat((*parts, quantized), dim=-1))
-        return made, commit + distance, envelope_loss, levels == self.conf["num_levels"]
+        return made, commit + distance, envelope_loss, codebooks == self.conf["num_codebooks"]
 
-    def _quantize(self, name: str, latents: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+    def _quantize(self, name: str, latents: Tensor, codebooks: Tensor) -> tuple[Tensor, Tensor]:
         """Return quantized latents, straight through, and the distance of latents and vectors; learn codebooks."""
         quantizer, flat = self.quantizers[name], latents.flatten(0, 1)
         averages = cast(MovingAverages, self.averages[name])
@@ -218,9 +218,11 @@ class MiniGANCodec(AbsGANCodec):
             functional.mse_loss(vectors, entry.detach()) for vectors, entry in zip(inputs, chosen, strict=True)
         ]
         distance = torch.stack(distances).sum()
-        used = torch.arange(len(chosen), device=flat.device) < levels.unsqueeze(1)
+        used = torch.arange(len(chosen), device=flat.device) < codebooks.unsqueeze(1)
         used = used.repeat_interleave(latents.shape[1], dim=0)
-        total = torch.stack([entry * used[:, level : level + 1] for level, entry in enumerate(chosen)]).sum(dim=0)
+        total = torch.stack([entry * used[:, codebook : codebook + 1] for codebook, entry in enumerate(chosen)]).sum(
+            dim=0
+        )
         return (flat + (total - flat).detach()).view_as(latents), distance
 
     def _generator_turn(self, wav: Tensor) -> dict[str, Any]:

@@ -1,10 +1,19 @@
 """Classes by name: a registry maps a name to ``module:Class``, which is imported when the name is chosen."""
 
 import importlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from espnet_tse_gen.utils.errors import UserError, check_options, naming_extra, unknown_name
+
+FORMER = {
+    "num_levels": "num_codebooks",
+    "envelope_levels": "envelope_codebooks",
+    "level_dropout": "codebook_dropout",
+    "level_distribution": "codebook_distribution",
+}
+"""Keys of configurations as they were called before, and their names now."""
 
 
 def imported(location: str, what: str = "this") -> Any:
@@ -39,6 +48,7 @@ def built(what: str, cls: Any, conf: Mapping[str, Any], errors: type[Exception] 
     Raises:
         UserError: If an option is unknown (it names the nearest), a value cannot be used, or a package is missing.
     """
+    conf = {_current(str(name), what): value for name, value in conf.items()}
     check_options(f"option of {what}", conf, cls, given)
     try:
         with naming_extra(what):
@@ -48,3 +58,9 @@ def built(what: str, cls: Any, conf: Mapping[str, Any], errors: type[Exception] 
     except (TypeError, errors) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{what}: cannot be built from its options ({reason[:300]})") from error
+
+
+def _current(name: str, what: str) -> str:
+    if name in FORMER:
+        warnings.warn(f"{what}: '{name}' is called '{FORMER[name]}' now", FutureWarning, stacklevel=4)
+    return FORMER.get(name, name)

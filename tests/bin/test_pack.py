@@ -66,10 +66,10 @@ def test_package_names_no_path_of_the_machine(exp_dir, tmp_path):
 
 
 def test_decoding_defaults_travel(exp_dir, tmp_path):
-    archive = pack(exp_dir, tmp_path / "tiny.zip", "--decode_config", "one_pass")
+    archive = pack(exp_dir, tmp_path / "tiny.zip", "--decode_config", "one_step")
     assert load_extractor(archive).options.joint
     assert not load_extractor(archive, decode="greedy_16").options.joint
-    again = pack(pack(exp_dir, tmp_path / "dir", "--decode_config", "one_pass"), tmp_path / "again")
+    again = pack(pack(exp_dir, tmp_path / "dir", "--decode_config", "one_step"), tmp_path / "again")
     assert read_yaml(again / "decode.yaml") == {"steps": 1, "joint": True}
 
 
@@ -78,7 +78,7 @@ def test_card_tells_what_the_model_is(exp_dir, tmp_path):
     directory = pack(exp_dir, tmp_path / "tiny", "--name", "my_model")
     card = (directory / "README.md").read_text()
     assert card.startswith("# my_model\n") and "| tiny | 1.23 |" in card and "\n## Results on test\n" in card
-    assert "8000 Hz" in card and "4 levels x 16" in card and "valid.loss.ave.pth" in card
+    assert "8000 Hz" in card and "4 codebooks x 16" in card and "valid.loss.ave.pth" in card
     assert "--model tiny\n" in card and 'from_pretrained("tiny")' in card
 
 

@@ -250,7 +250,7 @@ def test_token_accuracy(data):
     main(command(data, "--codes_scp", str(data / "codes.scp")))
     path = data / "out" / "spk1.1.token_accuracy.csv"
     rows = list(csv.reader(path.open()))
-    assert rows[0] == ["key", "level1", "level2", "level3", "level4"] and [row[0] for row in rows[1:]] == sorted(
+    assert rows[0] == ["key", "codebook1", "codebook2", "codebook3", "codebook4"] and [row[0] for row in rows[1:]] == sorted(
         SECONDS
     )
     for row in rows[1:]:

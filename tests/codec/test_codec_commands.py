@@ -25,7 +25,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("conf") / "small.yaml"
     path.write_text(
-        "codec: mel\ncodec_conf: {num_mels: 40, num_levels: 4, codebook_size: 16}\nfit_conf: {iterations: 3}\n"
+        "codec: mel\ncodec_conf: {num_mels: 40, num_codebooks: 4, codebook_size: 16}\nfit_conf: {iterations: 3}\n"
     )
     return path
 
@@ -102,7 +102,7 @@ def test_a_codec_is_fitted_anew_to_recordings_that_changed(config, tmp_path, cap
 def test_prepare_from_a_local_file(released, tmp_path, capsys) -> None:
     prepare(released, tmp_path / "c")
     codec = load_codec(tmp_path / "c")
-    assert codec.num_levels == 2 and f"delay: {codec.delay} samples" in capsys.readouterr().out
+    assert codec.num_codebooks == 2 and f"delay: {codec.delay} samples" in capsys.readouterr().out
     moved = (released.parent / "weights.th").rename(tmp_path / "weights.th")
     prepare(released, tmp_path / "c")  # the directory is all that is needed from now on
     assert "kept" in capsys.readouterr().out
@@ -142,8 +142,8 @@ def test_resynthesis_has_the_inputs_rate_length_and_level(codec_dir, tmp_path, m
         if key == "d" and rate == 16000:
             assert 0.4 < np.std(made) / np.std(source) < 2.0
     before = Path(table["d"]).read_bytes()
-    resynthesize(*command, "--name", "spk1", "--num_levels", 2)
-    assert Path(table["d"]).read_bytes() != before, "fewer levels are made again"
+    resynthesize(*command, "--name", "spk1", "--num_codebooks", 2)
+    assert Path(table["d"]).read_bytes() != before, "fewer codebooks are made again"
 
 
 def test_recording_goes_there_and_back(corpus) -> None:
@@ -169,11 +169,11 @@ def test_one_file_by_a_configuration_alone(released: Path, tmp_path: Path, capsy
     assert capsys.readouterr().out == ""
 
 
-def test_level_and_number_of_levels(codec_dir: Path, tmp_path: Path) -> None:
+def test_codebook_and_number_of_codebooks(codec_dir: Path, tmp_path: Path) -> None:
     """A quiet recording comes back as quiet, and one of floats beyond full scale unclipped, alone and from a table."""
     samples = write(tmp_path / "a.wav", 16000)
     made = {}
-    for factor, more in ((1, ()), (1 / 64, ()), (32768, ()), (1, ("--num_levels", 4)), (1, ("--num_levels", 1))):
+    for factor, more in ((1, ()), (1 / 64, ()), (32768, ()), (1, ("--num_codebooks", 4)), (1, ("--num_codebooks", 1))):
         soundfile.write(tmp_path / "in.wav", samples * factor, 16000, subtype="FLOAT")
         one = ["--codec_dir", codec_dir, "--input", tmp_path / "in.wav", "--output", tmp_path / "out.wav", *more]
         resynthesize(*one, "--overwrite")
@@ -183,8 +183,8 @@ def test_level_and_number_of_levels(codec_dir: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(soundfile.read(tmp_path / "out.wav")[0], made[(factor, *more)])
     for factor in (1 / 64, 32768):
         assert np.std(made[factor,]) / np.std(made[1,]) == pytest.approx(factor, rel=0.05)
-    np.testing.assert_array_equal(made[1,], made[1, "--num_levels", 4])
-    assert np.abs(made[1, "--num_levels", 1] - made[1,]).max() > 0.01
+    np.testing.assert_array_equal(made[1,], made[1, "--num_codebooks", 4])
+    assert np.abs(made[1, "--num_codebooks", 1] - made[1,]).max() > 0.01
     soundfile.write(tmp_path / "in.wav", samples * 32768, 16000, subtype="FLOAT")
     (tmp_path / "wav.scp").write_text(f"loud {tmp_path}/in.wav\n")
     table = ["--wav_scp", tmp_path / "wav.scp", "--output_dir", tmp_path / "o", "--name", "x"]
@@ -208,7 +208,7 @@ def test_mistakes_are_one_line(codec_dir: Path, released: Path, tmp_path: Path) 
         ([*given, *one[:3], tmp_path / "a.wav"], "is the file of --input"),
         ([*given, "--input", tmp_path / "stereo.wav", *one[2:]], "has 2 channels, expected 1"),
         ([*given, *one, "--device", "cuda:99"], "device 'cuda:99': this machine has"),
-        ([*given, *one, "--num_levels", 5], r"--num_levels: expected 1\.\.4"),
+        ([*given, *one, "--num_codebooks", 5], r"--num_codebooks: expected 1\.\.4"),
         ([*given, *one[:2]], "--output is missing"),
         ([*given, "--wav_scp", "x", "--output_dir", "y"], "--name is missing"),
     ]

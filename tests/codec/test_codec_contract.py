@@ -40,7 +40,7 @@ def test_lengths(codec: AbsCodec, data: st.DataObject) -> None:
     encoded = codec.encode(noise(1, samples))
     frames = -(-samples // codec.hop)
     assert codec.num_frames(samples) == frames
-    assert encoded.codes.shape == (1, codec.num_levels, frames) and encoded.codes.dtype == torch.int64
+    assert encoded.codes.shape == (1, codec.num_codebooks, frames) and encoded.codes.dtype == torch.int64
     assert encoded.latents.shape == (1, codec.latent_dim, frames)
     assert encoded.lengths.tolist() == [frames]
     assert int(encoded.codes.min()) >= 0 and int(encoded.codes.max()) < codec.codebook_size
@@ -94,23 +94,25 @@ def test_padding_changes_nothing_away_from_it(codec: AbsCodec, family: str) -> N
 
 def test_latents_are_the_sum_of_codebook_vectors(codec: AbsCodec) -> None:
     codes = codec.encode(noise(2, 3000)).codes
-    want = sum(codec.codebook(level)[codes[:, level]] for level in range(codec.num_levels)).transpose(1, 2)
+    want = sum(codec.codebook(codebook)[codes[:, codebook]] for codebook in range(codec.num_codebooks)).transpose(1, 2)
     torch.testing.assert_close(codec.latents_of(codes), want)
     assert torch.equal(codec.decode(codes), codec.decode_latents(codec.latents_of(codes)))
-    for level in range(codec.num_levels):
-        assert codec.codebook(level).shape == (codec.codebook_sizes[level], codec.latent_dim)
-    assert len(codec.codebook_sizes) == codec.num_levels and codec.codebook_size == max(codec.codebook_sizes)
+    for codebook in range(codec.num_codebooks):
+        assert codec.codebook(codebook).shape == (codec.codebook_sizes[codebook], codec.latent_dim)
+    assert len(codec.codebook_sizes) == codec.num_codebooks and codec.codebook_size == max(codec.codebook_sizes)
 
 
-def test_the_first_levels_alone(codec: AbsCodec) -> None:
+def test_the_first_codebooks_alone(codec: AbsCodec) -> None:
     codes = codec.encode(noise(1, 3000)).codes
     first = codec.codebook(0)[codes[:, 0]].transpose(1, 2)
-    torch.testing.assert_close(codec.latents_of(codes, num_levels=1), first)
-    assert torch.equal(codec.decode(codes, num_levels=1), codec.decode_latents(codec.latents_of(codes, num_levels=1)))
-    assert torch.equal(codec.decode(codes, num_levels=codec.num_levels), codec.decode(codes))
-    for wrong in (0, codec.num_levels + 1):
-        with pytest.raises(UserError, match="levels"):
-            codec.decode(codes, num_levels=wrong)
+    torch.testing.assert_close(codec.latents_of(codes, num_codebooks=1), first)
+    assert torch.equal(
+        codec.decode(codes, num_codebooks=1), codec.decode_latents(codec.latents_of(codes, num_codebooks=1))
+    )
+    assert torch.equal(codec.decode(codes, num_codebooks=codec.num_codebooks), codec.decode(codes))
+    for wrong in (0, codec.num_codebooks + 1):
+        with pytest.raises(UserError, match="codebooks"):
+            codec.decode(codes, num_codebooks=wrong)
 
 
 @pytest.mark.parametrize("delay", [5, -7])
@@ -130,7 +132,7 @@ def test_the_delay_is_taken_out_of_the_output(codec: AbsCodec, delay: int) -> No
 
 
 def test_codes_are_the_nearest_entries(codec: AbsCodec, family: str) -> None:
-    """At level 1 no other entry is nearer to the latents, on the bands that the level describes."""
+    """In codebook 1 no other entry is nearer to the latents, on the bands that it describes."""
     if family in PROJECTED:
         pytest.skip("its quantizer looks for the nearest entry in a space of its own")
     encoded = codec.encode(noise(1, 3000))
@@ -162,7 +164,7 @@ def test_gpu_agrees_with_cpu(codec: AbsCodec, tmp_path) -> None:
     wav, on_gpu = noise(2, 8000), load_codec(tmp_path / "a").to("cuda")
     want, found = codec.encode(wav), on_gpu.encode(wav.cuda())
     torch.testing.assert_close(found.latents.cpu(), want.latents, atol=1e-3, rtol=1e-3)
-    # Two entries may be equally near to within rounding; a residual level after such a tie differs too.
+    # Two entries may be equally near to within rounding; a residual codebook after such a tie differs too.
     assert (found.codes.cpu() == want.codes).float().mean() > 0.99
     assert on_gpu.fingerprint() == codec.fingerprint()
     assert on_gpu.decode(found.codes, mixture=wav if codec.supports_mixture else None).is_cuda
@@ -178,17 +180,20 @@ def test_bad_samples_are_refused(codec: AbsCodec) -> None:
 
 
 def test_bad_shapes_and_codes_are_refused(codec: AbsCodec) -> None:
-    levels, size = codec.num_levels, codec.codebook_size
+    codebooks, size = codec.num_codebooks, codec.codebook_size
     calls = [
         (lambda: codec.encode(noise(100)), "expected waveforms"),
         (lambda: codec.encode(torch.zeros(1, 0)), "expected waveforms"),
         (lambda: codec.encode(noise(1, 100), torch.tensor([0])), "lengths"),
         (lambda: codec.encode(noise(1, 100), torch.tensor([101])), "lengths"),
         (lambda: codec.encode(noise(1, 100), torch.tensor([1, 1])), "lengths"),
-        (lambda: codec.decode(torch.zeros(1, levels + 1, 4, dtype=torch.int64)), f"expected codes .B, {levels}, T"),
-        (lambda: codec.decode(torch.full((1, levels, 4), size)), "mask token never"),
-        (lambda: codec.decode(torch.full((1, levels, 4), -1)), "codes must be"),
-        (lambda: codec.decode(torch.zeros(1, levels, 4)), "integer codes"),
+        (
+            lambda: codec.decode(torch.zeros(1, codebooks + 1, 4, dtype=torch.int64)),
+            f"expected codes .B, {codebooks}, T",
+        ),
+        (lambda: codec.decode(torch.full((1, codebooks, 4), size)), "mask token never"),
+        (lambda: codec.decode(torch.full((1, codebooks, 4), -1)), "codes must be"),
+        (lambda: codec.decode(torch.zeros(1, codebooks, 4)), "integer codes"),
         (lambda: codec.decode_latents(torch.zeros(1, codec.latent_dim + 1, 4)), "expected latents"),
     ]
     for call, message in calls:

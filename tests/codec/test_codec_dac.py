@@ -38,14 +38,14 @@ def test_releases_are_those_of_the_package() -> None:
     urls = vars(utils)["__MODEL_URLS__"]
     facts = {16000: (50.0, 12, "16khz"), 24000: (75.0, 32, "24khz"), 44100: (86.1328125, 9, "44khz")}
     assert facts.keys() == RELEASES.keys()
-    for rate, (frame_rate, levels, kind) in facts.items():
+    for rate, (frame_rate, codebooks, kind) in facts.items():
         release = RELEASES[rate]
         tag = vars(utils)["__MODEL_LATEST_TAGS__"][kind, "8kbps"]
         assert release.url == urls[kind, tag, "8kbps"]
         assert release.cached == f"weights_{kind}_8kbps_{tag}.pth" and len(release.sha256) == 64
         conf = release.model_conf
         assert rate / math.prod(conf["encoder_rates"]) == frame_rate
-        assert (conf["n_codebooks"], conf["codebook_size"]) == (levels, 1024)
+        assert (conf["n_codebooks"], conf["codebook_size"]) == (codebooks, 1024)
         assert conf["decoder_rates"] == conf["encoder_rates"][::-1]
 
 
@@ -66,24 +66,24 @@ def test_codes_and_waveforms_are_the_packages_own(file: Path, tmp_path: Path) ->
     assert not decoded[:, -8:].any()
 
 
-def test_fewer_levels_are_the_first_ones(file: Path) -> None:
-    whole, first = small(), small(num_levels=2)
+def test_fewer_codebooks_are_the_first_ones(file: Path) -> None:
+    whole, first = small(), small(num_codebooks=2)
     for codec in (whole, first):
         codec.load_pretrained(file)
-    assert first.num_levels == 2 and first.conf()["num_levels"] == 2
+    assert first.num_codebooks == 2 and first.conf()["num_codebooks"] == 2
     assert torch.equal(first.encode(noise(1, 3000)).codes, whole.encode(noise(1, 3000)).codes[:, :2])
 
 
 def test_the_architecture_comes_from_the_file(file: Path) -> None:
     codec = small(model_conf={**SMALL, "encoder_dim": 8, "n_codebooks": 5})
     codec.load_pretrained(file)
-    assert codec.conf()["model_conf"] == {**SMALL, "latent_dim": 64} and codec.num_levels == 3
+    assert codec.conf()["model_conf"] == {**SMALL, "latent_dim": 64} and codec.num_codebooks == 3
     wanted = small()
     wanted.load_pretrained(file)
     assert wanted.conf()["model_conf"] == SMALL
     assert torch.equal(codec.encode(noise(1, 3000)).codes, wanted.encode(noise(1, 3000)).codes)
-    with pytest.raises(UserError, match=r"num_levels must be 1\.\.3"):
-        small(model_conf={**SMALL, "n_codebooks": 5}, num_levels=4).load_pretrained(file)
+    with pytest.raises(UserError, match=r"num_codebooks must be 1\.\.3"):
+        small(model_conf={**SMALL, "n_codebooks": 5}, num_codebooks=4).load_pretrained(file)
 
 
 @pytest.mark.parametrize("rates", [{}, HOP_512])
@@ -111,8 +111,8 @@ def test_impossible_options_are_refused() -> None:
     need_dac()
     for conf, message in (
         ({"sample_rate": 22050}, r"must be one of 16000, 24000, 44100"),
-        ({"model_conf": SMALL, "num_levels": 4}, r"num_levels must be 1\.\.3"),
-        ({"model_conf": SMALL, "num_levels": 0}, r"num_levels must be 1\.\.3"),
+        ({"model_conf": SMALL, "num_codebooks": 4}, r"num_codebooks must be 1\.\.3"),
+        ({"model_conf": SMALL, "num_codebooks": 0}, r"num_codebooks must be 1\.\.3"),
         ({"model_conf": {**SMALL, "encoder_rate": [2]}}, r"did you mean 'encoder_rates'"),
         ({"model_conf": {**SMALL, "encoder_dim": "wide"}}, r"cannot be built from its options"),
     ):

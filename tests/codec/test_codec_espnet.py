@@ -73,11 +73,11 @@ def copy_of(exp: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exp, tmp_path / "exp", symlinks=True))
 
 
-def test_bandwidth_chooses_levels(exp: Path) -> None:
-    """50 frames/s of 4 bits are 0.2 kbit/s for each of up to 3 levels; the training's last bandwidth is 0.4 kbit/s."""
-    for bandwidth, levels in ((None, 2), (0.2, 1), (0.05, 1), (0.61, 3), (99.0, 3)):
+def test_bandwidth_chooses_codebooks(exp: Path) -> None:
+    """50 frames/s of 4 bits are 0.2 kbit/s for each of up to 3 codebooks; the training's last bandwidth is 0.4 kbit/s."""
+    for bandwidth, codebooks in ((None, 2), (0.2, 1), (0.05, 1), (0.61, 3), (99.0, 3)):
         codec = load(exp, bandwidth=bandwidth)
-        assert codec.num_levels == levels
+        assert codec.num_codebooks == codebooks
         assert torch.equal(codec.encode(noise(1, 2000)).codes[:, :1], load(exp).encode(noise(1, 2000)).codes[:, :1])
 
 

@@ -1,4 +1,4 @@
-"""The mini codec: its transforms, what its levels may depend on, its training, and the weights that ship."""
+"""The mini codec: its transforms, what its codebooks may depend on, its training, and the weights that ship."""
 
 import hashlib
 from pathlib import Path
@@ -23,7 +23,7 @@ from espnet_tse_gen.utils.errors import UserError
 
 FEW = settings(max_examples=10, deadline=None, derandomize=True)
 NETWORK = {
-    "num_levels": 3, "codebook_size": 16, "num_mels": 20, "envelope_width": 4, "waveform_width": 8, "envelope_channels": 8,
+    "num_codebooks": 3, "codebook_size": 16, "num_mels": 20, "envelope_width": 4, "waveform_width": 8, "envelope_channels": 8,
     "encoder_width": 8, "encoder_blocks": 1, "decoder_width": 8, "decoder_blocks": 1,
 }  # fmt: skip
 
@@ -56,15 +56,15 @@ def test_the_lapped_transform_is_inverted_exactly_inside(frames: int, hop: int) 
     torch.testing.assert_close(lapped.inverse(spectra)[:, inside], wav[:, inside], atol=1e-5, rtol=1e-4)
 
 
-def test_envelope_levels_do_not_depend_on_the_phase() -> None:
+def test_envelope_codebooks_do_not_depend_on_the_phase() -> None:
     codec = make("mini")
     wav = voice(1)
     spectra = codec.network.spectra(wav)
     turned = spectra * torch.exp(2j * torch.pi * torch.rand(spectra.shape, generator=torch.Generator().manual_seed(1)))
     torch.testing.assert_close(codec.network.encode_envelope(turned), codec.network.encode_envelope(spectra))
     codes, inverted = codec.encode(wav).codes, codec.encode(-wav).codes
-    assert torch.equal(codes[:, : codec.envelope_levels], inverted[:, : codec.envelope_levels])
-    assert not torch.equal(codes[:, codec.envelope_levels :], inverted[:, codec.envelope_levels :])
+    assert torch.equal(codes[:, : codec.envelope_codebooks], inverted[:, : codec.envelope_codebooks])
+    assert not torch.equal(codes[:, codec.envelope_codebooks :], inverted[:, codec.envelope_codebooks :])
 
 
 def test_quantizing_goes_down_the_residuals() -> None:
@@ -72,11 +72,11 @@ def test_quantizing_goes_down_the_residuals() -> None:
     vectors = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
     codes, inputs, chosen = quantizer(vectors)
     residual = vectors
-    for level in range(3):
-        distances = torch.cdist(residual, quantizer.codebooks[level])
-        assert torch.equal(codes[:, level], distances.argmin(dim=1))
-        torch.testing.assert_close(inputs[level], residual)
-        residual = residual - chosen[level]
+    for codebook in range(3):
+        distances = torch.cdist(residual, quantizer.codebooks[codebook])
+        assert torch.equal(codes[:, codebook], distances.argmin(dim=1))
+        torch.testing.assert_close(inputs[codebook], residual)
+        residual = residual - chosen[codebook]
 
 
 def test_codebooks_follow_what_falls_to_them() -> None:
@@ -103,8 +103,8 @@ def test_codebooks_follow_what_falls_to_them() -> None:
     assert error(moved) < 1.5 * found
 
 
-def fitted_quantizer(vectors: Tensor, levels: int = 3, size: int = 16) -> Quantizer:
-    quantizer = Quantizer(levels, size, vectors.shape[1])
+def fitted_quantizer(vectors: Tensor, codebooks: int = 3, size: int = 16) -> Quantizer:
+    quantizer = Quantizer(codebooks, size, vectors.shape[1])
     MovingAverages(quantizer).initialise(quantizer, vectors)
     return quantizer
 
@@ -117,7 +117,7 @@ def test_search_finds_better_sums(seed: int, candidates: int) -> None:
     quantizer = fitted_quantizer(vectors)
 
     def error(codes: Tensor) -> float:
-        made = sum(book[codes[:, level]] for level, book in enumerate(quantizer.codebooks))
+        made = sum(book[codes[:, codebook]] for codebook, book in enumerate(quantizer.codebooks))
         return float((vectors - made).square().sum())
 
     greedy, _, _ = quantizer(vectors)
@@ -210,10 +210,10 @@ def test_espnets_doors_and_ours_agree(tmp_path: Path) -> None:
 
 
 def test_numbers_that_do_not_fit_are_refused() -> None:
-    for conf in ({"hop": 321}, {"window": 100}, {"envelope_levels": 8}, {"envelope_levels": -1}):
+    for conf in ({"hop": 321}, {"window": 100}, {"envelope_codebooks": 8}, {"envelope_codebooks": -1}):
         with pytest.raises(UserError, match="codec 'mini'"):
             MiniCodec(**conf)
-    assert build_codec("mini", {**NETWORK, "envelope_levels": 0}).latent_dim == NETWORK["waveform_width"]
+    assert build_codec("mini", {**NETWORK, "envelope_codebooks": 0}).latent_dim == NETWORK["waveform_width"]
 
 
 def test_the_shipped_codec_is_what_its_card_says() -> None:
@@ -229,7 +229,7 @@ def test_the_configuration_alone_makes_the_shipped_codec(tmp_path: Path, reposit
     codec_prepare.main(["--codec_config", config, "--output_dir", str(tmp_path / "codec")])
     made, shipped = load_codec(tmp_path / "codec"), load_codec(SHIPPED)
     assert made.fingerprint() == shipped.fingerprint()
-    assert (made.sample_rate, made.frame_rate, made.num_levels) == (16000, 50.0, 8)
+    assert (made.sample_rate, made.frame_rate, made.num_codebooks) == (16000, 50.0, 8)
     assert set(made.codebook_sizes) == {1024}
 
 
@@ -247,9 +247,9 @@ def test_the_shipped_codec_codes_speakers_it_never_met(tmp_path: Path, repositor
     assert len(values) >= 2 and float(np.mean(values)) > 0.6
 
 
-def test_more_levels_of_the_shipped_codec_are_nearer_to_speech() -> None:
+def test_more_codebooks_of_the_shipped_codec_are_nearer_to_speech() -> None:
     codec, wav = load_codec(SHIPPED), voice(1)
     codes = codec.encode(wav).codes
-    errors = [float((codec.decode(codes, num_levels=n)[:, :16000] - wav).square().mean()) for n in (2, 4, 8)]
+    errors = [float((codec.decode(codes, num_codebooks=n)[:, :16000] - wav).square().mean()) for n in (2, 4, 8)]
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 0.5 * float(wav.square().mean())

@@ -25,7 +25,7 @@ def test_every_configuration_builds(path: Path) -> None:
     # The released DACs are large, and their random weights are of no use here.
     with torch.device("meta" if config.codec == "dac" else "cpu"):
         codec = build_codec(config.codec, config.codec_conf)
-    assert codec.codebook_sizes == (codec.codebook_size,) * codec.num_levels
+    assert codec.codebook_sizes == (codec.codebook_size,) * codec.num_codebooks
     rate = {"8k": 8000, "16k": 16000, "24k": 24000, "44k": 44100}[
         path.stem.removesuffix("_transformers").rpartition("_")[2]
     ]
@@ -56,7 +56,7 @@ def test_unknown_names_get_the_nearest_one(tmp_path: Path) -> None:
     "name, conf",
     [
         ("mel", {"hop": 0}),
-        ("mel", {"num_levels": 90}),
+        ("mel", {"num_codebooks": 90}),
         ("mel", {"n_fft": 322, "num_mels": 200}),
         ("mel", {"sample_rate": "16k"}),
         ("encodec", {"bandwidth": 2.0}),
@@ -75,7 +75,7 @@ def test_unfitted_codec_says_what_to_do() -> None:
 
 
 def test_fingerprint_changes_with_weights_and_configuration() -> None:
-    small = {"num_mels": 20, "num_levels": 2, "codebook_size": 4}
+    small = {"num_mels": 20, "num_codebooks": 2, "codebook_size": 4}
     codec = build_codec("mel", small)
     seen = {codec.fingerprint(), build_codec("mel", {**small, "split": "residual"}).fingerprint()}
     codec.codebooks[0, 0, 0] += 1
@@ -114,13 +114,21 @@ def test_encodec_weights_in_the_released_format(tmp_path: Path) -> None:
     codec = build_codec("encodec", {"bandwidth": 3.0})
     before = codec.fingerprint()
     codec.load_pretrained(path)
-    assert codec.fingerprint() != before and codec.num_levels == 4
+    assert codec.fingerprint() != before and codec.num_codebooks == 4
     damaged = path.rename(path.with_name("encodec_24khz-00000000.th"))
     with pytest.raises(UserError, match="is damaged"):
         codec.load_pretrained(damaged)
 
 
-@pytest.mark.parametrize("bandwidth, levels", [(1.5, 2), (24, 32)])
-def test_encodec_bandwidth_chooses_the_levels(bandwidth: float, levels: int) -> None:
+@pytest.mark.parametrize("bandwidth, codebooks", [(1.5, 2), (24, 32)])
+def test_encodec_bandwidth_chooses_the_codebooks(bandwidth: float, codebooks: int) -> None:
     codec = build_codec("encodec", {"bandwidth": bandwidth})
-    assert (codec.num_levels, codec.codebook_size, codec.hop, codec.frame_rate) == (levels, 1024, 320, 75)
+    assert (codec.num_codebooks, codec.codebook_size, codec.hop, codec.frame_rate) == (codebooks, 1024, 320, 75)
+
+
+def test_former_names_of_keys_are_read_with_a_warning() -> None:
+    conf = {"sample_rate": 8000, "hop": 160, "n_fft": 512, "num_mels": 16, "codebook_size": 4}
+    with pytest.warns(FutureWarning, match="codec 'mel': 'num_levels' is called 'num_codebooks' now"):
+        former = build_codec("mel", {**conf, "num_levels": 2})
+    codec = build_codec("mel", {**conf, "num_codebooks": 2})
+    assert former.num_codebooks == 2 and former.fingerprint() == codec.fingerprint()

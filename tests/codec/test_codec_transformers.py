@@ -1,4 +1,4 @@
-"""Codecs of the transformers library: real directories, the hub's cache and its server, levels, and what is refused."""
+"""Codecs of the transformers library: real directories, the hub's cache and its server, codebooks, and what is refused."""
 
 import hashlib
 import http.server
@@ -57,26 +57,28 @@ def test_codes_and_waveforms_are_the_librarys_own(models: dict[str, tuple[Path, 
 
 
 @pytest.mark.parametrize(
-    "kind, rate, frame_rate, levels", [("encodec", 24000, 75, 4), ("dac", 16000, 50, 3), ("mimi", 24000, 12.5, 4)]
+    "kind, rate, frame_rate, codebooks", [("encodec", 24000, 75, 4), ("dac", 16000, 50, 3), ("mimi", 24000, 12.5, 4)]
 )
-def test_facts_come_from_the_model(models: dict[str, tuple[Path, Any]], kind: str, rate, frame_rate, levels) -> None:
+def test_facts_come_from_the_model(models: dict[str, tuple[Path, Any]], kind: str, rate, frame_rate, codebooks) -> None:
     codec = loaded(models[kind][0])
-    facts = (codec.sample_rate, codec.frame_rate, codec.num_levels, codec.codebook_size)
-    assert facts == (rate, frame_rate, levels, 16)
-    fewer = loaded(models[kind][0], num_levels=2)
+    facts = (codec.sample_rate, codec.frame_rate, codec.num_codebooks, codec.codebook_size)
+    assert facts == (rate, frame_rate, codebooks, 16)
+    fewer = loaded(models[kind][0], num_codebooks=2)
     wav = noise(1, 3 * codec.hop)
     assert torch.equal(fewer.encode(wav).codes, codec.encode(wav).codes[:, :2])
-    with pytest.raises(UserError, match=rf"num_levels must be 1\.\.{levels}"):
-        loaded(models[kind][0], num_levels=levels + 1)
+    with pytest.raises(UserError, match=rf"num_codebooks must be 1\.\.{codebooks}"):
+        loaded(models[kind][0], num_codebooks=codebooks + 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_codec_directory_needs_no_original(kind: str, tmp_path: Path, capsys) -> None:
     write_model(tmp_path / "model", kind)
-    (tmp_path / "c.yaml").write_text(f"codec: transformers\ncodec_conf: {{model: {tmp_path}/model, num_levels: 2}}\n")
+    (tmp_path / "c.yaml").write_text(
+        f"codec: transformers\ncodec_conf: {{model: {tmp_path}/model, num_codebooks: 2}}\n"
+    )
     command = ["--codec_config", f"{tmp_path}/c.yaml", "--output_dir", f"{tmp_path}/codec"]
     codec_prepare.main(command)
-    codec = loaded(tmp_path / "model", num_levels=2)
+    codec = loaded(tmp_path / "model", num_codebooks=2)
     sha256 = hashlib.sha256((tmp_path / "model/model.safetensors").read_bytes()).hexdigest()
     shutil.rmtree(tmp_path / "model")
     prepared = load_codec(tmp_path / "codec")
@@ -216,7 +218,7 @@ def test_fetching_from_the_hub(hub: list[str], models: dict[str, tuple[Path, Any
     assert load_codec(tmp_path / "codec").fingerprint() == loaded(models["dac"][0]).fingerprint()
     before = len(hub)
     codec_prepare.main([*command, "--output_dir", f"{tmp_path}/other"])  # from the cache
-    assert len(hub) == before and load_codec(tmp_path / "other").num_levels == 3
+    assert len(hub) == before and load_codec(tmp_path / "other").num_codebooks == 3
     blob = next(tmp_path.glob("hub/models--some--dac/snapshots/*/model.safetensors")).resolve()
     blob.write_bytes(blob.read_bytes()[:-1] + b"x")
     with pytest.raises(UserError, match="is damaged or another file"):

@@ -37,7 +37,7 @@ def probe(codec: AbsCodec, tables: tuple[Path, Path], condition: str = "clean", 
 
 @pytest.mark.slow
 def test_tokens_that_magnitudes_tell_are_predicted_and_worse_in_a_mixture(tables: tuple[Path, Path]) -> None:
-    clean, mixture = (probe(LoudnessCodec(), tables, condition, 40).levels[0] for condition in ("clean", "mixture"))
+    clean, mixture = (probe(LoudnessCodec(), tables, condition, 40).codebooks[0] for condition in ("clean", "mixture"))
     assert clean.gain > 1.0 and clean.accuracy > clean.guess_accuracy + 0.1
     assert clean.ce < mixture.ce < mixture.guess_ce
     assert 0 < clean.entropy <= 3 and 1 < clean.perplexity <= 8
@@ -46,9 +46,9 @@ def test_tokens_that_magnitudes_tell_are_predicted_and_worse_in_a_mixture(tables
 @pytest.mark.slow
 def test_random_tokens_give_no_gain_and_neither_does_a_collapsed_codebook(tables: tuple[Path, Path]) -> None:
     random = probe(NoiseCodec(), tables)
-    assert random.levels[0].gain < 0.1
-    assert random.levels[0].entropy == pytest.approx(3.0, abs=0.05)
-    collapsed = probe(ConstantCodec(), tables).levels[0]
+    assert random.codebooks[0].gain < 0.1
+    assert random.codebooks[0].entropy == pytest.approx(3.0, abs=0.05)
+    collapsed = probe(ConstantCodec(), tables).codebooks[0]
     assert collapsed.accuracy == collapsed.guess_accuracy == 1.0
     assert (collapsed.entropy, collapsed.perplexity) == (0.0, 1.0)
     assert abs(collapsed.gain) < 0.1

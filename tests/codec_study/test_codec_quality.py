@@ -13,7 +13,7 @@ from codec_study.quality import (
     _score,
     bit_rate,
     check_measures,
-    choose_levels,
+    choose_codebooks,
     evaluate_codec,
     faint_noise,
     measure_speed,
@@ -34,9 +34,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_speech(tmp_path_factory.mktemp("quality"), range(2), seconds=1.5)
 
 
-def measured(codec: AbsCodec, table: Path, measures: Sequence[str], level: int = 2) -> list[dict[str, float]]:
-    rows = evaluate_codec(codec, Recordings(table), [level], measures, tag="one")
-    assert {row.system for row in rows} == {f"one/{level}"}
+def measured(codec: AbsCodec, table: Path, measures: Sequence[str], codebook: int = 2) -> list[dict[str, float]]:
+    rows = evaluate_codec(codec, Recordings(table), [codebook], measures, tag="one")
+    assert {row.system for row in rows} == {f"one/{codebook}"}
     return [row.metrics for row in rows]
 
 
@@ -71,10 +71,10 @@ def test_codec_that_loses_nothing_has_the_best_figures_and_half_of_it_less(table
     assert half["SI_SDR"] < whole["SI_SDR"] - 30 and half["PESQ_WB"] < whole["PESQ_WB"]
 
 
-def test_more_levels_of_a_residual_codec_are_not_worse(table: Path) -> None:
-    codec = MelCodec(num_mels=40, num_levels=4, codebook_size=16, split="residual", griffin_lim_iterations=8)
+def test_more_codebooks_of_a_residual_codec_are_not_worse(table: Path) -> None:
+    codec = MelCodec(num_mels=40, num_codebooks=4, codebook_size=16, split="residual", griffin_lim_iterations=8)
     codec.fit([torch.from_numpy(speech(speaker, 2.0)) for speaker in range(4)], iterations=4)
-    few, every = (np.mean([row["ESTOI"] for row in measured(codec, table, ["stoi"], level)]) for level in (1, 4))
+    few, every = (np.mean([row["ESTOI"] for row in measured(codec, table, ["stoi"], codebook)]) for codebook in (1, 4))
     assert few <= every
 
 
@@ -93,10 +93,10 @@ def test_mute_codec_does_not_escape_the_average(table: Path) -> None:
         assert row["SI_SDR"] < -20 and row["similarity"] == 0 and "lag" not in row
 
 
-def test_bit_rate_levels_and_measures() -> None:
+def test_bit_rate_codebooks_and_measures() -> None:
     codec = PcmCodec()
     assert [bit_rate(codec, count) for count in (1, 2)] == [128.0, 256.0]
-    assert choose_levels(codec, ["8", "all", "1"]) == [1, 2]
+    assert choose_codebooks(codec, ["8", "all", "1"]) == [1, 2]
     assert check_measures(["stoi", "pesq"]) == ("pesq", "stoi")
 
 
@@ -119,7 +119,7 @@ def test_mistakes_end_in_one_line(tmp_path: Path) -> None:
     write_scp(tmp_path / "wav.scp", {"quiet": str(tmp_path / "quiet.wav")})
     codec: AbsCodec = PcmCodec()
     for wrong, message in (
-        (lambda: choose_levels(codec, ["0"]), "found '0'"),
+        (lambda: choose_codebooks(codec, ["0"]), "found '0'"),
         (lambda: measured(codec, tmp_path / "wav.scp", ["si_sdr"]), "is silent"),
     ):
         with pytest.raises(UserError, match=message) as caught:
@@ -127,7 +127,7 @@ def test_mistakes_end_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_faint_noise_has_its_level_and_is_repeatable() -> None:
+def test_faint_noise_has_its_codebook_and_is_repeatable() -> None:
     noise = faint_noise(20000, "a")
     assert np.array_equal(noise, faint_noise(20000, "a"))
     assert not np.array_equal(noise, faint_noise(20000, "b"))

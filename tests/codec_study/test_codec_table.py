@@ -47,7 +47,7 @@ def test_fidelity_of_two_codecs(
     rows = read_scores(tmp_path / "scores.csv")
     assert {row.system for row in rows} == {"pcm/1", "pcm/2", "loudness/1"}
     assert {(row.key, row.target, row.set) for row in rows} == {("s03-0", "s03", "test"), ("s04-0", "s04", "test")}
-    found = values["codecs"]["pcm"]["levels"]["2"]
+    found = values["codecs"]["pcm"]["codebooks"]["2"]
     mean = np.mean([row.metrics["SI_SDR"] for row in rows if row.system == "pcm/2"])
     assert found["measures"]["SI_SDR"]["mean"] == pytest.approx(mean, rel=1e-5) and found["kbit_per_s"] == 256
     assert values["codecs"]["pcm"]["fingerprint"] == PcmCodec().fingerprint()
@@ -72,8 +72,10 @@ def test_probe_is_in_the_same_table_and_found_again(
     values = make(world, tmp_path, "constant", "loudness", **options)
     probes = values["codecs"]["constant"]["probe"]
     assert probes.keys() == {"clean", "mixture"}
-    assert probes["clean"]["levels"][0]["accuracy"] == 1.0 and probes["clean"]["level_1"]["accuracy"]["count"] == 2
-    assert probes["clean"]["levels"][0]["perplexity"] == 1.0
+    assert (
+        probes["clean"]["codebooks"][0]["accuracy"] == 1.0 and probes["clean"]["codebook_1"]["accuracy"]["count"] == 2
+    )
+    assert probes["clean"]["codebooks"][0]["perplexity"] == 1.0
     text = (tmp_path / "codec_table.md").read_text()
     assert "| CE clean (bits) ↓ | gain clean (bits) ↑ | accuracy clean (%) ↑ | CE mixture" in text
     assert "| constant | clean | 1 of 8 |" in text and "n/a" in text
@@ -84,7 +86,7 @@ def test_probe_is_in_the_same_table_and_found_again(
         assert make(world, tmp_path, "constant", "loudness", **options)["codecs"] == values["codecs"]
     longer = make(world, tmp_path, "loudness", **{**options, "probe_steps": "3"})["codecs"]["loudness"]
     assert longer["probe"]["clean"]["steps"] == 3
-    assert longer["levels"] == values["codecs"]["loudness"]["levels"]
+    assert longer["codebooks"] == values["codecs"]["loudness"]["codebooks"]
 
 
 def test_fewer_recordings_are_spread_over_the_table(world: Path, tmp_path: Path) -> None:
@@ -96,8 +98,8 @@ def test_fewer_recordings_are_spread_over_the_table(world: Path, tmp_path: Path)
     ("codecs", "options", "message"),
     [
         (["pcm"], {"measures": "si_sdr,pesk"}, "did you mean 'pesq'"),
-        (["pcm"], {"levels": "1,two"}, "found 'two'"),
-        (["loudness"], {"levels": "2"}, "has 1 level"),
+        (["pcm"], {"codebooks": "1,two"}, "found 'two'"),
+        (["loudness"], {"codebooks": "2"}, "has 1 codebook"),
         (["pcm", "pcm"], {}, "its name in the table would be 'pcm'"),
         (["pcm", "none"], {}, "is not a codec directory"),
         (["pcm"], {"nj": "0"}, "--nj: 0 is not in the range x>=1"),

@@ -7,7 +7,7 @@ from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.decoding.sampler import Sampler
 from espnet_tse_gen.decoding.strategies import Predictor
 
-LEVELS, SIZE = 4, 24
+CODEBOOKS, SIZE = 4, 24
 
 
 class TinyNet:
@@ -16,20 +16,22 @@ class TinyNet:
     What it returns at padding is NaN, as the softmax of a fully masked row would be: nothing may depend on it.
     """
 
-    def __init__(self, condition: Tensor, valid: Tensor, levels: int = LEVELS, size: int = SIZE, seed: int = 0) -> None:
+    def __init__(
+        self, condition: Tensor, valid: Tensor, codebooks: int = CODEBOOKS, size: int = SIZE, seed: int = 0
+    ) -> None:
         generator = torch.Generator().manual_seed(seed)
         width = condition.shape[-1]
         self.condition, self.valid = condition, valid
-        self.tables = torch.randn(levels, size + 1, width, generator=generator, dtype=torch.float64)
-        self.heads = torch.randn(levels, width, size, generator=generator, dtype=torch.float64)
+        self.tables = torch.randn(codebooks, size + 1, width, generator=generator, dtype=torch.float64)
+        self.heads = torch.randn(codebooks, width, size, generator=generator, dtype=torch.float64)
 
-    def __call__(self, codes: Tensor, level: int | None) -> Tensor:
+    def __call__(self, codes: Tensor, codebook: int | None) -> Tensor:
         hidden = sum(table[codes[:, k]] for k, table in enumerate(self.tables)) + self.condition
         attention = (hidden @ hidden.mT / 4).masked_fill(~self.valid.unsqueeze(1), -torch.inf).softmax(dim=-1)
         mixed = torch.tanh(hidden / 2 + attention @ hidden.masked_fill(~self.valid.unsqueeze(-1), 0.0))
-        heads = self.heads if level is None else self.heads[level : level + 1]
+        heads = self.heads if codebook is None else self.heads[codebook : codebook + 1]
         logits = torch.einsum("btd,kdc->bktc", mixed, heads).masked_fill(~self.valid[:, None, :, None], torch.nan)
-        return logits if level is None else logits[:, 0]
+        return logits if codebook is None else logits[:, 0]
 
 
 class Spy:
@@ -38,13 +40,13 @@ class Spy:
     def __init__(self, f: Predictor) -> None:
         self.f = f
         self.codes: list[Tensor] = []
-        self.levels: list[int | None] = []
+        self.codebooks: list[int | None] = []
         self.logits: list[Tensor] = []
 
-    def __call__(self, codes: Tensor, level: int | None) -> Tensor:
-        logits = self.f(codes, level)
+    def __call__(self, codes: Tensor, codebook: int | None) -> Tensor:
+        logits = self.f(codes, codebook)
         self.codes.append(codes.clone())
-        self.levels.append(level)
+        self.codebooks.append(codebook)
         self.logits.append(logits.clone())
         return logits
 
@@ -76,16 +78,16 @@ def oracle(truth: Tensor, size: int = SIZE) -> Predictor:
     """The network that knows: one-hot of the truth ``[B, K, T]``, times 1e4."""
     logits = torch.nn.functional.one_hot(truth, size).float() * 1e4
 
-    def f(codes: Tensor, level: int | None) -> Tensor:
-        return logits if level is None else logits[:, level]
+    def f(codes: Tensor, codebook: int | None) -> Tensor:
+        return logits if codebook is None else logits[:, codebook]
 
     return f
 
 
-def random_fixed(valid: Tensor, share: float, seed: int = 0, levels: int = LEVELS, size: int = SIZE) -> Tensor:
+def random_fixed(valid: Tensor, share: float, seed: int = 0, codebooks: int = CODEBOOKS, size: int = SIZE) -> Tensor:
     """Int64 ``[B, K, T]``: random tokens at a random share of all positions, MASK elsewhere."""
     generator = torch.Generator().manual_seed(seed)
-    shape = (valid.shape[0], levels, valid.shape[1])
+    shape = (valid.shape[0], codebooks, valid.shape[1])
     tokens = torch.randint(0, size, shape, generator=generator)
     return tokens.masked_fill(torch.rand(shape, generator=generator) >= share, size)
 
@@ -110,7 +112,7 @@ VARIANTS = {
 
 
 def make(variant: str, **changes: object) -> Sampler:
-    return Sampler(DecodingOptions(**{**VARIANTS[variant], **changes}), LEVELS, SIZE)  # type: ignore[arg-type]
+    return Sampler(DecodingOptions(**{**VARIANTS[variant], **changes}), CODEBOOKS, SIZE)  # type: ignore[arg-type]
 
 
 def run(variant: str, lengths: list[int], *, rows=None, frames=None, fixed=None, spy=None, **changes) -> torch.Tensor:

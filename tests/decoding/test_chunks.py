@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.decoding.sampler import Sampler, decode_chunks, plan_chunks
 
-from .stubs import LEVELS, SIZE, Spy, TinyNet, conditions
+from .stubs import CODEBOOKS, SIZE, Spy, TinyNet, conditions
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 STOCHASTIC = {"steps": (4, 2), "temperature": 1.0, "choice_temperature": 1.0}
@@ -55,11 +55,11 @@ def test_p22_default_chunks_of_ten_seconds_with_a_hop_of_eight():
 @pytest.mark.parametrize("options", PRESETS)
 @pytest.mark.parametrize("frames", [31, 45, 57, 100])
 def test_p22_overlap_is_given_and_kept(options, frames):
-    """P22: the overlap of chunk n+1 equals chunk n's tokens at every level, in every call, and the length is exact."""
+    """P22: the overlap of chunk n+1 equals chunk n's tokens at every codebook, in every call, and the length is exact."""
     calls: list = []
-    sampler = Sampler(DecodingOptions(**options), LEVELS, SIZE)
+    sampler = Sampler(DecodingOptions(**options), CODEBOOKS, SIZE)
     codes = decode_chunks(sampler, factory(frames, 2, calls), frames, 30, 6, row_ids=["a", "b"])
-    assert codes.shape == (2, LEVELS, frames)
+    assert codes.shape == (2, CODEBOOKS, frames)
     assert codes.min() >= 0 and codes.max() < SIZE
     for (start, end, spy), (_, done, _) in zip(calls[1:], calls, strict=False):
         for seen in spy.codes:
@@ -72,7 +72,7 @@ def test_p22_overlap_is_given_and_kept(options, frames):
 @pytest.mark.parametrize("frames", [7, 30])
 def test_p22_one_chunk_is_plain_decoding(options, frames):
     """P22: what fits a chunk is decoded as without chunks, noise included; so is anything where chunks are off."""
-    sampler = Sampler(DecodingOptions(**options), LEVELS, SIZE)
+    sampler = Sampler(DecodingOptions(**options), CODEBOOKS, SIZE)
     f, _ = factory(frames)(0, frames)
     plain = sampler.decode(f, torch.ones(1, frames, dtype=torch.bool), row_ids=["a"])
     assert torch.equal(decode_chunks(sampler, factory(frames), frames, 30, 6, row_ids=["a"]), plain)
@@ -80,7 +80,7 @@ def test_p22_one_chunk_is_plain_decoding(options, frames):
 
 
 def test_batch_is_single():
-    sampler = Sampler(DecodingOptions(**STOCHASTIC), LEVELS, SIZE)
+    sampler = Sampler(DecodingOptions(**STOCHASTIC), CODEBOOKS, SIZE)
     both = decode_chunks(sampler, factory(70, 2), 70, 30, 6, row_ids=["a", "b"])
     make_f = factory(70, 2)
 
@@ -94,8 +94,10 @@ def test_batch_is_single():
 
 def test_every_chunk_draws_its_own_noise():
     """Equal conditions and no overlap: sampled chunks still differ."""
-    sampler = Sampler(DecodingOptions(steps=1, temperature=1.0, anneal=False), LEVELS, SIZE)
-    flat = torch.zeros(1, 20, LEVELS, SIZE).transpose(1, 2)
-    codes = decode_chunks(sampler, lambda start, end: (lambda codes, level: flat[:, level], None), 60, 20, 0, ["a"])
+    sampler = Sampler(DecodingOptions(steps=1, temperature=1.0, anneal=False), CODEBOOKS, SIZE)
+    flat = torch.zeros(1, 20, CODEBOOKS, SIZE).transpose(1, 2)
+    codes = decode_chunks(
+        sampler, lambda start, end: (lambda codes, codebook: flat[:, codebook], None), 60, 20, 0, ["a"]
+    )
     for one, other in itertools.combinations(codes.split(20, dim=-1), 2):
         assert (one == other).double().mean() < 0.3

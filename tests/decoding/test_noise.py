@@ -30,10 +30,18 @@ def test_gumbel_has_its_moments_and_is_finite():
 
 
 def test_everything_that_should_changes_the_noise():
-    def draw(seed=0, row="a", level=0, step=1, purpose="token"):
-        return RowNoise(seed, [row]).uniform(COUNTER, level, step, purpose)
+    def draw(seed=0, row="a", codebook=0, step=1, purpose="token"):
+        return RowNoise(seed, [row]).uniform(COUNTER, codebook, step, purpose)
 
-    values = [draw(), draw(seed=1), draw(row="b"), draw(level=1), draw(level=None), draw(step=2), draw(purpose="order")]
+    values = [
+        draw(),
+        draw(seed=1),
+        draw(row="b"),
+        draw(codebook=1),
+        draw(codebook=None),
+        draw(step=2),
+        draw(purpose="order"),
+    ]
     correlation = torch.corrcoef(torch.cat(values)) - torch.eye(len(values))
     assert correlation.abs().max() < 4.5 / math.sqrt(COUNTER.numel())
 

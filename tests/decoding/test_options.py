@@ -12,8 +12,8 @@ from espnet_tse_gen.utils.options import presets
 
 CONF = Path(__file__).parents[2] / "conf" / "decode"
 PRESETS = {
-    "one_pass": {"joint": True, "steps": 1},
-    "one_step_per_level": {"steps": 1},
+    "one_step": {"joint": True, "steps": 1},
+    "one_step_per_codebook": {"steps": 1},
     "greedy_16": {"steps": (8, 2)},
     "joint_16": {"joint": True, "steps": 16},
     "stochastic": {"steps": (8, 2), "temperature": 1.0, "choice_temperature": 1.0, "top_k": 0.1},
@@ -41,13 +41,13 @@ def test_presets_are_the_files_of_conf_decode():
         ({"joint": True, "steps": 16}, (16,)),
     ],
 )
-def test_one_number_is_for_every_level_and_a_list_for_the_first_ones(options, steps):
-    assert DecodingOptions.from_dict(options).level_steps(3) == steps
+def test_one_number_is_for_every_codebook_and_a_list_for_the_first_ones(options, steps):
+    assert DecodingOptions.from_dict(options).codebook_steps(3) == steps
 
 
-def test_more_steps_than_levels():
-    with pytest.raises(UserError, match=r"'steps' lists 3 levels, the codec has 2"):
-        DecodingOptions(steps=(3, 2, 1)).level_steps(2)
+def test_more_steps_than_codebooks():
+    with pytest.raises(UserError, match=r"'steps' lists 3 codebooks, the codec has 2"):
+        DecodingOptions(steps=(3, 2, 1)).codebook_steps(2)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_resolve_takes_what_a_user_gives(tmp_path):
     assert DecodingOptions.resolve(None) == DecodingOptions()
     assert DecodingOptions.resolve(path) == DecodingOptions.resolve(str(path)) == DecodingOptions(steps=2)
     assert DecodingOptions.resolve({"steps": 2}) == DecodingOptions(steps=2)
-    assert DecodingOptions.resolve("one_pass") == DecodingOptions(steps=1, joint=True)
+    assert DecodingOptions.resolve("one_step") == DecodingOptions(steps=1, joint=True)
     options = DecodingOptions(seed=4)
     assert DecodingOptions.resolve(options) is options
     with pytest.raises(UserError, match=r"models 'greedy16': did you mean 'greedy_16'\?"):

@@ -1,4 +1,4 @@
-"""Passes, levels, guidance, remasking and the contract of the loop: P13 to P15, P20 and P24 of the specification."""
+"""Passes, codebooks, guidance, remasking and the contract of the loop: P13 to P15, P20 and P24 of the specification."""
 
 import itertools
 import math
@@ -13,7 +13,7 @@ from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.decoding.sampler import DecodingError, Sampler
 from espnet_tse_gen.decoding.strategies import mask_counts
 
-from .stubs import LEVELS, SIZE, VARIANTS, Spy, make, network, random_fixed, run, valid_frames
+from .stubs import CODEBOOKS, SIZE, VARIANTS, Spy, make, network, random_fixed, run, valid_frames
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -27,7 +27,7 @@ def test_p13_guidance_one_is_conditional_at_half_the_calls(mode):
     def decode(scale: float | None) -> tuple[torch.Tensor, Spy, Spy]:
         one, two = Spy(f), Spy(other)
         options = DecodingOptions(**mode) if scale is None else DecodingOptions(**mode, guidance=scale)
-        codes = Sampler(options, LEVELS, SIZE).decode(one, valid, unconditional=None if scale is None else two)
+        codes = Sampler(options, CODEBOOKS, SIZE).decode(one, valid, unconditional=None if scale is None else two)
         return codes, one, two
 
     plain, spy, _ = decode(None)
@@ -37,29 +37,29 @@ def test_p13_guidance_one_is_conditional_at_half_the_calls(mode):
     doubled, one, two = decode(2.0)
     assert len(one.codes) == len(two.codes) == len(spy.codes)
     assert not torch.equal(doubled, plain)
-    unconditional = Sampler(DecodingOptions(**mode), LEVELS, SIZE).decode(other, valid)
+    unconditional = Sampler(DecodingOptions(**mode), CODEBOOKS, SIZE).decode(other, valid)
     assert torch.equal(decode(0.0)[0], unconditional)
 
 
 @pytest.mark.parametrize("variant", [name for name, values in VARIANTS.items() if not values.get("joint")])
-def test_p14_levels_in_order(variant):
-    """P14: when level q starts, all levels before it are free of MASK and all after it are fully masked."""
+def test_p14_codebooks_in_order(variant):
+    """P14: when codebook q starts, all codebooks before it are free of MASK and all after it are fully masked."""
     lengths = [33, 20]
     valid = valid_frames(lengths)
     spy = Spy(network(lengths)[0])
     run(variant, lengths, spy=lambda f: spy)
-    assert [level for level, _ in itertools.groupby(spy.levels)] == list(range(LEVELS))
-    for codes, level in zip(spy.codes, spy.levels, strict=True):
+    assert [codebook for codebook, _ in itertools.groupby(spy.codebooks)] == list(range(CODEBOOKS))
+    for codes, codebook in zip(spy.codes, spy.codebooks, strict=True):
         inside = codes.transpose(0, 1)[:, valid]
-        assert (inside[:level] != SIZE).all()
-        assert (inside[level + 1 :] == SIZE).all()
-    for level in range(LEVELS):
-        assert (spy.codes[spy.levels.index(level)].transpose(0, 1)[level][valid] == SIZE).all()
+        assert (inside[:codebook] != SIZE).all()
+        assert (inside[codebook + 1 :] == SIZE).all()
+    for codebook in range(CODEBOOKS):
+        assert (spy.codes[spy.codebooks.index(codebook)].transpose(0, 1)[codebook][valid] == SIZE).all()
 
 
 @given(
     joint=st.booleans(),
-    steps=st.lists(st.integers(1, 20), min_size=1, max_size=LEVELS),
+    steps=st.lists(st.integers(1, 20), min_size=1, max_size=CODEBOOKS),
     lengths=st.lists(st.integers(1, 25), min_size=1, max_size=3),
     guidance=st.sampled_from([1.0, 2.0]),
     rounds=st.integers(0, 2),
@@ -68,18 +68,18 @@ def test_p14_levels_in_order(variant):
 def test_p15_pass_count(joint, steps, lengths, guidance, rounds):
     """P15: calls are the sum of the steps, doubled with guidance, fewer only where steps exceed tokens.
 
-    Extra passes of rescoring are counted per level. There is no critic head in this package, hence no factor for one.
+    Extra passes of rescoring are counted per codebook. There is no critic head in this package, hence no factor for one.
     """
     remask = {"remask": "rescore", "rescore_rounds": rounds} if rounds else {}
     options = DecodingOptions(steps=steps[0] if joint else tuple(steps), joint=joint, guidance=guidance, **remask)
-    decoder = Sampler(options, LEVELS, SIZE)
+    decoder = Sampler(options, CODEBOOKS, SIZE)
     f, valid = network(lengths)
     one, two = Spy(f), Spy(f)
     decoder.decode(one, valid, unconditional=two)
-    longest = max(lengths) * (LEVELS if joint else 1)
-    expected = sum(min(step, longest) for step in decoder.steps) + rounds * len(decoder.levels)
+    longest = max(lengths) * (CODEBOOKS if joint else 1)
+    expected = sum(min(step, longest) for step in decoder.steps) + rounds * len(decoder.codebooks)
     # Where steps exceed tokens, several tokens of one pass end the plan earlier still: its own length is exact.
-    exact = sum(len(mask_counts(longest, step)) for step in decoder.steps) + rounds * len(decoder.levels)
+    exact = sum(len(mask_counts(longest, step)) for step in decoder.steps) + rounds * len(decoder.codebooks)
     assert len(one.codes) == exact <= expected <= decoder.passes
     if max(decoder.steps) <= longest:
         assert len(one.codes) == decoder.passes
@@ -94,12 +94,12 @@ def test_p20_the_sampler_samples(joint):
     """
     rows = 4000
 
-    def f(codes: torch.Tensor, level: int | None) -> torch.Tensor:
+    def f(codes: torch.Tensor, codebook: int | None) -> torch.Tensor:
         partner = codes[:, 0].flip(-1)
         logits = torch.full((rows, 2, 2), math.log(0.5))
         known = partner != 2
         logits[known] = torch.nn.functional.one_hot(partner[known], 2).float().log().clamp(min=-1e30)
-        return logits if level is not None else logits.unsqueeze(1)
+        return logits if codebook is not None else logits.unsqueeze(1)
 
     def counts(steps: int) -> list[int]:
         options = DecodingOptions.preset("ancestral", joint=joint, steps=steps)
@@ -120,9 +120,11 @@ def test_p24_remdm_keeps_the_schedule(kind, eta):
     f, valid = network([frames] * rows)
     spy = Spy(f)
     options = DecodingOptions(steps=(steps,), remask=kind, remdm_eta=eta, temperature=1.0)
-    Sampler(options, LEVELS, SIZE).decode(spy, valid)
+    Sampler(options, CODEBOOKS, SIZE).decode(spy, valid)
     counts = mask_counts(frames, steps)
-    states = [codes[:, 0] for codes, level in zip(spy.codes, spy.levels, strict=True) if level <= 1][: steps + 1]
+    states = [codes[:, 0] for codes, codebook in zip(spy.codes, spy.codebooks, strict=True) if codebook <= 1][
+        : steps + 1
+    ]
     for number, (earlier, later) in enumerate(itertools.pairwise(states)):
         assert ((later == SIZE).sum(dim=1) == counts[number]).all()
         decoded = frames - (counts[number - 1] if number else frames)
@@ -140,8 +142,8 @@ def test_p24_sigma_zero_is_plain_sampling(kind, joint):
     """P24: with eta = 0 the tokens are those without remasking."""
     values = {"steps": 7, "joint": joint, "temperature": 1.0, "choice_temperature": 1.0}
     f, valid = network([40, 23])
-    plain = Sampler(DecodingOptions(**values), LEVELS, SIZE).decode(f, valid)
-    again = Sampler(DecodingOptions(**values, remask=kind, remdm_eta=0.0), LEVELS, SIZE).decode(f, valid)
+    plain = Sampler(DecodingOptions(**values), CODEBOOKS, SIZE).decode(f, valid)
+    again = Sampler(DecodingOptions(**values, remask=kind, remdm_eta=0.0), CODEBOOKS, SIZE).decode(f, valid)
     assert torch.equal(plain, again)
 
 
@@ -149,7 +151,7 @@ def test_rescoring_masks_only_the_least_certain_share():
     lengths = [40, 20]
     spy = Spy(network(lengths)[0])
     run("rescore", lengths, steps=4, rescore_fraction=0.2, spy=lambda f: spy)
-    first = [codes for codes, level in zip(spy.codes, spy.levels, strict=True) if level == 0]
+    first = [codes for codes, codebook in zip(spy.codes, spy.codebooks, strict=True) if codebook == 0]
     assert len(first) == 4 + 2
     for codes in first[4:]:
         assert (codes[:, 0] == SIZE).sum(dim=1).tolist() == [8, 4]
@@ -161,7 +163,7 @@ def test_greedy_decoding_draws_no_noise(monkeypatch):
         run(variant, [12, 7])
 
 
-def test_one_step_levels_rank_nothing(monkeypatch):
+def test_one_step_codebooks_rank_nothing(monkeypatch):
     """A pass that commits everything needs neither confidence nor sorting."""
     monkeypatch.setattr(sampler, "log_confidence", None)
     monkeypatch.setattr(sampler, "_lowest", None)
@@ -178,17 +180,17 @@ def test_nothing_to_predict_calls_nothing():
 @pytest.mark.parametrize("joint", [False, True])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_logits_that_are_not_finite_are_reported(joint, bad):
-    def f(codes: torch.Tensor, level: int | None) -> torch.Tensor:
+    def f(codes: torch.Tensor, codebook: int | None) -> torch.Tensor:
         logits = torch.zeros(*codes.shape, SIZE)
         logits[0, :, 3, 5] = bad
-        return logits if level is None else logits[:, level]
+        return logits if codebook is None else logits[:, codebook]
 
     valid = valid_frames([6])
-    decoder = Sampler(DecodingOptions(steps=2, joint=joint), LEVELS, SIZE)
+    decoder = Sampler(DecodingOptions(steps=2, joint=joint), CODEBOOKS, SIZE)
     with pytest.raises(DecodingError, match="NaN or infinite"):
         decoder.decode(f, valid)
     # Where nothing had to be predicted, it does not matter.
-    fixed = torch.full((1, LEVELS, 6), SIZE)
+    fixed = torch.full((1, CODEBOOKS, 6), SIZE)
     fixed[:, :, 3] = 1
     decoder.decode(f, valid, fixed)
 
@@ -199,21 +201,21 @@ def test_arguments_that_do_not_fit():
     with pytest.raises(ValueError, match="3 row ids for 2 rows"):
         decoder.decode(f, valid, row_ids=[1, 2, 3])
     with pytest.raises(ValueError, match=r"fixed: expected int64 \[2, 4, 6\]"):
-        decoder.decode(f, valid, torch.zeros(2, LEVELS, 5, dtype=torch.int64))
+        decoder.decode(f, valid, torch.zeros(2, CODEBOOKS, 5, dtype=torch.int64))
     with pytest.raises(ValueError, match="fixed: expected int64"):
-        decoder.decode(f, valid, torch.zeros(2, LEVELS, 6))
-    with pytest.raises(ValueError, match="logits of level 0: expected shape"):
-        decoder.decode(lambda codes, level: torch.zeros(2, 6, SIZE + 1), valid)
+        decoder.decode(f, valid, torch.zeros(2, CODEBOOKS, 6))
+    with pytest.raises(ValueError, match="logits of codebook 0: expected shape"):
+        decoder.decode(lambda codes, codebook: torch.zeros(2, 6, SIZE + 1), valid)
 
 
 def test_empty_batches():
     for shape in ((0, 5), (2, 0)):
-        codes = make("joint").decode(lambda codes, level: codes, torch.ones(shape, dtype=torch.bool))
-        assert codes.shape == (shape[0], LEVELS, shape[1])
+        codes = make("joint").decode(lambda codes, codebook: codes, torch.ones(shape, dtype=torch.bool))
+        assert codes.shape == (shape[0], CODEBOOKS, shape[1])
 
 
 def test_no_gradients():
     weight = torch.ones(1, requires_grad=True)
     net, valid = network([6])
-    codes = make("greedy").decode(lambda codes, level: net(codes, level) * weight, valid)
+    codes = make("greedy").decode(lambda codes, codebook: net(codes, codebook) * weight, valid)
     assert not codes.requires_grad

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from espnet_tse_gen.decoding import sampler
 from espnet_tse_gen.decoding.sampler import DecodingError
 
-from .stubs import LEVELS, SIZE, VARIANTS, Spy, TinyNet, make, network, oracle, random_fixed, run, valid_frames
+from .stubs import CODEBOOKS, SIZE, VARIANTS, Spy, TinyNet, make, network, oracle, random_fixed, run, valid_frames
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -30,7 +30,7 @@ def test_p02_no_mask_in_the_output(variant, lengths, share, steps):
     valid = valid_frames(lengths)
     codes = run(variant, lengths, fixed=random_fixed(valid, share), steps=steps)
     assert codes.dtype == torch.int64
-    assert codes.shape == (len(lengths), LEVELS, max(lengths))
+    assert codes.shape == (len(lengths), CODEBOOKS, max(lengths))
     kept = codes.mT[valid]
     assert kept.min() >= 0 and kept.max() < SIZE
     assert (codes.mT[~valid] == 0).all()
@@ -137,11 +137,11 @@ def test_p07_oracle_is_recovered(variant, steps, temperature, choice, guidance):
     lengths = [21, 8]
     valid = valid_frames(lengths)
     generator = torch.Generator().manual_seed(steps)
-    truth = torch.randint(0, SIZE, (2, LEVELS, 21), generator=generator).masked_fill(~valid.unsqueeze(1), 0)
+    truth = torch.randint(0, SIZE, (2, CODEBOOKS, 21), generator=generator).masked_fill(~valid.unsqueeze(1), 0)
     decoder = make(variant, steps=steps, temperature=temperature, choice_temperature=choice, guidance=guidance)
-    without = torch.zeros(2, LEVELS, 21, SIZE)
+    without = torch.zeros(2, CODEBOOKS, 21, SIZE)
     codes = decoder.decode(
-        oracle(truth), valid, None, None, lambda codes, level: without if level is None else without[:, level]
+        oracle(truth), valid, None, None, lambda codes, codebook: without if codebook is None else without[:, codebook]
     )
     assert torch.equal(codes, truth)
 

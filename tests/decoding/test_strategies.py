@@ -26,9 +26,9 @@ from espnet_tse_gen.utils.errors import UserError
 NOISE = RowNoise(0, ["a"])
 
 
-def places(frames: int, levels: int = 1) -> Places:
-    frame = torch.arange(frames).repeat(levels).unsqueeze(0)
-    return Places(frame, torch.arange(levels).repeat_interleave(frames), levels)
+def places(frames: int, codebooks: int = 1) -> Places:
+    frame = torch.arange(frames).repeat(codebooks).unsqueeze(0)
+    return Places(frame, torch.arange(codebooks).repeat_interleave(frames), codebooks)
 
 
 def test_sampled_tokens_follow_the_softmax():
@@ -83,12 +83,12 @@ def test_halton_order_is_the_van_der_corput_permutation():
     assert van_der_corput(torch.arange(8)).tolist() == [0.0, 0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875]
     score = scored(torch.zeros(1, 8), Step(0, 1, 1.0), places(8), order="halton")
     assert score.argsort(descending=True).tolist() == [[0, 4, 2, 6, 1, 5, 3, 7]]
-    both = scored(torch.zeros(1, 8), Step(None, 1, 1.0), places(4, levels=2), order="halton")
+    both = scored(torch.zeros(1, 8), Step(None, 1, 1.0), places(4, codebooks=2), order="halton")
     assert both.argsort(descending=True).tolist() == [[0, 2, 1, 3, 4, 6, 5, 7]]
 
 
-def test_coarse_first_lowers_fine_levels():
-    score = scored(torch.zeros(1, 6), Step(None, 1, 1.0), places(2, levels=3), joint=True, steps=1, coarse_first=0.5)
+def test_coarse_first_lowers_fine_codebooks():
+    score = scored(torch.zeros(1, 6), Step(None, 1, 1.0), places(2, codebooks=3), joint=True, steps=1, coarse_first=0.5)
     assert score.tolist() == [[0.0, 0.0, -0.5, -0.5, -1.0, -1.0]]
 
 
@@ -99,7 +99,7 @@ def test_p13_guidance_conventions():
     codes = torch.zeros(1, 1, 5, dtype=torch.int64)
 
     def guided(scale: float) -> torch.Tensor:
-        return guided_logits(lambda codes, level: with_condition, lambda codes, level: without, codes, 0, scale)
+        return guided_logits(lambda codes, codebook: with_condition, lambda codes, codebook: without, codes, 0, scale)
 
     assert guided(1.0) is with_condition
     assert guided(0.0) is without
@@ -116,12 +116,12 @@ def test_guidance_schedules():
 
 def test_guidance_without_an_unconditional_network():
     with pytest.raises(UserError, match="guidance 2 needs a model trained with condition dropout"):
-        guided_logits(lambda codes, level: torch.zeros(1), None, torch.zeros(1), 0, 2.0)
+        guided_logits(lambda codes, codebook: torch.zeros(1), None, torch.zeros(1), 0, 2.0)
 
 
 def test_half_precision_logits_become_float32():
     half = torch.zeros(1, 2, 3, dtype=torch.bfloat16)
-    assert guided_logits(lambda codes, level: half, None, torch.zeros(1), 0, 1.0).dtype == torch.float32
+    assert guided_logits(lambda codes, codebook: half, None, torch.zeros(1), 0, 1.0).dtype == torch.float32
 
 
 def test_p01_schedule_exhaustively():

@@ -74,7 +74,7 @@ def test_integers_are_scaled(extractor):
 
 def test_bfloat16_computes_in_bfloat16_and_gives_nearly_the_same():
     mixed, enroll = mixture(1.0), voice(1.0, 110.0, seed=5)
-    extractors = [load("one_pass", dtype=dtype) for dtype in ("float32", "bfloat16")]
+    extractors = [load("one_step", dtype=dtype) for dtype in ("float32", "bfloat16")]
     assert [extractor.model.precision for extractor in extractors] == ["float32", "bfloat16"]
     exact, fast = (extractor.extract([extractor.request(mixed, enroll)])[0] for extractor in extractors)
     assert (exact.codes == fast.codes).mean() > 0.9
@@ -85,13 +85,13 @@ def test_a_model_trained_in_bfloat16_decodes_in_float32_unless_told_otherwise(ex
     config = read_yaml(exp_dir / "config.yaml")
     write_yaml(exp_dir / "config.yaml", {**config, "model_conf": {**config["model_conf"], "precision": "bfloat16"}})
     mixed, enroll = mixture(1.0), voice(1.0, 110.0, seed=5)
-    out = TargetSpeakerExtractor.from_pretrained(exp_dir, decode="one_pass")(mixed, enroll)
-    np.testing.assert_array_equal(out, load("one_pass")(mixed, enroll))
+    out = TargetSpeakerExtractor.from_pretrained(exp_dir, decode="one_step")(mixed, enroll)
+    np.testing.assert_array_equal(out, load("one_step")(mixed, enroll))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    "decode", ["greedy_16", "one_pass", "stochastic", {"joint": True, "steps": 4, "guidance": 1.5}]
+    "decode", ["greedy_16", "one_step", "stochastic", {"joint": True, "steps": 4, "guidance": 1.5}]
 )
 def test_batch_equals_single_token_for_token(decode, dtype):
     extractor = load(decode, dtype=dtype)

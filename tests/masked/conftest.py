@@ -30,7 +30,7 @@ def voice(seconds: float, pitch: float, seed: int) -> torch.Tensor:
 
 @pytest.fixture(scope="session")
 def codec():
-    codec = MelCodec(num_levels=4, codebook_size=32)
+    codec = MelCodec(num_codebooks=4, codebook_size=32)
     codec.fit(iter([voice(2.0, 90.0 + 25 * n, n) for n in range(8)]), iterations=5)
     return codec
 

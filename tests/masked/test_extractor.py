@@ -38,12 +38,12 @@ def test_p10_a_new_model_costs_exactly_ln_c(build, batch, conf, codec):
 
 
 @pytest.mark.parametrize("conf", VARIANTS, ids=VARIANT_NAMES)
-@pytest.mark.parametrize("mode", ["level", "joint"])
+@pytest.mark.parametrize("mode", ["codebook", "joint"])
 def test_p09_hidden_truth_does_not_leak(build, batch, conf, mode, codec):
     model = build(**conf)
     mixture, conditions = _prepare(model, batch)
     codes = codec.encode(batch["speech_ref1"], batch["speech_ref1_lengths"]).codes
-    mask = sample_mask(mixture.valid, codec.num_levels, mode, generator=torch.Generator().manual_seed(0))
+    mask = sample_mask(mixture.valid, codec.num_codebooks, mode, generator=torch.Generator().manual_seed(0))
     other = torch.where(mask.hidden, (codes + 7) % codec.codebook_size, codes)
     outputs = [model.extractor(c.masked_fill(mask.hidden, codec.codebook_size), conditions) for c in (codes, other)]
     assert torch.equal(*outputs)
@@ -65,7 +65,7 @@ def test_p06_a_row_in_a_batch_equals_the_row_alone(build, batch, conf, codec):
 def test_p17_masked_padding_behind_the_enrolment_changes_nothing(build, batch, codec):
     model = build()
     longer = dict(batch, enroll_ref1=torch.nn.functional.pad(batch["enroll_ref1"], (0, 16000), value=0.3))
-    nothing = torch.full((3, codec.num_levels, 40), codec.codebook_size)
+    nothing = torch.full((3, codec.num_codebooks, 40), codec.codebook_size)
     first, second = (
         model.predictor(
             model.prepare(b["speech_mix"], b["speech_mix_lengths"], b["enroll_ref1"], b["enroll_ref1_lengths"])
@@ -102,7 +102,7 @@ def test_dropping_both_conditions_hides_the_mixture(build, batch):
     assert torch.equal(outputs[0][mixture.valid], outputs[1][mixture.valid])
 
 
-@pytest.mark.parametrize("masking", ["level", "joint", "mixed"])
+@pytest.mark.parametrize("masking", ["codebook", "joint", "mixed"])
 def test_p12_one_frame_items_give_finite_loss_and_gradients(build, masking):
     model = build({"masking": masking, "latent_weight": 0.5}, latent_head=True).train()
     torch.manual_seed(0)
@@ -153,8 +153,8 @@ def test_codec_weights_are_in_no_checkpoint_and_another_codec_is_refused(build, 
         ({"width": 33}, "even multiple of heads"),
         ({"conv_kernel": 2}, "conv_kernel must be odd"),
         ({"mixture_features": "stft", "stft_size": 100}, "stft_size"),
-        ({"model_conf": {"masking": "levl"}}, "did you mean 'level'"),
-        ({"model_conf": {"level_distribution": "linaer"}}, "did you mean 'linear'"),
+        ({"model_conf": {"masking": "codebok"}}, "did you mean 'codebook'"),
+        ({"model_conf": {"codebook_distribution": "linaer"}}, "did you mean 'linear'"),
         ({"model_conf": {"loss_norm": "poold"}}, "did you mean 'pooled'"),
     ],
 )

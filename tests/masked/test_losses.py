@@ -5,15 +5,15 @@ import math
 import pytest
 import torch
 
-from espnet_tse_gen.masked.losses import TokenScores, level_statistics, masked_cross_entropy, score_level
+from espnet_tse_gen.masked.losses import TokenScores, codebook_statistics, masked_cross_entropy, score_codebook
 from espnet_tse_gen.masked.masking import sample_mask
 
 
 def _score(logits, codes, counted):
     scores = []
-    for level in range(codes.shape[1]):
-        rows, frames = counted[:, level].nonzero(as_tuple=True)
-        scores.append(score_level(logits[rows, level, frames], codes[rows, level, frames], rows, level))
+    for codebook in range(codes.shape[1]):
+        rows, frames = counted[:, codebook].nonzero(as_tuple=True)
+        scores.append(score_codebook(logits[rows, codebook, frames], codes[rows, codebook, frames], rows, codebook))
     return scores
 
 
@@ -26,7 +26,7 @@ def case():
     return valid, codes, logits
 
 
-@pytest.mark.parametrize("mode", ["level", "joint"])
+@pytest.mark.parametrize("mode", ["codebook", "joint"])
 @pytest.mark.parametrize("norm", ["pooled", "per_sample", "elbo"])
 def test_p08_only_counted_positions_reach_the_loss(case, mode, norm):
     valid, codes, logits = case
@@ -53,10 +53,10 @@ def test_p10_uniform_logits_cost_ln_c(norm, size=16):
     assert loss.item() == pytest.approx(math.log(size), abs=1e-6)
 
 
-def test_p12_one_frame_one_token_and_empty_levels_stay_finite():
+def test_p12_one_frame_one_token_and_empty_codebooks_stay_finite():
     codes = torch.randint(16, (2, 4, 1))
     for seed in range(20):
-        for mode in ("level", "joint", "mixed"):
+        for mode in ("codebook", "joint", "mixed"):
             valid = torch.ones(2, 1, dtype=torch.bool)
             mask = sample_mask(valid, 4, mode, generator=torch.Generator().manual_seed(seed))
             leaf = torch.zeros(2, 4, 1, 16, requires_grad=True)
@@ -77,16 +77,16 @@ def test_elbo_weight_is_the_masked_diffusion_weight():
 def test_accuracies_are_those_of_argmax_and_of_the_ten_best(case):
     _, codes, logits = case
     flat, targets = logits.flatten(0, 2), codes.flatten()
-    scores = score_level(flat, targets, torch.zeros_like(targets), 0)
+    scores = score_codebook(flat, targets, torch.zeros_like(targets), 0)
     assert torch.equal(scores.top1, flat.argmax(dim=1) == targets)
     assert torch.equal(scores.top10, (flat.topk(10, dim=1).indices == targets[:, None]).any(dim=1))
-    uniform = score_level(torch.zeros(5, 16), torch.arange(5) + 8, torch.zeros(5).long(), 0)
+    uniform = score_codebook(torch.zeros(5, 16), torch.arange(5) + 8, torch.zeros(5).long(), 0)
     assert not uniform.top1.any()
 
 
-def test_levels_without_counted_tokens_are_not_a_number_in_the_log_only(case):
+def test_codebooks_without_counted_tokens_are_not_a_number_in_the_log_only(case):
     valid, codes, logits = case
     counted = torch.zeros(3, 4, 20, dtype=torch.bool)
     counted[:, 2] = valid
-    statistics = level_statistics(_score(logits, codes, counted), 4)
-    assert torch.isfinite(statistics["ce_level3"]) and torch.isnan(statistics["ce_level1"])
+    statistics = codebook_statistics(_score(logits, codes, counted), 4)
+    assert torch.isfinite(statistics["ce_codebook3"]) and torch.isnan(statistics["ce_codebook1"])

@@ -18,47 +18,47 @@ def _valid(lengths):
 @given(
     st.lists(st.integers(1, 40), min_size=1, max_size=6),
     st.integers(1, 8),
-    st.sampled_from(["level", "joint", "mixed"]),
+    st.sampled_from(["codebook", "joint", "mixed"]),
     st.integers(0, 2**31),
 )
-def test_p11_counts_lie_in_bounds_and_never_on_padding(lengths, levels, mode, seed):
+def test_p11_counts_lie_in_bounds_and_never_on_padding(lengths, codebooks, mode, seed):
     valid = _valid(lengths)
-    mask = sample_mask(valid, levels, mode, generator=torch.Generator().manual_seed(seed))
+    mask = sample_mask(valid, codebooks, mode, generator=torch.Generator().manual_seed(seed))
     counted = mask.counted.sum(dim=(1, 2))
     assert (counted >= 1).all()
-    limit = valid.sum(dim=1) * (1 if mode == "level" else levels)
+    limit = valid.sum(dim=1) * (1 if mode == "codebook" else codebooks)
     assert (counted <= limit).all()
     assert not (mask.hidden & ~valid[:, None]).any()
     assert not (mask.counted & ~mask.hidden).any()
 
 
-def test_p11_level_mode_hides_all_finer_levels_and_shows_all_coarser_ones():
+def test_p11_codebook_mode_hides_all_finer_codebooks_and_shows_all_coarser_ones():
     valid = _valid([30, 17, 5])
     for seed in range(50):
-        mask = sample_mask(valid, 6, "level", generator=torch.Generator().manual_seed(seed))
+        mask = sample_mask(valid, 6, "codebook", generator=torch.Generator().manual_seed(seed))
         for row in range(3):
-            (level,) = mask.counted[row].any(dim=1).nonzero().flatten().tolist()
-            assert not mask.hidden[row, :level].any()
-            assert torch.equal(mask.hidden[row, level + 1 :], valid[row].expand(6 - level - 1, -1))
+            (codebook,) = mask.counted[row].any(dim=1).nonzero().flatten().tolist()
+            assert not mask.hidden[row, :codebook].any()
+            assert torch.equal(mask.hidden[row, codebook + 1 :], valid[row].expand(6 - codebook - 1, -1))
 
 
-def test_p11_mean_ratio_and_level_frequencies_over_a_hundred_thousand_draws():
-    frames, levels, draws = 50, 8, 100_000
+def test_p11_mean_ratio_and_codebook_frequencies_over_a_hundred_thousand_draws():
+    frames, codebooks, draws = 50, 8, 100_000
     generator = torch.Generator().manual_seed(0)
-    ratios, counts, chosen = [], [], torch.zeros(levels)
+    ratios, counts, chosen = [], [], torch.zeros(codebooks)
     valid = torch.ones(5000, frames, dtype=torch.bool)
     for _ in range(draws // 5000):
-        mask = sample_mask(valid, levels, "level", "linear", generator=generator)
+        mask = sample_mask(valid, codebooks, "codebook", "linear", generator=generator)
         ratios.append(mask.ratio)
         counts.append(mask.counted.sum(dim=(1, 2)).float() / frames)
         chosen += mask.counted.any(dim=2).sum(dim=0)
     assert torch.cat(ratios).mean().item() == pytest.approx(2 / math.pi, abs=0.005)
     assert torch.cat(counts).mean().item() == pytest.approx(0.637, abs=0.005)
-    expected = torch.arange(levels, 0, -1).float() / (levels * (levels + 1) / 2)
+    expected = torch.arange(codebooks, 0, -1).float() / (codebooks * (codebooks + 1) / 2)
     assert torch.allclose(chosen / draws, expected, atol=0.005)
 
 
-def test_uniform_level_distribution():
+def test_uniform_codebook_distribution():
     valid = torch.ones(20_000, 3, dtype=torch.bool)
-    mask = sample_mask(valid, 4, "level", "uniform", generator=torch.Generator().manual_seed(1))
+    mask = sample_mask(valid, 4, "codebook", "uniform", generator=torch.Generator().manual_seed(1))
     assert torch.allclose(mask.counted.any(dim=2).float().mean(dim=0), torch.full((4,), 0.25), atol=0.02)

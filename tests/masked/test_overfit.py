@@ -17,7 +17,7 @@ PITCHES = (110.0, 230.0)
 Voice = Callable[[float, float, int], torch.Tensor]
 
 
-@pytest.mark.parametrize(("masking", "steps"), [("joint", 250), ("level", 300)])
+@pytest.mark.parametrize(("masking", "steps"), [("joint", 250), ("codebook", 300)])
 def test_one_batch_is_learned_by_heart(codec: MelCodec, voice: Voice, masking: str, steps: int) -> None:
     batch = make_batch(
         [voice(2.0, 100.0 + 40 * n, n) for n in range(4)],
@@ -31,7 +31,7 @@ def test_one_batch_is_learned_by_heart(codec: MelCodec, voice: Voice, masking: s
 
 # The size is not the specification's S, which takes ten minutes on a CPU: that is what benchmarks/overfit.py is for.
 @pytest.mark.realdata
-@pytest.mark.parametrize(("masking", "steps"), [("joint", 275), ("level", 450)])
+@pytest.mark.parametrize(("masking", "steps"), [("joint", 275), ("codebook", 450)])
 def test_one_batch_of_real_speech_is_learned_by_heart(real_data: Path, masking: str, steps: int) -> None:
     codec = MelCodec()
     batch = real_batch(real_data / "LibriSpeech" / "train-clean-100", codec)

@@ -27,7 +27,7 @@ def run(place: Path, *arguments: str, data_options: str = SIZE) -> subprocess.Co
     """Start run.sh with everything that it makes below ``place``."""
     command = [str(RECIPE / "run.sh"), "--datadir", f"{place}/data", "--dumpdir", f"{place}/dump"]
     command += ["--expdir", f"{place}/exp", "--tse_config", f"{ROOT}/tests/conf/masked_test.yaml"]
-    command += ["--inference_config", "conf/decode/one_pass.yaml", "--pretrained_exp", "", "--nj", "2"]
+    command += ["--inference_config", "conf/decode/one_step.yaml", "--pretrained_exp", "", "--nj", "2"]
     command += ["--inference_nj", "2", "--local_data_opts", f"{data_options} --downloads {place}/downloads", *arguments]
     return start(*command)
 
@@ -78,7 +78,7 @@ def test_every_stage_left_what_the_next_needs(place: Path) -> None:
 def test_outputs_have_the_mixtures_keys_and_lengths(place: Path) -> None:
     mixtures = read_scp(place / "dump/raw/test/wav.scp")
     for speaker in ("spk1", "spk2"):
-        outputs = read_scp(place / "exp" / TAG / "decode_one_pass" / "test" / f"{speaker}.scp")
+        outputs = read_scp(place / "exp" / TAG / "decode_one_step" / "test" / f"{speaker}.scp")
         assert outputs.keys() == mixtures.keys()
         for key, path in outputs.items():
             heard, given = soundfile.info(path), soundfile.info(mixtures[key])
@@ -89,7 +89,7 @@ def test_scores_of_mixture_ceiling_and_model(place: Path) -> None:
     with open(place / "exp" / TAG / "scores.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     systems = {row["system"] for row in rows}
-    assert systems == {"mixture", f"codec of {TAG}", f"{TAG} one_pass"}
+    assert systems == {"mixture", f"codec of {TAG}", f"{TAG} one_step"}
     assert len(rows) == 3 * 12
 
     def mean(system: str, measure: str) -> float:
@@ -101,7 +101,7 @@ def test_scores_of_mixture_ceiling_and_model(place: Path) -> None:
     assert mean(f"codec of {TAG}", "ESTOI") > mean("mixture", "ESTOI") + 10
     results = (place / "exp" / TAG / "RESULTS.md").read_text()
     assert all(system in results for system in systems)
-    assert all(0 < float(row["RTF"]) < 10 for row in rows if row["system"] == f"{TAG} one_pass")
+    assert all(0 < float(row["RTF"]) < 10 for row in rows if row["system"] == f"{TAG} one_step")
 
 
 def test_running_again_is_quick_and_changes_nothing(place: Path) -> None:

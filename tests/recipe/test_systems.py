@@ -54,9 +54,9 @@ def test_two_models_of_one_name_are_refused() -> None:
         ("conf/decode/greedy_16.yaml", "conf/decode/segments.yaml", "conf/decode/greedy_16.yaml"),
         ("conf/decode/segments.yaml", "conf/decode/segments.yaml", "conf/decode/greedy_16.yaml"),
         (
-            "conf/decode/one_pass.yaml conf/decode/segments.yaml conf/decode/stochastic.yaml",
+            "conf/decode/one_step.yaml conf/decode/segments.yaml conf/decode/stochastic.yaml",
             "conf/decode/segments.yaml",
-            "conf/decode/one_pass.yaml conf/decode/stochastic.yaml",
+            "conf/decode/one_step.yaml conf/decode/stochastic.yaml",
         ),
     ],
 )

@@ -64,8 +64,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory, make_world: Callable[[Path],
         replace_rows(world / "exp/m/scores.csv", rows)
     (world / "exp/m/train.log").write_text(
         "".join(
-            f"2026-01-01 (trainer:394) INFO: {epoch}epoch results: [train] loss={3 / epoch:.3f}, acc_level1=0.5, "
-            f"time=4 minutes and 2.5 seconds, [valid] loss={4 / epoch:.3f}, acc_level1=0.4, acc_level2=0.2\n"
+            f"2026-01-01 (trainer:394) INFO: {epoch}epoch results: [train] loss={3 / epoch:.3f}, acc_codebook1=0.5, "
+            f"time=4 minutes and 2.5 seconds, [valid] loss={4 / epoch:.3f}, acc_codebook1=0.4, acc_codebook2=0.2\n"
             for epoch in (1, 2, 3)
         )
     )

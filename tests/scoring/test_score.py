@@ -67,7 +67,7 @@ def scored(make_world: Callable[[Path], Path], tmp_path_factory: pytest.TempPath
     """A world that has been scored, which no test changes."""
     world = make_world(tmp_path_factory.mktemp("scored"))
     (world / "exp/m/greedy/test/rtf.json").write_text(json.dumps({"rtf": 0.25, "device": "cpu", "batch_size": 1}))
-    accuracy = "key,level1,level2\nanna_carl,0.5,0.25\nanna_berta,1.0,0.0\n"
+    accuracy = "key,codebook1,codebook2\nanna_carl,0.5,0.25\nanna_berta,1.0,0.0\n"
     (world / "exp/m/greedy/test/spk1.1.token_accuracy.csv").write_text(accuracy)
     score.main(arguments(world))
     return world
@@ -86,7 +86,7 @@ def test_every_item_has_a_row_with_its_facts_and_scores(scored: Path) -> None:
     assert rows["anna_berta", 1].gender_pair == "female+female"
     assert good.input_sir == pytest.approx(-rows["anna_carl", 2].input_sir, abs=0.1)
     assert good.metrics["RTF"] == 0.25
-    assert (good.metrics["token_accuracy"], good.metrics["token_accuracy_level2"]) == (0.375, 0.25)
+    assert (good.metrics["token_accuracy"], good.metrics["token_accuracy_codebook2"]) == (0.375, 0.25)
     # ESPnet's SI-SNR removes means; these signals have next to none.
     assert good.metrics["SI_SDR"] == pytest.approx(good.metrics["SI_SNR"], abs=0.05)
     measures = {"SDR", "SIR", "SAR", "STOI", "ESTOI", "PESQ_NB", "similarity", "similarity_interferer", "confused"}
@@ -176,7 +176,7 @@ def test_results_name_conditions_and_convention(scored: Path, tmp_path: Path) ->
     make_results.main([*command, "--data_dirs", f"test={tmp_path}"])
     text = output.read_text()
     conditions = ("RTF of greedy: device cpu, batch_size 1.", "espnet 202", "both speakers of every mixture")
-    for part in (*conditions, protocol.describe(), "### Token accuracy by level"):
+    for part in (*conditions, protocol.describe(), "### Token accuracy by codebook"):
         assert part in text
 
 

@@ -166,11 +166,11 @@ def test_what_the_main_table_leaves_out_has_tables_of_its_own() -> None:
     for row in found:
         row.metrics["SIR"] = 1.0
         if row.system == "greedy":
-            row.metrics |= {f"token_accuracy_level{level}": level / 20 for level in (1, 2, 10)}
-    further, levels = further_tables(found, ["mixture", "greedy"], Bootstrap(50))
+            row.metrics |= {f"token_accuracy_codebook{codebook}": codebook / 20 for codebook in (1, 2, 10)}
+    further, codebooks = further_tables(found, ["mixture", "greedy"], Bootstrap(50))
     assert "SIR (dB) ↑" in further.headings and len(further.rows) == 2
-    assert levels.headings[2:] == ["level 1 (%) ↑", "level 2 (%) ↑", "level 10 (%) ↑"]
-    assert [cell.text for cell in levels.rows[0]] == ["greedy", "4", "5.0", "10.0", "50.0"]
+    assert codebooks.headings[2:] == ["codebook 1 (%) ↑", "codebook 2 (%) ↑", "codebook 10 (%) ↑"]
+    assert [cell.text for cell in codebooks.rows[0]] == ["greedy", "4", "5.0", "10.0", "50.0"]
     chosen = further_tables(found, ["mixture", "greedy"], Bootstrap(50), measures=["SIR"])
     assert "SI-SDRi (dB) ↑" in chosen[0].headings
 

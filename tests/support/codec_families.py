@@ -18,22 +18,22 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def make_encodec() -> AbsCodec:
-    """Return EnCodec with two levels of random codebooks that are as wide as its latents."""
+    """Return EnCodec with two codebooks of random codebooks that are as wide as its latents."""
     torch.manual_seed(0)
     codec = build_codec("encodec", {"bandwidth": 1.5})
     latents = codec.encode(noise(1, 8000)).latents[0].T
-    for level, layer in enumerate(codec.model.quantizer.vq.layers):
-        layer._codebook.embed.normal_().mul_(latents.std(dim=0)).add_(0 if level else latents.mean(dim=0))
+    for codebook, layer in enumerate(codec.model.quantizer.vq.layers):
+        layer._codebook.embed.normal_().mul_(latents.std(dim=0)).add_(0 if codebook else latents.mean(dim=0))
     return codec
 
 
-def make_mini(envelope_levels: int = 1) -> AbsCodec:
+def make_mini(envelope_codebooks: int = 1) -> AbsCodec:
     """Return the mini codec, narrow and with random weights."""
     torch.manual_seed(0)
     narrow = {"envelope_channels": 8, "encoder_width": 8, "encoder_blocks": 1, "decoder_width": 8, "decoder_blocks": 1}
-    widths = {"num_mels": 20, "envelope_width": 4, "waveform_width": 8, "envelope_levels": envelope_levels}
-    widths["candidates"] = 8 if envelope_levels else 1  # a search need not begin with the nearest
-    return build_codec("mini", {"num_levels": 4, "codebook_size": 16, **widths, **narrow})
+    widths = {"num_mels": 20, "envelope_width": 4, "waveform_width": 8, "envelope_codebooks": envelope_codebooks}
+    widths["candidates"] = 8 if envelope_codebooks else 1  # a search need not begin with the nearest
+    return build_codec("mini", {"num_codebooks": 4, "codebook_size": 16, **widths, **narrow})
 
 
 def make_mel(**conf: object) -> AbsCodec:
@@ -46,9 +46,9 @@ def make_mel(**conf: object) -> AbsCodec:
 FAMILIES: dict[str, Callable[[], AbsCodec]] = {
     "mini": make_mini,
     "mini_no_envelope": lambda: make_mini(0),
-    "mel": lambda: make_mel(num_mels=40, num_levels=4, codebook_size=16),
-    "mel_residual": lambda: make_mel(num_mels=40, num_levels=3, codebook_size=16, split="residual"),
-    "mel_8k": lambda: make_mel(sample_rate=8000, hop=160, n_fft=512, num_mels=30, num_levels=2, codebook_size=8),
+    "mel": lambda: make_mel(num_mels=40, num_codebooks=4, codebook_size=16),
+    "mel_residual": lambda: make_mel(num_mels=40, num_codebooks=3, codebook_size=16, split="residual"),
+    "mel_8k": lambda: make_mel(sample_rate=8000, hop=160, n_fft=512, num_mels=30, num_codebooks=2, codebook_size=8),
     "encodec": make_encodec,
     "dac": make_dac,
     "transformers_encodec": lambda: make_transformers("encodec", 2),

@@ -19,7 +19,7 @@ COUNTS = {"train": 12, "valid": 4, "odd": 3}
 
 def make_exact_corpus(root: Path) -> Path:
     """Mixtures of one target: one frame each in training, and of several lengths in validation."""
-    codec = MelCodec(RATE, HOP, n_fft=512, num_mels=16, num_levels=1, codebook_size=16)
+    codec = MelCodec(RATE, HOP, n_fft=512, num_mels=16, num_codebooks=1, codebook_size=16)
     codec.fit([torch.from_numpy(voice(2.0, pitch, seed=int(pitch))) for pitch in (90.0, 140.0, 210.0)], iterations=4)
     save_codec(codec, root / "codec")
     for name, count in COUNTS.items():

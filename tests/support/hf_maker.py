@@ -46,17 +46,17 @@ def write_model(directory: Path, kind: str, **changes: Any) -> Any:
     if kind == "encodec":
         latents = model.encoder(0.05 * torch.randn(1, 1, 8000))[0]
         centre, width = latents.mean(dim=1), latents.std(dim=1)
-    for level, book in enumerate(books):
-        book.normal_().mul_(width).add_(centre if level == 0 else 0.0)
+    for codebook, book in enumerate(books):
+        book.normal_().mul_(width).add_(centre if codebook == 0 else 0.0)
     model.save_pretrained(directory)
     return model
 
 
-def make_transformers(kind: str, num_levels: int | None = None) -> AbsCodec:
+def make_transformers(kind: str, num_codebooks: int | None = None) -> AbsCodec:
     """Return a codec that was loaded from such a directory."""
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder), kind)
-        codec = build_codec("transformers", {"model": folder, "num_levels": num_levels})
+        codec = build_codec("transformers", {"model": folder, "num_codebooks": num_codebooks})
         path = codec.pretrained_cache()
         assert path is not None
         codec.load_pretrained(path)

@@ -35,20 +35,20 @@ def write_speech(folder: Path, speakers: range, seconds: float = 2.5, each: int 
 
 
 class PcmCodec(AbsCodec):
-    """Samples as two bytes, one per level: both give the recording back, one alone is 8-bit audio."""
+    """Samples as two bytes, one per codebook: both give the recording back, one alone is 8-bit audio."""
 
     name = "pcm"
 
     def __init__(self, sample_rate: int = RATE) -> None:
         super().__init__()
-        self.sample_rate, self.hop, self.num_levels, self.latent_dim = sample_rate, 1, 2, 1
+        self.sample_rate, self.hop, self.num_codebooks, self.latent_dim = sample_rate, 1, 2, 1
         self.codebook_sizes = (256, 256)
         coarse = (torch.arange(256) - 127.5) / 128
         self.register_buffer("books", torch.stack([coarse, (torch.arange(256) - 127.5) / 128 / 256]))
         self.freeze()
 
-    def codebook(self, level: int) -> Tensor:
-        return self.books[level][:, None]
+    def codebook(self, number: int) -> Tensor:
+        return self.books[number][:, None]
 
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
         value = ((wav.clamp(-1, 0.9999) + 1) * 32768).long()
@@ -65,14 +65,14 @@ class LoudnessCodec(PcmCodec):
 
     def __init__(self, sample_rate: int = RATE) -> None:
         super().__init__()
-        self.sample_rate, self.hop, self.num_levels, self.codebook_sizes = sample_rate, 320, 1, (8,)
+        self.sample_rate, self.hop, self.num_codebooks, self.codebook_sizes = sample_rate, 320, 1, (8,)
 
     def _frames(self, wav: Tensor) -> Tensor:
         return torch.nn.functional.pad(wav, (0, -wav.shape[0] % self.hop)).reshape(-1, self.hop)
 
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        level = 10 * self._frames(wav).square().mean(dim=1).clamp(min=1e-9).log10()
-        return ((level + 48) / 4).long().clamp(0, 7)[None], level[None]
+        loudness = 10 * self._frames(wav).square().mean(dim=1).clamp(min=1e-9).log10()
+        return ((loudness + 48) / 4).long().clamp(0, 7)[None], loudness[None]
 
 
 class NoiseCodec(LoudnessCodec):

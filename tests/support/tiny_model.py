@@ -1,4 +1,4 @@
-"""A tiny exp directory for the tests of the doors: a fitted codec of 4 levels and a random extractor, made in a second."""
+"""A tiny exp directory for the tests of the doors: a fitted codec of 4 codebooks and a random extractor, made in a second."""
 
 import functools
 import tempfile
@@ -48,7 +48,7 @@ def mixture(seconds: float, seed: int = 0, rate: int = RATE) -> np.ndarray:
 
 
 def fitted_codec(seed: int = 0) -> MelCodec:
-    codec = MelCodec(RATE, HOP, n_fft=512, num_mels=16, num_levels=4, codebook_size=16, griffin_lim_iterations=4)
+    codec = MelCodec(RATE, HOP, n_fft=512, num_mels=16, num_codebooks=4, codebook_size=16, griffin_lim_iterations=4)
     signals = [voice(2.0, pitch, seed=int(pitch) + seed) for pitch in (90.0, 140.0, 210.0)]
     codec.fit([torch.from_numpy(signal) for signal in signals], seed=seed, iterations=4)
     return codec

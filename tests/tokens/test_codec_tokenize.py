@@ -23,7 +23,7 @@ from espnet_tse_gen.utils.files import read_scp, write_scp
 @pytest.fixture(scope="module")
 def codec_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("exp") / "codec_small"
-    save_codec(make_mel(num_mels=40, num_levels=4, codebook_size=16), directory)
+    save_codec(make_mel(num_mels=40, num_codebooks=4, codebook_size=16), directory)
     return directory
 
 
@@ -80,13 +80,13 @@ def test_tokens_are_those_of_the_codec_at_the_mixtures_level(codec_dir, corpus, 
     manifest = json.loads((tmp_path / "out/codes_spk1.json").read_text())
     assert manifest["codec"] == "mel" and manifest["codec_tag"] == "small" and manifest["missing"] == {}
     assert manifest["fingerprint"] == codec.fingerprint()
-    assert (manifest["levels"], manifest["codebook_sizes"], manifest["dtype"]) == (4, [16] * 4, "int16")
+    assert (manifest["codebooks"], manifest["codebook_sizes"], manifest["dtype"]) == (4, [16] * 4, "int16")
     assert sorted(found) == sorted(SIZES)
     for key, size in SIZES.items():
         target, _ = soundfile.read(corpus / f"wavs/{key}_spk1.wav", dtype="float32")
         mixture, _ = soundfile.read(corpus / f"wavs/{key}_wav.wav", dtype="float32")
         wav = torch.from_numpy(target.reshape(1, -1) * np.float32(mixture_gain(mixture)))
-        assert found[key].dtype == np.int16 and found[key].shape == (codec.num_frames(size), codec.num_levels)
+        assert found[key].dtype == np.int16 and found[key].shape == (codec.num_frames(size), codec.num_codebooks)
         np.testing.assert_array_equal(found[key], codec.encode(wav).codes[0].T.numpy())
     from espnet2.train.dataset import ESPnetDataset
 
@@ -184,7 +184,7 @@ def test_tokens_follow_recordings_lists_jobs_and_codec(codec_dir, corpus, tmp_pa
     write_scp(corpus / "spk1.scp", {key: path for key, path in read_scp(corpus / "spk1.scp").items() if key != "e"})
     tokenize(codec_dir, corpus, output)
     assert sorted(read_scp(output / "codes_spk1.scp")) == ["a", "b", "c", "d"] and encoded(capsys) == 0
-    save_codec(make_mel(num_mels=40, num_levels=4, codebook_size=8), tmp_path / "codec_other")
+    save_codec(make_mel(num_mels=40, num_codebooks=4, codebook_size=8), tmp_path / "codec_other")
     tokenize(tmp_path / "codec_other", corpus, output)
     assert encoded(capsys) == 7 and all(found.max() < 8 for found in codes(output / "codes_spk1.scp").values())
     assert {path.suffixes[0] for path in output.glob("*.ark")} == {".1"}, "arks of another codec are gone"

@@ -57,7 +57,7 @@ def options(root: Path, job: int) -> list[str]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a codec, two tables of recordings (the second shares some of the first's) and ``whole``, a whole run."""
     root = tmp_path_factory.mktemp("kill")
-    save_codec(make_mel(num_mels=40, num_levels=4, codebook_size=16), root / "codec_small")
+    save_codec(make_mel(num_mels=40, num_codebooks=4, codebook_size=16), root / "codec_small")
     generator = np.random.default_rng(0)
     paths = [root / f"{number}.wav" for number in range(2 * RECORDINGS)]
     for path in paths:

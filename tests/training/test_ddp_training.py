@@ -87,7 +87,7 @@ def test_two_processes_train_as_one(corpus: Path, together: Path, tmp_path: Path
     assert single.status == 0, single.log
     for number in (1, 2):
         one, two = stored(alone, number), stored(together, number)
-        for part, name in (("train", "loss"), ("train", "grad_norm"), ("train", "acc10_level1"), ("valid", "loss")):
+        for part, name in (("train", "loss"), ("train", "grad_norm"), ("train", "acc10_codebook1"), ("valid", "loss")):
             assert two[part][name] == pytest.approx(one[part][name], rel=1e-5), (number, part, name)
         # One recording at a time has no other enrolment to exchange its own with.
         assert np.isnan(one["valid"]["enroll_gain"]) and np.isnan(two["valid"]["enroll_gain"])

@@ -46,10 +46,10 @@ def test_a_training_leaves_a_model_that_needs_nothing_else(corpus: Path, tmp_pat
     shutil.rmtree(source)
     key, path = next(iter(read_scp(corpus / "valid" / "wav.scp").items()))
     enroll = read_scp(corpus / "valid" / "enroll_spk1.scp")[key]
-    extractor = TargetSpeakerExtractor.from_pretrained(tmp_path / "exp", decode="one_pass")
+    extractor = TargetSpeakerExtractor.from_pretrained(tmp_path / "exp", decode="one_step")
     voices = [extractor(read_audio(path)[0], read_audio(enroll)[0], RATE)]
     shutil.move(tmp_path / "exp", tmp_path / "elsewhere")
-    extractor = TargetSpeakerExtractor.from_pretrained(tmp_path / "elsewhere", decode="one_pass")
+    extractor = TargetSpeakerExtractor.from_pretrained(tmp_path / "elsewhere", decode="one_step")
     voices.append(extractor(read_audio(path)[0], read_audio(enroll)[0], RATE))
     assert (voices[0] == voices[1]).all() and voices[0].any()
     from espnet_tse_gen.training.tse_gen_task import TSEGenTask

@@ -35,7 +35,9 @@ def test_a_training_writes_what_decoding_and_the_reader_need(trained: tuple[Path
     assert sorted(figures) == [1, 2, 3]
     assert float(figures[3]["train/loss"]) < float(figures[1]["train/loss"])
     for level in (1, 2, 3, 4):
-        assert {f"train/ce_level{level}", f"train/acc_level{level}", f"train/acc10_level{level}"} <= figures[1].keys()
+        assert {f"train/ce_codebook{level}", f"train/acc_codebook{level}", f"train/acc10_level{level}"} <= figures[
+            1
+        ].keys()
     assert {"valid/enroll_gain", "valid/acc_all_hidden", "valid/acc"} <= figures[1].keys()
     assert list((output / "tensorboard" / "train").glob("events*"))
     assert not (output / PREVIOUS).exists()

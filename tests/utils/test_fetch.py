@@ -160,7 +160,7 @@ def test_codec_prepare_fetches_only_when_asked(server: Server, tmp_path: Path, m
     release = dataclasses.replace(RELEASES[16000], url=server.url, sha256=sha256, model_conf=SMALL)
     monkeypatch.setitem(RELEASES, 16000, release)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    (tmp_path / "dac.yaml").write_text("codec: dac\ncodec_conf: {num_levels: 2}\n")
+    (tmp_path / "dac.yaml").write_text("codec: dac\ncodec_conf: {num_codebooks: 2}\n")
     command = ["--codec_config", f"{tmp_path}/dac.yaml", "--output_dir", f"{tmp_path}/codec"]
     line = refused("no such file", codec_prepare.main, command)
     assert sha256 in line and server.url in line and "--download true" in line and not server.ranges

@@ -19,6 +19,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
     --inference_nj 8 \
     --codec_config auto \
     --tse_config conf/train/masked.yaml \
-    --inference_config "conf/decode/greedy_16.yaml conf/decode/one_pass.yaml" \
+    --inference_config "conf/decode/greedy_16.yaml conf/decode/one_step.yaml" \
     --scoring_preset generative \
     "$@"

@@ -17,5 +17,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
     --dynamic_mixing true \
     --use_codes false \
     --tse_config conf/train/masked_dynamic.yaml \
-    --inference_config "conf/decode/greedy_16.yaml conf/decode/one_pass.yaml" \
+    --inference_config "conf/decode/greedy_16.yaml conf/decode/one_step.yaml" \
     "$@"

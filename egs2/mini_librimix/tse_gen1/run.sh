@@ -21,6 +21,6 @@ fi
     --inference_nj 2 \
     --codec_config conf/codec/mel_16k.yaml \
     --tse_config conf/train/masked_small.yaml \
-    --inference_config "conf/decode/greedy_16.yaml conf/decode/one_pass.yaml" \
+    --inference_config "conf/decode/greedy_16.yaml conf/decode/one_step.yaml" \
     "${pretrained[@]}" \
     "$@"

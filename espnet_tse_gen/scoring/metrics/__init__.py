@@ -27,7 +27,7 @@ _OTHERS = (
         "token_accuracy",
         "token accuracy",
         "up",
-        "share of codec tokens equal to those of the clean target, over all levels (each level is in scores.csv)",
+        "share of codec tokens equal to those of the clean target, over all codebooks (each codebook is in scores.csv)",
     ),
     share("silent", "silent", "down", "share of outputs that are digital silence"),
     Column(
@@ -58,7 +58,7 @@ BREAKDOWN_COLUMNS: tuple[str, ...] = ("SI_SDR_aligned", "SI_SDRi", "ESTOI", "sim
 """Columns of the breakdowns by gender pair and input SIR."""
 
 COLUMNS: tuple[Column, ...] = tuple(_BY_NAME[name] for name in (*MAIN_COLUMNS, *FURTHER_COLUMNS))
-"""All columns but those of single codec levels, in the order of ``scores.csv``."""
+"""All columns but those of single codebooks, in the order of ``scores.csv``."""
 
 BY_NAME: dict[str, Column] = {column.name: column for column in COLUMNS}
 
@@ -69,7 +69,7 @@ PRESETS: dict[str, tuple[type[Metric], ...]] = {
 }
 """What is computed beside the waveform measures."""
 
-_LEVEL = "token_accuracy_level"
+_CODEBOOK = "token_accuracy_codebook"
 
 
 def choose_metrics(preset: str, delay: int = 0, networks: Iterable[NetworkChoice] = ()) -> list[Metric]:
@@ -91,17 +91,17 @@ def choose_metrics(preset: str, delay: int = 0, networks: Iterable[NetworkChoice
 
 
 def column_of(name: str) -> Column:
-    """Return how a column of scores is shown; the token accuracy of one codec level has one too."""
+    """Return how a column of scores is shown; the token accuracy of one codebook has one too."""
     if name in BY_NAME:
         return BY_NAME[name]
-    number = name.removeprefix(_LEVEL)
-    return share(name, f"level {number}", "up", f"share of right tokens at level {number}")
+    number = name.removeprefix(_CODEBOOK)
+    return share(name, f"codebook {number}", "up", f"share of right tokens at codebook {number}")
 
 
-def level_columns(columns: Iterable[str]) -> list[str]:
-    """Return those of ``columns`` that hold the token accuracy of one codec level, in the order of the levels."""
-    found = [name for name in columns if name.startswith(_LEVEL)]
-    return sorted(found, key=lambda name: int(name.removeprefix(_LEVEL)))
+def codebook_columns(columns: Iterable[str]) -> list[str]:
+    """Return those of ``columns`` that hold the token accuracy of one codebook, in the order of the codebooks."""
+    found = [name for name in columns if name.startswith(_CODEBOOK)]
+    return sorted(found, key=lambda name: int(name.removeprefix(_CODEBOOK)))
 
 
 def legend(columns: Sequence[str]) -> list[str]:

@@ -52,4 +52,4 @@ systems=(spex_plus mc_spex mc_spex_fusion_none mc_spex_modulation_concat mc_spex
 ./run.sh "${given[@]}" --skip_data_prep true --skip_train true --skip_packing true --stage 8 --tse_tag comparison \
     --tse_config "conf/train/td_speakerbeam_${size}.yaml" \
     --pretrained_exp "${expdir}/td_speakerbeam ${expdir}/spex_plus ${expdir}/mc_spex ${expdir}/masked ${expdir}/masked_front_end" \
-    --inference_config "conf/decode/segments.yaml conf/decode/one_pass.yaml"
+    --inference_config "conf/decode/segments.yaml conf/decode/one_step.yaml"
