@@ -64,6 +64,15 @@ def test_extraction_benchmark(repository, tmp_path):
     assert float(re.search(r"outputs differ by at most (\S+) of the peak", text)[1]) < 1e-4
 
 
+@pytest.mark.slow
+def test_extraction_benchmark_of_the_dual_path(repository, tmp_path):
+    options = ["--width", "0.0625", "--seconds", "0.2", "--enroll_seconds", "0.3", "--extractors", "dual_path"]
+    text = report(repository, tmp_path / "table.md", "extraction", *options, "--batch_size", "1")
+    names = re.findall(r"^\| (.+?) \| [\d.]+ M \| [\d.]+ \[", text, flags=re.MULTILINE)
+    assert names == ["ESPnet, TD-SpeakerBeam", "ours, the same model", "ours, dual path", "ours, dual path, both signs"]
+    assert "at 16000 Hz" in text
+
+
 @pytest.mark.parametrize(
     ("benchmark", "option"),
     [

@@ -64,7 +64,7 @@ class BandLayout(nn.Module):
                 f"extractor_conf: band_widths add up to {sum(widths)} bins, expected {bins}, those of the window"
             )
         self.widths, self.widest = tuple(map(int, widths)), max(widths)
-        bands = torch.repeat_interleave(torch.arange(len(widths)), torch.tensor(self.widths))
+        bands = torch.repeat_interleave(torch.arange(len(widths)), torch.tensor(self.widths), output_size=bins)
         within = torch.cat([torch.arange(width) for width in self.widths])
         # Where a bin stands among all places of all bands, and the bin (or the one after the last) of every place.
         places = bands * self.widest + within

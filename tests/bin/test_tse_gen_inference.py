@@ -250,9 +250,9 @@ def test_token_accuracy(data):
     main(command(data, "--codes_scp", str(data / "codes.scp")))
     path = data / "out" / "spk1.1.token_accuracy.csv"
     rows = list(csv.reader(path.open()))
-    assert rows[0] == ["key", "codebook1", "codebook2", "codebook3", "codebook4"] and [row[0] for row in rows[1:]] == sorted(
-        SECONDS
-    )
+    assert rows[0] == ["key", "codebook1", "codebook2", "codebook3", "codebook4"] and [
+        row[0] for row in rows[1:]
+    ] == sorted(SECONDS)
     for row in rows[1:]:
         shares = [float(value) for value in row[1:]]
         assert shares[0] == shares[1] == shares[3] == 1.0 and shares[2] == pytest.approx(0.5, abs=0.05)
