@@ -3,6 +3,10 @@
 import pytest
 from programs import ROOT, start
 
+from espnet_tse_gen.inference.options import SegmentOptions
+from espnet_tse_gen.utils.files import read_yaml
+from espnet_tse_gen.utils.options import presets
+
 RECIPE = ROOT / "egs2" / "mini_librimix" / "tse_gen1"
 DEFAULTS = """
 set -euo pipefail
@@ -63,6 +67,15 @@ def test_two_models_of_one_name_are_refused() -> None:
 def test_each_kind_decodes_with_its_own_files(configs: str, discriminative: str, masked: str) -> None:
     told = evaluate(f"decode_configs=({configs})", "configs_of tse; configs_of tse_gen").splitlines()
     assert told == [discriminative, masked]
+
+
+@pytest.mark.parametrize("name", sorted(presets()))
+def test_every_preset_is_of_the_kind_whose_options_it_has(name: str) -> None:
+    kind, other = (
+        ("tse", "tse_gen") if read_yaml(presets()[name]).keys() <= set(SegmentOptions.names()) else ("tse_gen", "tse")
+    )
+    told = evaluate(f"decode_configs=(conf/decode/{name}.yaml)", f"configs_of {kind}; configs_of {other}").splitlines()
+    assert told[0] == f"conf/decode/{name}.yaml" != told[1]
 
 
 def test_each_kind_gets_its_own_options_where_both_decode() -> None:
