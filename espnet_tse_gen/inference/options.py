@@ -30,9 +30,6 @@ class SegmentOptions(Options):
     )
     overlap_seconds: float = option(1.0, "in which one segment fades into the next", FROM_0)
     scale: str = option("auto", "level of the output", choices=("auto", "mixture", "peak", "none"))
-    mirror: bool = option(
-        False, "average what the network makes of the mixture and of the mixture with its sign changed"
-    )
     batch_size: int = option(1, "segments processed together; more pays on a GPU", FROM_1)
 
     def __post_init__(self) -> None:

@@ -103,10 +103,7 @@ class WaveformInference(TargetSpeakerExtractor):
         # Lengths stay on the CPU: the network's Python code looks at them, and on a GPU each look would wait for all that is
         # under way.
         with self._precision():
-            mixtures = rows.to(self.device, DTYPES[self.dtype])
-            made = self._halves.extract(mixtures, lengths, enrolments)
-            if self.options.mirror:
-                made = _mirrored(made, self._halves.extract(-mixtures, lengths, enrolments))
+            made = self._halves.extract(rows.to(self.device, DTYPES[self.dtype]), lengths, enrolments)
             asked = confidence and isinstance(self.model.extractor, AbsWaveformExtractor)
             presence = self.model.extractor.presence(made.waveforms, enrolments) if asked else None
         return Voices._make(each if each is None else each.float().cpu() for each in made), presence
@@ -142,15 +139,6 @@ class WaveformInference(TargetSpeakerExtractor):
     def _precision(self) -> torch.autocast:
         # Entered in every case, so that an autocast of the caller changes nothing.
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == "bfloat16")
-
-
-def _mirrored(made: Voices, mirrored: Voices) -> Voices:
-    """Return the mean of what a network makes of mixtures and of the same with their sign changed.
-
-    The sign of a recording means nothing, but a network's errors depend on it: a mean of two that err differently.
-    """
-    activity = None if made.activity is None else (made.activity + mirrored.activity) / 2  # type: ignore[operator]
-    return Voices((made.waveforms - mirrored.waveforms) / 2, activity)
 
 
 def _joined(parts: Sequence[tuple[Segment, np.ndarray]], hop: int) -> np.ndarray:

@@ -57,18 +57,6 @@ def test_t05_output_is_the_short_scale_and_as_long_as_the_input(name, size):
     assert_close(out * np.float32(request.gain), expected)
 
 
-@pytest.mark.parametrize(("name", "scale"), [(name, "none") for name in EXTRACTORS] + [("dual_path", "mixture")])
-def test_mirrored_extraction_changes_sign_with_the_mixture(name, scale):
-    extractor = load(name, {"mirror": True, "scale": scale, "segment_seconds": 0.5, "overlap_seconds": 0.1})
-    mixed = mixture(1.2)
-    out, flipped = extractor(mixed, ENROLL), extractor(-mixed, ENROLL)
-    assert_close(flipped, -out)
-    assert np.abs(out - load(name, {**vars(extractor.options), "mirror": False})(mixed, ENROLL)).max() > 0
-    activity = extractor.extract([extractor.request(signal, ENROLL) for signal in (mixed, -mixed)])
-    if name == "dual_path":
-        np.testing.assert_allclose(activity[0].activity, activity[1].activity, atol=1e-6)
-
-
 @every_extractor
 def test_batch_of_different_lengths_is_single(name):
     mixed = [mixture(seconds, seed=n) for n, seconds in enumerate(LENGTHS)]

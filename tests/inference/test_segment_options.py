@@ -10,7 +10,6 @@ def test_the_preset_is_the_file(repository):
     assert SegmentOptions.resolve("segments") == SegmentOptions()
     assert read_yaml(repository / "conf/decode/segments.yaml") == vars(SegmentOptions())
     assert SegmentOptions.resolve(repository / "conf/decode/segments.yaml") == SegmentOptions()
-    assert SegmentOptions.resolve("mirrored") == SegmentOptions(mirror=True)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 models=                     # exp directories, or what bin/pack.py made (the models that ship: espnet_tse_gen/pretrained)
 test_sets="test_a test_b_speechocean test_b_commonvoice dev_c" # which of the sets to decode and score
 tse_tag=measured            # the folder of the results
-inference_config=conf/decode/mirrored.yaml # decoding
 python=python3              # Python interpreter
 # What local/test_sets.sh takes, and says
 librispeech=                # the corpus
@@ -32,4 +31,4 @@ done
 
 local/test_sets.sh --python "${python}" "${made[@]}"
 ./run.sh "${given[@]}" "$@" --python "${python}" --stage 2 --stop_stage 10 --skip_train true --tse_tag "${tse_tag}" --test_sets "${test_sets}" \
-    --tse_config conf/train/dual_path_16k.yaml --pretrained_exp "${models}" --inference_config "${inference_config}"
+    --tse_config conf/train/dual_path_16k.yaml --pretrained_exp "${models}" --inference_config conf/decode/segments.yaml
