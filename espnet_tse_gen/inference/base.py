@@ -11,7 +11,7 @@ import abc
 import hashlib
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ NO_NUMBERS = (
 )
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 """Choices of ``dtype`` and the type of the weights: with ``bfloat16`` only the computation is in bfloat16."""
+
+Progress = Callable[[float], object]
+"""Called with the share that is done, 0..1, after each batch, segment or chunk."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +138,9 @@ class TargetSpeakerExtractor(abc.ABC):
         return 1
 
     @abc.abstractmethod
-    def extract(self, requests: Sequence[Request], confidence: bool = True) -> list[Extraction]:
+    def extract(
+        self, requests: Sequence[Request], confidence: bool = True, progress: Progress | None = None
+    ) -> list[Extraction]:
         """Extract from checked requests, in their order; ``confidence`` costs time where the model can tell it."""
 
     def __call__(self, mixture: Any, enroll: Any, sample_rate: int | None = None) -> np.ndarray:

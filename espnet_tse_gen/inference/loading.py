@@ -7,7 +7,6 @@ package.
 
 import contextlib
 import os
-import sys
 import tempfile
 import zipfile
 import zlib
@@ -19,7 +18,7 @@ from typing import Any
 from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.discriminative.registry import is_discriminative
 from espnet_tse_gen.inference.options import SegmentOptions
-from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.errors import UserError, unknown_name, warn
 from espnet_tse_gen.utils.files import is_lfs_pointer, read_yaml
 from espnet_tse_gen.utils.model_files import find_checkpoint
 from espnet_tse_gen.utils.options import Options
@@ -93,9 +92,7 @@ def open_model(where: str | Path) -> Iterator[ModelDir]:
     if shipped is not None:
         # Also where a folder, such as one with outputs of that model, has the same name.
         if (path / CONFIG).is_file():
-            print(
-                f"{where}: the model of this name that ships is used; write ./{where} for the folder", file=sys.stderr
-            )
+            warn(f"{where}: the model of this name that ships is used; write ./{where} for the folder")
         yield _checked(shipped)
     elif path.is_dir():
         yield _checked(path)

@@ -8,8 +8,11 @@ status 2, and leaves real defects their traceback.
 import contextlib
 import difflib
 import inspect
+import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,10 @@ EXTRAS: dict[str, str] = {module: extra for extra, modules in _MODULES.items() f
 """Module to the extra of ``setup.py`` that installs it."""
 
 
+DEBUG = "TSE_GEN_DEBUG"
+"""Variable of the environment with which errors of users have a traceback."""
+
+
 class UserError(ValueError):
     """Something that the user typed or supplied cannot be used; the message is one complete line."""
 
@@ -40,6 +47,28 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return UserError(f"unknown {kind} '{name}': {hint}valid: {', '.join(valid)}")
+
+
+_heard: ContextVar[tuple[list[str], bool] | None] = ContextVar("heard", default=None)
+
+
+def warn(line: str) -> None:
+    """Say something that a user should know, on stderr, or to those who :func:`hear_warnings`."""
+    heard, shown = _heard.get() or ([], True)
+    heard.append(line)
+    if shown:
+        print(one_line(line), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def hear_warnings(shown: bool = True) -> Iterator[list[str]]:
+    """Collect what :func:`warn` is told inside the block; where it is not ``shown``, stderr gets nothing."""
+    lines: list[str] = []
+    token = _heard.set((lines, shown))
+    try:
+        yield lines
+    finally:
+        _heard.reset(token)
 
 
 def check_options(kind: str, conf: Mapping[str, Any], function: Any, given: Iterable[str] = ()) -> None:
@@ -76,21 +105,24 @@ def naming_extra(what: str = "this", instead: str = "") -> Iterator[None]:
         raise UserError(f"{what} needs the package '{error.name}', which is not installed; run: {command}") from None
 
 
-def run_main(main: Callable[[], int | None]) -> None:
+def run_main(main: Callable[[], int | None], program: str = "") -> None:
     """Run ``main``, turn a :class:`UserError` or a missing package into one line on stderr, and exit with the right status.
 
     The process keeps the memory that it frees, and numba has a cache; see :func:`keep_freed_memory`, :func:`find_numba_cache`.
 
-    Exit status: 0 (or what ``main`` returns), 2 for a user's error, 130 after Ctrl-C.
+    Exit status: 0 (or what ``main`` returns), 2 for a user's error, 130 after Ctrl-C. With the variable ``TSE_GEN_DEBUG``, which
+    ``--debug`` sets, the traceback of a user's error comes before its line.
     """
     keep_freed_memory()
     find_numba_cache()
-    program = Path(sys.argv[0]).stem
+    program = program or Path(sys.argv[0]).stem
     try:
         with naming_extra("this command"):
             status = main()
     except UserError as error:
-        print(f"{program}: error: {_one_line(error)}", file=sys.stderr)
+        if os.environ.get(DEBUG):
+            traceback.print_exc()
+        print(f"{program}: error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
@@ -100,9 +132,14 @@ def run_main(main: Callable[[], int | None]) -> None:
     sys.exit(status or 0)
 
 
-def _one_line(error: UserError) -> str:
-    """Return the message; of one that a data loader's worker passed on with its traceback, the last line."""
+def one_line(error: UserError | str) -> str:
+    """Return the message in one line; of one that a data loader's worker passed on with its traceback, the last line."""
     text = str(error).strip()
     if "Original Traceback" in text:
         text = text.splitlines()[-1].removeprefix(f"{UserError.__module__}.{UserError.__qualname__}: ")
-    return " ".join(text.splitlines())
+    return shown(" ".join(text.splitlines()))
+
+
+def shown(text: str) -> str:
+    """Return ``text`` in one line that every terminal can show: the names of files may hold any bytes."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
