@@ -1,11 +1,12 @@
 """The command ``tse-gen``: extract a voice from a recording without a recipe, and what else people type.
 
     tse-gen extract meeting.wav --enroll alice.wav -o alice_only.wav
-    tse-gen info --model exp/tse_x
+    tse-gen info exp/tse_x
 
 Nothing heavy is imported before the command line has been read.
 """
 
+import platform
 import re
 import warnings
 from collections.abc import Callable, Iterable
@@ -17,9 +18,9 @@ from click.shell_completion import CompletionItem
 
 from espnet_tse_gen import __version__
 from espnet_tse_gen.decoding.options import DecodingOptions
-from espnet_tse_gen.inference.loading import DEFAULT_MODEL, describe_model, shipped_models
-from espnet_tse_gen.utils.arguments import AT_LEAST_0, AT_LEAST_1, PATH, Group, command, decoding_options
-from espnet_tse_gen.utils.errors import UserError, run_main
+from espnet_tse_gen.inference.loading import DEFAULT_MODEL, describe_model, list_models, shipped_models
+from espnet_tse_gen.utils.arguments import AT_LEAST_0, AT_LEAST_1, PATH, Group, command, debug_option, decoding_options
+from espnet_tse_gen.utils.errors import UserError, describe_features, run_main
 from espnet_tse_gen.utils.options import presets
 
 COMMANDS = {
@@ -66,6 +67,7 @@ file_option = click.option("--model_file", metavar="PTH", help="checkpoint in it
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="tse-gen", message="%(prog)s %(version)s")
+@debug_option
 def main() -> None:
     """Extract a target speaker's voice.
 
@@ -150,15 +152,34 @@ def extract(mixtures: tuple[Path, ...], named: tuple[Path, ...], **options: Any)
 
 
 @command
+@click.argument("name", required=False, metavar="[MODEL]", type=_NameOrPath(shipped_models))
 @model_option
 @file_option
-def info(**options: Any) -> None:
-    """Say what a model is."""
-    print(describe_model(**options), end="")
+def info(name: str | None, model: str, **options: Any) -> None:
+    """Say what a model is.
+
+    MODEL is what --model takes.
+    """
+    if name and model != DEFAULT_MODEL:
+        raise UserError(f"MODEL {name} and --model {model}: name one model")
+    print(describe_model(name or model, **options), end="")
 
 
-main.add_command(extract, "extract")
-main.add_command(info, "info")
+@command
+def models() -> None:
+    """List the models that ship, and codecs in the cache."""
+    print(list_models(), end="")
+
+
+@command
+def doctor() -> None:
+    """Say what can be used, and which command installs the rest."""
+    print(f"espnet_tse_gen {__version__}, Python {platform.python_version()}")
+    print(describe_features(), end="")
+
+
+for own in (extract, info, models, doctor):
+    main.add_command(own)
 
 if __name__ == "__main__":
     entry()

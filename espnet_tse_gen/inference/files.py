@@ -24,7 +24,7 @@ from espnet_tse_gen.audio.files import (
 )
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.data.sources import AUDIO_SUFFIXES
-from espnet_tse_gen.utils.errors import UserError, hear_warnings, one_line, shown, warn
+from espnet_tse_gen.utils.errors import UserError, hear_warnings, one_line, print_error, shown, warn
 from espnet_tse_gen.utils.files import read_scp
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def extract_files(
                     if single:
                         raise
                     held.clear()
-                    print(f"tse-gen: error: {one_line(error)}", file=sys.stderr)
+                    print_error("tse-gen", error)
                     result = Result(str(item.path), error=one_line(error))
                 else:
                     result = _write(item, voice, tell_clipped=as_json or not single)

@@ -7,7 +7,9 @@ package.
 
 import contextlib
 import os
+import re
 import tempfile
+import textwrap
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -134,6 +136,37 @@ def _unpack(archive: Path, directory: Path) -> Path:
     if len(found) != 1:
         raise UserError(f"{archive}: holds no {CONFIG}; give a zip file made by pack")
     return found[0]
+
+
+def list_models() -> str:
+    """Return the models and codecs that ship, and released codecs in the caches of this user: kind, rate, size, and data."""
+    told = []
+    for name, path in shipped_models().items():
+        model = _checked(path)
+        kind = "discriminative model" if model.is_discriminative else "masked generative model"
+        facts = f"{name}: {kind}, {model.config['sample_rate']} Hz, {_megabytes(*path.rglob('*'))}"
+        told.append(facts + (", the default" if name == DEFAULT_MODEL else "") + _card_facts(model.text(CARD)))
+    for path in (config.parent for config in sorted(SHIPPED.glob("*/codec.yaml"))):
+        card = (path / CARD).read_text(encoding="utf-8") if (path / CARD).is_file() else ""
+        told.append(f"{path.name}: codec, {_megabytes(*path.rglob('*'))}{_card_facts(card)}")
+    from espnet_tse_gen.codec.dac import RELEASES
+    from espnet_tse_gen.codec.encodec import cached_file
+
+    released = {f"dac at {rate} Hz": release.file.path for rate, release in RELEASES.items()}
+    for name, path in {**released, "encodec at 24000 Hz": cached_file()}.items():
+        if path.is_file():
+            told.append(f"{name}: weights of a codec, {_megabytes(path)}, in {path}")
+    return "\n".join(told) + "\n"
+
+
+def _megabytes(*files: Path) -> str:
+    return f"{sum(file.stat().st_size for file in files if file.is_file()) / 1e6:.1f} MB"
+
+
+def _card_facts(card: str) -> str:
+    """Return the lines of a card that say what a model was trained on, and under which licence it is."""
+    found = re.findall(r"^(?:- |\| )(Data|Licen[cs]e[^:|\n]*?)(?::| \|) (.*(?:\n  .*)*)", card, re.MULTILINE)
+    return "".join(f"\n    {label}: {textwrap.shorten(text.strip(' |'), 240)}" for label, text in found)
 
 
 def describe_model(model: str | Path, model_file: str | None = None) -> str:

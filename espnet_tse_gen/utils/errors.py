@@ -7,6 +7,7 @@ status 2, and leaves real defects their traceback.
 
 import contextlib
 import difflib
+import importlib.util
 import inspect
 import os
 import sys
@@ -25,9 +26,18 @@ _MODULES = {
     "pystoi resemblyzer speechmos threadpoolctl",
     "transformers": "huggingface_hub transformers",
     "encodec": "encodec",
+    "dac": "audiotools dac",
 }
 EXTRAS: dict[str, str] = {module: extra for extra, modules in _MODULES.items() for module in modules.split()}
 """Module to the extra of ``setup.py`` that installs it."""
+_BASE = "click numpy safetensors scipy soundfile soxr torch tqdm yaml"
+_FEATURES = {
+    "extraction with the models that ship": ("", _BASE),
+    "recipes and training, models of ESPnet's parts": ("espnet", _MODULES["espnet"]),
+    "scoring": ("score", f"{_MODULES['espnet']} {_MODULES['score']}"),
+    **{f"codec {extra}": (extra, _MODULES[extra]) for extra in ("dac", "encodec")},
+    "codecs and scores by networks of transformers": ("transformers", _MODULES["transformers"]),
+}
 
 
 DEBUG = "TSE_GEN_DEBUG"
@@ -87,6 +97,29 @@ def check_options(kind: str, conf: Mapping[str, Any], function: Any, given: Iter
             raise unknown_name(kind, str(key), valid)
 
 
+def install_command(extra: str) -> str:
+    """Return what a user types to install an extra; without one, the package alone."""
+    command = f"pip install 'espnet_tse_gen[{extra}]'" if extra else "pip install espnet_tse_gen"
+    # It asks for a protobuf older than TensorBoard and onnxruntime work with; hence --no-deps.
+    return f"{command} && pip install --no-deps descript-audio-codec descript-audiotools" if extra == "dac" else command
+
+
+def describe_features() -> str:
+    """Return, a line each, what this installation can be used for, and what is missing for the rest."""
+    lines = []
+    for feature, (extra, modules) in _FEATURES.items():
+        missing = [module for module in modules.split() if not _is_installed(module)]
+        told = f"needs {', '.join(missing)}; run: {install_command(extra)}" if missing else "can be used"
+        lines.append(f"{feature}: {told}\n")
+    return "".join(lines)
+
+
+def _is_installed(module: str) -> bool:
+    with contextlib.suppress(ImportError, ValueError):
+        return importlib.util.find_spec(module) is not None
+    return False
+
+
 @contextlib.contextmanager
 def naming_extra(what: str = "this", instead: str = "") -> Iterator[None]:
     """Turn a package that is missing inside the block into a :class:`UserError` with the pip command that installs it.
@@ -101,7 +134,7 @@ def naming_extra(what: str = "this", instead: str = "") -> Iterator[None]:
         # A part that an installed package lacks, or a package of no extra, is a defect and keeps its traceback.
         if error.name not in EXTRAS:
             raise
-        command = f"pip install 'espnet_tse_gen[{EXTRAS[error.name]}]'{instead and f', or {instead}'}"
+        command = install_command(EXTRAS[error.name]) + (instead and f", or {instead}")
         raise UserError(f"{what} needs the package '{error.name}', which is not installed; run: {command}") from None
 
 
@@ -120,9 +153,7 @@ def run_main(main: Callable[[], int | None], program: str = "") -> None:
         with naming_extra("this command"):
             status = main()
     except UserError as error:
-        if os.environ.get(DEBUG):
-            traceback.print_exc()
-        print(f"{program}: error: {one_line(error)}", file=sys.stderr)
+        print_error(program, error)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
@@ -130,6 +161,13 @@ def run_main(main: Callable[[], int | None], program: str = "") -> None:
     except BrokenPipeError:
         sys.exit(1)
     sys.exit(status or 0)
+
+
+def print_error(program: str, error: UserError) -> None:
+    """Say on stderr what the user did wrong; to be called where the error is handled."""
+    if os.environ.get(DEBUG):
+        traceback.print_exc()
+    print(f"{program}: error: {one_line(error)}", file=sys.stderr)
 
 
 def one_line(error: UserError | str) -> str:
