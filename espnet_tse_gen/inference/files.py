@@ -264,6 +264,7 @@ def _extract(
     left = samples if item.residual else None
     del samples
     extraction = opened.extract([request], progress=progress)[0]
+    del request
     if left is not None:
         # What the file of the voice will hold, which rounds and clips: the other file makes up for that.
         left -= as_stored(item.output, extraction.samples, rate, output_subtype(item.output, subtype))

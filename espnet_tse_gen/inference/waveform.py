@@ -92,9 +92,11 @@ class WaveformInference(TargetSpeakerExtractor):
         if scale == "auto":
             scale = "none" if self._halves.keeps_level else "mixture"
         for n, joiner in joiners.items():
-            samples = joiner.samples * scale_factor(joiner.samples, requests[n].mixture, scale)
+            factor = scale_factor(joiner.samples, requests[n].mixture, scale)
+            if factor != 1.0:
+                joiner.samples *= factor
             results[n] = Extraction(
-                requests[n].to_input(samples, self.sample_rate),
+                requests[n].to_input(joiner.samples, self.sample_rate),
                 activity=_joined(activities[n], hop) if activities[n] else None,
                 activity_rate=self.sample_rate / hop,
                 confidence=max(presences[n], default=None),

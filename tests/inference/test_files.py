@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -365,3 +366,16 @@ def test_progress_is_told_segment_by_segment(kind: str) -> None:
     requests = [extractor.request(mixture(seconds), voice(1.0, 110.0), RATE) for seconds in (0.5, 4.0)]
     extractor.extract(requests, progress=told.append)
     assert told == sorted(told) and told[-1] == 1.0 and len(set(told)) >= 5 and told[0] < 0.3
+
+
+def test_a_long_recording_is_held_three_times_at_most(wavs: Path) -> None:
+    model = ["--enroll", str(wavs / "e.wav"), "--overwrite", "--model", str(discriminative_exp_dir("dual_path"))]
+    for more in ([], ["--residual", str(wavs / "l.wav")]):
+        peaks = []
+        for seconds in (30, 150):
+            soundfile.write(wavs / "m.wav", np.tile(mixture(6.0), seconds // 6), RATE)
+            tracemalloc.start()
+            main(["extract", str(wavs / "m.wav"), "-o", str(wavs / "o.wav"), *model, *more])
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        assert (peaks[1] - peaks[0]) / (120 * RATE) < 12 + 4 * bool(more) + 2.5  # bytes, and those of the encoded file
