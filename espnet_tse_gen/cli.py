@@ -1,11 +1,14 @@
 """The command ``tse-gen``: extract a voice from a recording without a recipe, and what else people type.
 
     tse-gen extract meeting.wav --enroll alice.wav -o alice_only.wav
-    tse-gen info --model exp/tse_x
+    tse-gen info exp/tse_x
 
 Nothing heavy is imported before the command line has been read.
 """
 
+import platform
+import re
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,9 @@ from click.shell_completion import CompletionItem
 
 from espnet_tse_gen import __version__
 from espnet_tse_gen.decoding.options import DecodingOptions
-from espnet_tse_gen.inference.loading import DEFAULT_MODEL, describe_model, shipped_models
-from espnet_tse_gen.utils.arguments import AT_LEAST_0, PATH, Group, command, decoding_options
-from espnet_tse_gen.utils.errors import UserError, run_main
+from espnet_tse_gen.inference.loading import DEFAULT_MODEL, describe_model, list_models, shipped_models
+from espnet_tse_gen.utils.arguments import AT_LEAST_0, AT_LEAST_1, PATH, Group, command, debug_option, decoding_options
+from espnet_tse_gen.utils.errors import UserError, describe_features, run_main
 from espnet_tse_gen.utils.options import presets
 
 COMMANDS = {
@@ -64,6 +67,7 @@ file_option = click.option("--model_file", metavar="PTH", help="checkpoint in it
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="tse-gen", message="%(prog)s %(version)s")
+@debug_option
 def main() -> None:
     """Extract a target speaker's voice.
 
@@ -73,21 +77,51 @@ def main() -> None:
 
 def entry() -> None:
     """Run the command as installed: a user's mistake is one line and exit status 2."""
-    run_main(lambda: main(prog_name="tse-gen"))
+    run_main(lambda: main(prog_name="tse-gen"), "tse-gen")
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> list[tuple[float, float]]:
+    ranges = []
+    for text in texts:
+        found = re.fullmatch(r"(\d+\.?\d*)-(\d+\.?\d*)", text.strip())
+        if not found:
+            raise UserError(f"--enroll-range {text}: expected START-END in seconds, as 12.5-18.0")
+        start, end = float(found[1]), float(found[2])
+        if start >= end:
+            raise UserError(
+                f"--enroll-range {text}: ends before it begins; expected START-END in seconds, as 12.5-18.0"
+            )
+        ranges.append((start, end))
+    return ranges
 
 
 @command
-@click.argument("mixtures", metavar="MIXTURE", nargs=-1, type=PATH)
-@click.option("--mixture", "named", multiple=True, type=PATH, metavar="WAV", help="the MIXTURE, named")
+@click.argument("mixtures", metavar="MIXTURE...", nargs=-1, type=PATH)
+@click.option("--mixture", "named", multiple=True, type=PATH, metavar="WAV", help="a MIXTURE, named")
 @click.option(
     "--enroll",
-    required=True,
     multiple=True,
     type=PATH,
     metavar="WAV",
-    help="the target speaker alone, a few seconds (mono); may be given several times",
+    help="the target speaker alone, a few seconds; may be given several times",
 )
-@click.option("-o", "--output", required=True, type=PATH, metavar="WAV", help="file to write, .wav or .flac")
+@click.option(
+    "--enroll-range",
+    multiple=True,
+    callback=_seconds,
+    metavar="START-END",
+    help="where the target speaks alone in the mixture, in seconds, as 12.5-18.0; beside --enroll or instead",
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=PATH,
+    metavar="WAV|DIR",
+    help="file to write, .wav or .flac; of several mixtures a folder",
+)
+@click.option("--residual", type=PATH, metavar="WAV|DIR", help="what is left: the mixture without the voice")
+@click.option("--channel", type=AT_LEAST_1, metavar="N", help="of the mixture  [default: the mean of all]")
 @model_option
 @file_option
 @click.option(
@@ -98,35 +132,54 @@ def entry() -> None:
     "model's own",
 )
 @decoding_options(DecodingOptions, only=("steps", "seed"))
-@click.option("--overwrite", is_flag=True, help="replace the output if it is there")
+@click.option("--overwrite", is_flag=True, help="replace outputs that are there")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of lines")
+@click.option("--quiet", is_flag=True, help="say nothing on stderr but errors")
 @click.option("--device", default="cpu", help="cpu, cuda or cuda:N")
 @click.option("--dtype", default="float32", help="float32, float64 or bfloat16")
 @click.option("--num_threads", type=AT_LEAST_0, default=0, help="CPU threads; 0 leaves it to torch")
-def extract(mixtures: tuple[Path, ...], named: tuple[Path, ...], **options: Any) -> None:
+def extract(mixtures: tuple[Path, ...], named: tuple[Path, ...], **options: Any) -> int:
     """Extract the enrolled speaker's voice.
 
-    MIXTURE is a recording of several speakers (mono).
+    MIXTURE is a recording of several speakers. There may be several, folders of them, and Kaldi tables (wav.scp); the output is
+    a folder then.
     """
-    if len(mixtures + named) != 1:
-        raise UserError(
-            f"MIXTURE: expected one recording, got {len(mixtures + named)}; each enrolment has an --enroll of its own, and "
-            "each mixture a command of its own"
-        )
-    from espnet_tse_gen.inference.files import extract_file
+    from espnet_tse_gen.inference.files import extract_files
 
-    extract_file((mixtures + named)[0], **options)
+    if options["quiet"]:
+        warnings.simplefilter("ignore")
+    return extract_files(mixtures + named, **options)
 
 
 @command
+@click.argument("name", required=False, metavar="[MODEL]", type=_NameOrPath(shipped_models))
 @model_option
 @file_option
-def info(**options: Any) -> None:
-    """Say what a model is."""
-    print(describe_model(**options), end="")
+def info(name: str | None, model: str, **options: Any) -> None:
+    """Say what a model is.
+
+    MODEL is what --model takes.
+    """
+    if name and model != DEFAULT_MODEL:
+        raise UserError(f"MODEL {name} and --model {model}: name one model")
+    print(describe_model(name or model, **options), end="")
 
 
-main.add_command(extract, "extract")
-main.add_command(info, "info")
+@command
+def models() -> None:
+    """List the models that ship, and codecs in the cache."""
+    print(list_models(), end="")
+
+
+@command
+def doctor() -> None:
+    """Say what can be used, and which command installs the rest."""
+    print(f"espnet_tse_gen {__version__}, Python {platform.python_version()}")
+    print(describe_features(), end="")
+
+
+for own in (extract, info, models, doctor):
+    main.add_command(own)
 
 if __name__ == "__main__":
     entry()

@@ -114,6 +114,7 @@ def test_decoding_options_from_a_file_and_single_ones(wavs):
     [
         ("tse-gen ex", ["extract"]),
         ("tse-gen co", ["codec", "compare"]),
+        ("tse-gen info mini", ["mini_librimix"]),
         ("tse-gen score --inf", ["--inf_scp"]),
         ("tse-gen extract --model mc", ["mc_spex_16k"]),
         ("tse-gen extract --decode st", ["stochastic"]),
@@ -173,6 +174,68 @@ def test_info_of_an_exp_directory(capsys, directory, facts):
     assert "checkpoint: valid.loss.ave.pth" in told and re.search(facts, told)
 
 
+def test_info_takes_the_model_alone_too(capsys):
+    told = []
+    for name in ([], ["--model"]):
+        main(["info", *name, "mini_librimix"])
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1] and told[0].startswith("model:      mini_librimix\n")
+
+
+def test_models_that_ship_and_codecs_in_the_cache_are_listed(capsys, monkeypatch, tmp_path):
+    cached = tmp_path / ".cache/descript/dac/weights_16khz_8kbps_0.0.5.pth"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    main(["models"])
+    before = capsys.readouterr().out
+    names = [line.partition(":")[0] for line in before.splitlines() if not line.startswith(" ")]
+    assert names == [*loading.shipped_models(), "codec_mini_16k"]
+    assert "dual_path_16k: discriminative model, 16000 Hz, 6.0 MB, the default\n    Data: mixtures drawn" in before
+    assert "mini_librimix: masked generative model, 16000 Hz, " in before
+    assert "\n    Licence of the weights: CC BY 4.0, after LibriSpeech (Panayotov et al., 2015)\n" in before
+    assert max(map(len, before.splitlines())) < 300
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(bytes(1500000))
+    main(["models"])
+    assert capsys.readouterr().out == f"{before}dac at 16000 Hz: weights of a codec, 1.5 MB, in {cached}\n"
+
+
+def test_doctor_says_what_is_missing(capsys):
+    main(["doctor"])
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith(f"espnet_tse_gen {__version__}, Python 3.")
+    assert told[1] == "extraction with the models that ship: can be used"
+    done = subprocess.run(
+        [sys.executable, WITHOUT_EXTRAS, "espnet_tse_gen", "doctor"], capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert done.stderr == "" and lines[:2] == told[:2] and len(lines) == len(told)
+    assert [line.partition("run: ")[2] for line in lines[2:]] == [
+        "pip install 'espnet_tse_gen[espnet]'",
+        "pip install 'espnet_tse_gen[score]'",
+        "pip install 'espnet_tse_gen[dac]' && pip install --no-deps descript-audio-codec descript-audiotools",
+        "pip install 'espnet_tse_gen[encodec]'",
+        "pip install 'espnet_tse_gen[transformers]'",
+    ]
+    assert "needs encodec; run" in lines[5] and "pystoi" in lines[3]
+
+
+@pytest.mark.parametrize("place", ["before", "after", "variable", "nowhere"])
+def test_the_traceback_of_a_mistake_is_shown_on_demand(wavs, place):
+    given = ["extract", str(wavs / "missing.wav"), "--enroll", str(wavs / "e.wav"), "-o", str(wavs / "o.wav")]
+    given = ["--debug", *given] if place == "before" else [*given, "--debug"] if place == "after" else given
+    done = subprocess.run(
+        [sys.executable, "-m", "espnet_tse_gen", *given], capture_output=True, text=True, check=False,
+        env={**os.environ, "TSE_GEN_DEBUG": "1" if place == "variable" else ""},
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stdout == ""
+    *more, last = done.stderr.splitlines()
+    assert last == f"tse-gen: error: {wavs / 'missing.wav'}: no such file"
+    assert (more[:1] == ["Traceback (most recent call last):"]) == (place != "nowhere") and bool(more) == (
+        place != "nowhere"
+    )
+
+
 def test_output_is_not_replaced_unasked(wavs):
     made = extract(wavs)
     assert "--overwrite" in refused(wavs)
@@ -188,7 +251,6 @@ def test_output_is_not_replaced_unasked(wavs):
     ("name", "content", "message"),
     [
         ("m.wav", b"not audio", "is not a readable audio file"),
-        ("e.wav", np.zeros((9000, 2)), "has 2 channels"),
         ("e.wav", np.zeros(9000), "is silent"),
         ("e.wav", None, "no such file"),
     ],
@@ -222,17 +284,20 @@ def test_bad_option_is_refused_in_one_line(wavs, more, message):
     [
         (
             ["extrakt"],
-            "unknown command 'extrakt': did you mean 'extract'? valid: check, codec, compare, extract, info, pack,",
+            "unknown command 'extrakt': did you mean 'extract'? valid: check, codec, compare, doctor, extract, info, models,",
         ),
         (["extract", "--mixtur", "m.wav"], "unknown option '--mixtur': did you mean '--mixture'?"),
-        (["extract", "m.wav"], "--enroll, -o/--output: required; see --help"),
-        (["extract", "--enroll", "e.wav", "-o", "o.wav"], "MIXTURE: expected one recording, got 0"),
+        (["extract", "m.wav"], "-o/--output: required; see --help"),
+        (["extract", "m.wav", "-o", "o.wav"], "--enroll: required, or --enroll-range"),
+        (["extract", "--enroll", "e.wav", "-o", "o.wav"], "MIXTURE: expected a recording, a folder"),
         (
             ["extract", "a.wav", "b.wav", "--enroll", "e.wav", "-o", "o.wav"],
-            "got 2; each enrolment has an --enroll of its own,",
+            "o.wav: expected a folder, as there are 2 mixtures; each enrolment has an --enroll of its own",
         ),
         ([], "Missing command; see --help"),
         (["info", "--modle", "x"], "unknown option '--modle': did you mean '--model'?"),
+        (["info", "mc_spex_16k", "--model", "mini_librimix"], "MODEL mc_spex_16k and --model mini_librimix: name one"),
+        (["info", "mc_spex"], "unknown model 'mc_spex': did you mean 'mc_spex_16k'?"),
     ],
 )
 def test_bad_command_is_refused_in_one_line(arguments, message):

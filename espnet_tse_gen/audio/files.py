@@ -8,15 +8,14 @@ import io
 import os
 import re
 import shlex
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import soundfile
 
-from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.errors import UserError, warn
 from espnet_tse_gen.utils.files import atomic_write, is_lfs_pointer
 
 READ_FORMATS = "WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, AU, CAF, W64"
@@ -26,6 +25,9 @@ OUTPUT_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 KEPT_SUBTYPES = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
 """Sample formats of inputs that outputs get too; any other loses something each time that it is written."""
 
+MEAN = 0
+"""In the place of a channel's number: the mean of all."""
+
 _FULL_SCALE = 0.999
 _BLOCK = 2**20
 # Largest number that fits into the 36 bits of a FLAC's header; libsndfile says 2**63 - 1 where they hold 0.
@@ -33,6 +35,7 @@ _UNKNOWN_LENGTH = 2**36 - 1
 # Programs that write into a pipe put a size near 2**31 or 2**32 into the header, as they do not know it yet.
 _UNKNOWN_BYTES = 0x7FFF0000
 _NOT_RECOGNISED = 1
+_LARGEST = 2**28  # samples: four hours and a half at 16 kHz
 
 _warned: set[str] = set()
 
@@ -56,7 +59,7 @@ class _Stream(soundfile.SoundFile):
 
 
 def read_audio(
-    path: str | Path, sample_rate: int | None = None, key: str | None = None, first_channel: bool = False
+    path: str | Path, sample_rate: int | None = None, key: str | None = None, channel: int | None = None
 ) -> tuple[np.ndarray, int]:
     """Read a mono recording; return its samples, float32 ``[L]`` in -1..1, and its rate, Hz.
 
@@ -64,25 +67,30 @@ def read_audio(
         path: Any file that libsndfile reads; ``-`` or another pipe, which can be read once.
         sample_rate: The rate that the file must have; ``None`` takes any.
         key: The key in a table, for the error message; a table cannot name a pipe.
-        first_channel: Take the first channel where there are several, instead of refusing.
+        channel: The one to take, from 1; ``MEAN`` of all; ``None`` refuses a recording of several.
 
     Raises:
         UserError: If the file is missing, not audio, damaged, empty, not mono, of another rate, or holds NaN or Inf.
     """
-    return read_with_format(path, sample_rate, key, first_channel)[:2]
+    return read_with_format(path, sample_rate, key, channel)[:2]
 
 
 def read_with_format(
-    path: str | Path, sample_rate: int | None = None, key: str | None = None, first_channel: bool = False
+    path: str | Path, sample_rate: int | None = None, key: str | None = None, channel: int | None = None
 ) -> Audio:
     """Read a mono recording and how it is stored; arguments and errors as for :func:`read_audio`."""
     with open_audio(path, key) as (file, repaired):
-        _check(path, key, file, sample_rate, first_channel)
-        samples = np.concatenate([np.zeros(0, np.float32), *(part[:, 0] for part in _parts(file))])
+        _check(path, key, file, sample_rate, channel)
+        mixed_down = channel == MEAN and file.channels > 1
+        samples = _joined(
+            (part.mean(axis=1) if mixed_down else part[:, (channel or 1) - 1] for part in _parts(file)), file.frames
+        )
         _check_length(path, key, len(samples))
         if not np.isfinite(samples).all():
             raise UserError(f"{_name(path, key)}: holds NaN or infinite samples; replace or remove it")
         _warn(path, key, file, len(samples), repaired)
+        if mixed_down:
+            warn(f"{_name(path, key)}: has {file.channels} channels; their mean is used")
         return Audio(samples, int(file.samplerate), "" if repaired else file.format, file.subtype)
 
 
@@ -97,7 +105,7 @@ def read_header(
         UserError: If it is missing, not audio, empty, of another rate, or (if ``mono``) of several channels.
     """
     with open_audio(path, key or "") as (file, repaired):
-        _check(path, key, file, sample_rate, not mono)
+        _check(path, key, file, sample_rate, None if mono else 1)
         length = file.frames if file.frames < _UNKNOWN_LENGTH else sum(map(len, _parts(file)))
         _check_length(path, key, length)
         _warn(path, key, file, length, repaired)
@@ -122,7 +130,9 @@ def open_audio(path: str | Path, key: str | None = None) -> Iterator[tuple[sound
             file = opened.enter_context(_Stream(source))
             repaired = None
             if file.frames == 0 and file.format in ("WAV", "WAVEX"):
-                content = Path(source).read_bytes() if isinstance(source, str) else source.getvalue()
+                content = (
+                    source.getvalue() if isinstance(source, io.BytesIO) else Path(os.fsdecode(source)).read_bytes()
+                )
                 repaired = _with_length(content)
                 file = file if repaired is None else opened.enter_context(_Stream(io.BytesIO(repaired)))
             yield file, repaired is not None
@@ -130,11 +140,11 @@ def open_audio(path: str | Path, key: str | None = None) -> Iterator[tuple[sound
         raise _unreadable(path, key, error) from None
 
 
-def _source(path: str | Path, key: str | None) -> str | io.BytesIO:
-    """Return a file's path, or what is in a pipe."""
+def _source(path: str | Path, key: str | None) -> bytes | io.BytesIO:
+    """Return a file's path, in bytes, which may be of no encoding, or what is in a pipe."""
     standard_input = str(path) == "-"
     if not standard_input and (os.path.isfile(path) or not os.path.exists(path)):
-        return str(path)
+        return os.fsencode(path)
     if os.path.isdir(path):
         raise UserError(f"{_name(path, key)}: is a folder; name a recording in it")
     if key is not None:
@@ -174,12 +184,26 @@ def _parts(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
         yield part
 
 
+def _joined(parts: Iterable[np.ndarray], expected: int) -> np.ndarray:
+    """Return ``parts`` (float32 ``[L_i]``) after each other, without holding them twice where ``expected`` is their length."""
+    # Memory that is not written to is not taken, so that a header that lies costs nothing; and it may name any number.
+    samples, length = np.empty(min(expected, _LARGEST), np.float32), 0
+    for part in parts:
+        if length + len(part) > len(samples):
+            samples = np.concatenate([samples[:length], np.empty(max(len(part), length // 2), np.float32)])
+        samples[length : length + len(part)] = part
+        length += len(part)
+    return samples[:length]
+
+
 def _check(
-    path: str | Path, key: str | None, file: soundfile.SoundFile, wanted: int | None, any_channels: bool
+    path: str | Path, key: str | None, file: soundfile.SoundFile, wanted: int | None, channel: int | None
 ) -> None:
     name = _name(path, key)
-    if file.channels != 1 and not any_channels:
+    if file.channels != 1 and channel is None:
         raise UserError(f"{name}: has {file.channels} channels, expected 1; mix it down or choose one channel first")
+    if channel is not None and channel > file.channels:
+        raise UserError(f"{name}: has no channel {channel}; choose one of 1 to {file.channels}")
     if wanted is not None and file.samplerate != wanted:
         raise UserError(
             f"{name}: sampling rate is {file.samplerate} Hz, expected {wanted} Hz; resample it first (or run format_wav)"
@@ -205,16 +229,16 @@ def _warn(path: str | Path, key: str | None, file: soundfile.SoundFile, samples:
         text = f"is cut short, or its header is wrong: it has {seconds} of {whole} s, which are used"
     elif more and int(more[1]) - int(more[2]) > samples:
         text = f"its header is wrong: more follows behind the {seconds} s that it names, which alone are used"
-    elif file.format == "OGG" and isinstance(file.name, str) and not _ogg_ends(file.name):
+    elif file.format == "OGG" and isinstance(file.name, bytes) and not _ogg_ends(file.name):
         text = f"is cut short: its last page is missing; the {seconds} s before it are used"
     else:
         return
     if name not in _warned:
         _warned.add(name)
-        print(f"{name}: warning: {text}", file=sys.stderr)
+        warn(f"{name}: warning: {text}")
 
 
-def _ogg_ends(path: str) -> bool:
+def _ogg_ends(path: bytes) -> bool:
     """Return whether the last page of an Ogg file says that it is the last."""
     with open(path, "rb") as stream:
         stream.seek(max(0, os.path.getsize(path) - 2**17))
@@ -257,8 +281,10 @@ def full_scale_factor(signals: Sequence[np.ndarray]) -> float:
     return 1.0 if peak <= 1.0 else _FULL_SCALE / peak
 
 
-def check_output(path: str | Path, inputs: Sequence[tuple[str, str | Path]], overwrite: bool) -> None:
-    """Require that ``--output`` names a recording that can be written.
+def check_output(
+    path: str | Path, inputs: Sequence[tuple[str, str | Path]], overwrite: bool, name: str = "--output"
+) -> None:
+    """Require that an option, ``name``, names a recording that can be written.
 
     ``inputs`` are ``(option, path)`` of the recordings that are read, which are not replaced with ``overwrite`` either.
 
@@ -266,16 +292,16 @@ def check_output(path: str | Path, inputs: Sequence[tuple[str, str | Path]], ove
         UserError: If its suffix is of no format that is written, or it is there.
     """
     if Path(path).suffix.lower() not in OUTPUT_FORMATS:
-        raise UserError(f"--output {path}: expected a name that ends in {' or '.join(OUTPUT_FORMATS)}")
+        raise UserError(f"{name} {path}: expected a name that ends in {' or '.join(OUTPUT_FORMATS)}")
     if not os.path.exists(path):
         return
     for option, given in inputs:
         if os.path.exists(given) and os.path.samefile(path, given):
-            raise UserError(f"--output {path}: is the file of {option}; choose another name")
+            raise UserError(f"{name} {path}: is the file of {option}; choose another name")
     if os.path.isdir(path):
-        raise UserError(f"--output {path}: is a folder; name a file")
+        raise UserError(f"{name} {path}: is a folder; name a file")
     if not overwrite:
-        raise UserError(f"--output {path}: is there already; choose another name or add --overwrite")
+        raise UserError(f"{name} {path}: is there already; choose another name or add --overwrite")
 
 
 def output_subtype(path: str | Path, subtype: str) -> str:
@@ -286,11 +312,34 @@ def output_subtype(path: str | Path, subtype: str) -> str:
 
 def write_audio(path: str | Path, samples: np.ndarray, sample_rate: int, subtype: str = "PCM_16") -> None:
     """Write mono ``samples`` (float ``[L]``) as wav or flac (by suffix), atomically. Values beyond full scale are clipped."""
+    with writing_audio(path, samples, sample_rate, subtype):
+        pass
+
+
+@contextlib.contextmanager
+def writing_audio(path: str | Path, samples: np.ndarray, sample_rate: int, subtype: str) -> Iterator[None]:
+    """Write as :func:`write_audio` does, but give the file its name only when the block ends without an exception."""
+    encoded = _encoded(path, samples, sample_rate, subtype)
+    with atomic_write(path, "wb") as stream:
+        stream.write(encoded.getbuffer())
+        del encoded
+        # What does not fit on the disk is noticed before the block.
+        stream.flush()
+        yield
+
+
+def as_stored(path: str | Path, samples: np.ndarray, sample_rate: int, subtype: str) -> np.ndarray:
+    """Return what a file that :func:`write_audio` writes gives when it is read, float32 ``[L]``."""
+    encoded = _encoded(path, samples, sample_rate, subtype)
+    encoded.seek(0)
+    return soundfile.read(encoded, dtype="float32")[0]
+
+
+def _encoded(path: str | Path, samples: np.ndarray, sample_rate: int, subtype: str) -> io.BytesIO:
     # In memory first: soundfile turns a full disk into an AssertionError when it writes to an open file.
     encoded = io.BytesIO()
     soundfile.write(encoded, samples, sample_rate, format=_output_format(path), subtype=subtype)
-    with atomic_write(path, "wb") as stream:
-        stream.write(encoded.getbuffer())
+    return encoded
 
 
 def _output_format(path: str | Path) -> str:

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from espnet_tse_gen.codec.base import AbsCodec, Released, plain
 from espnet_tse_gen.utils.checkpoints import load_weights, read_tensors
-from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.errors import UserError, install_command, unknown_name
 from espnet_tse_gen.utils.fetch import verify
 
-INSTALL = "pip install 'espnet_tse_gen[dac]' && pip install --no-deps descript-audio-codec descript-audiotools"
-"""How to install the package. It asks for a protobuf older than TensorBoard and onnxruntime work with; hence --no-deps."""
+INSTALL = install_command("dac")
 
 
 @dataclass(frozen=True)

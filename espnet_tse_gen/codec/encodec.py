@@ -22,6 +22,11 @@ CODEBOOKS = {1.5: 2, 3.0: 4, 6.0: 8, 12.0: 16, 24.0: 32}
 """Bandwidth in kbit/s to codebooks: each codebook costs 75 frames/s x 10 bit."""
 
 
+def cached_file() -> Path:
+    """Return where ``torch.hub`` keeps the released weights."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / URL.rpartition("/")[2]
+
+
 class EncodecCodec(AbsCodec):
     """EnCodec's causal 24 kHz model.
 
@@ -78,4 +83,4 @@ class EncodecCodec(AbsCodec):
     @property
     def released(self) -> Released:
         """The released model, in the cache of ``torch.hub``, where the ``encodec`` package keeps it too."""
-        return Released(URL, SHA256, Path(torch.hub.get_dir()) / "checkpoints" / str(self.pretrained_file))
+        return Released(URL, SHA256, cached_file())

@@ -20,7 +20,7 @@ from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import check_same_keys, read_scp, write_scp
 
 DURATIONS, COLLECTIONS = "utt2dur", "utt2collection"
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
 # Kaldi writes utt2dur with two or three decimals, so that a file may end this much earlier.
 _ROUNDING_SECONDS = 0.02
 

@@ -11,7 +11,7 @@ import abc
 import hashlib
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from espnet_tse_gen.audio.level import mixture_gain
+from espnet_tse_gen.audio.level import mixture_gain, rms
 from espnet_tse_gen.audio.recordings import resample
-from espnet_tse_gen.inference.checks import checked_rate, checked_signal, rms
+from espnet_tse_gen.inference.checks import checked_rate, checked_signal
 from espnet_tse_gen.inference.loading import DEFAULT_MODEL, open_model
 from espnet_tse_gen.utils.errors import UserError, naming_extra, unknown_name
 from espnet_tse_gen.utils.parallel import checked_device, set_threads
@@ -35,6 +35,9 @@ NO_NUMBERS = (
 )
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 """Choices of ``dtype`` and the type of the weights: with ``bfloat16`` only the computation is in bfloat16."""
+
+Progress = Callable[[float], object]
+"""Called with the share that is done, 0..1, after each batch, segment or chunk."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,14 +59,16 @@ class Request:
     def to_input(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
         """Bring an output at the model's rate (float ``[>= L]``) to the input's rate, level and length, float32.
 
+        An array of the input's rate is overwritten, as a long recording should not be held twice.
+
         Raises:
             UserError: If it holds NaN or infinite values.
         """
         if not np.isfinite(samples).all():
             raise UserError(NO_NUMBERS)
-        output = resample(samples[: len(self.mixture)], sample_rate, self.sample_rate) / self.gain
-        output = output[: self.size]
-        return np.pad(output, (0, self.size - len(output))).astype(np.float32)
+        output = resample(samples[: len(self.mixture)], sample_rate, self.sample_rate)[: self.size]
+        output /= self.gain
+        return output if len(output) == self.size else np.pad(output, (0, self.size - len(output)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +140,9 @@ class TargetSpeakerExtractor(abc.ABC):
         return 1
 
     @abc.abstractmethod
-    def extract(self, requests: Sequence[Request], confidence: bool = True) -> list[Extraction]:
+    def extract(
+        self, requests: Sequence[Request], confidence: bool = True, progress: Progress | None = None
+    ) -> list[Extraction]:
         """Extract from checked requests, in their order; ``confidence`` costs time where the model can tell it."""
 
     def __call__(self, mixture: Any, enroll: Any, sample_rate: int | None = None) -> np.ndarray:
@@ -234,9 +241,9 @@ class TargetSpeakerExtractor(abc.ABC):
                 )
             voices.append(voice)
         if row_id is None:
-            digest = hashlib.blake2b(mixed.tobytes(), digest_size=16)
+            digest = hashlib.blake2b(mixed.data, digest_size=16)
             for voice in voices:
-                digest.update(voice.tobytes())
+                digest.update(np.ascontiguousarray(voice).data)
             row_id = digest.hexdigest()
         mixed = _without_mean(mixed)
         gain = mixture_gain(mixed) if rms(mixed) > SILENCE_RMS else 0.0

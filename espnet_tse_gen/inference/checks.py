@@ -75,8 +75,3 @@ def checked_rate(rate: Any, name: str) -> int:
     if not whole:
         raise UserError(f"{name}: sampling rate {rate!r} is not a whole number of Hz in {RATES[0]}..{RATES[1]}")
     return int(rate)
-
-
-def rms(samples: np.ndarray) -> float:
-    """Return the root of the mean square."""
-    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))

@@ -1,54 +1,338 @@
-"""Extraction from a recording's file to a file, as a command line names them."""
+"""Extraction from files to files, as a command line names them: one recording, or many with the model loaded once."""
 
+import contextlib
+import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from espnet_tse_gen.audio.files import check_output, output_subtype, read_audio, read_with_format, write_audio
+import numpy as np
+
+from espnet_tse_gen.audio.files import (
+    MEAN,
+    OUTPUT_FORMATS,
+    Audio,
+    as_stored,
+    check_output,
+    output_subtype,
+    read_audio,
+    read_with_format,
+    writing_audio,
+)
 from espnet_tse_gen.audio.recordings import resample
+from espnet_tse_gen.data.sources import AUDIO_SUFFIXES
+from espnet_tse_gen.utils.errors import UserError, hear_warnings, one_line, print_error, shown, warn
+from espnet_tse_gen.utils.files import read_scp
+
+if TYPE_CHECKING:
+    from espnet_tse_gen.inference.base import Progress, TargetSpeakerExtractor
 
 ABSENT = 0.5
 """Confidence below which a warning is given."""
+BAR_AFTER = 1.0
+"""Seconds of work on a recording after which a bar is shown."""
 
 
-def extract_file(
-    mixture: Path, enroll: Sequence[Path], output: Path, overwrite: bool = False, **extractor: Any
-) -> None:
-    """Extract a voice, and print what was written; on stderr, that the target is probably absent or the output silent.
+class Item(NamedTuple):
+    """One mixture, and where what is made of it goes."""
+
+    path: Path
+    key: str | None  # in a table
+    output: Path
+    residual: Path | None
+
+
+class Voice(NamedTuple):
+    """What was made of one mixture."""
+
+    samples: np.ndarray  # float32 [L]
+    left: np.ndarray | None  # float32 [L]: the mixture without it, if that is wanted
+    rate: int  # Hz
+    subtype: str  # libsndfile's name of the mixture's sample format
+    confidence: float | None
+
+
+@dataclass
+class Result:
+    """What is said about one mixture; ``output`` and what follows are None where it could not be used."""
+
+    file: str
+    output: str | None = None
+    residual: str | None = None
+    seconds: float | None = None
+    rate: int | None = None  # Hz
+    confidence: float | None = None  # None, too, of a model that does not say
+    clipped: int = 0  # samples
+    warnings: Sequence[str] = ()
+    error: str | None = None
+
+
+def extract_files(
+    mixtures: Sequence[Path],
+    enroll: Sequence[Path],
+    output: Path,
+    *,
+    residual: Path | None = None,
+    overwrite: bool = False,
+    channel: int | None = None,
+    enroll_range: Sequence[tuple[float, float]] = (),
+    as_json: bool = False,
+    quiet: bool = False,
+    **extractor: Any,
+) -> int:
+    """Extract a voice from one mixture into a file, or from several into a folder, and print what was written.
+
+    Stderr says where the target is probably absent or an output silent. One of several mixtures that cannot be read is named
+    there, too, and the others go on.
 
     Args:
-        enroll: One or more recordings of the target.
-        output: The file to write, at the mixture's rate and, where its container has it, with its sample format.
+        mixtures: Recordings; of several also folders and Kaldi tables ``*.scp``.
+        enroll: Recordings of the target; none only with ``enroll_range``.
+        output: A file, which gets the mixture's rate and, where its container has it, its sample format; or a folder.
+        residual: A file or folder likewise, for the mixtures without the voices.
+        channel: Of the mixtures, from 1; by default the mean of all.
+        enroll_range: Seconds ``(start, end)`` of the mixture in which the target speaks alone.
+        as_json: Print one JSON object instead of lines.
+        quiet: Say nothing on stderr but errors.
         extractor: What :func:`~espnet_tse_gen.inference.base.open_extractor` takes.
 
-    Raises:
-        UserError: If a recording, the model or an option cannot be used; then nothing is written.
-    """
-    check_output(output, [("the mixture", mixture), *(("--enroll", path) for path in enroll)], overwrite)
-    # The recordings first: a mistake in their names should not wait for torch.
-    mixed, rate, _, subtype = read_with_format(mixture)
-    (first, enroll_rate), *others = (read_audio(path) for path in enroll)
-    voices = [first, *(resample(samples, own, enroll_rate) for samples, own in others)]
-    from espnet_tse_gen.inference.base import open_extractor
+    Returns:
+        The exit status: 2 if one of several mixtures could not be used.
 
-    opened = open_extractor(**extractor)
-    request = opened.request(
-        mixed,
-        voices if others else first,
-        rate,
-        enroll_sample_rate=enroll_rate,
-        mixture_name=str(mixture),
-        enroll_name="enrolment" if others else str(enroll[0]),
-    )
-    extraction = opened.extract([request])[0]
-    samples, subtype, sure = extraction.samples, output_subtype(output, subtype), extraction.confidence
-    write_audio(output, samples, rate, subtype)
-    clipped = int((abs(samples) > 1.0).sum()) if subtype not in ("FLOAT", "DOUBLE") else 0
-    told = "" if sure is None else f", confidence {sure:.2f}"
-    told += f" ({clipped} samples were clipped: the mixture is close to full scale)" if clipped else ""
-    print(f"{output}: {len(samples) / rate:.2f} s at {rate} Hz{told}")
-    if not samples.any():
-        print(f"{output}: is silent; in {mixture} there is nothing to extract from", file=sys.stderr)
+    Raises:
+        UserError: If an enrolment, the model, an option, the only mixture or a place for outputs cannot be used.
+    """
+    items, single = _items(mixtures, output, residual)
+    if not enroll and not enroll_range:
+        raise UserError(
+            "--enroll: required, or --enroll-range where the target speaks alone in the mixture; see --help"
+        )
+    if enroll_range and not single:
+        raise UserError(
+            "--enroll-range: is of one mixture, which goes into a file; give --enroll, or extract one by one"
+        )
+    _check_places(items, enroll, overwrite)
+    with hear_warnings(not quiet) as common:
+        # The recordings first: a mistake in their names should not wait for torch.
+        held = [_read(items[0], channel)] if single else []
+        voices = [read_audio(path, channel=MEAN) for path in enroll]
+        voices += [(_part(held[0], *times, str(items[0].path)), held[0].rate) for times in enroll_range]
+        rate = voices[0][1]
+        enrolls = [samples if own == rate else resample(samples, own, rate) for samples, own in voices]
+        name = "enrolment" if len(voices) > 1 else str(enroll[0]) if enroll else f"{items[0].path}: --enroll-range"
+        del voices
+        from espnet_tse_gen.inference.base import open_extractor
+
+        opened = open_extractor(**extractor)
+    enrolment = {"enroll": enrolls if len(enrolls) > 1 else enrolls[0], "enroll_sample_rate": rate, "enroll_name": name}
+    results = []
+    try:
+        for number, item in enumerate(items, 1):
+            label = item.path.name if single else f"{number}/{len(items)} {item.path.name}"
+            with hear_warnings(not quiet) as heard:
+                try:
+                    # Not a name of its own: it is let go as soon as it is not needed.
+                    held = held or [_read(item, channel)]
+                    with _progress(label, not quiet and not as_json) as progress:
+                        voice = _extract(opened, item, held, enrolment, progress)
+                except UserError as error:
+                    if single:
+                        raise
+                    held.clear()
+                    print_error("tse-gen", error)
+                    result = Result(str(item.path), error=one_line(error))
+                else:
+                    result = _write(item, voice, tell_clipped=as_json or not single)
+                    del voice
+            result.warnings = [*common, *heard]
+            results.append(result)
+    finally:
+        # Also where the disk is full, or somebody pressed Ctrl-C: what is done is done.
+        if as_json and results:
+            print(json.dumps({"results": [_plain(result) for result in results]}, indent=1))
+        elif results:
+            print("\n".join(_lines(results[0]) if single else _table(results)))
+    return 2 if any(result.error for result in results) else 0
+
+
+def _items(mixtures: Sequence[Path], output: Path, residual: Path | None) -> tuple[list[Item], bool]:
+    """Return the mixtures, and whether they are one that goes into a file.
+
+    Raises:
+        UserError: If a folder or table cannot be read or holds nothing, or two mixtures have one output.
+    """
+    if not mixtures:
+        raise UserError("MIXTURE: expected a recording, a folder of them or a table *.scp, got none")
+    several = len(mixtures) > 1 or os.path.isdir(mixtures[0]) or mixtures[0].suffix == ".scp"
+    if not several and (output.suffix.lower() in OUTPUT_FORMATS or not os.path.isdir(output)):
+        return [Item(mixtures[0], None, output, residual)], True
+    why = f"MIXTURE {mixtures[0]} is a folder or table" if len(mixtures) == 1 else f"there are {len(mixtures)} mixtures"
+    for option, folder in (("--output", output), ("--residual", residual)):
+        if folder is not None and (folder.suffix.lower() in OUTPUT_FORMATS or os.path.isfile(folder)):
+            hint = "; each enrolment has an --enroll of its own" if len(mixtures) > 1 else ""
+            raise UserError(f"{option} {folder}: expected a folder, as {why if several else '--output is one'}{hint}")
+    items: dict[str, Item] = {}
+    for path, key in (found for mixture in mixtures for found in _found(mixture)):
+        stem = key or ("standard_input" if str(path) == "-" else path.stem)
+        if os.sep in stem:
+            raise UserError(f"{path} (key '{key}'): no file can be called so; choose a key without '{os.sep}'")
+        name = stem + (".flac" if path.suffix.lower() == ".flac" else ".wav")
+        if name in items:
+            raise UserError(
+                f"--output {output / name}: would be that of {items[name].path} and of {path}; rename one, or extract them "
+                "into folders of their own"
+            )
+        items[name] = Item(path, key, output / name, residual / name if residual else None)
+    return list(items.values()), False
+
+
+def _found(mixture: Path) -> list[tuple[Path, str | None]]:
+    """Return path and key of the recordings that ``mixture`` names."""
+    if os.path.isdir(mixture):
+        # Names with a dot are what macOS puts beside files, as `._NAME`.
+        try:
+            paths = [path for path in sorted(mixture.iterdir()) if not path.name.startswith(".")]
+        except OSError as error:
+            raise UserError(f"{mixture}: cannot be read ({error.strerror}); check its permissions") from None
+        paths = [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES]
+        if not paths:
+            raise UserError(f"{mixture}: is a folder without audio files ({', '.join(AUDIO_SUFFIXES)}); name another")
+        return [(path, None) for path in paths]
+    if mixture.suffix == ".scp":
+        return [(Path(path), key) for key, path in read_scp(mixture).items()]
+    return [(mixture, None)]
+
+
+def _check_places(items: Sequence[Item], enroll: Sequence[Path], overwrite: bool) -> None:
+    """Require that all outputs can be written, and that none is a recording that is read, or another output.
+
+    Raises:
+        UserError: Naming the option.
+    """
+    given = {_file_id(item.path): ("the mixture", item.path) for item in items}
+    given |= {_file_id(path): ("--enroll", path) for path in enroll}
+    outputs = {os.path.realpath(item.output) for item in items}
+    for option, path in [("--output", item.output) for item in items] + [
+        ("--residual", item.residual) for item in items
+    ]:
+        if path is None:
+            continue
+        file = _file_id(path)
+        check_output(path, [given[file]] if file and file in given else [], overwrite, option)
+        if option == "--residual" and os.path.realpath(path) in outputs:
+            raise UserError(f"--residual {path}: is the file of --output; choose another name")
+        folder = path.parent
+        while not os.path.exists(folder) and folder != folder.parent:
+            folder = folder.parent
+        if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+            raise UserError(f"{option} {path}: cannot be written into {folder}; check its permissions, or name another")
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    with contextlib.suppress(OSError, ValueError):
+        found = os.stat(path)
+        return found.st_dev, found.st_ino
+    return None
+
+
+def _read(item: Item, channel: int | None) -> Audio:
+    return read_with_format(item.path, key=item.key, channel=channel or MEAN)
+
+
+def _part(mixed: Audio, start: float, end: float, name: str) -> np.ndarray:
+    """Return what is said from ``start`` to ``end``, seconds."""
+    seconds = len(mixed.samples) / mixed.rate
+    # As long as people are told it is, in hundredths.
+    if end > seconds + 0.005:
+        raise UserError(f"--enroll-range {start:g}-{end:g}: {name} ends at {seconds:.2f} s; choose a part of it")
+    return mixed.samples[round(start * mixed.rate) : round(end * mixed.rate)].copy()
+
+
+def _extract(
+    opened: "TargetSpeakerExtractor",
+    item: Item,
+    held: list[Audio],
+    enrolment: dict[str, Any],
+    progress: "Progress | None",
+) -> Voice:
+    """Extract from the mixture in ``held``, which is let go."""
+    samples, rate, _, subtype = held.pop()
+    request = opened.request(samples, sample_rate=rate, mixture_name=str(item.path), **enrolment)
+    left = samples if item.residual else None
+    del samples
+    extraction = opened.extract([request], progress=progress)[0]
+    del request
+    if left is not None:
+        # What the file of the voice will hold, which rounds and clips: the other file makes up for that.
+        left -= as_stored(item.output, extraction.samples, rate, output_subtype(item.output, subtype))
+    return Voice(extraction.samples, left, rate, subtype, extraction.confidence)
+
+
+def _write(item: Item, voice: Voice, tell_clipped: bool) -> Result:
+    """Write a voice and, if it is wanted, what is left; both or none."""
+    result = Result(str(item.path), str(item.output), str(item.residual) if item.residual else None)
+    result.seconds, result.rate = round(len(voice.samples) / voice.rate, 3), voice.rate
+    result.confidence = voice.confidence if voice.confidence is None else round(voice.confidence, 4)
+    with contextlib.ExitStack() as files:
+        for path, samples in ((item.residual, voice.left), (item.output, voice.samples)):
+            if path is not None and samples is not None:
+                subtype = output_subtype(path, voice.subtype)
+                files.enter_context(writing_audio(path, samples, voice.rate, subtype))
+                # An array of all magnitudes only where it is needed.
+                if subtype not in ("FLOAT", "DOUBLE") and max(samples.max(), -samples.min()) > 1.0:
+                    result.clipped += int(np.count_nonzero(np.abs(samples) > 1.0))
+    sure = voice.confidence
+    if not voice.samples.any():
+        warn(f"{item.output}: is silent; in {item.path} there is nothing to extract from")
     elif sure is not None and sure < ABSENT:
-        print(f"{output}: the enrolled speaker is probably not in {mixture} (confidence {sure:.2f})", file=sys.stderr)
+        warn(f"{item.output}: the enrolled speaker is probably not in {item.path} (confidence {sure:.2f})")
+    if tell_clipped and result.clipped:
+        warn(f"{item.output}: {_clipped(result)}")
+    return result
+
+
+def _clipped(result: Result) -> str:
+    return f"{result.clipped} samples were clipped: the mixture is close to full scale"
+
+
+@contextlib.contextmanager
+def _progress(label: str, wanted: bool) -> "Iterator[Progress | None]":
+    """Show on a terminal how much of a long recording is done, and how long the rest will take."""
+    if not wanted or not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left"
+    with tqdm(total=1.0, desc=shown(label), delay=BAR_AFTER, leave=False, bar_format=form) as bar:
+        yield lambda share: bar.update(share - bar.n)
+
+
+def _plain(result: Result) -> dict[str, Any]:
+    """Return a result for JSON."""
+    unsaid = {"clipped"} | {key for key in ("residual", "error") if getattr(result, key) is None}
+    return {key: value for key, value in vars(result).items() if key not in unsaid}
+
+
+def _lines(result: Result) -> list[str]:
+    """Return what is said of one mixture."""
+    told = "" if result.confidence is None else f", confidence {result.confidence:.2f}"
+    told += f" ({_clipped(result)})" if result.clipped else ""
+    lines = [f"{shown(str(result.output))}: {result.seconds:.2f} s at {result.rate} Hz{told}"]
+    return lines + ([f"{shown(result.residual)}: what is left"] if result.residual else [])
+
+
+def _table(results: Sequence[Result]) -> list[str]:
+    """Return what is said of several mixtures, in columns."""
+    rows = [("file", "seconds", "confidence", "output")]
+    for result in results:
+        seconds = "" if result.seconds is None else f"{result.seconds:.2f}"
+        sure = "" if result.confidence is None else f"{result.confidence:.2f}"
+        rows.append((shown(result.file), seconds, sure, shown(result.output or "none, see its error")))
+    first, second = max(len(row[0]) for row in rows), max(len(row[1]) for row in rows)
+    lines = [f"{row[0]:{first}}  {row[1]:>{second}}  {row[2]:>10}  {row[3]}" for row in rows]
+    failed = sum(result.error is not None for result in results)
+    return lines + ([f"{failed} of {len(results)} could not be used"] if failed else [])

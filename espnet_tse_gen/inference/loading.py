@@ -7,8 +7,9 @@ package.
 
 import contextlib
 import os
-import sys
+import re
 import tempfile
+import textwrap
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from typing import Any
 from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.discriminative.registry import is_discriminative
 from espnet_tse_gen.inference.options import SegmentOptions
-from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.errors import UserError, unknown_name, warn
 from espnet_tse_gen.utils.files import is_lfs_pointer, read_yaml
 from espnet_tse_gen.utils.model_files import find_checkpoint
 from espnet_tse_gen.utils.options import Options
@@ -93,9 +94,7 @@ def open_model(where: str | Path) -> Iterator[ModelDir]:
     if shipped is not None:
         # Also where a folder, such as one with outputs of that model, has the same name.
         if (path / CONFIG).is_file():
-            print(
-                f"{where}: the model of this name that ships is used; write ./{where} for the folder", file=sys.stderr
-            )
+            warn(f"{where}: the model of this name that ships is used; write ./{where} for the folder")
         yield _checked(shipped)
     elif path.is_dir():
         yield _checked(path)
@@ -137,6 +136,37 @@ def _unpack(archive: Path, directory: Path) -> Path:
     if len(found) != 1:
         raise UserError(f"{archive}: holds no {CONFIG}; give a zip file made by pack")
     return found[0]
+
+
+def list_models() -> str:
+    """Return the models and codecs that ship, and released codecs in the caches of this user: kind, rate, size, and data."""
+    told = []
+    for name, path in shipped_models().items():
+        model = _checked(path)
+        kind = "discriminative model" if model.is_discriminative else "masked generative model"
+        facts = f"{name}: {kind}, {model.config['sample_rate']} Hz, {_megabytes(*path.rglob('*'))}"
+        told.append(facts + (", the default" if name == DEFAULT_MODEL else "") + _card_facts(model.text(CARD)))
+    for path in (config.parent for config in sorted(SHIPPED.glob("*/codec.yaml"))):
+        card = (path / CARD).read_text(encoding="utf-8") if (path / CARD).is_file() else ""
+        told.append(f"{path.name}: codec, {_megabytes(*path.rglob('*'))}{_card_facts(card)}")
+    from espnet_tse_gen.codec.dac import RELEASES
+    from espnet_tse_gen.codec.encodec import cached_file
+
+    released = {f"dac at {rate} Hz": release.file.path for rate, release in RELEASES.items()}
+    for name, path in {**released, "encodec at 24000 Hz": cached_file()}.items():
+        if path.is_file():
+            told.append(f"{name}: weights of a codec, {_megabytes(path)}, in {path}")
+    return "\n".join(told) + "\n"
+
+
+def _megabytes(*files: Path) -> str:
+    return f"{sum(file.stat().st_size for file in files if file.is_file()) / 1e6:.1f} MB"
+
+
+def _card_facts(card: str) -> str:
+    """Return the lines of a card that say what a model was trained on, and under which licence it is."""
+    found = re.findall(r"^(?:- |\| )(Data|Licen[cs]e[^:|\n]*?)(?::| \|) (.*(?:\n  .*)*)", card, re.MULTILINE)
+    return "".join(f"\n    {label}: {textwrap.shorten(text.strip(' |'), 240)}" for label, text in found)
 
 
 def describe_model(model: str | Path, model_file: str | None = None) -> str:

@@ -11,7 +11,15 @@ from torch import Tensor
 from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.decoding.sampler import DecodingError, Sampler, decode_chunks
 from espnet_tse_gen.decoding.strategies import Predictor
-from espnet_tse_gen.inference.base import DTYPES, NO_NUMBERS, Extraction, Request, TargetSpeakerExtractor, padded
+from espnet_tse_gen.inference.base import (
+    DTYPES,
+    NO_NUMBERS,
+    Extraction,
+    Progress,
+    Request,
+    TargetSpeakerExtractor,
+    padded,
+)
 from espnet_tse_gen.masked.model import MaskedTSEModel
 from espnet_tse_gen.utils.errors import UserError
 
@@ -69,7 +77,9 @@ class MaskedInference(TargetSpeakerExtractor):
         return self._sampler.passes * (1 if self.options.guidance == 1.0 else 2)
 
     @torch.inference_mode()
-    def extract(self, requests: Sequence[Request], confidence: bool = True) -> list[Extraction]:
+    def extract(
+        self, requests: Sequence[Request], confidence: bool = True, progress: Progress | None = None
+    ) -> list[Extraction]:
         """Decode requests, ``options.batch_size`` of similar length at a time; long ones one by one, in chunks."""
         results = [Extraction(np.zeros(request.size, np.float32)) for request in requests]
         frames = [self.codec.num_frames(len(request.mixture)) for request in requests]
@@ -78,14 +88,22 @@ class MaskedInference(TargetSpeakerExtractor):
         short = [n for n in voiced if not chunk or frames[n] <= chunk]
         size = self.options.batch_size
         batches = [short[first : first + size] for first in range(0, len(short), size)]
+        done, total = 0, sum(frames[n] for n in voiced)
+
+        def tell(more: int) -> None:
+            if progress:
+                progress((done + more) / total)
+
         for batch in batches + [[n] for n in voiced if chunk and frames[n] > chunk]:
             rows = [requests[n] for n in batch]
             try:
-                codes = self._decode_long(rows[0]) if frames[batch[0]] > chunk > 0 else self._decode(rows)
+                codes = self._decode_long(rows[0], tell) if frames[batch[0]] > chunk > 0 else self._decode(rows)
             except DecodingError:
                 raise UserError(NO_NUMBERS) from None
             for n, extraction in zip(batch, self._reconstruct(rows, codes), strict=True):
                 results[n] = extraction
+                done += frames[n]
+            tell(0)
         return results
 
     def _decode(self, requests: Sequence[Request]) -> Tensor:
@@ -96,12 +114,16 @@ class MaskedInference(TargetSpeakerExtractor):
         row_ids = [request.row_id for request in requests]
         return self._sampler.decode(conditional, valid, row_ids=row_ids, unconditional=unconditional)
 
-    def _decode_long(self, request: Request) -> Tensor:
-        """Return codes ``[1, K, T]`` of a long request; memory is that of one chunk, whatever its length."""
+    def _decode_long(self, request: Request, progress: Callable[[int], None]) -> Tensor:
+        """Return codes ``[1, K, T]`` of a long request; memory is that of one chunk, whatever its length.
+
+        ``progress`` is called with the frames that are done.
+        """
         hop, rate = self.codec.hop, self.codec.frame_rate
         prepare, context = self._preparing([request]), round(CONTEXT_SECONDS * rate)
 
         def predictors(start: int, end: int) -> tuple[Predictor, Predictor | None]:
+            progress(start)
             first = max(0, start - context)
             return prepare([request.mixture[first * hop : (end + context) * hop]], (start - first, end - first))
 

@@ -17,7 +17,7 @@ from espnet_tse_gen.audio.segments import Joiner, Segment, plan_segments
 from espnet_tse_gen.discriminative.abs_waveform_extractor import AbsWaveformExtractor, Voices
 from espnet_tse_gen.discriminative.build import ExtractionNetwork
 from espnet_tse_gen.discriminative.halves import Halves, halves_of
-from espnet_tse_gen.inference.base import DTYPES, Extraction, Request, TargetSpeakerExtractor, padded
+from espnet_tse_gen.inference.base import DTYPES, Extraction, Progress, Request, TargetSpeakerExtractor, padded
 from espnet_tse_gen.inference.options import SegmentOptions
 
 MAX_ENROLL_SECONDS = 60.0
@@ -59,7 +59,9 @@ class WaveformInference(TargetSpeakerExtractor):
         self._options = SegmentOptions.resolve(decode)
 
     @torch.inference_mode()
-    def extract(self, requests: Sequence[Request], confidence: bool = True) -> list[Extraction]:
+    def extract(
+        self, requests: Sequence[Request], confidence: bool = True, progress: Progress | None = None
+    ) -> list[Extraction]:
         """Extract from checked requests; memory beside the recordings is that of ``options.batch_size`` segments."""
         results = [Extraction(np.zeros(request.size, np.float32)) for request in requests]
         voiced = [n for n, request in enumerate(requests) if request.gain > 0]
@@ -71,6 +73,7 @@ class WaveformInference(TargetSpeakerExtractor):
         activities: dict[int, list[tuple[Segment, np.ndarray]]] = {n: [] for n in voiced}
         presences: dict[int, list[float]] = {n: [] for n in voiced}
         parts = [(n, number) for n, plan in plans.items() for number in range(len(plan))]
+        done = 0
         for batch in self._batches([plans[n][number].end - plans[n][number].start for n, number in parts]):
             chosen = [parts[place] for place in batch]
             signals = [requests[n].mixture[plans[n][k].start : plans[n][k].end] for n, k in chosen]
@@ -82,13 +85,18 @@ class WaveformInference(TargetSpeakerExtractor):
                     activities[n].append((plans[n][number], activity))
                 if presence is not None:
                     presences[n].append(float(presence[row]))
+            done += len(batch)
+            if progress:
+                progress(done / len(parts))
         scale = self.options.scale
         if scale == "auto":
             scale = "none" if self._halves.keeps_level else "mixture"
         for n, joiner in joiners.items():
-            samples = joiner.samples * scale_factor(joiner.samples, requests[n].mixture, scale)
+            factor = scale_factor(joiner.samples, requests[n].mixture, scale)
+            if factor != 1.0:
+                joiner.samples *= factor
             results[n] = Extraction(
-                requests[n].to_input(samples, self.sample_rate),
+                requests[n].to_input(joiner.samples, self.sample_rate),
                 activity=_joined(activities[n], hop) if activities[n] else None,
                 activity_rate=self.sample_rate / hop,
                 confidence=max(presences[n], default=None),

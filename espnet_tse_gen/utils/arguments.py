@@ -13,13 +13,14 @@ Imports nothing heavy, so that ``--help`` answers at once.
 import dataclasses
 import difflib
 import importlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.errors import DEBUG, UserError, unknown_name
 from espnet_tse_gen.utils.options import Options
 
 PATH = click.Path(path_type=Path)
@@ -94,7 +95,19 @@ class _Several(click.Option):
 def command(function: Callable[..., Any]) -> Command:
     """Make a function, under click's options, the command of a program; its docstring is the command's help."""
     settings = {"show_default": True, "help_option_names": ["-h", "--help"]}
-    return click.command(cls=Command, context_settings=settings)(function)
+    return click.command(cls=Command, context_settings=settings)(debug_option(function))
+
+
+def debug_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--debug``, with which :func:`run_main` shows the traceback of a user's error."""
+    settings: dict[str, Any] = {"is_flag": True, "is_eager": True, "expose_value": False, "show_default": False}
+    return click.option("--debug", callback=_set_debug, help="show the traceback of an error", **settings)(function)
+
+
+def _set_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        # For the processes that this one starts, too.
+        os.environ[DEBUG] = "1"
 
 
 def several(name: str, **settings: Any) -> Callable[..., Any]:

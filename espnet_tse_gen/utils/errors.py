@@ -7,9 +7,13 @@ status 2, and leaves real defects their traceback.
 
 import contextlib
 import difflib
+import importlib.util
 import inspect
+import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +26,22 @@ _MODULES = {
     "pystoi resemblyzer speechmos threadpoolctl",
     "transformers": "huggingface_hub transformers",
     "encodec": "encodec",
+    "dac": "audiotools dac",
 }
 EXTRAS: dict[str, str] = {module: extra for extra, modules in _MODULES.items() for module in modules.split()}
 """Module to the extra of ``setup.py`` that installs it."""
+_BASE = "click numpy safetensors scipy soundfile soxr torch tqdm yaml"
+_FEATURES = {
+    "extraction with the models that ship": ("", _BASE),
+    "recipes and training, models of ESPnet's parts": ("espnet", _MODULES["espnet"]),
+    "scoring": ("score", f"{_MODULES['espnet']} {_MODULES['score']}"),
+    **{f"codec {extra}": (extra, _MODULES[extra]) for extra in ("dac", "encodec")},
+    "codecs and scores by networks of transformers": ("transformers", _MODULES["transformers"]),
+}
+
+
+DEBUG = "TSE_GEN_DEBUG"
+"""Variable of the environment with which errors of users have a traceback."""
 
 
 class UserError(ValueError):
@@ -40,6 +57,28 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return UserError(f"unknown {kind} '{name}': {hint}valid: {', '.join(valid)}")
+
+
+_heard: ContextVar[tuple[list[str], bool] | None] = ContextVar("heard", default=None)
+
+
+def warn(line: str) -> None:
+    """Say something that a user should know, on stderr, or to those who :func:`hear_warnings`."""
+    heard, shown = _heard.get() or ([], True)
+    heard.append(line)
+    if shown:
+        print(one_line(line), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def hear_warnings(shown: bool = True) -> Iterator[list[str]]:
+    """Collect what :func:`warn` is told inside the block; where it is not ``shown``, stderr gets nothing."""
+    lines: list[str] = []
+    token = _heard.set((lines, shown))
+    try:
+        yield lines
+    finally:
+        _heard.reset(token)
 
 
 def check_options(kind: str, conf: Mapping[str, Any], function: Any, given: Iterable[str] = ()) -> None:
@@ -58,6 +97,29 @@ def check_options(kind: str, conf: Mapping[str, Any], function: Any, given: Iter
             raise unknown_name(kind, str(key), valid)
 
 
+def install_command(extra: str) -> str:
+    """Return what a user types to install an extra; without one, the package alone."""
+    command = f"pip install 'espnet_tse_gen[{extra}]'" if extra else "pip install espnet_tse_gen"
+    # It asks for a protobuf older than TensorBoard and onnxruntime work with; hence --no-deps.
+    return f"{command} && pip install --no-deps descript-audio-codec descript-audiotools" if extra == "dac" else command
+
+
+def describe_features() -> str:
+    """Return, a line each, what this installation can be used for, and what is missing for the rest."""
+    lines = []
+    for feature, (extra, modules) in _FEATURES.items():
+        missing = [module for module in modules.split() if not _is_installed(module)]
+        told = f"needs {', '.join(missing)}; run: {install_command(extra)}" if missing else "can be used"
+        lines.append(f"{feature}: {told}\n")
+    return "".join(lines)
+
+
+def _is_installed(module: str) -> bool:
+    with contextlib.suppress(ImportError, ValueError):
+        return importlib.util.find_spec(module) is not None
+    return False
+
+
 @contextlib.contextmanager
 def naming_extra(what: str = "this", instead: str = "") -> Iterator[None]:
     """Turn a package that is missing inside the block into a :class:`UserError` with the pip command that installs it.
@@ -72,25 +134,26 @@ def naming_extra(what: str = "this", instead: str = "") -> Iterator[None]:
         # A part that an installed package lacks, or a package of no extra, is a defect and keeps its traceback.
         if error.name not in EXTRAS:
             raise
-        command = f"pip install 'espnet_tse_gen[{EXTRAS[error.name]}]'{instead and f', or {instead}'}"
+        command = install_command(EXTRAS[error.name]) + (instead and f", or {instead}")
         raise UserError(f"{what} needs the package '{error.name}', which is not installed; run: {command}") from None
 
 
-def run_main(main: Callable[[], int | None]) -> None:
+def run_main(main: Callable[[], int | None], program: str = "") -> None:
     """Run ``main``, turn a :class:`UserError` or a missing package into one line on stderr, and exit with the right status.
 
     The process keeps the memory that it frees, and numba has a cache; see :func:`keep_freed_memory`, :func:`find_numba_cache`.
 
-    Exit status: 0 (or what ``main`` returns), 2 for a user's error, 130 after Ctrl-C.
+    Exit status: 0 (or what ``main`` returns), 2 for a user's error, 130 after Ctrl-C. With the variable ``TSE_GEN_DEBUG``, which
+    ``--debug`` sets, the traceback of a user's error comes before its line.
     """
     keep_freed_memory()
     find_numba_cache()
-    program = Path(sys.argv[0]).stem
+    program = program or Path(sys.argv[0]).stem
     try:
         with naming_extra("this command"):
             status = main()
     except UserError as error:
-        print(f"{program}: error: {_one_line(error)}", file=sys.stderr)
+        print_error(program, error)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
@@ -100,9 +163,21 @@ def run_main(main: Callable[[], int | None]) -> None:
     sys.exit(status or 0)
 
 
-def _one_line(error: UserError) -> str:
-    """Return the message; of one that a data loader's worker passed on with its traceback, the last line."""
+def print_error(program: str, error: UserError) -> None:
+    """Say on stderr what the user did wrong; to be called where the error is handled."""
+    if os.environ.get(DEBUG):
+        traceback.print_exc()
+    print(f"{program}: error: {one_line(error)}", file=sys.stderr)
+
+
+def one_line(error: UserError | str) -> str:
+    """Return the message in one line; of one that a data loader's worker passed on with its traceback, the last line."""
     text = str(error).strip()
     if "Original Traceback" in text:
         text = text.splitlines()[-1].removeprefix(f"{UserError.__module__}.{UserError.__qualname__}: ")
-    return " ".join(text.splitlines())
+    return shown(" ".join(text.splitlines()))
+
+
+def shown(text: str) -> str:
+    """Return ``text`` in one line that every terminal can show: the names of files may hold any bytes."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.errors import UserError, warn
 from espnet_tse_gen.utils.memory import keep_freed_memory
 
 Item = TypeVar("Item")
@@ -34,7 +34,7 @@ def set_threads(number: int) -> None:
 
         cores = len(os.sched_getaffinity(0))
         if number > cores:
-            print(f"--num_threads: {number} are more than this machine has cores; {cores} are used", file=sys.stderr)
+            warn(f"--num_threads: {number} are more than this machine has cores; {cores} are used")
         torch.set_num_threads(min(number, cores))
 
 

@@ -253,7 +253,7 @@ def _mix(signals: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _noise(path: Path, row: Row, length: int) -> np.ndarray:
-    noise, _ = read_audio(path, SOURCE_RATE, row.name, first_channel=True)
+    noise, _ = read_audio(path, SOURCE_RATE, row.name, channel=1)
     try:
         return extend_noise(noise[:length], length)
     except UserError as error:
