@@ -16,7 +16,8 @@ from espnet_tse_gen.codec.base import AbsCodec, Released
 from espnet_tse_gen.utils.checkpoints import load_weights, read_checkpoint
 from espnet_tse_gen.utils.fetch import verify
 
-URL = "https://dl.fbaipublicfiles.com/encodec/v0/encodec_24khz-d7cc33bc.th"
+FILE = "encodec_24khz-d7cc33bc.th"
+URL = f"https://dl.fbaipublicfiles.com/encodec/v0/{FILE}"
 SHA256 = "d7cc33bcf1aad7f2dad9836f36431530744abeace3ca033005e3290ed4fa47bf"
 CODEBOOKS = {1.5: 2, 3.0: 4, 6.0: 8, 12.0: 16, 24.0: 32}
 """Bandwidth in kbit/s to codebooks: each codebook costs 75 frames/s x 10 bit."""
@@ -24,7 +25,7 @@ CODEBOOKS = {1.5: 2, 3.0: 4, 6.0: 8, 12.0: 16, 24.0: 32}
 
 def cached_file() -> Path:
     """Return where ``torch.hub`` keeps the released weights."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / URL.rpartition("/")[2]
+    return Path(torch.hub.get_dir()) / "checkpoints" / FILE
 
 
 class EncodecCodec(AbsCodec):
