@@ -45,7 +45,7 @@ def main(**options: Any) -> None:
     """Compare codecs: fidelity at several numbers of codebooks, speed, and predictability of tokens."""
     args = SimpleNamespace(**options)
     output: Path = args.output_dir
-    logging.basicConfig(codebook="INFO", format="%(asctime)s %(codebookname)s: %(message)s")
+    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s: %(message)s")
 
     import torch
     from codec_study.measuring import MeasuringOptions, check_probe, measure_codec, subset, tags_of

@@ -35,7 +35,7 @@ def test_a_training_writes_what_decoding_and_the_reader_need(trained: tuple[Path
     assert sorted(figures) == [1, 2, 3]
     assert float(figures[3]["train/loss"]) < float(figures[1]["train/loss"])
     for level in (1, 2, 3, 4):
-        assert {f"train/ce_codebook{level}", f"train/acc_codebook{level}", f"train/acc10_level{level}"} <= figures[
+        assert {f"train/ce_codebook{level}", f"train/acc_codebook{level}", f"train/acc10_codebook{level}"} <= figures[
             1
         ].keys()
     assert {"valid/enroll_gain", "valid/acc_all_hidden", "valid/acc"} <= figures[1].keys()
@@ -148,7 +148,7 @@ def test_print_config_shows_every_option_with_its_default(corpus: Path, tmp_path
     result = run(["--print_config"], tmp_path / "log")
     assert result.status == 0, result.log
     shown = result.log
-    for line in ("codec: mel", "extractor: masked", "preprocessor: tse_gen", "masking: level", "accum_grad: 1"):
+    for line in ("codec: mel", "extractor: masked", "preprocessor: tse_gen", "masking: codebook", "accum_grad: 1"):
         assert line in shown
 
 
