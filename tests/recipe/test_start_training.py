@@ -11,8 +11,8 @@ SCRIPT = f"""
 set -euo pipefail
 . {RECIPE}/utils/recipe_functions.sh
 python={sys.executable}
-ngpu=$1 num_nodes=$2 cuda_cmd=$3
-start_training exp "${{python}}" -c "$4" --config some.yaml
+ngpu=$1 num_nodes=$2 cuda_cmd=$3 train_processes=${{train_processes:-1}}
+start_training exp "${{python}}" ${{module:--c "$4"}} --config some.yaml
 echo finished
 """
 SHOW = "import os, sys; print('given', *sys.argv[1:]); print('devices', os.environ['CUDA_VISIBLE_DEVICES'])"
@@ -40,6 +40,21 @@ def test_a_process_for_each_gpu_and_the_log_of_the_last_training_is_kept(tmp_pat
     log = (tmp_path / "exp" / "train.log").read_text()
     assert "given --config some.yaml --ngpu 2 --multiprocessing_distributed True\ndevices 4,7\n" in log
     assert (tmp_path / "exp" / "train.1.log").read_text() == "the last one\n"
+
+
+@pytest.mark.slow
+def test_several_processes_on_the_cpu(tmp_path: Path) -> None:
+    (tmp_path / "shown.py").write_text(
+        "import os, sys; print(*map(os.environ.get, ['RANK', 'WORLD_SIZE']), *sys.argv[1:])"
+    )
+    words = ["0", "1", RECIPE / "utils" / "run_jobs.py", ""]
+    output_of(start("bash", "-c", SCRIPT, "recipe", *words, folder=tmp_path, train_processes="2", module="-m shown"))
+    log = (tmp_path / "exp" / "train.log").read_text()
+    for rank in "01":
+        assert (
+            f"{rank} 2 --config some.yaml --dist_backend gloo --dist_world_size 2 --multiprocessing_distributed false"
+            in log
+        )
 
 
 def test_a_training_that_fails_is_reported_once(tmp_path: Path) -> None:

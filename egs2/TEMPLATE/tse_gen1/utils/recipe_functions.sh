@@ -55,7 +55,8 @@ keep_log() {
     mv "$1" "${1%.log}.${n}.log"
 }
 
-# start_training DIR PROGRAM ARGUMENT...: train with --ngpu GPUs on each of --num_nodes nodes; the log is DIR/train.log.
+# start_training DIR PYTHON -m MODULE ARGUMENT...: train with --ngpu GPUs on each of --num_nodes nodes, or with --train_processes
+# processes on the CPU; the log is DIR/train.log.
 start_training() {
     local train_log=$1/train.log rendezvous=$1/.dist_init_ gpus=()
     shift
@@ -72,6 +73,9 @@ start_training() {
         keep_log "${train_log}"
         if [[ ${ngpu} -gt 0 ]]; then
             gpus=(--gpu "${ngpu}")
+        elif [[ ${train_processes} -gt 1 ]]; then
+            set -- "$1" -m torch.distributed.run --standalone --nproc-per-node "${train_processes}" "${@:2}" --dist_backend gloo \
+                --dist_world_size "${train_processes}" --multiprocessing_distributed false
         fi
         ${cuda_cmd} "${gpus[@]}" "${train_log}" "$@" --ngpu "${ngpu}"
     fi
