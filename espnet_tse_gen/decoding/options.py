@@ -73,8 +73,8 @@ class DecodingOptions(Options):
     chunk_overlap_seconds: float = option(2.0, "overlap of chunks, whose codes the next chunk is given", FROM_0)
     reconstruction: str = option(
         "auto",
-        "the mixture's phase where the codec can use it; or codec, or mixture",
-        choices=("auto", "codec", "mixture"),
+        "what lends the phase, where the codec can use it: auto and mixture, the mixture; estimate, the front end's; or codec",
+        choices=("auto", "codec", "mixture", "estimate"),
     )
     batch_size: int = option(1, "recordings decoded together; more pays on a GPU, not on a CPU", FROM_1)
 

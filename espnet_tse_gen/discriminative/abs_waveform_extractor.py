@@ -14,6 +14,8 @@ class Voices(NamedTuple):
     """``[B, L]``."""
     activity: Tensor | None = None
     """Logits ``[B, T]`` of speaking or not; None of a model that does not say."""
+    features: Tensor | None = None
+    """``[B, T, F]``, what the network knew of the target before it made a waveform; None of a model that does not tell."""
 
 
 class AbsWaveformExtractor(nn.Module, ABC):
@@ -25,8 +27,9 @@ class AbsWaveformExtractor(nn.Module, ABC):
 
     sample_rate: int  # Hz
     window: int  # samples of the window in which the loss compares spectra
-    hop: int  # samples between frames
+    hop: int  # samples between frames, the first of which is centred on the first sample
     shortest: tuple[int, int]  # least samples of a mixture and of an enrolment
+    feature_width: int = 0  # F of :class:`Voices`; 0 where there are no features
 
     @abstractmethod
     def forward(self, mixture: Tensor, enrolls: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:

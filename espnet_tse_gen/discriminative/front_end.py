@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from espnet_tse_gen.discriminative.build import ExtractionNetwork
-from espnet_tse_gen.discriminative.halves import split_model
-from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
+from espnet_tse_gen.discriminative.halves import halves_of
+from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd, Estimate
 
 PARTS = ("encoder", "extractor", "decoder")
 KEPT = (*(key for part in PARTS for key in (part, f"{part}_conf")), "model_conf", "sample_rate")
@@ -24,7 +24,7 @@ ROLL_OFF = 0.99
 
 
 class DiscriminativeFrontEnd(AbsFrontEnd):
-    """TD-SpeakerBeam, SpEx+ or MC-SpEx, trained by this package or by ESPnet, with ``sample_rate`` Hz of the codec.
+    """Any discriminative extractor, trained by this package or by ESPnet, with ``sample_rate`` Hz of the codec.
 
     The model becomes frozen; one that takes something else than an enrolment's recording is a :class:`UserError`. A network
     of another rate hears resampled recordings; of one below the codec's rate, the estimate has nothing above the network's
@@ -36,7 +36,9 @@ class DiscriminativeFrontEnd(AbsFrontEnd):
         self.model = model
         self.config = {key: config[key] for key in KEPT if config.get(key) is not None}
         self.sample_rate = sample_rate
-        self._halves = split_model(model)
+        self._halves = halves_of(model)
+        self.feature_width = getattr(model.extractor, "feature_width", 0)
+        self.feature_rate = model.sample_rate / self._halves.hop
         self.freeze()
 
     def conf(self) -> dict[str, Any]:
@@ -44,23 +46,25 @@ class DiscriminativeFrontEnd(AbsFrontEnd):
         parts = {part: [self.config.get(part), self.config.get(f"{part}_conf") or {}] for part in PARTS}
         return {**parts, "sample_rate": self.model.sample_rate}
 
-    def estimate(self, mixture: Tensor, lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor) -> Tensor:
-        """Return the network's estimate ``[B, about L]``; see :class:`AbsFrontEnd`."""
+    def estimate(self, mixture: Tensor, lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor) -> Estimate:
+        """Return the network's estimate ``[B, about L]`` and its features; see :class:`AbsFrontEnd`."""
         own, rate = self.model.sample_rate, self.sample_rate
         # The network's Python code looks at lengths; on a GPU each look would wait for all that is under way.
         mixed, sizes = _at_rate(mixture, lengths.cpu(), rate, own)
         enrolled, enroll_sizes = _at_rate(enroll, enroll_lengths.cpu(), rate, own)
-        embeddings: dict[int, Tensor] = {}
-        for rows, size in self._together(enroll_sizes):
-            features, frames = self.model.encoder(enrolled[rows, :size], enroll_sizes[rows])
-            embeddings.update(zip(rows, self._halves.embed(features, frames), strict=True))
-        wav = torch.zeros_like(mixed)
+        enrolments = [
+            self._halves.enroll([row[:size]]) for row, size in zip(enrolled, enroll_sizes.tolist(), strict=True)
+        ]
+        wav, features = torch.zeros_like(mixed), None
+        if self.feature_width:
+            features = wav.new_zeros(len(wav), wav.shape[1] // self._halves.hop + 1, self.feature_width)
         for rows, size in self._together(sizes):
-            features, frames = self.model.encoder(mixed[rows, :size], sizes[rows])
-            masked = self._halves.extract(features, frames, torch.stack([embeddings[row] for row in rows]))
-            extracted = self.model.decoder(masked, sizes[rows])[0][:, :size]
-            wav[rows, : extracted.shape[1]] = extracted
-        return _at_rate(_silenced(wav, sizes), sizes, own, rate)[0]
+            made = self._halves.extract(mixed[rows, :size], sizes[rows], [enrolments[row] for row in rows])
+            extracted = made.waveforms[:, :size]
+            wav[rows, : extracted.shape[1]] = extracted.to(wav.dtype)
+            if features is not None and made.features is not None:
+                features[rows, : made.features.shape[1]] = made.features.to(wav.dtype)
+        return Estimate(_at_rate(_silenced(wav, sizes), sizes, own, rate)[0], features)
 
     def _together(self, sizes: Tensor) -> Iterator[tuple[list[int], int]]:
         """Yield rows that can be computed together and their greatest length: all, or those of one length each."""

@@ -119,8 +119,8 @@ class BandMasks(nn.Module):
         self.bias = nn.Parameter(bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the complex mask ``[B, T, bins]`` of features ``[B, K, T, width]``."""
-        made = torch.einsum("bktd,kdo->bkto", self.norm(features), self.weight) + self.bias
+        """Return the complex mask ``[B, T, bins]`` of features ``[B, K, T, width]`` that ``norm`` has normalised."""
+        made = torch.einsum("bktd,kdo->bkto", features, self.weight) + self.bias
         real, imaginary, real_gate, imaginary_gate = made.float().unflatten(-1, (4, self.layout.widest)).unbind(-2)
         real = 2.0 * real.tanh() * real_gate.sigmoid()
         imaginary = 2.0 * imaginary.tanh() * imaginary_gate.sigmoid()

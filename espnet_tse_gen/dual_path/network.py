@@ -11,7 +11,7 @@ the mixture's features.
 
 The mixture is encoded once for all its targets, and an enrolment once for all its mixtures:
 
-    voice, activity = network.extract(network.encode(mixture), network.enroll([enroll_a, enroll_b]))
+    voice, activity, features = network.extract(network.encode(mixture), network.enroll([enroll_a, enroll_b]))
 """
 
 from collections.abc import Sequence
@@ -108,6 +108,7 @@ class DualPathExtractor(AbsWaveformExtractor):
         self.embedding_dropout = embedding_dropout
         self.spectrum = Spectrum(window, hop)
         self.window, self.hop, self.shortest = window, hop, (1, enroll_pool * hop)
+        self.feature_width = len(band_widths) * width
         layout = BandLayout(band_widths, self.spectrum.bins)
         self.features = BandFeatures(layout, width)
         self.encoder = nn.ModuleList(
@@ -128,7 +129,9 @@ class DualPathExtractor(AbsWaveformExtractor):
     def forward(self, mixture: Tensor, enrolls: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
         """See :class:`AbsWaveformExtractor`."""
         rows = [row for enroll in enrolls for row in enroll]
-        return self.extract(self.encode(mixture), self.enroll_batch(rows))
+        made = self.extract(self.encode(mixture), self.enroll_batch(rows))
+        assert made.activity is not None
+        return made.waveforms, made.activity
 
     def encode(self, mixture: Tensor) -> EncodedMixture:
         """Encode mixtures ``[B, L]``, of any level."""
@@ -162,15 +165,20 @@ class DualPathExtractor(AbsWaveformExtractor):
         prefix = self._prefix(self._enroll_features(torch.stack(rows))) if self.enroll_frames else []
         return Enrolment(prefix, None if self.voice is None else self.voice(list(recordings)))
 
-    def extract(self, mixture: EncodedMixture, enrolment: Enrolment) -> tuple[Tensor, Tensor]:
-        """Return what :meth:`forward` does, of B encoded mixtures and N * B rows of enrolments, first targets first."""
+    def extract(self, mixture: EncodedMixture, enrolment: Enrolment) -> Voices:
+        """Extract from B encoded mixtures with N * B rows of enrolments, first targets first.
+
+        The features are those of all bands after the last block, as the masks are made from them.
+        """
         rows = len(enrolment.embedding) if enrolment.embedding is not None else len(enrolment.prefix[0][0])
         times = rows // len(mixture.features)
         x = self._modulated(mixture.features.repeat(times, 1, 1, 1), enrolment.embedding)
         for number, block in enumerate(self.extractor):
             x = block(x, enrolment.prefix[number] if enrolment.prefix else None)
-        spectrum = mixture.spectrum.repeat(times, 1, 1) * self.masks(x)
-        return self.spectrum.inverse(spectrum, mixture.samples), self.activity(x.mean(dim=1)).squeeze(-1).float()
+        features = self.masks.norm(x)
+        spectrum = mixture.spectrum.repeat(times, 1, 1) * self.masks(features)
+        activity = self.activity(x.mean(dim=1)).squeeze(-1).float()
+        return Voices(self.spectrum.inverse(spectrum, mixture.samples), activity, features.transpose(1, 2).flatten(2))
 
     def presence(self, voices: Tensor, enrolments: Sequence[Enrolment]) -> Tensor | None:
         """See :class:`AbsWaveformExtractor`; by the likeness of embeddings, 0 for silence, None where embeddings are off."""
@@ -185,14 +193,13 @@ class DualPathExtractor(AbsWaveformExtractor):
         """See :class:`AbsWaveformExtractor`."""
         # Rows of one target, as the segments of a recording are, go together; enrolments of different length cannot.
         order: list[int] = []
-        parts: list[tuple[Tensor, Tensor]] = []
+        parts: list[Voices] = []
         for enrolment in {id(each): each for each in enrolments}.values():
             rows = [row for row, each in enumerate(enrolments) if each is enrolment]
             parts.append(self.extract(self.encode(mixture[rows]), enrolment.repeat(len(rows))))
             order += rows
         back = torch.tensor(order).argsort()
-        voices, logits = (torch.cat(part)[back] for part in zip(*parts, strict=True))
-        return Voices(voices, logits)
+        return parts[0] if len(parts) == 1 else Voices(*(torch.cat(part)[back] for part in zip(*parts, strict=True)))
 
     def _encoded(self, spectrum: Tensor) -> Tensor:
         x = self.features(spectrum)

@@ -60,9 +60,14 @@ class MaskedInference(TargetSpeakerExtractor):
     def options(self, decode: DecodeChoice) -> None:
         options = DecodingOptions.resolve(decode)
         sampler = Sampler(options, self.codec.num_codebooks, self.codec.codebook_size)
-        if options.reconstruction == "mixture" and not self.codec.supports_mixture:
+        if options.reconstruction in ("mixture", "estimate") and not self.codec.supports_mixture:
             raise UserError(
-                f"decoding option 'reconstruction': codec '{self.codec.name}' cannot use the mixture; choose 'codec'"
+                f"decoding option 'reconstruction': codec '{self.codec.name}' cannot use the {options.reconstruction}; choose"
+                " 'codec'"
+            )
+        if options.reconstruction == "estimate" and self.model.front_end is None:
+            raise UserError(
+                "decoding option 'reconstruction': the model has no front end that makes an estimate; choose 'mixture'"
             )
         if options.guidance != 1.0 and self.model.drop_enroll + self.model.drop_both <= 0:
             raise UserError(
@@ -97,56 +102,75 @@ class MaskedInference(TargetSpeakerExtractor):
         for batch in batches + [[n] for n in voiced if chunk and frames[n] > chunk]:
             rows = [requests[n] for n in batch]
             try:
-                codes = self._decode_long(rows[0], tell) if frames[batch[0]] > chunk > 0 else self._decode(rows)
+                long = frames[batch[0]] > chunk > 0
+                codes, guide = self._decode_long(rows[0], tell) if long else self._decode(rows)
             except DecodingError:
                 raise UserError(NO_NUMBERS) from None
-            for n, extraction in zip(batch, self._reconstruct(rows, codes), strict=True):
+            for n, extraction in zip(batch, self._reconstruct(rows, codes, guide), strict=True):
                 results[n] = extraction
                 done += frames[n]
             tell(0)
         return results
 
-    def _decode(self, requests: Sequence[Request]) -> Tensor:
-        """Return codes ``[B, K, T]`` of requests that each fit a chunk."""
-        conditional, unconditional = self._preparing(requests)([request.mixture for request in requests])
+    def _decode(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor | None]:
+        """Return codes ``[B, K, T]`` of requests that each fit a chunk, and what lends the phase ``[B, L]``, if anything."""
+        conditional, unconditional, guide = self._preparing(requests)([request.mixture for request in requests])
         frames = torch.tensor([self.codec.num_frames(len(request.mixture)) for request in requests], device=self.device)
         valid = torch.arange(int(frames.max()), device=self.device) < frames[:, None]
         row_ids = [request.row_id for request in requests]
-        return self._sampler.decode(conditional, valid, row_ids=row_ids, unconditional=unconditional)
+        codes = self._sampler.decode(conditional, valid, row_ids=row_ids, unconditional=unconditional)
+        return codes, guide
 
-    def _decode_long(self, request: Request, progress: Callable[[int], None]) -> Tensor:
-        """Return codes ``[1, K, T]`` of a long request; memory is that of one chunk, whatever its length.
+    def _decode_long(self, request: Request, progress: Callable[[int], None]) -> tuple[Tensor, Tensor | None]:
+        """Return what :meth:`_decode` does of a long request; memory is that of one chunk, whatever its length.
 
         ``progress`` is called with the frames that are done.
         """
         hop, rate = self.codec.hop, self.codec.frame_rate
         prepare, context = self._preparing([request]), round(CONTEXT_SECONDS * rate)
+        guides: list[Tensor] = []
 
         def predictors(start: int, end: int) -> tuple[Predictor, Predictor | None]:
             progress(start)
             first = max(0, start - context)
-            return prepare([request.mixture[first * hop : (end + context) * hop]], (start - first, end - first))
+            part, own = [request.mixture[first * hop : (end + context) * hop]], (start - first, end - first)
+            conditional, unconditional, guide = prepare(part, own)
+            if guide is not None:
+                # The rest of the chunk before is what this one begins with.
+                guides.append(guide[:, sum(each.shape[1] for each in guides) - start * hop :])
+            return conditional, unconditional
 
         chunk, overlap = self.options.chunk_frames(rate)
         frames = self.codec.num_frames(len(request.mixture))
-        return decode_chunks(self._sampler, predictors, frames, chunk, overlap, (request.row_id,), self.device)
+        codes = decode_chunks(self._sampler, predictors, frames, chunk, overlap, (request.row_id,), self.device)
+        return codes, torch.cat(guides, dim=1) if guides else None
 
-    def _preparing(self, requests: Sequence[Request]) -> Callable[..., tuple[Predictor, Predictor | None]]:
+    def _preparing(
+        self, requests: Sequence[Request]
+    ) -> Callable[..., tuple[Predictor, Predictor | None, Tensor | None]]:
         """Return what makes the network for (parts of) the mixtures, and its unconditional twin where guidance needs it.
 
-        It takes signals ``[L_i]`` and, where not all of their frames are to be predicted, the first and the end of those.
+        It takes signals ``[L_i]`` and, where not all of their frames are to be predicted, the first and the end of those. The
+        third that it makes is what lends these frames their phase, ``[B, L]``, or None.
         """
+        source = self.options.reconstruction if self.codec.supports_mixture else "codec"
         enroll, enroll_lengths = self._padded([request.enroll for request in requests])
         embedding = self._embedding(requests)
 
         def prepare(signals: Sequence[np.ndarray], frames: tuple[int, int] | None = None) -> Any:
-            mixture, lengths = self._padded(signals)
+            given = *self._padded(signals), enroll, enroll_lengths
+            estimate = self.model.estimate(*given)
 
             def predictor(drop_enroll: bool) -> Predictor:
-                conditions = self.model.prepare(mixture, lengths, enroll, enroll_lengths, drop_enroll, embedding)
+                conditions = self.model.prepare(*given, drop_enroll, embedding, estimate)
                 return self.model.predictor(conditions.frames(*frames) if frames else conditions)
 
-            return predictor(False), None if self.options.guidance == 1.0 else predictor(True)
+            guide = None if source == "codec" else given[0]
+            if source == "estimate" and estimate is not None:
+                guide = estimate.wav
+            if guide is not None and frames:
+                guide = guide[:, frames[0] * self.codec.hop : frames[1] * self.codec.hop]
+            return predictor(False), None if self.options.guidance == 1.0 else predictor(True), guide
 
         return prepare
 
@@ -159,10 +183,8 @@ class MaskedInference(TargetSpeakerExtractor):
         rows = [torch.from_numpy(embed(request.enroll, self.sample_rate)) for request in requests]
         return torch.stack(rows).to(self.device)
 
-    def _reconstruct(self, requests: Sequence[Request], codes: Tensor) -> list[Extraction]:
-        mixture = self._padded([request.mixture for request in requests])[0]
+    def _reconstruct(self, requests: Sequence[Request], codes: Tensor, guide: Tensor | None) -> list[Extraction]:
         frames = [self.codec.num_frames(len(request.mixture)) for request in requests]
-        guide = mixture if self.options.reconstruction != "codec" and self.codec.supports_mixture else None
         wavs = self.codec.decode(codes, torch.tensor(frames), guide).cpu().numpy()
         return [
             Extraction(request.to_input(wav, self.sample_rate), row[:, :length].copy())

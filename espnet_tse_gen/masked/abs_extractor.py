@@ -19,11 +19,12 @@ class Signal:
     latents: Tensor  # `[B, D, T]`, the codec encoder's output before quantization
     valid: Tensor  # `[B, T]` bool
     embedding: Tensor | None = None  # `[B, E]`, a speaker embedding of an enrolment, where the extractor takes one
+    features: Tensor | None = None  # `[B, T, F]`, a front end's, at the codec's frames; where the extractor takes them
 
     def rows(self, index: Tensor) -> "Signal":
         """Return the rows ``index`` of the batch."""
-        embedding = None if self.embedding is None else self.embedding[index]
-        return Signal(self.wav[index], self.codes[index], self.latents[index], self.valid[index], embedding)
+        present = {name: value[index] for name, value in vars(self).items() if value is not None}
+        return Signal(**present)
 
 
 class AbsMaskedExtractor(nn.Module, ABC):

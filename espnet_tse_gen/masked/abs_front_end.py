@@ -1,17 +1,27 @@
 """A frozen extractor in front of the generative one: its estimate of the target is one more condition, frame by frame.
 
 A discriminative extractor keeps what was said more reliably than a generative one, which in turn sounds cleaner; given the
-first one's estimate, the second has less to find out. What kind of network makes the estimate is not known here.
+first one's estimate, and where it has them the features that it was made from, the second has less to find out. What kind of
+network makes them is not known here.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from espnet_tse_gen.utils.checkpoints import state_digest
+
+
+class Estimate(NamedTuple):
+    """What a front end makes of B mixtures."""
+
+    waveform: Tensor
+    """``[B, L]``."""
+    features: Tensor | None = None
+    """``[B, T, F]`` at ``feature_rate``; None of a front end that has none."""
 
 
 class AbsFrontEnd(nn.Module, ABC):
@@ -26,6 +36,8 @@ class AbsFrontEnd(nn.Module, ABC):
     """
 
     sample_rate: int  # Hz of what goes in and comes out
+    feature_width: int = 0  # F; 0 where there are no features
+    feature_rate: float = 0.0  # features per second, the first of which stands at time 0
 
     def freeze(self) -> None:
         """Switch gradients off for good; a constructor ends with it."""
@@ -37,8 +49,8 @@ class AbsFrontEnd(nn.Module, ABC):
         super().train(False)
         return self
 
-    def forward(self, mixture: Tensor, lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor) -> Tensor:
-        """Return the estimate ``[B, L]`` of the target, as loud as in ``mixture`` and silent beyond ``lengths [B]`` samples.
+    def forward(self, mixture: Tensor, lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor) -> Estimate:
+        """Return the estimate of the target, as loud as in ``mixture [B, L]`` and silent beyond ``lengths [B]`` samples.
 
         ``enroll [B, Le]`` is the target speaker alone.
         """
@@ -48,13 +60,14 @@ class AbsFrontEnd(nn.Module, ABC):
                 (wav * _within(sizes, wav.shape[1])).to(dtype)
                 for wav, sizes in ((mixture, lengths), (enroll, enroll_lengths))
             )
-            estimate = self.estimate(mixed, lengths, enrolled, enroll_lengths)[:, : mixture.shape[1]]
+            made, features = self.estimate(mixed, lengths, enrolled, enroll_lengths)
+            estimate = made[:, : mixture.shape[1]]
             estimate = nn.functional.pad(estimate, (0, mixture.shape[1] - estimate.shape[1]))
             estimate = estimate * _within(lengths, mixture.shape[1])
             # Losses such as SI-SDR leave scale and sign open; those with which it explains most of the mixture are taken.
             energy = estimate.square().sum(dim=1, keepdim=True)
             scale = (mixed * estimate).sum(dim=1, keepdim=True) / energy.clamp_min(torch.finfo(dtype).tiny)
-            return torch.where(energy > 0, scale * estimate, torch.zeros_like(estimate))
+            return Estimate(torch.where(energy > 0, scale * estimate, torch.zeros_like(estimate)), features)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of configuration and weights; a checkpoint is refused with any other front end."""
@@ -65,8 +78,8 @@ class AbsFrontEnd(nn.Module, ABC):
         """Return what, beside the weights, decides what the front end computes; must be representable in JSON."""
 
     @abstractmethod
-    def estimate(self, mixture: Tensor, lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor) -> Tensor:
-        """Return an estimate ``[B, about L]`` at any level; recordings are zero beyond their lengths.
+    def estimate(self, mixture: Tensor, lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor) -> Estimate:
+        """Return an estimate ``[B, about L]`` at any level, and the features; recordings are zero beyond their lengths.
 
         See :meth:`forward` for the arguments. Called without gradients, in the type of the weights.
         """

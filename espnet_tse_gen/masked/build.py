@@ -34,7 +34,8 @@ def build_model(codec: AbsCodec, config: Mapping[str, Any], front_end: AbsFrontE
     name = config.get("extractor", "masked")
     cls = chosen("extractor", name, EXTRACTORS)
     conf, model_conf = config.get("extractor_conf") or {}, config.get("model_conf") or {}
-    extractor = built(f"extractor '{name}' (extractor_conf)", cls, conf, Exception, codec=codec)
+    given = {"front_end_width": front_end.feature_width} if front_end is not None and front_end.feature_width else {}
+    extractor = built(f"extractor '{name}' (extractor_conf)", cls, conf, Exception, codec=codec, **given)
     return built(
         "model_conf", MaskedTSEModel, model_conf, Exception, codec=codec, extractor=extractor, front_end=front_end
     )

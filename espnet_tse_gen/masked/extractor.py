@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor, Signal
-from espnet_tse_gen.masked.features import FrameInput, TokenEmbedding, parse_features
+from espnet_tse_gen.masked.features import ESTIMATE_FEATURES, FEATURES, FrameInput, TokenEmbedding, parse_features
 from espnet_tse_gen.masked.transformer import PrefixCache, Transformer
 from espnet_tse_gen.utils.errors import UserError
 
@@ -68,10 +68,11 @@ class MaskedExtractor(AbsMaskedExtractor):
         # whether hidden states also regress the target's latents (an auxiliary loss; section 4.3 of MARSE-like
         # hybrids), which gives an extraction signal before cross-entropy does
         latent_head: bool = False,
-        # features, as of the mixture, of the estimate that a frozen front end makes of the target; added to the
-        # mixture's frames before the mixture encoder, which is the same as one linear map of both side by side. `none`
-        # for no front end
+        # features, as of the mixture, of the estimate that a frozen front end makes of the target, and `features`, its
+        # own; added to the mixture's frames before the mixture encoder, which is the same as one linear map of both side
+        # by side. `none` for no front end
         front_end_features: str | Sequence[str] = NO_FEATURES,
+        front_end_width: int = 0,  # width of the front end's own features, for `features` among these; the front end knows
     ) -> None:
         super().__init__()
         if enroll_stride < 1:
@@ -92,9 +93,12 @@ class MaskedExtractor(AbsMaskedExtractor):
             codebooks = [codec.codebook(k) for k in range(codec.num_codebooks)] if embedding == "codec" else None
             return TokenEmbedding(codec.num_codebooks, codec.codebook_size, width, embedding, codebooks)
 
-        def frame_input(features: str | Sequence[str], shared: TokenEmbedding | None = None) -> FrameInput:
-            names = parse_features(features)
-            return FrameInput(names, (shared or table()) if "tokens" in names else None, codec, width, stft_size)
+        def frame_input(
+            features: str | Sequence[str], shared: TokenEmbedding | None = None, valid: Sequence[str] = FEATURES
+        ) -> FrameInput:
+            names = parse_features(features, valid)
+            tokens = (shared or table()) if "tokens" in names else None
+            return FrameInput(names, tokens, codec, width, stft_size, front_end_width)
 
         # Tokens of enrolment and estimate are meant to be clean speech, so they share the target's tables; the mixture's have
         # their own.
@@ -117,7 +121,14 @@ class MaskedExtractor(AbsMaskedExtractor):
         self.embedding_map = nn.Linear(speaker_embedding, width, bias=False) if speaker_embedding else None
         self.latent_head = nn.Linear(width, codec.latent_dim) if latent_head else None
         self.takes_estimate = front_end_features != NO_FEATURES
-        self.front_end_input = frame_input(front_end_features, shared) if self.takes_estimate else None
+        self.front_end_input = None
+        if self.takes_estimate:
+            if "features" in parse_features(front_end_features, ESTIMATE_FEATURES) and front_end_width < 1:
+                raise UserError(
+                    "extractor_conf: front_end_features: 'features' are those of a front end that has some, as dual_path has;"
+                    " give one of these by --front_end, or leave 'features' out"
+                )
+            self.front_end_input = frame_input(front_end_features, shared, ESTIMATE_FEATURES)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=1.0 / math.sqrt(module.in_features))

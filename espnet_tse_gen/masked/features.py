@@ -1,7 +1,8 @@
 """What the network sees of a recording, frame by frame: the codec's tokens, and what else there is of a signal.
 
 ``tokens`` is the published method's condition; ``latent`` adds the codec encoder's output before quantization; ``stft`` adds a
-compressed power spectrum, in which the harmonics of two voices stay apart. They can be combined in any way.
+compressed power spectrum, in which the harmonics of two voices stay apart. They can be combined in any way. An estimate of a
+front end that has features of its own also has ``features``.
 """
 
 import math
@@ -17,18 +18,31 @@ from espnet_tse_gen.masked.abs_extractor import Signal
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 
 FEATURES = ("tokens", "latent", "stft")
+ESTIMATE_FEATURES = (*FEATURES, "features")
+"""Those of a front end's estimate."""
 EMBEDDINGS = ("sum", "codec")
 
 
-def parse_features(names: str | Sequence[str]) -> tuple[str, ...]:
+def parse_features(names: str | Sequence[str], valid: Sequence[str] = FEATURES) -> tuple[str, ...]:
     """Return the features named by ``"latent+tokens"`` or by a list, in a fixed order; an unknown name is a UserError."""
     wanted = names.split("+") if isinstance(names, str) else list(names)
     for name in wanted:
-        if name not in FEATURES:
-            raise unknown_name("mixture feature", name, FEATURES)
+        if name not in valid:
+            raise unknown_name("mixture feature", name, valid)
     if not wanted:
-        raise UserError(f"mixture features: none given, expected one or more of {', '.join(FEATURES)}")
-    return tuple(name for name in FEATURES if name in wanted)
+        raise UserError(f"mixture features: none given, expected one or more of {', '.join(valid)}")
+    return tuple(name for name in valid if name in wanted)
+
+
+def at_frames(features: Tensor, rate: float, frames: int, frame_rate: float) -> Tensor:
+    """Return features ``[B, T', F]``, ``rate`` a second from time 0, at the centres of codec frames: ``[B, frames, F]``.
+
+    Between two of them it goes straight from one to the other.
+    """
+    places = (torch.arange(frames, device=features.device, dtype=torch.float64) + 0.5) * (rate / frame_rate)
+    low = places.long().clamp(max=features.shape[1] - 1)
+    high = (low + 1).clamp(max=features.shape[1] - 1)
+    return torch.lerp(features[:, low], features[:, high], (places - low).clamp(max=1.0).to(features.dtype)[:, None])
 
 
 class CompressedSpectrum(nn.Module):
@@ -111,9 +125,16 @@ class FrameInput(nn.Module):
     """Turn a :class:`Signal` into frames ``[B, T, d]``: token embedding plus linear maps of its continuous features."""
 
     def __init__(
-        self, features: tuple[str, ...], embedding: TokenEmbedding | None, codec: AbsCodec, width: int, stft_size: int
+        self,
+        features: tuple[str, ...],
+        embedding: TokenEmbedding | None,
+        codec: AbsCodec,
+        width: int,
+        stft_size: int,
+        feature_width: int = 0,  # F of a front end's features
     ) -> None:
         super().__init__()
+        self.features = nn.Linear(feature_width, width) if "features" in features else None
         self.embedding = embedding
         self.latent = nn.Linear(codec.latent_dim, width) if "latent" in features else None
         self.spectrum = CompressedSpectrum(stft_size, codec.hop) if "stft" in features else None
@@ -131,4 +152,6 @@ class FrameInput(nn.Module):
         if self.spectrum is not None and self.stft is not None:
             spectrum = self.spectrum(signal.wav, signal.valid.shape[1])
             frames = frames + self.stft(spectrum.transpose(1, 2))
+        if self.features is not None and signal.features is not None:
+            frames = frames + self.features(signal.features.to(self.features.weight.dtype))
         return frames * signal.valid[..., None].to(frames.dtype)

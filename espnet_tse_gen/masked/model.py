@@ -1,5 +1,6 @@
 """The model around a codec and a masked-token extractor: training step, validation figures, decoding's callable."""
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,6 +12,7 @@ from torch import Tensor
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor, Signal
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
+from espnet_tse_gen.masked.features import at_frames
 from espnet_tse_gen.masked.losses import (
     NORMALISATIONS,
     TokenScores,
@@ -119,7 +121,12 @@ class MaskedTSEModel(torch.nn.Module):
         front_end = self.front_end
         if front_end is None:
             return None
-        return self.encode(front_end(mixture, mixture_lengths, enroll, enroll_lengths), mixture_lengths)
+        waveform, features = front_end(mixture, mixture_lengths, enroll, enroll_lengths)
+        signal = self.encode(waveform, mixture_lengths)
+        if features is None:
+            return signal
+        frames, rate = signal.valid.shape[1], self.codec.frame_rate
+        return dataclasses.replace(signal, features=at_frames(features, front_end.feature_rate, frames, rate))
 
     def encode(self, wav: Tensor, lengths: Tensor, embedding: Tensor | None = None) -> Signal:
         """Encode waveforms ``[B, L]`` of ``lengths [B]`` at the codec's rate; ``embedding [B, E]`` is that of an enrolment."""
@@ -211,6 +218,7 @@ class MaskedTSEModel(torch.nn.Module):
         enroll_lengths: Tensor,
         drop_enroll: bool = False,
         embedding: Tensor | None = None,
+        estimate: Signal | None = None,
     ) -> Any:
         """Do once what all decoding passes share, and return the extractor's conditions.
 
@@ -219,11 +227,15 @@ class MaskedTSEModel(torch.nn.Module):
             enroll: ``[B, Le]``.
             drop_enroll: Hide the enrolment, for the unconditional branch of guidance.
             embedding: ``[B, E]`` speaker embedding of the enrolment, for an extractor that takes one.
+            estimate: What :meth:`estimate` has made of the same signals; made here if not given.
         """
         mixed = self.encode(mixture, mixture_lengths)
         enrolled = self.encode(enroll, enroll_lengths, embedding=embedding)
         # Without the enrolment there is no estimate: it would tell who is wanted.
-        estimate = None if drop_enroll else self.estimate(mixture, mixture_lengths, enroll, enroll_lengths)
+        if drop_enroll:
+            estimate = None
+        elif estimate is None:
+            estimate = self.estimate(mixture, mixture_lengths, enroll, enroll_lengths)
         return self.conditions(mixed, enrolled, drop_enroll, estimate)
 
     def conditions(

@@ -23,7 +23,7 @@ from espnet_tse_gen.masked.build import build_model
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
-KINDS = ["td_speakerbeam", "spex_plus", "mc_spex"]
+KINDS = ["td_speakerbeam", "spex_plus", "mc_spex", "dual_path"]
 RATES = [8000, 16000, 11025]
 
 
@@ -69,15 +69,18 @@ def test_a_row_in_a_batch_equals_the_row_alone_at_any_rate(kind, rate):
     front_end = load_front_end(discriminative_exp_dir(kind), rate)
     mixtures, lengths = padded([mixture(seconds, n, rate) for n, seconds in enumerate((0.7, 0.453, 0.02))])
     enrolls, sizes = padded([voice(seconds, 110.0, n, rate) for n, seconds in enumerate((0.4, 0.612, 0.03))])
-    together = front_end(mixtures, lengths, enrolls, sizes)
+    together, features = front_end(mixtures, lengths, enrolls, sizes)
     assert together.shape == mixtures.shape and together.isfinite().all()
     for row, (length, size) in enumerate(zip(lengths, sizes, strict=True)):
         one = slice(row, row + 1)
-        alone = front_end(mixtures[one, :length], lengths[one], enrolls[one, :size], sizes[one])
+        alone, known = front_end(mixtures[one, :length], lengths[one], enrolls[one, :size], sizes[one])
         scale = float(alone.abs().max())
         assert scale > 0
         torch.testing.assert_close(together[row, :length], alone[0], atol=1e-3 * scale, rtol=0)
         assert not together[row, length:].any()
+        if features is not None:
+            torch.testing.assert_close(features[row, : known.shape[1]], known[0], atol=1e-4, rtol=0)
+    assert (features is not None) == (kind == "dual_path")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -87,13 +90,13 @@ def test_the_estimate_is_what_the_model_extracts(kind):
     front_end = load_front_end(discriminative_exp_dir(kind), RATE)
     (mixed, lengths), (enroll, sizes) = padded([request.mixture]), padded([request.enroll])
     wanted = model.extract([request])[0].samples * request.gain
-    estimate = front_end(mixed, lengths, enroll, sizes)[0].numpy()
+    estimate = front_end(mixed, lengths, enroll, sizes).waveform[0].numpy()
     np.testing.assert_allclose(estimate, wanted, atol=1e-4 * np.abs(wanted).max())
     # A codec of twice the rate gets the same, with nothing above.
     twice = load_front_end(discriminative_exp_dir(kind), 2 * RATE)
     both = (torch.nn.functional.interpolate(wav[None], scale_factor=2, mode="linear")[0] for wav in (mixed, enroll))
     mixed, enroll = both
-    wide = twice(mixed, 2 * lengths, enroll, 2 * sizes)[0].numpy()
+    wide = twice(mixed, 2 * lengths, enroll, 2 * sizes).waveform[0].numpy()
     power = np.abs(np.fft.rfft(wide)) ** 2
     assert power[int(0.55 * len(power)) :].sum() < 0.02 * power.sum()
 
@@ -110,7 +113,7 @@ def test_it_is_frozen_and_its_copy_is_the_same(kind, tmp_path):
     again = load_front_end(tmp_path / "copy", RATE)
     assert again.fingerprint() == front_end.fingerprint()
     signals = (*padded([mixture(0.5)]), *padded([voice(0.5, 110.0)]))
-    assert torch.equal(again(*signals), front_end(*signals))
+    assert torch.equal(again(*signals).waveform, front_end(*signals).waveform)
     assert load_front_end(tmp_path / "copy", 16000).fingerprint() != front_end.fingerprint()
 
 
@@ -151,6 +154,23 @@ def test_batches_and_chunks_decode_like_single_recordings():
     for mixed, enroll, result in zip(mixtures, enrolls, together, strict=True):
         np.testing.assert_array_equal(extractor(mixed, enroll), result)
     assert extractor.model.front_end.model.sample_rate == RATE
+
+
+def test_the_estimate_may_lend_the_phase(exp_dir):
+    # The codec's mask lets nothing through that is not in what lends the phase.
+    options = {"steps": 2, "chunk_seconds": 1.0, "chunk_overlap_seconds": 0.2}
+    for seconds in (0.8, 2.3):
+        mixed, enroll = mixture(seconds), voice(1.0, 110.0, seed=5)
+        both = [
+            TargetSpeakerExtractor.from_pretrained(exp_dir, decode={**options, "reconstruction": source})
+            for source in ("mixture", "estimate")
+        ]
+        assert not np.allclose(both[0](mixed, enroll), both[1](mixed, enroll), atol=1e-3)
+        torch.nn.init.zeros_(both[1].model.front_end.model.decoder.convs[0].weight)
+        torch.nn.init.zeros_(both[1].model.front_end.model.decoder.convs[0].bias)
+        assert both[0](mixed, enroll).any() and not both[1](mixed, enroll).any()
+    with pytest.raises(UserError, match="'reconstruction': the model has no front end that makes an estimate"):
+        TargetSpeakerExtractor.from_pretrained(tiny_exp_dir(), decode={"reconstruction": "estimate"})
 
 
 def test_another_front_end_is_refused(exp_dir):

@@ -57,7 +57,7 @@ def test_a_kept_enrolment_serves_many_segments(network: DualPathExtractor) -> No
     segments, enroll = noise(3, 8000), noise(6000, seed=1)
     with torch.no_grad():
         kept = network.enroll([enroll])
-        together, _ = network.extract(network.encode(segments), kept.repeat(3))
+        together, *_ = network.extract(network.encode(segments), kept.repeat(3))
     for segment, row in zip(segments, together, strict=True):
         torch.testing.assert_close(extracted(network, segment.unsqueeze(0), enroll)[0], row, atol=1e-5, rtol=1e-4)
 

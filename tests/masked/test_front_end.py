@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
+from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd, Estimate
 from espnet_tse_gen.masked.build import build_model
 from espnet_tse_gen.masked.extractor import MaskedExtractor
+from espnet_tse_gen.masked.features import at_frames
 from espnet_tse_gen.masked.model import MaskedTSEModel
 from espnet_tse_gen.utils.checkpoints import load_checkpoint
 from espnet_tse_gen.utils.errors import UserError
@@ -33,12 +36,13 @@ class FilterFrontEnd(AbsFrontEnd):
     def conf(self) -> dict[str, float]:
         return {"gain": self.gain}
 
-    def estimate(self, mixture: Tensor, lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor) -> Tensor:
+    def estimate(self, mixture: Tensor, lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor) -> Estimate:
         self.seen.append((mixture, enroll))
         size = enroll.shape[1] - TAPS
         lags = torch.stack([(enroll[:, :size] * enroll[:, n : n + size]).sum(dim=1) for n in range(TAPS)], dim=1)
         taps = self.map(lags / lags[:, :1])
-        return self.gain * nn.functional.conv1d(mixture[None], taps[:, None], groups=len(taps), padding=TAPS // 2)[0]
+        filtered = nn.functional.conv1d(mixture[None], taps[:, None], groups=len(taps), padding=TAPS // 2)[0]
+        return Estimate(self.gain * filtered)
 
 
 @pytest.fixture
@@ -79,17 +83,17 @@ def signals(model: MaskedTSEModel, batch):
 
 def test_the_estimate_is_as_loud_as_in_the_mixture_and_silent_in_the_padding(batch):
     given = [batch[name] for name in SIGNALS]
-    estimate = FilterFrontEnd()(*given)
+    estimate = FilterFrontEnd()(*given).waveform
     assert estimate.shape == batch["speech_mix"].shape
     within = torch.arange(estimate.shape[1]) < batch["speech_mix_lengths"][:, None]
     assert not estimate[~within].any() and estimate[within].any()
     # Whatever scale and sign the network gives it.
-    torch.testing.assert_close(FilterFrontEnd(gain=-70.0)(*given), estimate)
+    torch.testing.assert_close(FilterFrontEnd(gain=-70.0)(*given).waveform, estimate)
     rest = batch["speech_mix"] - estimate
     torch.testing.assert_close((rest * estimate).sum(dim=1), torch.zeros(3), atol=1e-4, rtol=0)
     noisy = [torch.where(within, given[0], torch.full_like(given[0], 9.0)), *given[1:]]
-    assert torch.equal(FilterFrontEnd()(*noisy), estimate)
-    assert not FilterFrontEnd(gain=0.0)(*given).any()
+    assert torch.equal(FilterFrontEnd()(*noisy).waveform, estimate)
+    assert not FilterFrontEnd(gain=0.0)(*given).waveform.any()
 
 
 @pytest.mark.parametrize("features", FEATURES)
@@ -202,3 +206,37 @@ def test_in_double_precision_the_batch_leaves_no_trace(make, batch):
     alone = logits(model, batch, slice(1, 2))
     torch.testing.assert_close(alone[0], together[1, :, : alone.shape[2]], atol=1e-6, rtol=0)
     assert model.front_end.map.weight.dtype == torch.float64
+
+
+class TellingFrontEnd(FilterFrontEnd):
+    """Also tells the energy of its estimate, in as many parts as the enrolment has seconds of, 100 times a second."""
+
+    feature_width, feature_rate = 3, 100.0
+
+    def estimate(self, mixture: Tensor, lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor) -> Estimate:
+        made = super().estimate(mixture, lengths, enroll, enroll_lengths).waveform
+        return Estimate(made, made.abs().unfold(1, 160, 160)[..., :3])
+
+
+@pytest.mark.parametrize("features", ["features", "stft+features"])
+def test_features_of_the_front_end_matter_row_by_row(codec, batch, features):
+    conf = {"width": 32, "layers": 2, "heads": 2, "mixture_layers": 1, "dropout": 0.0, FEATURE: features}
+    torch.manual_seed(0)
+    model = build_model(codec, {"extractor_conf": conf}, TellingFrontEnd()).eval()
+    nn.init.normal_(model.extractor.heads, std=0.5)
+    together = logits(model, batch)
+    for row in range(3):
+        alone = logits(model, batch, slice(row, row + 1))[0]
+        torch.testing.assert_close(alone, together[row, :, : alone.shape[1]], atol=5e-3, rtol=0)
+    nn.init.zeros_(model.extractor.front_end_input.features.weight)
+    assert (logits(model, batch) - together).abs().mean() > 0.01
+    with pytest.raises(UserError, match="'features' are those of a front end that has some, as dual_path has"):
+        build_model(codec, {"extractor_conf": conf}, FilterFrontEnd())
+
+
+@given(rate=st.floats(20.0, 200.0), frame_rate=st.sampled_from([25.0, 50.0, 75.0]), frames=st.integers(1, 60))
+def test_features_are_read_at_the_centres_of_frames(rate, frame_rate, frames):
+    # What grows with time has, at the centre of a frame, the value of that time.
+    times = torch.arange(int(frames / frame_rate * rate) + 2, dtype=torch.float64) / rate
+    centres = (torch.arange(frames, dtype=torch.float64) + 0.5) / frame_rate
+    torch.testing.assert_close(at_frames(times.view(1, -1, 1), rate, frames, frame_rate)[0, :, 0], centres)

@@ -20,15 +20,19 @@ pytestmark = pytest.mark.slow
 SHORT = ["--max_epoch", "1", "--num_iters_per_epoch", "2"]
 
 
-def test_a_training_leaves_a_model_that_needs_nothing_else(corpus: Path, tmp_path: Path) -> None:
-    source = shutil.copytree(discriminative_exp_dir("spex_plus"), tmp_path / "spex_plus")
-    command = training(corpus, tmp_path / "exp", *SHORT, "--front_end", str(source))
+@pytest.mark.parametrize(("kind", "features"), [("spex_plus", None), ("dual_path", "features+latent")])
+def test_a_training_leaves_a_model_that_needs_nothing_else(
+    corpus: Path, tmp_path: Path, kind: str, features: str | None
+) -> None:
+    source = shutil.copytree(discriminative_exp_dir(kind), tmp_path / kind)
+    conf = ["--extractor_conf", f"front_end_features={features}"] if features else []
+    command = training(corpus, tmp_path / "exp", *SHORT, "--front_end", str(source), *conf)
     result = run(command, tmp_path / "train.log")
     assert result.status == 0, result.log
     config = read_yaml(tmp_path / "exp" / "config.yaml")
     assert config["front_end"] == str(source)
-    # Not in the configuration that was given.
-    assert config["extractor_conf"]["front_end_features"] == "latent+stft"
+    # The default is not in the configuration that was given.
+    assert config["extractor_conf"]["front_end_features"] == (features or "latent+stft")
     front_end = load_front_end(source, RATE)
     assert load_front_end(tmp_path / "exp" / "front_end", RATE).fingerprint() == front_end.fingerprint()
     weights = read_checkpoint(tmp_path / "exp" / "1epoch.pth")
@@ -38,9 +42,12 @@ def test_a_training_leaves_a_model_that_needs_nothing_else(corpus: Path, tmp_pat
     # Another one cannot take its place in the same directory; the same one is not written again.
     other = shutil.copytree(discriminative_exp_dir("mc_spex"), tmp_path / "other")
     before = state(tmp_path / "exp")
-    again = training(corpus, tmp_path / "exp", *SHORT, "--resume", "true", "--front_end", str(other))
+    again = training(corpus, tmp_path / "exp", *SHORT, "--resume", "true", "--front_end", str(other), *conf)
     result = run(again, tmp_path / "again.log")
-    assert result.status == 2 and "trained with the estimates of another front end" in result.error, result.log
+    refused = (
+        "are those of a front end that has some" if features else "trained with the estimates of another front end"
+    )
+    assert result.status == 2 and refused in result.error, result.log
     assert state(tmp_path / "exp") == before
 
     shutil.rmtree(source)
