@@ -6,9 +6,11 @@ Whatever cannot be used is a :class:`UserError`.
 """
 
 import argparse
+import contextlib
 import json
 import re
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from espnet2.torch_utils.load_pretrained_model import load_pretrained_model
 from espnet_tse_gen.audio.files import read_header
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.data.enrolment.embeddings import SpeakerEmbeddings
+from espnet_tse_gen.inference.loading import open_model
 from espnet_tse_gen.training.optimizers import OPTIMIZERS
 from espnet_tse_gen.training.trainer import CHECKPOINT
 from espnet_tse_gen.utils.checkpoints import check_finite, load_checkpoint, read_checkpoint
@@ -179,14 +182,39 @@ def check_checkpoints(args: argparse.Namespace, model: torch.nn.Module) -> None:
         load_checkpoint(model, checkpoint, Path(args.config or "of this training"))
         return
     for given in args.init_param:
-        path = Path(given.split(":")[0])
-        check_finite(read_checkpoint(path), path)
+        load_initial(given, model, args.ignore_init_mismatch)
+
+
+def load_initial(
+    init_param: str, model: torch.nn.Module, ignore_init_mismatch: bool, map_location: str = "cpu"
+) -> None:
+    """Load what one ``--init_param`` names, as ESPnet's function does, but from more kinds of files and without unpickling code.
+
+    ``init_param`` is ``WHERE[:SOURCE[:TARGET[:EXCLUDED]]]``, in which ``WHERE`` is a checkpoint, also in safetensors, or a model:
+    its exp directory, a zip file made by ``pack``, or the name of one that ships.
+
+    Raises:
+        UserError: If there is no such checkpoint, or it cannot be used.
+    """
+    where, *parts = init_param.split(":")
+    with contextlib.ExitStack() as opened:
+        path = Path(where)
+        if path.suffix == ".zip" or path.is_dir() or not (path.suffix or path.is_file()):
+            try:
+                path = opened.enter_context(open_model(where)).checkpoint()
+            except UserError as error:
+                raise UserError(f"--init_param {error}") from None
+        state = read_checkpoint(path)
+        check_finite(state, path)
+        # For ESPnet's function, which reads what parts of it go where.
+        copy = opened.enter_context(tempfile.NamedTemporaryFile(suffix=".pth"))
+        torch.save(state, copy.name)
         try:
-            load_pretrained_model(given, model, args.ignore_init_mismatch)
+            load_pretrained_model(":".join([copy.name, *parts]), model, ignore_init_mismatch, map_location)
         except UserError as error:
-            raise UserError(f"--init_param {path}: {error}") from None
+            raise UserError(f"--init_param {where}: {error}") from None
         except (RuntimeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(
-                f"--init_param {given}: does not fit the model ({reason}); --ignore_init_mismatch true takes what fits"
+                f"--init_param {init_param}: does not fit the model ({reason}); --ignore_init_mismatch true takes what fits"
             ) from None

@@ -124,7 +124,8 @@ class CheckedTask:
         keep_freed_memory()  # not all of these processes were started by a command of this package
         if _writes(args):
             cls.write_beside(args)
-        super().main_worker(args)  # type: ignore[misc]
+        with patch("espnet2.tasks.abs_task.load_pretrained_model", checks.load_initial):
+            super().main_worker(args)  # type: ignore[misc]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.barrier()
             torch.distributed.destroy_process_group()

@@ -6,11 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from training_runs import Result, finish, kill_when, results, run, start, tokenize, training
 
+from espnet_tse_gen.inference.loading import open_model
 from espnet_tse_gen.masked.build import load_model
+from espnet_tse_gen.training.checks import load_initial
 from espnet_tse_gen.training.trainer import PREVIOUS
 from espnet_tse_gen.utils.checkpoints import read_checkpoint
+from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp, read_yaml
 
 pytestmark = pytest.mark.slow
@@ -109,12 +113,33 @@ def test_gradients_of_two_batches_make_one_step(corpus: Path, trained: tuple[Pat
 def test_training_starts_from_given_weights_and_draws_its_images(
     corpus: Path, trained: tuple[Path, Result], tmp_path: Path
 ) -> None:
-    given = trained[0] / "3epoch.pth"
-    options = ["--init_param", str(given), "--max_epoch", "1", "--optim_conf", "lr=0.0", "--use_matplotlib", "true"]
+    given, same = trained[0] / "3epoch.pth", tmp_path / "given.safetensors"
+    save_file(read_checkpoint(given), same)
+    options = ["--init_param", str(same), "--max_epoch", "1", "--optim_conf", "lr=0.0", "--use_matplotlib", "true"]
     result = run(training(corpus, tmp_path / "exp", *options), tmp_path / "log")
     assert result.status == 0, result.log
     assert equal(tmp_path / "exp" / "1epoch.pth", given)
     assert (tmp_path / "exp" / "images" / "loss.png").stat().st_size > 1000
+
+
+def test_initial_weights_of_a_model_by_its_name_its_folder_or_its_package(tmp_path: Path) -> None:
+    with open_model("dual_path_16k") as shipped:
+        model = shipped.load()
+        archive = shutil.make_archive(str(tmp_path / "packed"), "zip", shipped.path.parent, shipped.path.name)
+        wanted = {name: value.clone() for name, value in model.state_dict().items()}
+        for where in ("dual_path_16k", str(shipped.path), archive):
+            for parameter in model.parameters():
+                torch.nn.init.zeros_(parameter)
+            load_initial(where, model, False)
+            assert all(torch.equal(value, wanted[name]) for name, value in model.state_dict().items())
+        # A part of it, as ESPnet has it.
+        torch.nn.init.zeros_(model.extractor.masks.weight)
+        load_initial("dual_path_16k:extractor.masks:extractor.masks", model, False)
+        assert torch.equal(model.extractor.masks.weight, wanted["extractor.masks.weight"])
+    with pytest.raises(UserError, match="--init_param unknown model 'dual_pth_16k': did you mean 'dual_path_16k'"):
+        load_initial("dual_pth_16k", model, False)
+    with pytest.raises(UserError, match="nowhere.pth: no such checkpoint"):
+        load_initial(f"{tmp_path}/nowhere.pth", model, False)
 
 
 def test_weights_that_fit_in_part_leave_the_log_as_it_is(
