@@ -1,6 +1,5 @@
 """The model around a codec and a masked-token extractor: training step, validation figures, decoding's callable."""
 
-import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -58,9 +57,6 @@ class MaskedTSEModel(torch.nn.Module):
         front_end: AbsFrontEnd | None = None,  # makes an estimate of the target, for an extractor that takes one
     ) -> None:
         super().__init__()
-        if masking == "level":
-            warnings.warn("model_conf: masking 'level' is called 'codebook' now", FutureWarning, stacklevel=2)
-            masking = "codebook"
         for kind, name, valid in (
             ("masking mode", masking, MODES),
             ("codebook distribution", codebook_distribution, CODEBOOK_DISTRIBUTIONS),

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from espnet_tse_gen.masked.build import build_model
 from espnet_tse_gen.masked.extractor import MaskedExtractor
 from espnet_tse_gen.masked.masking import sample_mask
 from espnet_tse_gen.masked.model import MaskedTSEModel
@@ -162,6 +163,13 @@ def test_impossible_configurations_end_in_one_line(build, conf, message):
     with pytest.raises(UserError, match=message) as error:
         build(**conf)
     assert "\n" not in str(error.value)
+
+
+def test_former_names_of_values_are_read_with_a_warning(codec):
+    small = {"width": 32, "layers": 1, "heads": 2, "mixture_layers": 1}
+    with pytest.warns(FutureWarning, match="model_conf: 'masking: level' is called 'masking: codebook' now"):
+        model = build_model(codec, {"extractor_conf": small, "model_conf": {"masking": "level"}})
+    assert model.masking == "codebook"
 
 
 def test_a_missing_target_and_a_missing_head_are_named(build, batch):
