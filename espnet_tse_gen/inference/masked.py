@@ -20,6 +20,7 @@ from espnet_tse_gen.inference.base import (
     TargetSpeakerExtractor,
     padded,
 )
+from espnet_tse_gen.masked.abs_extractor import Signal
 from espnet_tse_gen.masked.model import MaskedTSEModel
 from espnet_tse_gen.utils.errors import UserError
 
@@ -50,6 +51,7 @@ class MaskedInference(TargetSpeakerExtractor):
             self.model.front_end.to(DTYPES[dtype])
         self.model.precision = "bfloat16" if dtype == "bfloat16" else "float32"
         self.options = decode
+        self._kept: tuple[list[np.ndarray], tuple[Signal, Tensor] | None] = [], None
 
     @property
     def options(self) -> DecodingOptions:
@@ -136,19 +138,28 @@ class MaskedInference(TargetSpeakerExtractor):
 
         It takes signals ``[L_i]`` and, where not all of their frames are to be predicted, the first and the end of those.
         """
-        enroll, enroll_lengths = self._padded([request.enroll for request in requests])
-        embedding = self._embedding(requests)
+        enroll, enroll_lengths = self._enrolled(requests)
 
         def prepare(signals: Sequence[np.ndarray], frames: tuple[int, int] | None = None) -> Any:
             mixture, lengths = self._padded(signals)
 
             def predictor(drop_enroll: bool) -> Predictor:
-                conditions = self.model.prepare(mixture, lengths, enroll, enroll_lengths, drop_enroll, embedding)
+                conditions = self.model.prepare(mixture, lengths, enroll, enroll_lengths, drop_enroll)
                 return self.model.predictor(conditions.frames(*frames) if frames else conditions)
 
             return predictor(False), None if self.options.guidance == 1.0 else predictor(True)
 
         return prepare
+
+    def _enrolled(self, requests: Sequence[Request]) -> tuple[Signal, Tensor]:
+        """Return the enrolments as the codec sees them and their lengths ``[B]``, made once for the same ones in a row."""
+        enrolls = [request.enroll for request in requests]
+        kept, made = self._kept
+        if made is None or len(enrolls) != len(kept) or not all(map(np.array_equal, enrolls, kept)):
+            rows, lengths = self._padded(enrolls)
+            made = self.model.encode(rows, lengths, self._embedding(requests)), lengths
+            self._kept = enrolls, made
+        return made
 
     def _embedding(self, requests: Sequence[Request]) -> Tensor | None:
         """Return the speaker embeddings of the enrolments, ``[B, E]``, for an extractor that takes them."""

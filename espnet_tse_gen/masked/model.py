@@ -110,7 +110,7 @@ class MaskedTSEModel(torch.nn.Module):
     ) -> Signal | None:
         """Return the front end's estimate of the target as the codec sees it; None without a front end.
 
-        Arguments as for :meth:`prepare`.
+        Waveforms are ``[B, L]`` at the codec's rate and the common level, lengths ``[B]`` samples.
         """
         front_end = self.front_end
         if front_end is None:
@@ -203,24 +203,21 @@ class MaskedTSEModel(torch.nn.Module):
         self,
         mixture: Tensor,
         mixture_lengths: Tensor,
-        enroll: Tensor,
+        enroll: Signal,
         enroll_lengths: Tensor,
         drop_enroll: bool = False,
-        embedding: Tensor | None = None,
     ) -> Any:
         """Do once what all decoding passes share, and return the extractor's conditions.
 
         Args:
             mixture: ``[B, L]`` at the codec's rate and the common level; lengths are ``[B]`` samples.
-            enroll: ``[B, Le]``.
+            enroll: The enrolment, which :meth:`encode` has encoded.
             drop_enroll: Hide the enrolment, for the unconditional branch of guidance.
-            embedding: ``[B, E]`` speaker embedding of the enrolment, for an extractor that takes one.
         """
         mixed = self.encode(mixture, mixture_lengths)
-        enrolled = self.encode(enroll, enroll_lengths, embedding=embedding)
         # Without the enrolment there is no estimate: it would tell who is wanted.
-        estimate = None if drop_enroll else self.estimate(mixture, mixture_lengths, enroll, enroll_lengths)
-        return self.conditions(mixed, enrolled, drop_enroll, estimate)
+        estimate = None if drop_enroll else self.estimate(mixture, mixture_lengths, enroll.wav, enroll_lengths)
+        return self.conditions(mixed, enroll, drop_enroll, estimate)
 
     def conditions(
         self, mixture: Signal, enroll: Signal, drop_enroll: bool = False, estimate: Signal | None = None

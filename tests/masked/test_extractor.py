@@ -63,16 +63,17 @@ def test_p06_a_row_in_a_batch_equals_the_row_alone(build, batch, conf, codec):
         assert torch.allclose(together[row, :, :frames], logits[0], atol=1e-5)
 
 
+def conditions_of(model, batch, drop_enroll=False):
+    enroll = model.encode(batch["enroll_ref1"], batch["enroll_ref1_lengths"])
+    mixture = batch["speech_mix"], batch["speech_mix_lengths"]
+    return model.prepare(*mixture, enroll, batch["enroll_ref1_lengths"], drop_enroll)
+
+
 def test_p17_masked_padding_behind_the_enrolment_changes_nothing(build, batch, codec):
     model = build()
     longer = dict(batch, enroll_ref1=torch.nn.functional.pad(batch["enroll_ref1"], (0, 16000), value=0.3))
     nothing = torch.full((3, codec.num_codebooks, 40), codec.codebook_size)
-    first, second = (
-        model.predictor(
-            model.prepare(b["speech_mix"], b["speech_mix_lengths"], b["enroll_ref1"], b["enroll_ref1_lengths"])
-        )(nothing, None)
-        for b in (batch, longer)
-    )
+    first, second = (model.predictor(conditions_of(model, b))(nothing, None) for b in (batch, longer))
     assert torch.allclose(first, second, atol=1e-5)
 
 
@@ -82,10 +83,7 @@ def test_dropped_enrolment_does_not_matter_and_leaves_the_arguments_alone(build,
     before = batch["enroll_ref1"].clone()
     outputs = []
     for data in (batch, exchanged):
-        conditions = model.prepare(
-            data["speech_mix"], data["speech_mix_lengths"], data["enroll_ref1"], data["enroll_ref1_lengths"], True
-        )
-        outputs.append(model.predictor(conditions)(torch.full((3, 4, 40), 32), 0))
+        outputs.append(model.predictor(conditions_of(model, data, True))(torch.full((3, 4, 40), 32), 0))
     assert torch.allclose(*outputs, atol=1e-6)
     assert torch.equal(before, batch["enroll_ref1"])
 
