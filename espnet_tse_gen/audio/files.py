@@ -45,9 +45,7 @@ class Audio(NamedTuple):
 
     samples: np.ndarray  # float32 [L] in -1..1
     rate: int  # Hz
-    format: (
-        str  # libsndfile's name of the container, such as WAV; empty where another reader would not find its samples
-    )
+    format: str  # libsndfile's name of the container, such as WAV; empty where other readers find no samples
     subtype: str  # libsndfile's name of the sample format, such as PCM_16
 
 
