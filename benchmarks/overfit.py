@@ -117,7 +117,9 @@ def overfit(codec: AbsCodec, batch: Batch, masking: str, size: str, steps: int, 
 def decode(model: MaskedTSEModel, batch: Batch, joint: bool) -> Tensor:
     """Return the tokens ``[B, K, T]`` that one pass gives, or one pass per codebook."""
     mixture = batch["speech_mix"]
-    conditions = model.prepare(mixture, batch["speech_mix_lengths"], batch["enroll_ref1"], batch["enroll_ref1_lengths"])
+    lengths = batch["enroll_ref1_lengths"]
+    enroll = model.encode(batch["enroll_ref1"], lengths)
+    conditions = model.prepare(mixture, batch["speech_mix_lengths"], enroll, lengths)
     valid = torch.ones(len(mixture), model.codec.num_frames(mixture.shape[1]), dtype=torch.bool)
     sampler = Sampler(DecodingOptions(steps=1, joint=joint), model.codec.num_codebooks, model.codec.codebook_size)
     return sampler.decode(model.predictor(conditions), valid, None, list(range(len(mixture))), None)

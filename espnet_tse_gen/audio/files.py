@@ -45,9 +45,7 @@ class Audio(NamedTuple):
 
     samples: np.ndarray  # float32 [L] in -1..1
     rate: int  # Hz
-    format: (
-        str  # libsndfile's name of the container, such as WAV; empty where another reader would not find its samples
-    )
+    format: str  # libsndfile's name of the container, such as WAV; empty where other readers find no samples
     subtype: str  # libsndfile's name of the sample format, such as PCM_16
 
 
@@ -80,14 +78,13 @@ def read_with_format(
 ) -> Audio:
     """Read a mono recording and how it is stored; arguments and errors as for :func:`read_audio`."""
     with open_audio(path, key) as (file, repaired):
-        _check(path, key, file, sample_rate, channel)
+        check_header(path, key, file, sample_rate, channel)
         mixed_down = channel == MEAN and file.channels > 1
         samples = _joined(
             (part.mean(axis=1) if mixed_down else part[:, (channel or 1) - 1] for part in _parts(file)), file.frames
         )
         _check_length(path, key, len(samples))
-        if not np.isfinite(samples).all():
-            raise UserError(f"{_name(path, key)}: holds NaN or infinite samples; replace or remove it")
+        check_finite(path, key, samples)
         _warn(path, key, file, len(samples), repaired)
         if mixed_down:
             warn(f"{_name(path, key)}: has {file.channels} channels; their mean is used")
@@ -105,7 +102,7 @@ def read_header(
         UserError: If it is missing, not audio, empty, of another rate, or (if ``mono``) of several channels.
     """
     with open_audio(path, key or "") as (file, repaired):
-        _check(path, key, file, sample_rate, None if mono else 1)
+        check_header(path, key, file, sample_rate, None if mono else 1)
         length = file.frames if file.frames < _UNKNOWN_LENGTH else sum(map(len, _parts(file)))
         _check_length(path, key, length)
         _warn(path, key, file, length, repaired)
@@ -196,9 +193,10 @@ def _joined(parts: Iterable[np.ndarray], expected: int) -> np.ndarray:
     return samples[:length]
 
 
-def _check(
+def check_header(
     path: str | Path, key: str | None, file: soundfile.SoundFile, wanted: int | None, channel: int | None
 ) -> None:
+    """Raise a :class:`UserError` unless a file has the ``wanted`` rate and ``channel``, as :func:`read_audio` takes them."""
     name = _name(path, key)
     if file.channels != 1 and channel is None:
         raise UserError(f"{name}: has {file.channels} channels, expected 1; mix it down or choose one channel first")
@@ -208,6 +206,12 @@ def _check(
         raise UserError(
             f"{name}: sampling rate is {file.samplerate} Hz, expected {wanted} Hz; resample it first (or run format_wav)"
         )
+
+
+def check_finite(path: str | Path, key: str | None, samples: np.ndarray) -> None:
+    """Raise a :class:`UserError` if a sample is NaN or infinite."""
+    if not np.isfinite(samples).all():
+        raise UserError(f"{_name(path, key)}: holds NaN or infinite samples; replace or remove it")
 
 
 def _check_length(path: str | Path, key: str | None, samples: int) -> None:

@@ -161,7 +161,7 @@ def format_directory(source: str | Path, output: str | Path, sample_rate: int, n
         if name.startswith("enroll_"):
             data.tables[name] = {key: paths.get(path, path) for key, path in table.items()}
     for number, name in enumerate(names):
-        data.tables[name] = {key: found[number] for key, found in zip(keys, done.paths, strict=False)}
+        data.tables[name] = {key: found[number] for key, found in zip(keys, done.paths[: len(keys)], strict=True)}
     if data.pool is not None:
         data.pool = {speaker: [(name, paths[path]) for name, path in own] for speaker, own in data.pool.items()}
     data.write(output)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import open_audio, read_header
+from espnet_tse_gen.audio.files import check_finite, check_header, open_audio, read_header
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.data.corpus import is_hidden
 from espnet_tse_gen.data.formatting import Converted, Group, convert
@@ -163,10 +163,11 @@ def read_piece(
     """
     name = f"{source.path} (key '{source.name}')"
     with open_audio(source.path, source.name) as (file, _):
+        check_header(source.path, source.name, file, None, 1 if first_channel else None)
         own = round(file.samplerate * source.speed)
         wanted = -(-samples * own // rate)
         file.seek(min(round(start * own), file.frames))
-        piece = file.read(wanted, dtype="float32", always_2d=True)
+        piece = file.read(wanted, dtype="float32", always_2d=True)[:, 0]
     between = min(band_rate or rate, rate)
     if file.samplerate < between:
         raise UserError(f"{name}: sampling rate is {file.samplerate} Hz, expected at least {between} Hz; remove it")
@@ -175,12 +176,8 @@ def read_piece(
             f"{name}: ends before {start + samples / rate:.2f} s, expected {source.seconds:.2f} s;"
             f" correct {DURATIONS}, or replace or remove the recording"
         )
-    if piece.shape[1] != 1 and not first_channel:
-        raise UserError(f"{name}: has {piece.shape[1]} channels, expected 1; mix it down or choose one channel first")
-    made = piece[:, 0]
-    if not np.isfinite(made).all():
-        raise UserError(f"{name}: holds NaN or infinite samples; replace or remove it")
-    made = resample(resample(made, own, between), between, rate)[:samples]
+    check_finite(source.path, source.name, piece)
+    made = resample(resample(piece, own, between), between, rate)[:samples]
     return made if len(made) == samples else np.pad(made, (0, samples - len(made)))
 
 

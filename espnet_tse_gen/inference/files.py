@@ -105,17 +105,17 @@ def extract_files(
     Raises:
         UserError: If an enrolment, the model, an option, the only mixture or a place for outputs cannot be used.
     """
-    items, single = _items(mixtures, output, residual)
-    if not enroll and not enroll_range:
-        raise UserError(
-            "--enroll: required, or --enroll-range where the target speaks alone in the mixture; see --help"
-        )
-    if enroll_range and not single:
-        raise UserError(
-            "--enroll-range: is of one mixture, which goes into a file; give --enroll, or extract one by one"
-        )
-    _check_places(items, enroll, overwrite)
     with hear_warnings(not quiet) as common:
+        items, single = _items(mixtures, output, residual)
+        if not enroll and not enroll_range:
+            raise UserError(
+                "--enroll: required, or --enroll-range where the target speaks alone in the mixture; see --help"
+            )
+        if enroll_range and not single:
+            raise UserError(
+                "--enroll-range: is of one mixture, which goes into a file; give --enroll, or extract one by one"
+            )
+        _check_places(items, enroll, overwrite)
         # The recordings first: a mistake in their names should not wait for torch.
         held = [_read(items[0], channel)] if single else []
         voices = [read_audio(path, channel=MEAN) for path in enroll]
@@ -194,12 +194,15 @@ def _found(mixture: Path) -> list[tuple[Path, str | None]]:
     if os.path.isdir(mixture):
         # Names with a dot are what macOS puts beside files, as `._NAME`.
         try:
-            paths = [path for path in sorted(mixture.iterdir()) if not path.name.startswith(".")]
+            files = [path for path in sorted(mixture.iterdir()) if not path.name.startswith(".")]
         except OSError as error:
             raise UserError(f"{mixture}: cannot be read ({error.strerror}); check its permissions") from None
-        paths = [path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES]
+        paths = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
+        left = [path.name for path in files if path.suffix.lower() not in AUDIO_SUFFIXES and not path.is_dir()]
         if not paths:
             raise UserError(f"{mixture}: is a folder without audio files ({', '.join(AUDIO_SUFFIXES)}); name another")
+        if left:
+            warn(f"{mixture}: files left out, which are no recordings by their names: {len(left)}, first '{left[0]}'")
         return [(path, None) for path in paths]
     if mixture.suffix == ".scp":
         return [(Path(path), key) for key, path in read_scp(mixture).items()]

@@ -20,6 +20,7 @@ from espnet_tse_gen.inference.base import (
     TargetSpeakerExtractor,
     padded,
 )
+from espnet_tse_gen.masked.abs_extractor import Signal
 from espnet_tse_gen.masked.model import MaskedTSEModel
 from espnet_tse_gen.utils.errors import UserError
 
@@ -50,6 +51,7 @@ class MaskedInference(TargetSpeakerExtractor):
             self.model.front_end.to(DTYPES[dtype])
         self.model.precision = "bfloat16" if dtype == "bfloat16" else "float32"
         self.options = decode
+        self._kept: tuple[list[np.ndarray], tuple[Signal, Tensor] | None] = [], None
 
     @property
     def options(self) -> DecodingOptions:
@@ -154,15 +156,14 @@ class MaskedInference(TargetSpeakerExtractor):
         third that it makes is what lends these frames their phase, ``[B, L]``, or None.
         """
         source = self.options.reconstruction if self.codec.supports_mixture else "codec"
-        enroll, enroll_lengths = self._padded([request.enroll for request in requests])
-        embedding = self._embedding(requests)
+        enroll, enroll_lengths = self._enrolled(requests)
 
         def prepare(signals: Sequence[np.ndarray], frames: tuple[int, int] | None = None) -> Any:
             given = *self._padded(signals), enroll, enroll_lengths
-            estimate = self.model.estimate(*given)
+            estimate = self.model.estimate(*given[:2], enroll.wav, enroll_lengths)
 
             def predictor(drop_enroll: bool) -> Predictor:
-                conditions = self.model.prepare(*given, drop_enroll, embedding, estimate)
+                conditions = self.model.prepare(*given, drop_enroll, estimate)
                 return self.model.predictor(conditions.frames(*frames) if frames else conditions)
 
             guide = None if source == "codec" else given[0]
@@ -173,6 +174,16 @@ class MaskedInference(TargetSpeakerExtractor):
             return predictor(False), None if self.options.guidance == 1.0 else predictor(True), guide
 
         return prepare
+
+    def _enrolled(self, requests: Sequence[Request]) -> tuple[Signal, Tensor]:
+        """Return the enrolments as the codec sees them and their lengths ``[B]``, made once for the same ones in a row."""
+        enrolls = [request.enroll for request in requests]
+        kept, made = self._kept
+        if made is None or len(enrolls) != len(kept) or not all(map(np.array_equal, enrolls, kept)):
+            rows, lengths = self._padded(enrolls)
+            made = self.model.encode(rows, lengths, self._embedding(requests)), lengths
+            self._kept = enrolls, made
+        return made
 
     def _embedding(self, requests: Sequence[Request]) -> Tensor | None:
         """Return the speaker embeddings of the enrolments, ``[B, E]``, for an extractor that takes them."""

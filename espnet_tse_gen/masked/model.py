@@ -1,7 +1,6 @@
 """The model around a codec and a masked-token extractor: training step, validation figures, decoding's callable."""
 
 import dataclasses
-import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -60,9 +59,6 @@ class MaskedTSEModel(torch.nn.Module):
         front_end: AbsFrontEnd | None = None,  # makes an estimate of the target, for an extractor that takes one
     ) -> None:
         super().__init__()
-        if masking == "level":
-            warnings.warn("model_conf: masking 'level' is called 'codebook' now", FutureWarning, stacklevel=2)
-            masking = "codebook"
         for kind, name, valid in (
             ("masking mode", masking, MODES),
             ("codebook distribution", codebook_distribution, CODEBOOK_DISTRIBUTIONS),
@@ -116,7 +112,7 @@ class MaskedTSEModel(torch.nn.Module):
     ) -> Signal | None:
         """Return the front end's estimate of the target as the codec sees it; None without a front end.
 
-        Arguments as for :meth:`prepare`.
+        Waveforms are ``[B, L]`` at the codec's rate and the common level, lengths ``[B]`` samples.
         """
         front_end = self.front_end
         if front_end is None:
@@ -214,29 +210,26 @@ class MaskedTSEModel(torch.nn.Module):
         self,
         mixture: Tensor,
         mixture_lengths: Tensor,
-        enroll: Tensor,
+        enroll: Signal,
         enroll_lengths: Tensor,
         drop_enroll: bool = False,
-        embedding: Tensor | None = None,
         estimate: Signal | None = None,
     ) -> Any:
         """Do once what all decoding passes share, and return the extractor's conditions.
 
         Args:
             mixture: ``[B, L]`` at the codec's rate and the common level; lengths are ``[B]`` samples.
-            enroll: ``[B, Le]``.
+            enroll: The enrolment, which :meth:`encode` has encoded.
             drop_enroll: Hide the enrolment, for the unconditional branch of guidance.
-            embedding: ``[B, E]`` speaker embedding of the enrolment, for an extractor that takes one.
             estimate: What :meth:`estimate` has made of the same signals; made here if not given.
         """
         mixed = self.encode(mixture, mixture_lengths)
-        enrolled = self.encode(enroll, enroll_lengths, embedding=embedding)
         # Without the enrolment there is no estimate: it would tell who is wanted.
         if drop_enroll:
             estimate = None
         elif estimate is None:
-            estimate = self.estimate(mixture, mixture_lengths, enroll, enroll_lengths)
-        return self.conditions(mixed, enrolled, drop_enroll, estimate)
+            estimate = self.estimate(mixture, mixture_lengths, enroll.wav, enroll_lengths)
+        return self.conditions(mixed, enroll, drop_enroll, estimate)
 
     def conditions(
         self, mixture: Signal, enroll: Signal, drop_enroll: bool = False, estimate: Signal | None = None

@@ -12,8 +12,9 @@ FORMER = {
     "envelope_levels": "envelope_codebooks",
     "level_dropout": "codebook_dropout",
     "level_distribution": "codebook_distribution",
+    "masking: level": "masking: codebook",
 }
-"""Keys of configurations as they were called before, and their names now."""
+"""Keys of configurations, or keys with their values, as they were called before, and their names now."""
 
 
 def imported(location: str, what: str = "this") -> Any:
@@ -48,7 +49,7 @@ def built(what: str, cls: Any, conf: Mapping[str, Any], errors: type[Exception] 
     Raises:
         UserError: If an option is unknown (it names the nearest), a value cannot be used, or a package is missing.
     """
-    conf = {_current(str(name), what): value for name, value in conf.items()}
+    conf = dict(_current(str(name), value, what) for name, value in conf.items())
     check_options(f"option of {what}", conf, cls, given)
     try:
         with naming_extra(what):
@@ -60,7 +61,10 @@ def built(what: str, cls: Any, conf: Mapping[str, Any], errors: type[Exception] 
         raise UserError(f"{what}: cannot be built from its options ({reason[:300]})") from error
 
 
-def _current(name: str, what: str) -> str:
-    if name in FORMER:
-        warnings.warn(f"{what}: '{name}' is called '{FORMER[name]}' now", FutureWarning, stacklevel=4)
-    return FORMER.get(name, name)
+def _current(name: str, value: Any, what: str) -> tuple[str, Any]:
+    for before in (name, f"{name}: {value}"):
+        if before in FORMER:
+            warnings.warn(f"{what}: '{before}' is called '{FORMER[before]}' now", FutureWarning, stacklevel=4)
+            name, _, text = FORMER[before].partition(": ")
+            value = text or value
+    return name, value

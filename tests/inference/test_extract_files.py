@@ -78,10 +78,17 @@ def test_several_give_what_one_each_gives(wavs: Path, capsys: pytest.CaptureFixt
     ]
 
 
-def test_a_folder_and_a_table_and_one_into_a_folder(wavs: Path) -> None:
+def test_a_folder_and_a_table_and_one_into_a_folder(wavs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (wavs / "a/._a.wav").write_bytes(b"what macOS puts there")
-    (wavs / "a/notes.txt").write_text("no recording")
+    for name in ("notes.txt", "more.txt", "below/c.wav"):
+        (wavs / "a" / name).parent.mkdir(exist_ok=True)
+        (wavs / "a" / name).write_text("no recording")
     assert extract(wavs, wavs / "a", "-o", wavs / "of_folder") == 0
+    said = f"{wavs}/a: files left out, which are no recordings by their names: 2, first 'more.txt'"
+    assert capsys.readouterr().err == f"{said}\n"
+    assert extract(wavs, wavs / "a", "-o", wavs / "of_folder", "--overwrite", "--json", "--quiet") == 0
+    told = capsys.readouterr()
+    assert told.err == "" and [one["warnings"] for one in json.loads(told.out)["results"]] == [[said], [said]]
     (wavs / "wav.scp").write_text(f"\ufeffk1 {wavs}/a/a.wav\r\nk.2 {wavs}/a/b.flac\r\n")
     assert extract(wavs, wavs / "wav.scp", "-o", wavs / "of_table") == 0
     assert names(wavs / "of_folder") == ["a.wav", "b.flac"] and names(wavs / "of_table") == ["k.2.flac", "k1.wav"]

@@ -109,6 +109,19 @@ def test_batch_equals_single_token_for_token(decode, dtype):
         np.testing.assert_array_equal(row.codes, together[requests.index(request)].codes)
 
 
+def test_an_enrolment_is_encoded_once_for_all_chunks_branches_and_mixtures(monkeypatch):
+    extractor = load({"steps": 1, "guidance": 1.5, "chunk_seconds": 0.6, "chunk_overlap_seconds": 0.1})
+    enroll, other = voice(0.9, 110.0, seed=5), voice(0.7, 197.0, seed=6)
+    encode, seen = extractor.codec.encode, []
+    monkeypatch.setattr(
+        extractor.codec, "encode", lambda wav, lengths: seen.append(wav.shape[1]) or encode(wav, lengths)
+    )
+    first, _, third = (extractor(mixture(1.5), given) for given in (enroll, enroll, other))
+    assert (seen.count(len(enroll)), seen.count(len(other))) == (1, 1)
+    assert not np.array_equal(first, third)
+    np.testing.assert_array_equal(extractor(mixture(1.5), enroll), first)
+
+
 def test_seed_decides_in_stochastic_decoding_only():
     mixed, enroll = mixture(1.0), voice(1.0, 110.0, seed=5)
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from espnet_tse_gen.masked.build import build_model
 from espnet_tse_gen.masked.extractor import MaskedExtractor
 from espnet_tse_gen.masked.masking import sample_mask
 from espnet_tse_gen.masked.model import MaskedTSEModel
@@ -62,16 +63,17 @@ def test_p06_a_row_in_a_batch_equals_the_row_alone(build, batch, conf, codec):
         assert torch.allclose(together[row, :, :frames], logits[0], atol=1e-5)
 
 
+def conditions_of(model, batch, drop_enroll=False):
+    enroll = model.encode(batch["enroll_ref1"], batch["enroll_ref1_lengths"])
+    mixture = batch["speech_mix"], batch["speech_mix_lengths"]
+    return model.prepare(*mixture, enroll, batch["enroll_ref1_lengths"], drop_enroll)
+
+
 def test_p17_masked_padding_behind_the_enrolment_changes_nothing(build, batch, codec):
     model = build()
     longer = dict(batch, enroll_ref1=torch.nn.functional.pad(batch["enroll_ref1"], (0, 16000), value=0.3))
     nothing = torch.full((3, codec.num_codebooks, 40), codec.codebook_size)
-    first, second = (
-        model.predictor(
-            model.prepare(b["speech_mix"], b["speech_mix_lengths"], b["enroll_ref1"], b["enroll_ref1_lengths"])
-        )(nothing, None)
-        for b in (batch, longer)
-    )
+    first, second = (model.predictor(conditions_of(model, b))(nothing, None) for b in (batch, longer))
     assert torch.allclose(first, second, atol=1e-5)
 
 
@@ -81,10 +83,7 @@ def test_dropped_enrolment_does_not_matter_and_leaves_the_arguments_alone(build,
     before = batch["enroll_ref1"].clone()
     outputs = []
     for data in (batch, exchanged):
-        conditions = model.prepare(
-            data["speech_mix"], data["speech_mix_lengths"], data["enroll_ref1"], data["enroll_ref1_lengths"], True
-        )
-        outputs.append(model.predictor(conditions)(torch.full((3, 4, 40), 32), 0))
+        outputs.append(model.predictor(conditions_of(model, data, True))(torch.full((3, 4, 40), 32), 0))
     assert torch.allclose(*outputs, atol=1e-6)
     assert torch.equal(before, batch["enroll_ref1"])
 
@@ -162,6 +161,13 @@ def test_impossible_configurations_end_in_one_line(build, conf, message):
     with pytest.raises(UserError, match=message) as error:
         build(**conf)
     assert "\n" not in str(error.value)
+
+
+def test_former_names_of_values_are_read_with_a_warning(codec):
+    small = {"width": 32, "layers": 1, "heads": 2, "mixture_layers": 1}
+    with pytest.warns(FutureWarning, match="model_conf: 'masking: level' is called 'masking: codebook' now"):
+        model = build_model(codec, {"extractor_conf": small, "model_conf": {"masking": "level"}})
+    assert model.masking == "codebook"
 
 
 def test_a_missing_target_and_a_missing_head_are_named(build, batch):

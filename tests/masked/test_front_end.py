@@ -68,7 +68,8 @@ FEATURE = "front_end_features"
 def logits(model: MaskedTSEModel, batch, rows: slice = slice(None), drop_enroll: bool = False) -> Tensor:
     lengths, enroll_lengths = batch["speech_mix_lengths"][rows], batch["enroll_ref1_lengths"][rows]
     mixture, enroll = (batch["speech_mix"][rows, : lengths.max()], batch["enroll_ref1"][rows, : enroll_lengths.max()])
-    conditions = model.prepare(mixture, lengths, enroll, enroll_lengths, drop_enroll)
+    encoded = model.encode(enroll, enroll_lengths)
+    conditions = model.prepare(mixture, lengths, encoded, enroll_lengths, drop_enroll)
     nothing = torch.full((len(lengths), 4, conditions.valid.shape[1]), 32)
     return model.predictor(conditions)(nothing, None) * conditions.valid[:, None, :, None]
 

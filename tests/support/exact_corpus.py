@@ -1,6 +1,6 @@
 """A data set on which nothing of a training is drawn at random, so that two trainings can be compared to the last digits.
 
-The training recordings are one frame long, of a codec with one level: the only token of each is always the hidden one. In
+The training recordings are one frame long, of a codec with one codebook: the only token of each is always the hidden one. In
 validation the mask follows from a batch's content.
 """
 
@@ -38,7 +38,7 @@ def make_exact_corpus(root: Path) -> Path:
         for kind, table in tables.items():
             write_scp(root / name / f"{kind}.scp", table)
     extractor = {**CONFIG["extractor_conf"], "dropout": 0.0}
-    model = {"masking": "level", "drop_enroll": 0.0, "drop_both": 0.0}
+    model = {"masking": "codebook", "drop_enroll": 0.0, "drop_both": 0.0}
     changes = {"extractor_conf": extractor, "model_conf": model, "optim": "sgd", "optim_conf": {"lr": 0.05}}
     changes |= {"preprocessor_conf": {"crop_seconds": 0.0, "enroll_seconds": [0.5, 0.5]}, "max_epoch": 2, "ref_num": 1}
     changes |= {"batch_size": 4, "valid_batch_size": 2, "scheduler": None, "scheduler_conf": {}, "keep_nbest_models": 1}
