@@ -15,9 +15,11 @@ from espnet_tse_gen.inference.base import (
     DTYPES,
     NO_NUMBERS,
     Extraction,
+    Output,
     Progress,
     Request,
     TargetSpeakerExtractor,
+    Write,
     padded,
 )
 from espnet_tse_gen.masked.model import MaskedTSEModel
@@ -78,10 +80,18 @@ class MaskedInference(TargetSpeakerExtractor):
 
     @torch.inference_mode()
     def extract(
-        self, requests: Sequence[Request], confidence: bool = True, progress: Progress | None = None
+        self,
+        requests: Sequence[Request],
+        confidence: bool = True,
+        progress: Progress | None = None,
+        write: Write | None = None,
     ) -> list[Extraction]:
-        """Decode requests, ``options.batch_size`` of similar length at a time; long ones one by one, in chunks."""
-        results = [Extraction(np.zeros(request.size, np.float32)) for request in requests]
+        """Decode requests, ``options.batch_size`` of similar length at a time; long ones one by one, in chunks.
+
+        Codes become a waveform as a whole, which ``write`` gets in one part.
+        """
+        outputs = [Output(request, self.sample_rate, write) for request in requests]
+        made: dict[int, np.ndarray] = {}
         frames = [self.codec.num_frames(len(request.mixture)) for request in requests]
         voiced = sorted((n for n, request in enumerate(requests) if request.gain > 0), key=lambda n: (frames[n], n))
         chunk, _ = self.options.chunk_frames(self.codec.frame_rate)
@@ -100,15 +110,19 @@ class MaskedInference(TargetSpeakerExtractor):
                 codes = self._decode_long(rows[0], tell) if frames[batch[0]] > chunk > 0 else self._decode(rows)
             except DecodingError:
                 raise UserError(NO_NUMBERS) from None
-            for n, extraction in zip(batch, self._reconstruct(rows, codes), strict=True):
-                results[n] = extraction
+            for n, wav, row in zip(batch, self._reconstruct(rows, codes), codes.cpu().numpy(), strict=True):
+                outputs[n].add(wav[: len(requests[n].mixture)])
+                made[n] = row[:, : frames[n]].copy()
                 done += frames[n]
             tell(0)
-        return results
+        return [
+            Extraction(output.end(), request.sample_rate, made.get(n))
+            for n, (output, request) in enumerate(zip(outputs, requests, strict=True))
+        ]
 
     def _decode(self, requests: Sequence[Request]) -> Tensor:
         """Return codes ``[B, K, T]`` of requests that each fit a chunk."""
-        conditional, unconditional = self._preparing(requests)([request.mixture for request in requests])
+        conditional, unconditional = self._preparing(requests)([request.mixture[:] for request in requests])
         frames = torch.tensor([self.codec.num_frames(len(request.mixture)) for request in requests], device=self.device)
         valid = torch.arange(int(frames.max()), device=self.device) < frames[:, None]
         row_ids = [request.row_id for request in requests]
@@ -159,15 +173,12 @@ class MaskedInference(TargetSpeakerExtractor):
         rows = [torch.from_numpy(embed(request.enroll, self.sample_rate)) for request in requests]
         return torch.stack(rows).to(self.device)
 
-    def _reconstruct(self, requests: Sequence[Request], codes: Tensor) -> list[Extraction]:
-        mixture = self._padded([request.mixture for request in requests])[0]
+    def _reconstruct(self, requests: Sequence[Request], codes: Tensor) -> np.ndarray:
+        """Return waveforms ``[B, >= L]`` at the model's rate."""
+        mixture = self._padded([request.mixture[:] for request in requests])[0]
         frames = [self.codec.num_frames(len(request.mixture)) for request in requests]
         guide = mixture if self.options.reconstruction != "codec" and self.codec.supports_mixture else None
-        wavs = self.codec.decode(codes, torch.tensor(frames), guide).cpu().numpy()
-        return [
-            Extraction(request.to_input(wav, self.sample_rate), row[:, :length].copy())
-            for request, wav, row, length in zip(requests, wavs, codes.cpu().numpy(), frames, strict=True)
-        ]
+        return self.codec.decode(codes, torch.tensor(frames), guide).cpu().numpy()
 
     def _padded(self, signals: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         """Return signals as ``[B, L]``, padded with zeros, and their lengths ``[B]``, on the device."""
