@@ -4,17 +4,20 @@ What is read: a file, ``-`` or another pipe (once), to its real end, whatever it
 """
 
 import contextlib
+import hashlib
 import io
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import soundfile
 
+from espnet_tse_gen.audio.level import Level
+from espnet_tse_gen.audio.segments import Forward
 from espnet_tse_gen.utils.errors import UserError, warn
 from espnet_tse_gen.utils.files import atomic_write, is_lfs_pointer
 
@@ -29,7 +32,7 @@ MEAN = 0
 """In the place of a channel's number: the mean of all."""
 
 _FULL_SCALE = 0.999
-_BLOCK = 2**20
+_BLOCK = 2**18
 # Largest number that fits into the 36 bits of a FLAC's header; libsndfile says 2**63 - 1 where they hold 0.
 _UNKNOWN_LENGTH = 2**36 - 1
 # Programs that write into a pipe put a size near 2**31 or 2**32 into the header, as they do not know it yet.
@@ -47,6 +50,41 @@ class Audio(NamedTuple):
     rate: int  # Hz
     format: str  # libsndfile's name of the container, such as WAV; empty where other readers find no samples
     subtype: str  # libsndfile's name of the sample format, such as PCM_16
+
+
+class AudioFile(Forward):
+    """A mono recording that is not held but read as it is needed, after it has been read once for its checks.
+
+    What comes from a pipe is kept as it came, encoded. Arguments and errors are those of :func:`read_audio`.
+    """
+
+    def __init__(self, path: str | Path, key: str | None = None, channel: int | None = None) -> None:
+        self.path, self._key, self._channel = path, key, channel
+        self.level = Level()
+        self.hash = hashlib.blake2b(digest_size=16)
+        """Of the samples."""
+        with open_audio(path, key) as (file, repaired):
+            check_header(path, key, file, None, channel)
+            for part in _checked_parts(path, key, file, channel, repaired):
+                self.level.add(part)
+                self.hash.update(part.data)
+            self.rate, self.subtype, self._source = int(file.samplerate), file.subtype, file.name
+        super().__init__(self.parts, self.level.size)
+
+    def parts(self) -> Iterator[np.ndarray]:
+        """Read it, float32 ``[L_i]`` in -1..1.
+
+        Raises:
+            UserError: If it cannot be read any more, or has become shorter.
+        """
+        left = len(self)
+        with open_audio(self.path, self._key, self._source) as (file, _):
+            for part in _mono_parts(file, self._channel):
+                yield part[:left]
+                left -= len(part)
+                if left <= 0:
+                    return
+        raise UserError(f"{_name(self.path, self._key)}: became shorter while it was read; start again")
 
 
 class _Stream(soundfile.SoundFile):
@@ -79,15 +117,7 @@ def read_with_format(
     """Read a mono recording and how it is stored; arguments and errors as for :func:`read_audio`."""
     with open_audio(path, key) as (file, repaired):
         check_header(path, key, file, sample_rate, channel)
-        mixed_down = channel == MEAN and file.channels > 1
-        samples = _joined(
-            (part.mean(axis=1) if mixed_down else part[:, (channel or 1) - 1] for part in _parts(file)), file.frames
-        )
-        _check_length(path, key, len(samples))
-        check_finite(path, key, samples)
-        _warn(path, key, file, len(samples), repaired)
-        if mixed_down:
-            warn(f"{_name(path, key)}: has {file.channels} channels; their mean is used")
+        samples = _joined(_checked_parts(path, key, file, channel, repaired), file.frames)
         return Audio(samples, int(file.samplerate), "" if repaired else file.format, file.subtype)
 
 
@@ -110,10 +140,15 @@ def read_header(
 
 
 @contextlib.contextmanager
-def open_audio(path: str | Path, key: str | None = None) -> Iterator[tuple[soundfile.SoundFile, bool]]:
+def open_audio(
+    path: str | Path, key: str | None = None, source: bytes | io.BytesIO | None = None
+) -> Iterator[tuple[soundfile.SoundFile, bool]]:
     """Open a recording; an error of libsndfile inside the block becomes one line.
 
     A WAV of length 0 that is followed by samples, as a program that was ended while it recorded leaves it, gets its length.
+
+    Args:
+        source: The ``name`` of the file that an earlier call opened, to open it again.
 
     Yields:
         The file, and whether its length was mended. ``read`` wants to be told how many samples.
@@ -123,7 +158,9 @@ def open_audio(path: str | Path, key: str | None = None) -> Iterator[tuple[sound
     """
     try:
         with contextlib.ExitStack() as opened:
-            source = _source(path, key)
+            source = source or _source(path, key)
+            if isinstance(source, io.BytesIO):
+                source.seek(0)
             file = opened.enter_context(_Stream(source))
             repaired = None
             if file.frames == 0 and file.format in ("WAV", "WAVEX"):
@@ -179,6 +216,27 @@ def _parts(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
     block = max(1, min(file.frames, _BLOCK // file.channels))
     while len(part := file.read(block, dtype="float32", always_2d=True)):
         yield part
+
+
+def _mono_parts(file: soundfile.SoundFile, channel: int | None) -> Iterator[np.ndarray]:
+    mixed_down = channel == MEAN and file.channels > 1
+    for part in _parts(file):
+        yield part.mean(axis=1) if mixed_down else np.ascontiguousarray(part[:, (channel or 1) - 1])
+
+
+def _checked_parts(
+    path: str | Path, key: str | None, file: soundfile.SoundFile, channel: int | None, repaired: bool
+) -> Iterator[np.ndarray]:
+    """Yield a recording, float32 ``[L_i]``, and say what is to be said of it once it is read."""
+    length = 0
+    for part in _mono_parts(file, channel):
+        check_finite(path, key, part)
+        length += len(part)
+        yield part
+    _check_length(path, key, length)
+    _warn(path, key, file, length, repaired)
+    if channel == MEAN and file.channels > 1:
+        warn(f"{_name(path, key)}: has {file.channels} channels; their mean is used")
 
 
 def _joined(parts: Iterable[np.ndarray], expected: int) -> np.ndarray:
@@ -316,34 +374,91 @@ def output_subtype(path: str | Path, subtype: str) -> str:
 
 def write_audio(path: str | Path, samples: np.ndarray, sample_rate: int, subtype: str = "PCM_16") -> None:
     """Write mono ``samples`` (float ``[L]``) as wav or flac (by suffix), atomically. Values beyond full scale are clipped."""
-    with writing_audio(path, samples, sample_rate, subtype):
-        pass
+    with writing_audio(path, sample_rate, subtype) as file:
+        file.write(samples)
+
+
+class AudioWriter:
+    """A mono recording that is being written, part by part; :func:`writing_audio` makes it."""
+
+    def __init__(self, stream: IO[bytes], sample_rate: int, form: str, subtype: str) -> None:
+        self.peak, self.clipped = 0.0, 0  # of what was written: the largest magnitude, and samples beyond full scale
+        self.frames = 0
+        self._disk = _Disk(stream)
+        self._file = soundfile.SoundFile(self._disk, "w", sample_rate, 1, subtype, format=form)
+
+    def write(self, samples: np.ndarray) -> None:
+        """Go on with ``samples``, float ``[L]``; beyond full scale they are clipped unless the file holds floats."""
+        peak = float(max(samples.max(initial=0.0), -samples.min(initial=0.0)))
+        # An array of all magnitudes only where it is needed.
+        if peak > 1.0 and self._file.subtype not in ("FLOAT", "DOUBLE"):
+            self.clipped += int(np.count_nonzero(np.abs(samples) > 1.0))
+        self.peak = max(self.peak, peak)
+        self.frames += len(samples)
+        self._file.write(samples)
+        self._disk.check()
+
+    def close(self) -> None:
+        """Write what is left, so that a full disk is noticed now; :func:`writing_audio` does it at its end."""
+        self._file.close()
+        self._disk.check(flush=True)
+
+
+class _Disk:
+    """A file as soundfile wants it, which prints the errors of what it writes to and goes on: the first is kept."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._error: OSError | None = None
+
+    def check(self, flush: bool = False) -> None:
+        """Raise the error that there was."""
+        if flush:
+            self._try(self._stream.flush)
+        if self._error is not None:
+            raise self._error
+
+    def write(self, content: bytes) -> int:
+        self._try(self._stream.write, content)
+        return len(content)
+
+    def seek(self, place: int, whence: int) -> None:
+        self._try(self._stream.seek, place, whence)
+
+    def tell(self) -> int:
+        return self._try(self._stream.tell) or 0
+
+    def _try(self, call: Callable[..., int | None], *given: Any) -> int | None:
+        try:
+            return call(*given)
+        except OSError as error:
+            self._error = self._error or error
+            return None
 
 
 @contextlib.contextmanager
-def writing_audio(path: str | Path, samples: np.ndarray, sample_rate: int, subtype: str) -> Iterator[None]:
-    """Write as :func:`write_audio` does, but give the file its name only when the block ends without an exception."""
-    encoded = _encoded(path, samples, sample_rate, subtype)
+def writing_audio(path: str | Path, sample_rate: int, subtype: str) -> Iterator[AudioWriter]:
+    """Write a recording part by part; the file gets its name when the block ends without an exception.
+
+    Several that are to get theirs together, or none of them, are closed before their blocks end.
+
+    Raises:
+        UserError: If the folder cannot be written or the disk is full.
+    """
     with atomic_write(path, "wb") as stream:
-        stream.write(encoded.getbuffer())
-        del encoded
-        # What does not fit on the disk is noticed before the block.
-        stream.flush()
-        yield
+        file = AudioWriter(stream, sample_rate, _output_format(path), subtype)
+        try:
+            yield file
+        finally:
+            file.close()
 
 
 def as_stored(path: str | Path, samples: np.ndarray, sample_rate: int, subtype: str) -> np.ndarray:
     """Return what a file that :func:`write_audio` writes gives when it is read, float32 ``[L]``."""
-    encoded = _encoded(path, samples, sample_rate, subtype)
-    encoded.seek(0)
-    return soundfile.read(encoded, dtype="float32")[0]
-
-
-def _encoded(path: str | Path, samples: np.ndarray, sample_rate: int, subtype: str) -> io.BytesIO:
-    # In memory first: soundfile turns a full disk into an AssertionError when it writes to an open file.
     encoded = io.BytesIO()
     soundfile.write(encoded, samples, sample_rate, format=_output_format(path), subtype=subtype)
-    return encoded
+    encoded.seek(0)
+    return soundfile.read(encoded, dtype="float32")[0]
 
 
 def _output_format(path: str | Path) -> str:

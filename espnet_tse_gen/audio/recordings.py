@@ -4,7 +4,7 @@ Token extraction, fitting and resynthesis must scale a recording alike, or the t
 model meets; they all read through :func:`load_recording`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,6 +117,33 @@ def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
 
     made = soxr.resample(samples.astype(np.float32), rate, wanted, quality="HQ")
     return made if made.shape[0] else np.zeros(1, dtype=np.float32)
+
+
+class Resampler:
+    """Takes a recording part by part to another rate; all that it gives together is what :func:`resample` gives of the whole."""
+
+    def __init__(self, rate: int, wanted: int) -> None:
+        self._stream = None
+        if rate != wanted:
+            import soxr
+
+            self._stream = soxr.ResampleStream(rate, wanted, 1, dtype="float32", quality="HQ")
+
+    def __call__(self, part: np.ndarray, last: bool = False) -> np.ndarray:
+        """Return what is done after ``part`` (float32 ``[L]``), which may be less or more; after the ``last``, the rest."""
+        return part if self._stream is None else self._stream.resample_chunk(part, last)
+
+
+def resampled(parts: Iterable[np.ndarray], rate: int, wanted: int) -> Iterator[np.ndarray]:
+    """Yield a recording that comes in ``parts`` (float32 ``[L_i]`` at ``rate`` Hz) at ``wanted`` Hz."""
+    resampler = Resampler(rate, wanted)
+    yield from map(resampler, parts)
+    yield resampler(np.zeros(0, np.float32), last=True)
+
+
+def resampled_length(samples: int, rate: int, wanted: int) -> int:
+    """Return how many samples :func:`resample` makes of so many."""
+    return max(1, int(samples / (rate / wanted) + 0.5))
 
 
 def duration(path: str | Path) -> float:

@@ -2,6 +2,7 @@
 
     extractor = TargetSpeakerExtractor.from_pretrained("exp/my_model")
     voice = extractor(mixture, enroll, sample_rate=16000)        # float32, as long and as loud as in the mixture
+    found = extractor.extract_one("meeting.wav", "alice.wav")    # the voice, and what else is known of it
 
 :class:`TargetSpeakerExtractor` is the interface that the recipe, the command line and Python callers use: it checks recordings
 and brings them to the model's rate and level. A subclass says what its model needs and extracts checked requests.
@@ -20,15 +21,16 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from espnet_tse_gen.audio.level import mixture_gain, rms
-from espnet_tse_gen.audio.recordings import resample
-from espnet_tse_gen.inference.checks import checked_rate, checked_signal
+from espnet_tse_gen.audio.files import MEAN, AudioFile, read_audio
+from espnet_tse_gen.audio.level import Level, mixture_gain, rms
+from espnet_tse_gen.audio.recordings import Resampler, resample, resampled, resampled_length
+from espnet_tse_gen.audio.segments import Forward
+from espnet_tse_gen.inference.checks import check_length, checked_rate, checked_signal
 from espnet_tse_gen.inference.loading import DEFAULT_MODEL, open_model
 from espnet_tse_gen.utils.errors import UserError, naming_extra, unknown_name
 from espnet_tse_gen.utils.parallel import checked_device, set_threads
 
 SILENT_ENROLL_DBFS = -70.0
-SILENCE_RMS = 1e-8
 NO_NUMBERS = (
     "the model gives no numbers: its training diverged, or its weights are damaged; take another checkpoint, or train again "
     "with a lower learning rate"
@@ -38,13 +40,16 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.
 
 Progress = Callable[[float], object]
 """Called with the share that is done, 0..1, after each batch, segment or chunk."""
+Write = Callable[[np.ndarray], object]
+"""Called with what comes out, part by part, float32 ``[L_i]`` at the input's rate and level."""
+_BLOCK = 2**20
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
     """One checked pair of recordings, ready for extraction; made by :meth:`TargetSpeakerExtractor.request`."""
 
-    mixture: np.ndarray  # float32 `[L]` at the model's rate, multiplied by `gain`
+    mixture: np.ndarray | Forward  # float32 `[L]` at the model's rate, multiplied by `gain`; of a file, read in slices
     enrolls: list[np.ndarray]  # one or more, float32 `[Le]` at the model's rate, each at the common level
     gain: float  # factor of the level convention; 0 for a mixture of digital silence, from which silence is extracted
     sample_rate: int  # Hz, of the input
@@ -56,26 +61,52 @@ class Request:
         """All enrolments after each other, ``[Le]``, for a model that takes one."""
         return self.enrolls[0] if len(self.enrolls) == 1 else np.concatenate(self.enrolls)
 
-    def to_input(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
-        """Bring an output at the model's rate (float ``[>= L]``) to the input's rate, level and length, float32.
 
-        An array of the input's rate is overwritten, as a long recording should not be held twice.
+class Output:
+    """What a model makes of a request, on its way to the input's rate, level and length.
+
+    It is kept, or given to ``write`` and let go, so that a long recording is nowhere held.
+    """
+
+    def __init__(self, request: Request, sample_rate: int, write: Write | None = None) -> None:
+        self._request, self._write, self._done = request, write, 0
+        self._samples = np.zeros(0 if write else request.size, np.float32)
+        self._resampler = Resampler(sample_rate, request.sample_rate)
+
+    def add(self, part: np.ndarray, last: bool = False) -> None:
+        """Go on with ``part``, float ``[L_i]`` at the model's rate.
 
         Raises:
             UserError: If it holds NaN or infinite values.
         """
-        if not np.isfinite(samples).all():
+        if not np.isfinite(part).all():
             raise UserError(NO_NUMBERS)
-        output = resample(samples[: len(self.mixture)], sample_rate, self.sample_rate)[: self.size]
-        output /= self.gain
-        return output if len(output) == self.size else np.pad(output, (0, self.size - len(output)))
+        made = self._resampler(part.astype(np.float32, copy=False), last)[: self._request.size - self._done]
+        if len(made):
+            self._give(made / self._request.gain)
+
+    def end(self) -> np.ndarray:
+        """Make up what is missing, all of a silent mixture, and return what was kept, float32 ``[size]`` or ``[0]``."""
+        if self._request.gain > 0:
+            self.add(np.zeros(0, np.float32), last=True)
+        while self._done < self._request.size:
+            self._give(np.zeros(min(_BLOCK, self._request.size - self._done), np.float32))
+        return self._samples
+
+    def _give(self, part: np.ndarray) -> None:
+        if self._write:
+            self._write(part)
+        else:
+            self._samples[self._done : self._done + len(part)] = part
+        self._done += len(part)
 
 
 @dataclass(frozen=True, eq=False)
 class Extraction:
     """What was extracted for one :class:`Request`."""
 
-    samples: np.ndarray  # float32 `[size]` at the input's rate and level
+    samples: np.ndarray  # float32 `[size]` at the input's rate and level; empty where they were given to `write`
+    sample_rate: int  # Hz, of the samples
     codes: np.ndarray | None = None  # int64 `[K, T]`, the tokens; None where the mixture is silent or there is no codec
     # float32 `[frames]`: how likely the target speaks, frame by frame; None of a model that does not say.
     activity: np.ndarray | None = None
@@ -141,25 +172,41 @@ class TargetSpeakerExtractor(abc.ABC):
 
     @abc.abstractmethod
     def extract(
-        self, requests: Sequence[Request], confidence: bool = True, progress: Progress | None = None
+        self,
+        requests: Sequence[Request],
+        confidence: bool = True,
+        progress: Progress | None = None,
+        write: Write | None = None,
     ) -> list[Extraction]:
-        """Extract from checked requests, in their order; ``confidence`` costs time where the model can tell it."""
-
-    def __call__(self, mixture: Any, enroll: Any, sample_rate: int | None = None) -> np.ndarray:
-        """Extract the enrolled speaker's voice.
+        """Extract from checked requests, in their order.
 
         Args:
-            mixture: ``[L]`` floats in -1..1, or 16- or 32-bit integers.
-            enroll: ``[Le]``, likewise: the target speaker alone; or a list of several such recordings.
-            sample_rate: Hz of both; None means the model's rate.
+            confidence: Whether it is wanted; it costs time where the model can tell it.
+            write: Of one request: takes the voice part by part, as it is done where the model works in segments.
+        """
+
+    def __call__(self, mixture: Any, enroll: Any, sample_rate: int | None = None) -> np.ndarray:
+        """Extract the enrolled speaker's voice; any number of threads may call at once.
+
+        Args:
+            mixture: ``[L]`` floats in -1..1, or 16- or 32-bit integers; or the path of a recording.
+            enroll: ``[Le]`` or a path, likewise: the target speaker alone; or a list of several such recordings.
+            sample_rate: Hz of the arrays; None means the model's rate. A file has its own.
 
         Returns:
             float32 ``[L]`` at the mixture's rate and level.
 
         Raises:
-            UserError: If a recording is empty, not mono, not finite or too short, or the enrolment is silent.
+            UserError: If a recording cannot be read, is empty, not mono (of a file the mean of all channels is taken), not
+                finite or too short, or the enrolment is silent.
         """
-        return self.extract([self.request(mixture, enroll, sample_rate)], confidence=False)[0].samples
+        return self.extract_one(mixture, enroll, sample_rate, confidence=False).samples
+
+    def extract_one(
+        self, mixture: Any, enroll: Any, sample_rate: int | None = None, confidence: bool = True
+    ) -> Extraction:
+        """Extract as a call does, and return with the voice its rate and what else the model says."""
+        return self.extract([self.request(mixture, enroll, sample_rate)], confidence)[0]
 
     def extract_batch(
         self,
@@ -213,6 +260,8 @@ class TargetSpeakerExtractor(abc.ABC):
         """Check one pair of recordings and bring it to the model's rate and level.
 
         Args:
+            mixture: What a call takes, or an :class:`AudioFile`; of a file no more is held than is needed at a time.
+            enroll: What a call takes.
             sample_rate: Hz; None means the model's rate.
             enroll_sample_rate: Hz of the enrolment where it differs.
             row_id: Where the noise of stochastic decoding starts from; by default the recordings themselves, so that a
@@ -226,36 +275,50 @@ class TargetSpeakerExtractor(abc.ABC):
         enroll_rate = checked_rate(rate if enroll_sample_rate is None else enroll_sample_rate, enroll_name)
         shortest, shortest_enroll = self.shortest_seconds
         what, what_enroll = self.shortest_names
-        mixed = checked_signal(mixture, rate, shortest, mixture_name, what)
+        mixed = AudioFile(mixture, channel=MEAN) if isinstance(mixture, str | Path) else mixture
+        if isinstance(mixed, AudioFile):
+            rate, mixture_name = checked_rate(mixed.rate, str(mixed.path)), str(mixed.path)
+            check_length(len(mixed), rate, shortest, mixture_name, what)
+            level, digest = mixed.level, mixed.hash.copy()
+        else:
+            mixed = checked_signal(mixed, rate, shortest, mixture_name, what)
+            level, digest = Level([mixed]), hashlib.blake2b(mixed.data, digest_size=16)
         # A list of numbers is one recording.
         several = isinstance(enroll, list | tuple) and len(enroll) > 0 and not isinstance(enroll[0], numbers.Number)
-        voices = []
+        enrolls = []
         for number, each in enumerate(enroll if several else [enroll], 1):
-            name = f"{enroll_name} {number}" if several else enroll_name
-            voice = checked_signal(each, enroll_rate, shortest_enroll, name, what_enroll)
-            voice = _without_mean(voice[: math.ceil(self.max_enroll_seconds * enroll_rate)])
+            own_rate, name = enroll_rate, f"{enroll_name} {number}" if several else enroll_name
+            if isinstance(each, str | Path):
+                name = str(each)
+                each, own_rate = read_audio(each, channel=MEAN)
+                own_rate = checked_rate(own_rate, name)
+            voice = checked_signal(each, own_rate, shortest_enroll, name, what_enroll)
+            voice = voice[: math.ceil(self.max_enroll_seconds * own_rate)]
+            voice = voice - np.float32(Level([voice]).offset)
             if rms(voice) < 10.0 ** (SILENT_ENROLL_DBFS / 20.0):
                 raise UserError(
                     f"{name}: is silent (below {SILENT_ENROLL_DBFS:g} dBFS in its first "
-                    f"{len(voice) / enroll_rate:.1f} s); give a recording in which the target speaker talks"
+                    f"{len(voice) / own_rate:.1f} s); give a recording in which the target speaker talks"
                 )
-            voices.append(voice)
-        if row_id is None:
-            digest = hashlib.blake2b(mixed.data, digest_size=16)
-            for voice in voices:
-                digest.update(np.ascontiguousarray(voice).data)
-            row_id = digest.hexdigest()
-        mixed = _without_mean(mixed)
-        gain = mixture_gain(mixed) if rms(mixed) > SILENCE_RMS else 0.0
+            digest.update(voice.data)
+            enrolls.append(resample(voice * np.float32(mixture_gain(voice)), own_rate, self.sample_rate))
+        offset, factor = np.float32(level.offset), np.float32(level.gain)
+        if isinstance(mixed, AudioFile):
+            signal: np.ndarray | Forward = Forward(
+                lambda: resampled(((part - offset) * factor for part in mixed.parts()), rate, self.sample_rate),
+                resampled_length(len(mixed), rate, self.sample_rate),
+            )
+        else:
+            scaled = mixed - offset
+            scaled *= factor
+            signal = resample(scaled, rate, self.sample_rate)
         return Request(
-            mixture=resample(mixed * np.float32(gain), rate, self.sample_rate),
-            enrolls=[
-                resample(voice * np.float32(mixture_gain(voice)), enroll_rate, self.sample_rate) for voice in voices
-            ],
-            gain=gain,
+            mixture=signal,
+            enrolls=enrolls,
+            gain=level.gain,
             sample_rate=rate,
             size=len(mixed),
-            row_id=row_id,
+            row_id=digest.hexdigest() if row_id is None else row_id,
         )
 
 
@@ -263,15 +326,6 @@ def padded(signals: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return signals as ``[B, L]``, padded with zeros, and their lengths ``[B]``."""
     rows = [torch.from_numpy(signal) for signal in signals]
     return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])
-
-
-def _without_mean(samples: np.ndarray) -> np.ndarray:
-    """Return float32 ``[L]`` without a constant offset, which is no sound and would decide the level.
-
-    An offset that rounding leaves of a recording without one is none, so that such a recording stays as it is.
-    """
-    mean = float(np.mean(samples, dtype=np.float64))
-    return samples - np.float32(mean) if abs(mean) > 1e-3 * rms(samples) else samples
 
 
 def open_extractor(

@@ -1,6 +1,5 @@
 """What a user may hand to an extractor: arrays and rates, checked before anything is computed with them."""
 
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -37,17 +36,20 @@ def checked_signal(value: Any, rate: int, shortest: float, name: str, least: str
         samples = np.ascontiguousarray(samples, dtype=np.float32)
     if not np.isfinite(samples).all():
         raise UserError(f"{name}: holds NaN or infinite samples; replace or remove it")
-    if len(samples) < shortest * rate:
-        raise UserError(
-            f"{name}: is {1000 * len(samples) / rate:.3g} ms long, expected at least {least} "
-            f"({1000 * shortest:g} ms); give a longer recording"
-        )
+    check_length(len(samples), rate, shortest, name, least)
     return samples
 
 
+def check_length(samples: int, rate: int, shortest: float, name: str, least: str) -> None:
+    """Require that so many samples are ``shortest`` seconds; arguments and error as for :func:`checked_signal`."""
+    if samples < shortest * rate:
+        raise UserError(
+            f"{name}: is {1000 * samples / rate:.3g} ms long, expected at least {least} "
+            f"({1000 * shortest:g} ms); give a longer recording"
+        )
+
+
 def _as_array(value: Any, name: str) -> np.ndarray:
-    if isinstance(value, str | bytes | PurePath):
-        raise UserError(f"{name}: is the name {str(value)!r}, expected samples; read the file first (soundfile.read)")
     try:
         if isinstance(value, torch.Tensor):
             # NumPy has no bfloat16; nothing is lost to float32, which extraction computes in.

@@ -14,18 +14,17 @@ import numpy as np
 from espnet_tse_gen.audio.files import (
     MEAN,
     OUTPUT_FORMATS,
-    Audio,
+    AudioFile,
     as_stored,
     check_output,
     output_subtype,
     read_audio,
-    read_with_format,
     writing_audio,
 )
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.data.sources import AUDIO_SUFFIXES
 from espnet_tse_gen.utils.errors import UserError, hear_warnings, one_line, print_error, shown, warn
-from espnet_tse_gen.utils.files import read_scp
+from espnet_tse_gen.utils.files import OutputError, read_scp
 
 if TYPE_CHECKING:
     from espnet_tse_gen.inference.base import Progress, TargetSpeakerExtractor
@@ -45,16 +44,6 @@ class Item(NamedTuple):
     residual: Path | None
 
 
-class Voice(NamedTuple):
-    """What was made of one mixture."""
-
-    samples: np.ndarray  # float32 [L]
-    left: np.ndarray | None  # float32 [L]: the mixture without it, if that is wanted
-    rate: int  # Hz
-    subtype: str  # libsndfile's name of the mixture's sample format
-    confidence: float | None
-
-
 @dataclass
 class Result:
     """What is said about one mixture; ``output`` and what follows are None where it could not be used."""
@@ -66,6 +55,7 @@ class Result:
     rate: int | None = None  # Hz
     confidence: float | None = None  # None, too, of a model that does not say
     clipped: int = 0  # samples
+    silent: bool = False
     warnings: Sequence[str] = ()
     error: str | None = None
 
@@ -117,16 +107,16 @@ def extract_files(
             )
         _check_places(items, enroll, overwrite)
         # The recordings first: a mistake in their names should not wait for torch.
-        held = [_read(items[0], channel)] if single else []
+        only = [_opened(items[0], channel)] if single else []
         voices = [read_audio(path, channel=MEAN) for path in enroll]
-        voices += [(_part(held[0], *times, str(items[0].path)), held[0].rate) for times in enroll_range]
+        voices += [(_part(mixed, *times), mixed.rate) for mixed in only for times in enroll_range]
         rate = voices[0][1]
         enrolls = [samples if own == rate else resample(samples, own, rate) for samples, own in voices]
         name = "enrolment" if len(voices) > 1 else str(enroll[0]) if enroll else f"{items[0].path}: --enroll-range"
         del voices
         from espnet_tse_gen.inference.base import open_extractor
 
-        opened = open_extractor(**extractor)
+        model = open_extractor(**extractor)
     enrolment = {"enroll": enrolls if len(enrolls) > 1 else enrolls[0], "enroll_sample_rate": rate, "enroll_name": name}
     results = []
     try:
@@ -134,19 +124,16 @@ def extract_files(
             label = item.path.name if single else f"{number}/{len(items)} {item.path.name}"
             with hear_warnings(not quiet) as heard:
                 try:
-                    # Not a name of its own: it is let go as soon as it is not needed.
-                    held = held or [_read(item, channel)]
+                    mixed = only[0] if single else _opened(item, channel)
                     with _progress(label, not quiet and not as_json) as progress:
-                        voice = _extract(opened, item, held, enrolment, progress)
+                        result = _extract(model, item, mixed, enrolment, progress)
                 except UserError as error:
-                    if single:
+                    if single or isinstance(error, OutputError):
                         raise
-                    held.clear()
                     print_error("tse-gen", error)
                     result = Result(str(item.path), error=one_line(error))
                 else:
-                    result = _write(item, voice, tell_clipped=as_json or not single)
-                    del voice
+                    _tell(result, clipped=as_json or not single)
             result.warnings = [*common, *heard]
             results.append(result)
     finally:
@@ -241,60 +228,63 @@ def _file_id(path: Path) -> tuple[int, int] | None:
     return None
 
 
-def _read(item: Item, channel: int | None) -> Audio:
-    return read_with_format(item.path, key=item.key, channel=channel or MEAN)
+def _opened(item: Item, channel: int | None) -> AudioFile:
+    return AudioFile(item.path, item.key, channel or MEAN)
 
 
-def _part(mixed: Audio, start: float, end: float, name: str) -> np.ndarray:
+def _part(mixed: AudioFile, start: float, end: float) -> np.ndarray:
     """Return what is said from ``start`` to ``end``, seconds."""
-    seconds = len(mixed.samples) / mixed.rate
+    seconds = len(mixed) / mixed.rate
     # As long as people are told it is, in hundredths.
     if end > seconds + 0.005:
-        raise UserError(f"--enroll-range {start:g}-{end:g}: {name} ends at {seconds:.2f} s; choose a part of it")
-    return mixed.samples[round(start * mixed.rate) : round(end * mixed.rate)].copy()
+        raise UserError(f"--enroll-range {start:g}-{end:g}: {mixed.path} ends at {seconds:.2f} s; choose a part of it")
+    return mixed[round(start * mixed.rate) : round(end * mixed.rate)].copy()
 
 
 def _extract(
-    opened: "TargetSpeakerExtractor",
+    model: "TargetSpeakerExtractor",
     item: Item,
-    held: list[Audio],
+    mixed: AudioFile,
     enrolment: dict[str, Any],
     progress: "Progress | None",
-) -> Voice:
-    """Extract from the mixture in ``held``, which is let go."""
-    samples, rate, _, subtype = held.pop()
-    request = opened.request(samples, sample_rate=rate, mixture_name=str(item.path), **enrolment)
-    left = samples if item.residual else None
-    del samples
-    extraction = opened.extract([request], progress=progress)[0]
-    del request
-    if left is not None:
-        # What the file of the voice will hold, which rounds and clips: the other file makes up for that.
-        left -= as_stored(item.output, extraction.samples, rate, output_subtype(item.output, subtype))
-    return Voice(extraction.samples, left, rate, subtype, extraction.confidence)
-
-
-def _write(item: Item, voice: Voice, tell_clipped: bool) -> Result:
-    """Write a voice and, if it is wanted, what is left; both or none."""
+) -> Result:
+    """Extract a voice, and write it and, if it is wanted, what is left as they are made; both or none."""
+    request = model.request(mixed, **enrolment)
     result = Result(str(item.path), str(item.output), str(item.residual) if item.residual else None)
-    result.seconds, result.rate = round(len(voice.samples) / voice.rate, 3), voice.rate
-    result.confidence = voice.confidence if voice.confidence is None else round(voice.confidence, 4)
+    result.seconds, result.rate = round(len(mixed) / mixed.rate, 3), mixed.rate
     with contextlib.ExitStack() as files:
-        for path, samples in ((item.residual, voice.left), (item.output, voice.samples)):
-            if path is not None and samples is not None:
-                subtype = output_subtype(path, voice.subtype)
-                files.enter_context(writing_audio(path, samples, voice.rate, subtype))
-                # An array of all magnitudes only where it is needed.
-                if subtype not in ("FLOAT", "DOUBLE") and max(samples.max(), -samples.min()) > 1.0:
-                    result.clipped += int(np.count_nonzero(np.abs(samples) > 1.0))
-    sure = voice.confidence
-    if not voice.samples.any():
-        warn(f"{item.output}: is silent; in {item.path} there is nothing to extract from")
-    elif sure is not None and sure < ABSENT:
-        warn(f"{item.output}: the enrolled speaker is probably not in {item.path} (confidence {sure:.2f})")
-    if tell_clipped and result.clipped:
-        warn(f"{item.output}: {_clipped(result)}")
+        # The first one gets its name last.
+        paths = [item.output] if item.residual is None else [item.residual, item.output]
+        *left, voice = (
+            files.enter_context(writing_audio(path, mixed.rate, output_subtype(path, mixed.subtype))) for path in paths
+        )
+
+        def write(part: np.ndarray) -> None:
+            start = voice.frames
+            voice.write(part)
+            for file in left:
+                # What the file of the voice will hold, which rounds and clips: the other file makes up for that.
+                stored = as_stored(item.output, part, mixed.rate, output_subtype(item.output, mixed.subtype))
+                file.write(mixed[start : start + len(part)] - stored)
+
+        extraction = model.extract([request], progress=progress, write=write)[0]
+        for file in (*left, voice):
+            file.close()
+    result.confidence = extraction.confidence if extraction.confidence is None else round(extraction.confidence, 4)
+    result.clipped = sum(file.clipped for file in (*left, voice))
+    result.silent = voice.peak == 0.0
     return result
+
+
+def _tell(result: Result, clipped: bool) -> None:
+    """Warn of what is odd about a voice."""
+    sure = result.confidence
+    if result.silent:
+        warn(f"{result.output}: is silent; in {result.file} there is nothing to extract from")
+    elif sure is not None and sure < ABSENT:
+        warn(f"{result.output}: the enrolled speaker is probably not in {result.file} (confidence {sure:.2f})")
+    if clipped and result.clipped:
+        warn(f"{result.output}: {_clipped(result)}")
 
 
 def _clipped(result: Result) -> str:
@@ -316,7 +306,7 @@ def _progress(label: str, wanted: bool) -> "Iterator[Progress | None]":
 
 def _plain(result: Result) -> dict[str, Any]:
     """Return a result for JSON."""
-    unsaid = {"clipped"} | {key for key in ("residual", "error") if getattr(result, key) is None}
+    unsaid = {"clipped", "silent"} | {key for key in ("residual", "error") if getattr(result, key) is None}
     return {key: value for key, value in vars(result).items() if key not in unsaid}
 
 

@@ -15,9 +15,11 @@ from espnet_tse_gen.inference.base import (
     DTYPES,
     NO_NUMBERS,
     Extraction,
+    Output,
     Progress,
     Request,
     TargetSpeakerExtractor,
+    Write,
     padded,
 )
 from espnet_tse_gen.masked.abs_extractor import Signal
@@ -85,10 +87,18 @@ class MaskedInference(TargetSpeakerExtractor):
 
     @torch.inference_mode()
     def extract(
-        self, requests: Sequence[Request], confidence: bool = True, progress: Progress | None = None
+        self,
+        requests: Sequence[Request],
+        confidence: bool = True,
+        progress: Progress | None = None,
+        write: Write | None = None,
     ) -> list[Extraction]:
-        """Decode requests, ``options.batch_size`` of similar length at a time; long ones one by one, in chunks."""
-        results = [Extraction(np.zeros(request.size, np.float32)) for request in requests]
+        """Decode requests, ``options.batch_size`` of similar length at a time; long ones one by one, in chunks.
+
+        Codes become a waveform as a whole, which ``write`` gets in one part.
+        """
+        outputs = [Output(request, self.sample_rate, write) for request in requests]
+        made: dict[int, np.ndarray] = {}
         frames = [self.codec.num_frames(len(request.mixture)) for request in requests]
         voiced = sorted((n for n, request in enumerate(requests) if request.gain > 0), key=lambda n: (frames[n], n))
         chunk, _ = self.options.chunk_frames(self.codec.frame_rate)
@@ -108,15 +118,19 @@ class MaskedInference(TargetSpeakerExtractor):
                 codes, guide = self._decode_long(rows[0], tell) if long else self._decode(rows)
             except DecodingError:
                 raise UserError(NO_NUMBERS) from None
-            for n, extraction in zip(batch, self._reconstruct(rows, codes, guide), strict=True):
-                results[n] = extraction
+            for n, wav, row in zip(batch, self._reconstruct(rows, codes, guide), codes.cpu().numpy(), strict=True):
+                outputs[n].add(wav[: len(requests[n].mixture)])
+                made[n] = row[:, : frames[n]].copy()
                 done += frames[n]
             tell(0)
-        return results
+        return [
+            Extraction(output.end(), request.sample_rate, made.get(n))
+            for n, (output, request) in enumerate(zip(outputs, requests, strict=True))
+        ]
 
     def _decode(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor | None]:
         """Return codes ``[B, K, T]`` of requests that each fit a chunk, and what lends the phase ``[B, L]``, if anything."""
-        conditional, unconditional, guide = self._preparing(requests)([request.mixture for request in requests])
+        conditional, unconditional, guide = self._preparing(requests)([request.mixture[:] for request in requests])
         frames = torch.tensor([self.codec.num_frames(len(request.mixture)) for request in requests], device=self.device)
         valid = torch.arange(int(frames.max()), device=self.device) < frames[:, None]
         row_ids = [request.row_id for request in requests]
@@ -194,13 +208,10 @@ class MaskedInference(TargetSpeakerExtractor):
         rows = [torch.from_numpy(embed(request.enroll, self.sample_rate)) for request in requests]
         return torch.stack(rows).to(self.device)
 
-    def _reconstruct(self, requests: Sequence[Request], codes: Tensor, guide: Tensor | None) -> list[Extraction]:
+    def _reconstruct(self, requests: Sequence[Request], codes: Tensor, guide: Tensor | None) -> np.ndarray:
+        """Return waveforms ``[B, >= L]`` at the model's rate."""
         frames = [self.codec.num_frames(len(request.mixture)) for request in requests]
-        wavs = self.codec.decode(codes, torch.tensor(frames), guide).cpu().numpy()
-        return [
-            Extraction(request.to_input(wav, self.sample_rate), row[:, :length].copy())
-            for request, wav, row, length in zip(requests, wavs, codes.cpu().numpy(), frames, strict=True)
-        ]
+        return self.codec.decode(codes, torch.tensor(frames), guide).cpu().numpy()
 
     def _padded(self, signals: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         """Return signals as ``[B, L]``, padded with zeros, and their lengths ``[B]``, on the device."""

@@ -4,6 +4,7 @@ An enrolment is embedded once and what was made of it kept, across the segments 
 """
 
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,16 @@ from espnet_tse_gen.audio.segments import Joiner, Segment, plan_segments
 from espnet_tse_gen.discriminative.abs_waveform_extractor import AbsWaveformExtractor, Voices
 from espnet_tse_gen.discriminative.build import ExtractionNetwork
 from espnet_tse_gen.discriminative.halves import Halves, halves_of
-from espnet_tse_gen.inference.base import DTYPES, Extraction, Progress, Request, TargetSpeakerExtractor, padded
+from espnet_tse_gen.inference.base import (
+    DTYPES,
+    Extraction,
+    Output,
+    Progress,
+    Request,
+    TargetSpeakerExtractor,
+    Write,
+    padded,
+)
 from espnet_tse_gen.inference.options import SegmentOptions
 
 MAX_ENROLL_SECONDS = 60.0
@@ -48,6 +58,7 @@ class WaveformInference(TargetSpeakerExtractor):
         mixture, enroll = self._halves.shortest
         self.shortest_seconds = mixture / self.sample_rate, enroll / self.sample_rate
         self._enrolments: OrderedDict[bytes, tuple[float, Any]] = OrderedDict()
+        self._enrolling = threading.Lock()
 
     @property
     def options(self) -> SegmentOptions:
@@ -60,16 +71,28 @@ class WaveformInference(TargetSpeakerExtractor):
 
     @torch.inference_mode()
     def extract(
-        self, requests: Sequence[Request], confidence: bool = True, progress: Progress | None = None
+        self,
+        requests: Sequence[Request],
+        confidence: bool = True,
+        progress: Progress | None = None,
+        write: Write | None = None,
     ) -> list[Extraction]:
-        """Extract from checked requests; memory beside the recordings is that of ``options.batch_size`` segments."""
-        results = [Extraction(np.zeros(request.size, np.float32)) for request in requests]
+        """Extract from checked requests; memory beside the recordings is that of ``options.batch_size`` segments.
+
+        Where the output's level is fitted to the mixture, the voice is held, too, and given to ``write`` at the end.
+        """
         voiced = [n for n, request in enumerate(requests) if request.gain > 0]
         enrolments = {n: self._enrolment(requests[n].enrolls) for n in voiced}
         hop = self._halves.hop
         segment, overlap = self.options.lengths(self.sample_rate, hop)
         plans = {n: plan_segments(len(requests[n].mixture), segment, overlap, hop) for n in voiced}
-        joiners = {n: Joiner(len(requests[n].mixture), plan, overlap) for n, plan in plans.items()}
+        joiners = {n: Joiner(plan, overlap) for n, plan in plans.items()}
+        scale = self.options.scale
+        if scale == "auto":
+            scale = "none" if self._halves.keeps_level else "mixture"
+        scales = {n: Scale(scale) for n in voiced}
+        outputs = [Output(request, self.sample_rate, write) for request in requests]
+        voices: dict[int, list[np.ndarray]] = {n: [] for n in voiced}
         activities: dict[int, list[tuple[Segment, np.ndarray]]] = {n: [] for n in voiced}
         presences: dict[int, list[float]] = {n: [] for n in voiced}
         parts = [(n, number) for n, plan in plans.items() for number in range(len(plan))]
@@ -79,7 +102,13 @@ class WaveformInference(TargetSpeakerExtractor):
             signals = [requests[n].mixture[plans[n][k].start : plans[n][k].end] for n, k in chosen]
             made, presence = self._run(signals, [enrolments[n] for n, _ in chosen], confidence)
             for row, (n, number) in enumerate(chosen):
-                joiners[n].add(number, made.waveforms[row, : len(signals[row])].numpy())
+                place = joiners[n].next_part()
+                part = joiners[n].add(made.waveforms[row, : len(signals[row])].numpy())
+                if scale == "none":
+                    outputs[n].add(part)
+                else:
+                    scales[n].add(part, signals[row][place])
+                    voices[n].append(part)
                 if made.activity is not None:
                     activity = made.activity[row, : len(signals[row]) // hop + 1].sigmoid().numpy()
                     activities[n].append((plans[n][number], activity))
@@ -88,20 +117,19 @@ class WaveformInference(TargetSpeakerExtractor):
             done += len(batch)
             if progress:
                 progress(done / len(parts))
-        scale = self.options.scale
-        if scale == "auto":
-            scale = "none" if self._halves.keeps_level else "mixture"
-        for n, joiner in joiners.items():
-            factor = scale_factor(joiner.samples, requests[n].mixture, scale)
-            if factor != 1.0:
-                joiner.samples *= factor
-            results[n] = Extraction(
-                requests[n].to_input(joiner.samples, self.sample_rate),
-                activity=_joined(activities[n], hop) if activities[n] else None,
+        for n, kept in voices.items():
+            for part in kept:
+                outputs[n].add(part * np.float32(scales[n].factor))
+        return [
+            Extraction(
+                outputs[n].end(),
+                request.sample_rate,
+                activity=_joined(activities[n], hop) if activities.get(n) else None,
                 activity_rate=self.sample_rate / hop,
-                confidence=max(presences[n], default=None),
+                confidence=max(presences.get(n, ()), default=None),
             )
-        return results
+            for n, request in enumerate(requests)
+        ]
 
     def _run(
         self, signals: Sequence[np.ndarray], enrolments: Sequence[Any], confidence: bool
@@ -122,15 +150,17 @@ class WaveformInference(TargetSpeakerExtractor):
         for enroll in enrolls:
             digest.update(len(enroll).to_bytes(8, "little") + enroll.tobytes())
         key = digest.digest()
-        if key not in self._enrolments:
-            with self._precision():
-                tensors = [torch.from_numpy(enroll).to(self.device, DTYPES[self.dtype]) for enroll in enrolls]
-                seconds = sum(map(len, enrolls)) / self.sample_rate
-                self._enrolments[key] = seconds, self._halves.enroll(tensors)
-        self._enrolments.move_to_end(key)
-        while len(kept := self._enrolments) > 1 and sum(seconds for seconds, _ in kept.values()) > KEPT_ENROLL_SECONDS:
-            kept.popitem(last=False)
-        return self._enrolments[key][1]
+        with self._enrolling:
+            if key not in self._enrolments:
+                with self._precision():
+                    tensors = [torch.from_numpy(enroll).to(self.device, DTYPES[self.dtype]) for enroll in enrolls]
+                    seconds = sum(map(len, enrolls)) / self.sample_rate
+                    self._enrolments[key] = seconds, self._halves.enroll(tensors)
+            self._enrolments.move_to_end(key)
+            kept = self._enrolments
+            while len(kept) > 1 and sum(seconds for seconds, _ in kept.values()) > KEPT_ENROLL_SECONDS:
+                kept.popitem(last=False)
+            return kept[key][1]
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """Yield the places of signals that are processed together: of one length, or of similar length where that is exact."""
@@ -161,19 +191,30 @@ def _joined(parts: Sequence[tuple[Segment, np.ndarray]], hop: int) -> np.ndarray
     return joined
 
 
-def scale_factor(output: np.ndarray, mixture: np.ndarray, scale: str) -> float:
-    """Return the factor that gives a network's output its level.
+class Scale:
+    """The factor that gives a network's output its level, from all parts of a recording.
+
+    One for each segment would raise what is left of others where the target is silent.
 
     Args:
-        output: float ``[L]``, of a whole recording: a factor for each segment would raise what is left of others where
-            the target is silent.
-        mixture: float ``[L]``.
         scale: ``mixture``: least squares fit to the mixture, which gives the target its own level where the others are
             uncorrelated with it, and the sign it has in the mixture; ``peak``: the mixture's peak; ``none``: 1.
     """
-    if scale == "none" or not output.any():
-        return 1.0
-    if scale == "peak":
-        return float(np.abs(mixture).max() / np.abs(output).max())
-    wide = output.astype(np.float64)
-    return float(np.dot(wide, mixture) / np.dot(wide, wide))
+
+    def __init__(self, scale: str) -> None:
+        self._scale, self._mixture, self._output = scale, 0.0, 0.0
+
+    def add(self, output: np.ndarray, mixture: np.ndarray) -> None:
+        """Take in a part of both, float ``[L_i]``."""
+        if self._scale == "peak":
+            self._mixture = max(self._mixture, float(np.abs(mixture).max()))
+            self._output = max(self._output, float(np.abs(output).max()))
+        elif self._scale == "mixture":
+            wide = output.astype(np.float64)
+            self._mixture += float(np.dot(wide, mixture))
+            self._output += float(np.dot(wide, wide))
+
+    @property
+    def factor(self) -> float:
+        """1 where nothing came out."""
+        return self._mixture / self._output if self._output else 1.0

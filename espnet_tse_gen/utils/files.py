@@ -16,12 +16,16 @@ from typing import IO, Any
 from espnet_tse_gen.utils.errors import UserError
 
 
+class OutputError(UserError):
+    """What is written does not get to its place, whatever it is."""
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[IO[Any]]:
     """Open a temporary file beside ``path`` and rename it to ``path`` when the block ends without an exception.
 
     Raises:
-        UserError: If the directory cannot be written or the disk is full.
+        OutputError: If the directory cannot be written or the disk is full.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -33,7 +37,7 @@ def atomic_write(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[I
             yield stream
         os.replace(partial, path)
     except OSError as error:
-        raise UserError(
+        raise OutputError(
             f"{path}: cannot be written ({error.strerror or error}); check free space and permissions"
         ) from error
     finally:

@@ -8,7 +8,8 @@ import pytest
 import soundfile
 from refused import refused
 
-from espnet_tse_gen.audio.files import read_audio, write_audio
+from espnet_tse_gen.audio.files import MEAN, AudioFile, read_audio, write_audio, writing_audio
+from espnet_tse_gen.audio.recordings import resample, resampled, resampled_length
 from espnet_tse_gen.utils.errors import UserError
 
 
@@ -59,3 +60,56 @@ def test_a_cut_recording_is_an_error_or_shorter_but_never_a_crash(tmp_path: Path
             assert len(samples) <= 20000
         except UserError as error:
             assert "b.flac" in str(error)
+
+
+@pytest.mark.parametrize(("name", "subtype"), [("a.wav", "PCM_16"), ("a.wav", "PCM_24"), ("a.flac", "PCM_16")])
+def test_a_recording_written_in_parts_is_the_same_file(tmp_path: Path, name: str, subtype: str) -> None:
+    samples = np.random.default_rng(0).normal(0.0, 0.5, 20000).astype(np.float32)
+    write_audio(tmp_path / name, samples, 16000, subtype)
+    whole = (tmp_path / name).read_bytes()
+    with writing_audio(tmp_path / name, 16000, subtype) as file:
+        for part in np.split(samples, [1, 5000, 5000, 12345]):
+            file.write(part)
+        assert (tmp_path / name).read_bytes() == whole and file.frames == len(samples)
+    assert (tmp_path / name).read_bytes() == whole
+    assert file.clipped == np.count_nonzero(np.abs(samples) > 1.0) > 0
+    assert file.peak == np.abs(samples).max()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("channel", [MEAN, 2])
+def test_a_recording_read_in_parts_is_the_same(tmp_path: Path, channel: int) -> None:
+    samples = np.random.default_rng(0).normal(0.05, 0.2, (300007, 2))
+    soundfile.write(tmp_path / "a.wav", samples, 16000)
+    whole = read_audio(tmp_path / "a.wav", channel=channel)[0]
+    file = AudioFile(tmp_path / "a.wav", channel=channel)
+    assert (file.rate, file.subtype, len(file)) == (16000, "PCM_16", len(whole))
+    assert file.level.mean == pytest.approx(whole.mean(dtype=np.float64))
+    for _ in range(2):
+        parts = list(file.parts())
+        assert len(parts) > 1
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+    np.testing.assert_array_equal(file[150000:250000], whole[150000:250000])
+
+
+def test_a_recording_that_changes_while_it_is_read(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav", np.full(20000, 0.1), 16000)
+    file = AudioFile(tmp_path / "a.wav")
+    write_audio(tmp_path / "a.wav", np.full(30000, 0.1), 16000)
+    assert sum(map(len, file.parts())) == 20000
+    write_audio(tmp_path / "a.wav", np.full(10000, 0.1), 16000)
+    refused("a.wav: became shorter while it was read; start again", list, file.parts())
+    (tmp_path / "a.wav").unlink()
+    refused("a.wav: no such file", list, file.parts())
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 48000])
+@pytest.mark.parametrize("wanted", [8000, 16000, 22050, 44100])
+def test_a_recording_resampled_in_parts_is_the_same(rate: int, wanted: int) -> None:
+    samples = np.random.default_rng(0).normal(0.0, 0.1, 50021).astype(np.float32)
+    for length in (1, 2, 777, 50021):
+        whole = resample(samples[:length], rate, wanted)
+        parts = resampled(np.split(samples[:length], [1, 1, 5000, 30000]), rate, wanted)
+        joined = np.concatenate(list(parts))
+        assert len(whole) == resampled_length(length, rate, wanted)
+        np.testing.assert_array_equal(joined if len(joined) else np.zeros(1), whole)

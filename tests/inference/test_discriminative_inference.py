@@ -8,7 +8,7 @@ from tiny_model import mixture, voice
 
 from espnet_tse_gen.discriminative.build import load_model
 from espnet_tse_gen.discriminative.halves import split_model
-from espnet_tse_gen.inference.waveform import WaveformInference, scale_factor
+from espnet_tse_gen.inference.waveform import Scale, WaveformInference
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
@@ -138,8 +138,14 @@ def test_scale_is_that_of_the_mixture():
         assert abs(np.corrcoef(one, other)[0, 1]) > 1 - 1e-6
     target, other = voice(1.0, 110.0, seed=1), voice(1.0, 197.0, seed=2)
     for factor in (-3.0, 0.01):
-        assert scale_factor(factor * target, target + other, "mixture") == pytest.approx(1 / factor, rel=0.05)
-    assert scale_factor(np.zeros(9, np.float32), mixed[:9], "mixture") == 1.0
+        scale = Scale("mixture")
+        for part in (slice(3000), slice(3000, None)):
+            scale.add((factor * target)[part], (target + other)[part])
+        assert scale.factor == pytest.approx(1 / factor, rel=0.05)
+    for kind in ("mixture", "peak", "none"):
+        scale = Scale(kind)
+        scale.add(np.zeros(9, np.float32), mixed[:9])
+        assert scale.factor == 1.0
 
 
 @every_extractor
