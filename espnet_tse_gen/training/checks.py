@@ -24,7 +24,7 @@ from espnet_tse_gen.audio.files import read_header
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.data.enrolment.embeddings import SpeakerEmbeddings
 from espnet_tse_gen.inference.loading import open_model
-from espnet_tse_gen.training.optimizers import OPTIMIZERS
+from espnet_tse_gen.training.optimizers import OWN_OPTIMIZERS
 from espnet_tse_gen.training.trainer import CHECKPOINT
 from espnet_tse_gen.utils.checkpoints import check_finite, load_checkpoint, read_checkpoint
 from espnet_tse_gen.utils.errors import UserError, unknown_name
@@ -53,7 +53,7 @@ def check_options(args: argparse.Namespace, num_optimizers: int = 1) -> None:
                 f"--{name}: {size} items cannot be split over {processes} processes; give {processes} or more"
             )
     numbers = ["", *map(str, range(2, num_optimizers + 1))]
-    optimizers = OPTIMIZERS if num_optimizers == 1 else optim_classes
+    optimizers = optim_classes | OWN_OPTIMIZERS if num_optimizers == 1 else optim_classes
     options: list[tuple[str, Mapping[str, Any], str]] = [(f"optim{n}", optimizers, "params") for n in numbers]
     options += [(f"scheduler{n}", scheduler_classes, "optimizer") for n in numbers]
     # What an optimizer or scheduler says of its options, it says before there is a model.

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from espnet2.tasks.abs_task import optim_classes
 from torch import Tensor, nn
 
 LEAST_WIDTH = 16
@@ -66,8 +65,8 @@ class MuonAdamW(torch.optim.Optimizer):
         self._share_groups()
 
 
-OPTIMIZERS: dict[str, Any] = {**optim_classes, "muon": MuonAdamW}
-"""Values of ``--optim``."""
+OWN_OPTIMIZERS: dict[str, Any] = {"muon": MuonAdamW}
+"""Values of ``--optim`` beside ESPnet's."""
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from espnet_tse_gen.data.preprocessor import GIVEN, TSEGenPreprocessor
 from espnet_tse_gen.training import checks, mixing
 from espnet_tse_gen.training.dataset import TSEGenDataset
-from espnet_tse_gen.training.optimizers import OPTIMIZERS, MuonAdamW, parameter_groups
+from espnet_tse_gen.training.optimizers import OWN_OPTIMIZERS, MuonAdamW, parameter_groups
 from espnet_tse_gen.training.trainer import PREVIOUS, is_first_process, lock_folder, recover_checkpoint
 from espnet_tse_gen.utils.errors import UserError, check_options, unknown_name
 from espnet_tse_gen.utils.files import read_scp, read_yaml
@@ -163,14 +163,14 @@ class MixtureTask(CheckedTask):
         """Return the parser, whose ``--optim`` takes ``muon`` too."""
         parser = super().get_parser()
         (optim,) = (action for action in parser._actions if "--optim" in action.option_strings)
-        optim.choices = list(OPTIMIZERS)
+        optim.choices = [*optim_classes, *OWN_OPTIMIZERS]
         return parser
 
     @classmethod
     def get_default_config(cls) -> dict[str, Any]:
         """Return what ``--print_config`` shows."""
         # ESPnet looks the optimizer's options up among its own.
-        with patch.dict(optim_classes, OPTIMIZERS):
+        with patch.dict(optim_classes, OWN_OPTIMIZERS):
             return super().get_default_config()  # type: ignore[misc]
 
     @classmethod

@@ -27,7 +27,11 @@ def import_quietly() -> None:
     if "g2p_en" in sys.modules:
         return
     with no_nltk_download(), contextlib.suppress(ImportError):
-        import g2p_en  # noqa: F401
+        import typeguard
+
+        # What it imports of `inflect` would be rewritten with checks of types, which takes two seconds.
+        with mock.patch.object(typeguard, "typechecked", lambda target=None, **_: target or (lambda given: given)):
+            import g2p_en  # noqa: F401
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import struct
-import subprocess
 import sys
 import termios
 import tracemalloc
@@ -25,7 +24,7 @@ from tiny_model import RATE, mixture, tiny_exp_dir, voice
 from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.cli import main
 from espnet_tse_gen.discriminative.halves import halves_of
-from espnet_tse_gen.inference import loading, waveform
+from espnet_tse_gen.inference import files, loading, waveform
 
 
 @pytest.fixture
@@ -339,24 +338,20 @@ def test_an_enrolment_that_is_part_of_the_mixture(wavs: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("more", [[], ["--quiet"], ["--json"]])
-def test_a_bar_is_shown_on_a_terminal_only(wavs: Path, more: list[str]) -> None:
+def test_a_bar_is_shown_on_a_terminal_only(wavs: Path, more: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     soundfile.write(wavs / "m.wav", np.tile(mixture(0.8), 60), RATE)
     model = str(discriminative_exp_dir("dual_path"))
     given = [str(wavs / "m.wav"), "--enroll", str(wavs / "e.wav"), "-o", str(wavs / "o.wav"), "--model", model, *more]
-    code = (
-        "from espnet_tse_gen import cli; from espnet_tse_gen.inference import files; files.BAR_AFTER = 0.0; cli.entry()"
-    )
+    monkeypatch.setattr(files, "BAR_AFTER", 0.0)
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 25, 100, 0, 0))
-    done = subprocess.run(
-        [sys.executable, "-c", code, "extract", *given], stdout=subprocess.PIPE, stderr=theirs, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(programs.ROOT)}, timeout=120,
-    )  # fmt: skip
-    os.write(theirs, b"end")
-    told = os.read(ours, 100000).decode()
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert not main(["extract", *given])
+        terminal.write("end")
+        terminal.flush()
+        told = os.read(ours, 100000).decode()
     os.close(ours)
-    os.close(theirs)
-    assert done.returncode == 0
     assert bool(re.search(r"m\.wav: +\d+%\|.*\| [\d:]+ gone, [\d:?]+ left", told)) == (not more)
 
 

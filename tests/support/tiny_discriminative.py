@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from espnet_tse_gen.discriminative.build import build_network
 from espnet_tse_gen.dual_path.network import DualPathExtractor
-from espnet_tse_gen.training.tse_model import build_model
 from espnet_tse_gen.utils.files import write_yaml
 
 RATE = 8000
@@ -63,7 +63,7 @@ def discriminative_exp_dir(extractor: str) -> Path:
     }
     write_yaml(directory / "config.yaml", config)
     torch.manual_seed(1)
-    model = build_model(config)
+    model = build_network(config)
     torch.save(model.state_dict(), directory / "valid.loss.ave.pth")
     return directory
 

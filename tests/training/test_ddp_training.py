@@ -14,7 +14,6 @@ import torch
 from exact_corpus import make_exact_corpus
 from training_runs import Result, finish, kill, kill_when, start
 
-from espnet_tse_gen.training.trainer import PREVIOUS
 from espnet_tse_gen.utils.checkpoints import read_checkpoint
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
@@ -94,7 +93,7 @@ def test_two_processes_train_as_one(corpus: Path, together: Path, tmp_path: Path
     # The comparison would mean nothing if nothing had been learnt.
     assert stored(alone, 2)["train"]["loss"] < stored(alone, 1)["train"]["loss"] - 0.01
     assert_equal_weights(alone / "2epoch.pth", together / "2epoch.pth")
-    assert not (together / PREVIOUS).exists()
+    assert not (together / "checkpoint.previous.pth").exists()
     assert (together / "codec" / "codec.yaml").exists()
 
 

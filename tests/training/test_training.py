@@ -11,8 +11,6 @@ from training_runs import Result, finish, kill_when, results, run, start, tokeni
 
 from espnet_tse_gen.inference.loading import open_model
 from espnet_tse_gen.masked.build import load_model
-from espnet_tse_gen.training.checks import load_initial
-from espnet_tse_gen.training.trainer import PREVIOUS
 from espnet_tse_gen.utils.checkpoints import read_checkpoint
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp, read_yaml
@@ -44,7 +42,7 @@ def test_a_training_writes_what_decoding_and_the_reader_need(trained: tuple[Path
         ].keys()
     assert {"valid/enroll_gain", "valid/acc_all_hidden", "valid/acc"} <= figures[1].keys()
     assert list((output / "tensorboard" / "train").glob("events*"))
-    assert not (output / PREVIOUS).exists()
+    assert not (output / "checkpoint.previous.pth").exists()
     model = load_model(output / "config.yaml", output / "valid.loss.ave_2best.pth")
     assert model.codec.fingerprint() == read_yaml(output / "codec" / "codec.yaml")["fingerprint"]
 
@@ -87,14 +85,14 @@ def test_a_kill_while_the_checkpoint_is_written_goes_back_to_the_epoch_before(
     output, log = tmp_path / "killed", tmp_path / "killed.log"
     assert run(training(corpus, output, "--max_epoch", "2"), log).status == 0
     # As the disk looks in the middle of writing epoch 3: the last checkpoint stepped aside, the new one is half there.
-    shutil.move(output / "checkpoint.pth", output / PREVIOUS)
+    shutil.move(output / "checkpoint.pth", output / "checkpoint.previous.pth")
     whole = (trained[0] / "checkpoint.pth").read_bytes()
     (output / "checkpoint.pth").write_bytes(whole[: len(whole) // 2])
     result = finish(start(training(corpus, output, "--resume", "true"), log), log)
     assert result.status == 0, result.log
     assert results(result.log) == results(trained[1].log)
     assert equal(output / "3epoch.pth", trained[0] / "3epoch.pth")
-    assert not (output / PREVIOUS).exists()
+    assert not (output / "checkpoint.previous.pth").exists()
 
 
 def optimizer_steps(path: Path) -> set[float]:
@@ -123,6 +121,8 @@ def test_training_starts_from_given_weights_and_draws_its_images(
 
 
 def test_initial_weights_of_a_model_by_its_name_its_folder_or_its_package(tmp_path: Path) -> None:
+    from espnet_tse_gen.training.checks import load_initial
+
     with open_model("dual_path_16k") as shipped:
         model = shipped.load()
         archive = shutil.make_archive(str(tmp_path / "packed"), "zip", shipped.path.parent, shipped.path.name)
