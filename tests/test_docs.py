@@ -37,11 +37,15 @@ NOT_RUN = {
     "ffmpeg": "needs ffmpeg",
     "network": "fetches from the web",
     "own": "is about files that the reader writes",
-    "scores": "needs a decoded set, as tests/bin and tests/report have one",
 }
 """Why a block can be neither run nor checked in full; what of it calls a program of the repository is checked all the same."""
 RUN = "run"
+COMMANDS = ("check", "doctor", "extract", "info", "models", "pack", "resynth")
+"""Commands of ``tse-gen`` that are run."""
 CHECKED = {
+    "tse-gen codec": "weights from the web, or fitting; tests/codec does both in small",
+    "tse-gen report": "needs a decoded set, as tests/report makes one",
+    "tse-gen score": "likewise, tests/bin",
     "./run.sh": "trains for hours; tests/recipe runs recipes and their local/*.sh at a tiny size",
     "python -m": "programs of stages, which tests/bin and tests/recipe run",
     "python benchmarks": "minutes and more; tests/test_benchmarks.py runs them at a tiny size",
@@ -54,6 +58,7 @@ CHECKED = {
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 PAGES += sorted([*ROOT.glob("egs2/*/*/README.md"), *ROOT.glob("espnet_tse_gen/pretrained/*/README.md")])
 RECIPES = sorted(path.parent for path in ROOT.glob("egs2/*/*/run.sh"))
+PYTHON = ("python", "python3")
 PASSED_ON = {
     "local_data_opts": "local/data.sh",
     "tse_args": "training",
@@ -81,7 +86,7 @@ def blocks(page: Path) -> Iterator[Block]:
     for number, line in enumerate([*page.read_text().splitlines(), ""], 1):
         if language is None and (fence := re.match("```(.*)", line)):
             language, lines, start = fence[1], [], number
-            assert language in ("sh", "python", "yaml", "text"), f"{page}:{number}: language '{language}'"
+            assert language in ("sh", "python", "yaml", "json", "text"), f"{page}:{number}: language '{language}'"
         elif language is None and line.startswith("    ") and not before:
             language, lines, start = "", [line[4:]], number
         elif (language and line != "```") or (language == "" and line.startswith("    ")):
@@ -100,17 +105,24 @@ def blocks(page: Path) -> Iterator[Block]:
 
 def commands(text: str) -> Iterator[list[str]]:
     """Yield the words of each command of a shell script, without what stands for further options."""
+    waiting = ""
     for line in text.replace("\\\n", "").splitlines():
-        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;")
+        lexer = shlex.shlex(waiting + line, posix=True, punctuation_chars="|&;")
         lexer.whitespace_split = True
-        words: list[str] = []
-        for word in [*lexer, ";"]:
-            if re.fullmatch("[|&;]+", word):
-                if words:
-                    yield words
-                words = []
-            elif word != "...":
+        try:
+            found = [*lexer, ";"]
+        except ValueError:
+            # A quotation that goes on in the next line.
+            waiting += f"{line}\n"
+            continue
+        waiting, words = "", []
+        for word in found:
+            if not re.fullmatch("[|&;]+", word):
                 words.append(word)
+            elif words:
+                yield [one for one in words if one != "..."]
+                words = []
+    assert not waiting, f"a quotation without an end: {waiting}"
 
 
 def script_options(script: Path) -> dict[str, str]:
@@ -185,7 +197,7 @@ def check(words: list[str], folder: Path | None, own: bool) -> str:
         command = main.get_command(click.Context(main), arguments[0])
         assert command is not None, f"no command '{arguments[0]}'"
         check_options(command, arguments[1:], whole=True)
-        return RUN
+        return RUN if arguments[0] in COMMANDS else f"tse-gen {arguments[0]}"
     if program == "./run.sh" or program.startswith("local/"):
         faults = []
         for recipe in [folder] if folder else RECIPES:
@@ -195,13 +207,17 @@ def check(words: list[str], folder: Path | None, own: bool) -> str:
             except (AssertionError, OSError, SystemExit, click.UsageError) as error:
                 faults.append(str(error))
         raise AssertionError("; ".join(faults))
-    if program == "python" and arguments[0] == "-c":
+    if program in PYTHON and arguments[0] == "-c":
         return RUN
-    if program == "python" and arguments[0] == "-m":
+    if program in PYTHON and arguments[0] == "-m":
         check_options(arguments[1].removeprefix("espnet_tse_gen.bin."), arguments[2:], whole=True)
         return "python -m"
-    if program == "python":
-        sources = [ROOT / arguments[0], ROOT / "benchmarks/common.py", ROOT / "benchmarks/robustness.py"]
+    if program in PYTHON:
+        sources = [
+            ROOT / arguments[0].removeprefix("../../../"),
+            ROOT / "benchmarks/common.py",
+            ROOT / "benchmarks/robustness.py",
+        ]
         known = "".join(path.read_text() for path in sources)
         for word in arguments[1:]:
             assert not word.startswith("--") or f'"{word}"' in known, f"{arguments[0]}: no option {word}"
@@ -278,9 +294,9 @@ def run_block(block: Block) -> None:
     for words in commands(block.text):
         if words[0] == "cd":
             os.chdir(words[1])
-        elif words[0] == "tse-gen":
+        elif words[0] == "tse-gen" and words[1] in COMMANDS:
             assert main(words[1:]) in (None, 0), words
-        elif words[:2] == ["python", "-c"]:
+        elif words[0] in PYTHON and words[1] == "-c":
             exec(compile(words[2], block.place, "exec"), {})
 
 
@@ -293,7 +309,7 @@ def shell_kinds(page: Path, block: Block) -> set[str]:
         if words[0] == "cd" and (ROOT / words[1] / "run.sh").exists():
             folder = ROOT / words[1]
         kind = check(words, folder, block.marker == "own")
-        assert kind or block.marker, f"neither run nor checked: {words}"
+        assert kind in (RUN, *CHECKED) or block.marker, f"neither run nor checked: {words}"
         kinds.add(kind)
     return kinds - {""}
 
@@ -303,7 +319,9 @@ def test_blocks(page: Path, world: Path, tmp_path: Path, monkeypatch: pytest.Mon
     """Every block is run, or checked."""
     for number, block in enumerate(blocks(page)):
         # Those that are examples of files are compared with what is run elsewhere, below.
-        shown = block.language in ("yaml", "text") or (page.name.startswith("add_a") and block.language == "python")
+        shown = block.language in ("yaml", "json", "text") or (
+            page.name.startswith("add_a") and block.language == "python"
+        )
         try:
             kinds = shell_kinds(page, block) if block.language == "sh" else {RUN}
             if RUN in kinds and not block.marker and not shown:
@@ -375,7 +393,7 @@ def test_every_decoding_option_and_preset_is_explained() -> None:
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="needs the extra docs")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "site/models/dual_path_16k.html").exists()
