@@ -100,7 +100,7 @@ def blocks(page: Path) -> Iterator[Block]:
             assert marker in NOT_RUN, f"{page}:{number}: '{marker}' is none of {', '.join(NOT_RUN)}"
         elif line:
             marker = None
-        before = line.strip() if language is None or not language else "code"
+        before = "code" if language else line.strip()
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -213,12 +213,9 @@ def check(words: list[str], folder: Path | None, own: bool) -> str:
         check_options(arguments[1].removeprefix("espnet_tse_gen.bin."), arguments[2:], whole=True)
         return "python -m"
     if program in PYTHON:
-        sources = [
-            ROOT / arguments[0].removeprefix("../../../"),
-            ROOT / "benchmarks/common.py",
-            ROOT / "benchmarks/robustness.py",
-        ]
-        known = "".join(path.read_text() for path in sources)
+        # What all benchmarks share, and those of a few.
+        names = (Path(arguments[0]).name, "common.py", "robustness.py")
+        known = "".join((ROOT / "benchmarks" / name).read_text() for name in names)
         for word in arguments[1:]:
             assert not word.startswith("--") or f'"{word}"' in known, f"{arguments[0]}: no option {word}"
         return "python benchmarks"
@@ -346,7 +343,6 @@ def test_options_in_the_text_are_those_of_a_program() -> None:
         *ROOT.glob("egs2/TEMPLATE/*/utils/*.py"),
     ]
     known = set(re.findall(r'"--([\w-]+)"', "".join(path.read_text() for path in sources)))
-    known |= set(re.findall(r'boolean\(\s*"--([\w-]+)"', "".join(path.read_text() for path in sources)))
     for script in (*ROOT.glob("egs2/*/*/*.sh"), *ROOT.glob("egs2/*/*/local/*.sh")):
         known |= script_options(script).keys()
     for kind in (DecodingOptions, SegmentOptions):
@@ -389,6 +385,20 @@ def test_every_decoding_option_and_preset_is_explained() -> None:
     assert all(f"`{field.name}`" in page for field in dataclasses.fields(SegmentOptions))
     for preset in ROOT.glob("conf/decode/*.yaml"):
         assert f"| `{preset.stem}` |" in page
+
+
+def figures(page: str) -> dict[str, dict[str, str]]:
+    """Return the last table of a page that begins with systems: by system and column, without intervals."""
+    table = re.findall(r"^\| system \|.*\n(?:\|.*\n)+", (ROOT / page).read_text(), re.MULTILINE)[-1]
+    head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    return {row[0]: {name: cell.split(" [")[0] for name, cell in zip(head, row, strict=True)} for row in rows}
+
+
+def test_figures_of_the_readme_are_those_of_the_recipe() -> None:
+    shown, measured = figures("README.md"), figures("egs2/librispeech/tse_gen1/README.md")
+    assert shown.keys() == measured.keys()
+    for system, row in shown.items():
+        assert row.items() <= measured[system].items()
 
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
