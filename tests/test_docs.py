@@ -1,7 +1,412 @@
-"""What the page for users quotes is what the commands say."""
+"""What documents say is so: quoted messages, commands and their options, code, decoding options, links.
 
+Every block of code is run in a small world, or its options are held against the parser of the program, as ``CHECKED`` says; what
+can be neither run nor checked stands below a comment ``<!-- not run: REASON -->``, one of ``NOT_RUN``.
+"""
+
+import ast
+import dataclasses
+import functools
+import importlib
+import os
 import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import pytest
+import soundfile
+import test_extending
+import yaml
+from programs import ROOT
+from tiny_discriminative import discriminative_exp_dir
+from tiny_model import mixture, tiny_exp_dir, voice
+from training_runs import make_corpus
+
+from espnet_tse_gen.cli import main
+from espnet_tse_gen.decoding.options import DecodingOptions
+from espnet_tse_gen.discriminative.registry import task_of
+from espnet_tse_gen.inference.options import SegmentOptions
+from espnet_tse_gen.utils.files import read_scp, write_scp
+
+NOT_RUN = {
+    "ffmpeg": "needs ffmpeg",
+    "network": "fetches from the web",
+    "own": "is about files that the reader writes",
+}
+"""Why a block can be neither run nor checked in full; what of it calls a program of the repository is checked all the same."""
+RUN = "run"
+COMMANDS = ("check", "doctor", "extract", "info", "models", "pack", "resynth")
+"""Commands of ``tse-gen`` that are run."""
+CHECKED = {
+    "tse-gen codec": "weights from the web, or fitting; tests/codec does both in small",
+    "tse-gen report": "needs a decoded set, as tests/report makes one",
+    "tse-gen score": "likewise, tests/bin",
+    "./run.sh": "trains for hours; tests/recipe runs recipes and their local/*.sh at a tiny size",
+    "python -m": "programs of stages, which tests/bin and tests/recipe run",
+    "python benchmarks": "minutes and more; tests/test_benchmarks.py runs them at a tiny size",
+    "make": "installs, or runs all tests",
+    "pip": "installs",
+    "pytest": "would start the tests again",
+}
+"""Commands whose options are checked, and that are not run here."""
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES += sorted([*ROOT.glob("egs2/*/*/README.md"), *ROOT.glob("espnet_tse_gen/pretrained/*/README.md")])
+RECIPES = sorted(path.parent for path in ROOT.glob("egs2/*/*/run.sh"))
+PYTHON = ("python", "python3")
+PASSED_ON = {
+    "local_data_opts": "local/data.sh",
+    "tse_args": "training",
+    "codec_args": "codec_prepare",
+    "token_args": "codec_tokenize",
+    "inference_args": "tse_gen_inference",
+    "scoring_args": "score",
+    "train_args": "codec_train",
+}
+"""Options of recipes that hold options of a program."""
+
+
+class Block(NamedTuple):
+    """A block of code."""
+
+    place: str  # file:line
+    language: str
+    text: str
+    marker: str | None  # why it is not run
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """Yield the blocks between fences, and paragraphs that are indented."""
+    language, lines, start, marker, before = None, [], 0, None, ""
+    for number, line in enumerate([*page.read_text().splitlines(), ""], 1):
+        if language is None and (fence := re.match("```(.*)", line)):
+            language, lines, start = fence[1], [], number
+            assert language in ("sh", "python", "yaml", "json", "text"), f"{page}:{number}: language '{language}'"
+        elif language is None and line.startswith("    ") and not before:
+            language, lines, start = "", [line[4:]], number
+        elif (language and line != "```") or (language == "" and line.startswith("    ")):
+            lines.append(line if language else line[4:])
+        elif language is not None:
+            guessed = "python" if re.search("^(from|import) ", "\n".join(lines), re.MULTILINE) else "sh"
+            yield Block(f"{page.relative_to(ROOT)}:{start}", language or guessed, "\n".join(lines), marker)
+            language, marker = None, None
+        elif found := re.fullmatch("<!-- not run: (.*) -->", line):
+            marker = found[1]
+            assert marker in NOT_RUN, f"{page}:{number}: '{marker}' is none of {', '.join(NOT_RUN)}"
+        elif line:
+            marker = None
+        before = "code" if language else line.strip()
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Yield the words of each command of a shell script, without what stands for further options."""
+    waiting = ""
+    for line in text.replace("\\\n", "").splitlines():
+        lexer = shlex.shlex(waiting + line, posix=True, punctuation_chars="|&;")
+        lexer.whitespace_split = True
+        try:
+            found = [*lexer, ";"]
+        except ValueError:
+            # A quotation that goes on in the next line.
+            waiting += f"{line}\n"
+            continue
+        waiting, words = "", []
+        for word in found:
+            if not re.fullmatch("[|&;]+", word):
+                words.append(word)
+            elif words:
+                yield [one for one in words if one != "..."]
+                words = []
+    assert not waiting, f"a quotation without an end: {waiting}"
+
+
+def script_options(script: Path) -> dict[str, str]:
+    """Return the options of a script of a recipe with their values."""
+    own = script.read_text().split("utils/parse_options.sh")[0]
+    options = {name: value.split("#")[0].strip() for name, value in re.findall(r"^([a-z]\w*)=(.*)", own, re.MULTILINE)}
+    if script.name == "run.sh" or "declare -a given" in own:
+        stages = next(script.parents[script.parent.name == "local"].glob("*_gen.sh"), None)
+        options |= script_options(stages or script.with_name("codec.sh"))
+    return options | {"config": "", "help": "false"}
+
+
+@functools.cache
+def training_parser(task: str) -> Any:
+    """Return ESPnet's parser of a training."""
+    if task == "codec_train":
+        from espnet_tse_gen.training.codec_task import CodecTask as Task
+    elif task == "tse":
+        from espnet_tse_gen.training.tse_task import TSETask as Task
+    else:
+        from espnet_tse_gen.training.tse_gen_task import TSEGenTask as Task
+    return Task.get_parser()
+
+
+def check_options(program: click.Command | str, words: list[str], whole: bool = False) -> None:
+    """Hold options against the parser of a program; ``whole``: they are all that it needs."""
+    if isinstance(program, str) and program in ("tse", "tse_gen", "codec_train"):
+        _, unknown = training_parser(program).parse_known_args([*words, "--output_dir", "exp"])
+        assert not unknown, f"unknown: {unknown}"
+        return
+    if isinstance(program, str):
+        program = importlib.import_module(f"espnet_tse_gen.bin.{program}").main
+    if whole:
+        program.make_context("", list(words))
+    else:
+        # As the program reads them, but for what it requires.
+        program.make_parser(click.Context(program)).parse_args(list(words))
+
+
+def check_script(script: Path, words: list[str], own: bool) -> None:
+    """Hold options against those of a script of a recipe, and those in them against the programs that they are for."""
+    options = script_options(script)
+    recipe = script.parents[script.parent.name == "local"]
+    given = {}
+    pairs = iter(words)
+    for word in pairs:
+        assert word.startswith("--"), f"{script}: '{word}'"
+        name, equals, value = word[2:].partition("=")
+        assert name in options, f"{script.relative_to(ROOT)}: no option --{name}"
+        given[name] = value if equals or name == "help" else next(pairs)
+    for name, value in given.items():
+        assert options[name] not in ("true", "false") or value in ("true", "false", ""), f"--{name} {value}"
+        for file in value.split() if not own else ():
+            assert not file.startswith("conf/") or (ROOT / file).is_file(), f"--{name} {file}: no such file"
+        if inside := PASSED_ON.get(name):
+            value_words = [one for one in shlex.split(value) if one != "..."]
+            if inside == "local/data.sh":
+                check_script(recipe / inside, value_words, own)
+            elif inside == "training":
+                config = given.get("tse_config", "")
+                check_options(task_of(ROOT / config) if config and not own else "tse_gen", value_words)
+            else:
+                check_options(inside, value_words)
+
+
+def check(words: list[str], folder: Path | None, own: bool) -> str:
+    """Check one command, in ``folder`` of a recipe if that is known; return which of ``RUN`` and ``CHECKED`` it is, or ""."""
+    program, arguments = words[0], words[1:]
+    if program in ("cd", "source"):
+        return RUN
+    if program == "tse-gen":
+        command = main.get_command(click.Context(main), arguments[0])
+        assert command is not None, f"no command '{arguments[0]}'"
+        check_options(command, arguments[1:], whole=True)
+        return RUN if arguments[0] in COMMANDS else f"tse-gen {arguments[0]}"
+    if program == "./run.sh" or program.startswith("local/"):
+        faults = []
+        for recipe in [folder] if folder else RECIPES:
+            try:
+                check_script(recipe / program, arguments, own)
+                return "./run.sh"
+            except (AssertionError, OSError, SystemExit, click.UsageError) as error:
+                faults.append(str(error))
+        raise AssertionError("; ".join(faults))
+    if program in PYTHON and arguments[0] == "-c":
+        return RUN
+    if program in PYTHON and arguments[0] == "-m":
+        check_options(arguments[1].removeprefix("espnet_tse_gen.bin."), arguments[2:], whole=True)
+        return "python -m"
+    if program in PYTHON:
+        # What all benchmarks share, and those of a few.
+        names = (Path(arguments[0]).name, "common.py", "robustness.py")
+        known = "".join((ROOT / "benchmarks" / name).read_text() for name in names)
+        for word in arguments[1:]:
+            assert not word.startswith("--") or f'"{word}"' in known, f"{arguments[0]}: no option {word}"
+        return "python benchmarks"
+    if program == "make":
+        targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert set(arguments) <= set(targets), words
+        return program
+    if program == "pip":
+        for before, word in zip(words, arguments, strict=False):
+            assert before != "-c" or (ROOT / word).is_file(), word
+            extras = re.fullmatch(r"[\w.]*\[(.*)\]", word)
+            for extra in extras[1].split(",") if extras else ():
+                assert f'"{extra}": ' in (ROOT / "setup.py").read_text(), f"no extra '{extra}'"
+        return program
+    if program == "pytest":
+        assert all((ROOT / word).exists() for word in arguments if word.startswith("tests/")), words
+        return program
+    return ""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the commands name: recordings of two voices, models, data directories."""
+    folder = tmp_path_factory.mktemp("docs")
+    for name in ("meeting", "a", "broken", "meetings/monday", "meetings/tuesday"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        soundfile.write(folder / f"{name}.wav", mixture(3.2, seed=len(name), rate=16000), 16000)
+    for number, name in enumerate(("alice", "alice_1", "alice_2")):
+        soundfile.write(folder / f"{name}.wav", voice(1.5, 110.0, seed=number, rate=16000), 16000)
+    (folder / "short.yaml").write_text("segment_seconds: 5.0\n")
+    (folder / "mine.yaml").write_text("temperature: 0.0\n")
+    links = {"my_masked": tiny_exp_dir(), "my_voices": discriminative_exp_dir("dual_path")}
+    links |= dict.fromkeys(("my_model", "my_spex_plus", "spex_plus_16k"), discriminative_exp_dir("spex_plus"))
+    links["codec_mel_16k"] = tiny_exp_dir() / "codec"
+    (folder / "exp").mkdir()
+    for name, path in links.items():
+        (folder / "exp" / name).symlink_to(path)
+    mixtures = make_corpus(folder / "made") / "valid"
+    keys = {key: key for key in read_scp(mixtures / "wav.scp")}
+    for table in ("utt2spk", "spk2utt"):
+        write_scp(mixtures / table, keys)
+    write_scp(folder / "data/my_speech/utt2spk", {"alice_0001": "alice"})
+    for name in ("dev", "test"):
+        (folder / "data" / name).symlink_to(mixtures)
+    for name in ("conf", "espnet_tse_gen"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def place(world: Path, folder: Path) -> Path:
+    """Return ``folder`` with all of the world in it, and the folders of recipes, in which a block may write."""
+    for path in world.iterdir():
+        (folder / path.name).symlink_to(path)
+    for recipe in RECIPES:
+        (folder / recipe.relative_to(ROOT)).mkdir(parents=True)
+    return folder
+
+
+def run_block(block: Block) -> None:
+    """Run what is for this: commands of ``tse-gen``, and Python."""
+    if block.language == "python":
+        rate = 16000
+        enroll_1, enroll_2 = voice(1.0, 110.0, 1, rate), voice(1.0, 110.0, 2, rate)
+        names: dict[str, Any] = {
+            "mixture": mixture(1.5, rate=rate),
+            "enroll": enroll_1,
+            "enroll_1": enroll_1,
+            "enroll_2": enroll_2,
+        }
+        names |= {"mixtures": [names["mixture"]] * 2, "enrolls": [enroll_1, enroll_2]}
+        exec(compile(block.text, block.place, "exec"), names)
+        return
+    for words in commands(block.text):
+        if words[0] == "cd":
+            os.chdir(words[1])
+        elif words[0] == "tse-gen" and words[1] in COMMANDS:
+            assert main(words[1:]) in (None, 0), words
+        elif words[0] in PYTHON and words[1] == "-c":
+            exec(compile(words[2], block.place, "exec"), {})
+
+
+def shell_kinds(page: Path, block: Block) -> set[str]:
+    """Check the commands of a block; return what :func:`check` says of them."""
+    folder, kinds = page.parent if page.parent in RECIPES else None, set()
+    for words in commands(block.text):
+        if words[0] == "cd" and not block.marker:
+            assert (ROOT / words[1]).is_dir(), words
+        if words[0] == "cd" and (ROOT / words[1] / "run.sh").exists():
+            folder = ROOT / words[1]
+        kind = check(words, folder, block.marker == "own")
+        assert kind in (RUN, *CHECKED) or block.marker, f"neither run nor checked: {words}"
+        kinds.add(kind)
+    return kinds - {""}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_blocks(page: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block is run, or checked."""
+    for number, block in enumerate(blocks(page)):
+        # Those that are examples of files are compared with what is run elsewhere, below.
+        shown = block.language in ("yaml", "json", "text") or (
+            page.name.startswith("add_a") and block.language == "python"
+        )
+        try:
+            kinds = shell_kinds(page, block) if block.language == "sh" else {RUN}
+            if RUN in kinds and not block.marker and not shown:
+                (tmp_path / str(number)).mkdir()
+                monkeypatch.chdir(place(world, tmp_path / str(number)))
+                run_block(block)
+        except (Exception, SystemExit) as error:
+            raise AssertionError(f"{block.place}: {type(error).__name__}: {error}\n{block.text}") from error
+
+
+def test_every_reason_is_one_of_a_block() -> None:
+    found = [(page, block) for page in PAGES for block in blocks(page)]
+    assert {block.marker for _, block in found} - {None} == NOT_RUN.keys()
+    kinds = [shell_kinds(page, block) for page, block in found if block.language == "sh"]
+    assert set.union(*kinds) == {RUN, *CHECKED}
+
+
+def test_options_in_the_text_are_those_of_a_program() -> None:
+    sources = [
+        *ROOT.glob("espnet_tse_gen/**/*.py"),
+        *ROOT.glob("benchmarks/**/*.py"),
+        *ROOT.glob("egs2/TEMPLATE/*/utils/*.py"),
+    ]
+    known = set(re.findall(r'"--([\w-]+)"', "".join(path.read_text() for path in sources)))
+    for script in (*ROOT.glob("egs2/*/*/*.sh"), *ROOT.glob("egs2/*/*/local/*.sh")):
+        known |= script_options(script).keys()
+    for kind in (DecodingOptions, SegmentOptions):
+        known |= set(kind.__dataclass_fields__)
+    for task in ("tse", "tse_gen"):
+        known |= {name.lstrip("-") for name in training_parser(task)._option_string_actions}
+    # Of pip, sbatch and ESPnet's scoring.
+    known |= {"is_tse", "index-url", "no-deps", "partition", "account", "qos", "time", "mem", "option", "max-jobs-run"}
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        for code in re.findall("`([^`]+)`", text):
+            for name in re.findall(r"(?<![\w-])--([a-zA-Z][\w-]*)", code):
+                assert name in known, f"{page}: `{code}`: no program has --{name}"
+
+
+def plain(text: str) -> str:
+    """Return code without regard to how it is formatted."""
+    try:
+        return ast.unparse(ast.parse(text))
+    except SyntaxError:
+        return text.strip()
+
+
+def test_examples_of_a_codec_and_an_extractor_are_those_that_are_run() -> None:
+    nodes = ast.walk(ast.parse(Path(test_extending.__file__).read_text()))
+    run = {plain(node.value) for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    for name in ("add_a_codec", "add_an_extractor"):
+        examples = (block for block in blocks(ROOT / f"docs/{name}.md") if block.language in ("python", "yaml"))
+        shown = {plain(block.text) for block in examples}
+        assert len(shown) == 3 and shown <= run, shown - run
+
+
+def test_every_decoding_option_and_preset_is_explained() -> None:
+    page = (ROOT / "docs/decoding.md").read_text()
+    told = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \|", page, re.MULTILINE))
+    for field in dataclasses.fields(DecodingOptions):
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        assert yaml.safe_load(told.pop(field.name)) == default
+    assert not told
+    assert all(f"`{field.name}`" in page for field in dataclasses.fields(SegmentOptions))
+    for preset in ROOT.glob("conf/decode/*.yaml"):
+        assert f"| `{preset.stem}` |" in page
+
+
+def figures(page: str) -> dict[str, dict[str, str]]:
+    """Return the last table of a page that begins with systems: by system and column, without intervals."""
+    table = re.findall(r"^\| system \|.*\n(?:\|.*\n)+", (ROOT / page).read_text(), re.MULTILINE)[-1]
+    head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    return {row[0]: {name: cell.split(" [")[0] for name, cell in zip(head, row, strict=True)} for row in rows}
+
+
+def test_figures_of_the_readme_are_those_of_the_recipe() -> None:
+    shown, measured = figures("README.md"), figures("egs2/librispeech/tse_gen1/README.md")
+    assert shown.keys() == measured.keys()
+    for system, row in shown.items():
+        assert row.items() <= measured[system].items()
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="needs the extra docs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site/models/dual_path_16k.html").exists()
 
 
 def test_quoted_messages_are_those_of_the_commands(repository: Path) -> None:
