@@ -51,7 +51,8 @@ def write_corpus(sources: Sequence[Any], folder: Path, seed: int) -> tuple[list[
     """
     import numpy as np
 
-    from espnet_tse_gen.audio.files import read_audio, write_audio
+    from espnet_tse_gen.audio.files import read_audio
+    from espnet_tse_gen.audio.writing import write_audio
     from espnet_tse_gen.data.sources import as_wav, group_by_speaker
     from espnet_tse_gen.utils.files import write_scp
 

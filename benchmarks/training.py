@@ -43,7 +43,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 def command(args: argparse.Namespace, folder: Path) -> list[str]:
     """Return the options of a training, validated on two mixtures."""
-    from espnet_tse_gen.audio.files import write_audio
+    from espnet_tse_gen.audio.writing import write_audio
 
     write_audio(folder / "sound.wav", speech_like(32000, 0).numpy(), 16000)
     (folder / "sound.scp").write_text("".join(f"{key} {folder}/sound.wav\n" for key in ("one", "two")))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from espnet_tse_gen.audio.files import check_output, output_subtype, write_audio
 from espnet_tse_gen.audio.recordings import Recording, Recordings, load_recording
+from espnet_tse_gen.audio.writing import check_output, output_subtype, write_audio
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.prepare import Preparation
 from espnet_tse_gen.codec.registry import codec_class, load_codec, read_codec_config

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import full_scale_factor, read_audio, write_audio
+from espnet_tse_gen.audio.files import read_audio
+from espnet_tse_gen.audio.writing import full_scale_factor, write_audio
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.files import atomic_write, read_json, read_text
 from espnet_tse_gen.utils.parallel import map_jobs

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import full_scale_factor, read_with_format, write_audio
+from espnet_tse_gen.audio.files import read_with_format
 from espnet_tse_gen.audio.recordings import resample
+from espnet_tse_gen.audio.writing import full_scale_factor, write_audio
 from espnet_tse_gen.data.datadir import DYNAMIC_MARK, DataDir
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.parallel import map_jobs

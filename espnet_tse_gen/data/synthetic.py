@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import write_audio
+from espnet_tse_gen.audio.writing import write_audio
 from espnet_tse_gen.data.espeak import EspeakEngine, variant_sexes
 from espnet_tse_gen.data.grammar import draw_sentences
 from espnet_tse_gen.utils.errors import UserError

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from espnet_tse_gen.audio.files import output_subtype, read_audio, read_header, read_with_format, write_audio
+from espnet_tse_gen.audio.files import read_audio, read_header, read_with_format
+from espnet_tse_gen.audio.writing import output_subtype, write_audio
 from espnet_tse_gen.inference.base import Extraction, Request, TargetSpeakerExtractor, open_extractor
 from espnet_tse_gen.utils.checkpoints import state_digest
 from espnet_tse_gen.utils.errors import UserError

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from espnet_tse_gen.audio.files import read_audio, write_audio
+from espnet_tse_gen.audio.files import read_audio
+from espnet_tse_gen.audio.writing import write_audio
 from espnet_tse_gen.report.pictures import peak_magnitude, write_spectrogram
 from espnet_tse_gen.scoring.items import SEXES, gender_pair, read_side_tables, speaker_tables
 from espnet_tse_gen.scoring.results import GENDER_PAIRS

@@ -8,8 +8,9 @@ import pytest
 import soundfile
 from refused import refused
 
-from espnet_tse_gen.audio.files import MEAN, AudioFile, read_audio, write_audio, writing_audio
+from espnet_tse_gen.audio.files import MEAN, AudioFile, read_audio
 from espnet_tse_gen.audio.recordings import resample, resampled, resampled_length
+from espnet_tse_gen.audio.writing import write_audio, writing_audio
 from espnet_tse_gen.utils.errors import UserError
 
 

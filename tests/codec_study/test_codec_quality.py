@@ -21,8 +21,8 @@ from codec_study.quality import (
 from tiny_codecs import RATE, PcmCodec, speech, write_speech
 from torch import Tensor
 
-from espnet_tse_gen.audio.files import write_audio
 from espnet_tse_gen.audio.recordings import Recordings
+from espnet_tse_gen.audio.writing import write_audio
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.mel import MelCodec
 from espnet_tse_gen.utils.errors import UserError

@@ -8,7 +8,8 @@ import pytest
 from librispeech import make_corpus, tone
 from refused import refused
 
-from espnet_tse_gen.audio.files import read_audio, write_audio
+from espnet_tse_gen.audio.files import read_audio
+from espnet_tse_gen.audio.writing import write_audio
 from espnet_tse_gen.bin.prepare_libri2mix import main
 from espnet_tse_gen.data.corpus import cut_points, list_utterances, read_speaker_sexes, segment_corpus
 from espnet_tse_gen.data.librimix.drawing import active_level, make_metadata

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from librispeech import make_corpus, tone
 
-from espnet_tse_gen.audio.files import write_audio
+from espnet_tse_gen.audio.writing import write_audio
 from espnet_tse_gen.data.transcripts import CUT, SILENT, UNKNOWN, WRITTEN, describe_transcripts, find_transcripts
 from espnet_tse_gen.utils.errors import UserError
 

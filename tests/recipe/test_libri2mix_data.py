@@ -11,7 +11,7 @@ import pytest
 from librispeech import write_mixtures
 from programs import ROOT, output_of, refused_in, start
 
-from espnet_tse_gen.audio.files import write_audio
+from espnet_tse_gen.audio.writing import write_audio
 from espnet_tse_gen.utils.files import read_scp
 
 RECIPE = ROOT / "egs2" / "libri2mix" / "tse_gen1"

@@ -11,7 +11,7 @@ import torch
 import yaml
 from tiny_asr import RATE, Spoken, real_sentences, synthetic_sentences, train_asr
 
-from espnet_tse_gen.audio.files import write_audio
+from espnet_tse_gen.audio.writing import write_audio
 from espnet_tse_gen.bin import make_results, score
 from espnet_tse_gen.scoring.espnet_networks import ExpDir, espnet_recognizer, read_decoding
 from espnet_tse_gen.scoring.items import read_mixtures

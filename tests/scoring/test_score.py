@@ -14,7 +14,8 @@ import pytest
 import soundfile
 from refused import refused
 
-from espnet_tse_gen.audio.files import read_audio, write_audio
+from espnet_tse_gen.audio.files import read_audio
+from espnet_tse_gen.audio.writing import write_audio
 from espnet_tse_gen.bin import make_results, score
 from espnet_tse_gen.data.enrolment.protocol import Protocol, protocol_table
 from espnet_tse_gen.scoring import items as items_module

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import write_audio
+from espnet_tse_gen.audio.writing import write_audio
 
 RATE = 16000
 GAINS = (0.71234567, 1.9, 0.33)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from espnet_tse_gen.audio.files import write_audio
+from espnet_tse_gen.audio.writing import write_audio
 from espnet_tse_gen.utils.files import write_scp
 
 RATE = 8000

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import read_audio, write_audio
+from espnet_tse_gen.audio.files import read_audio
+from espnet_tse_gen.audio.writing import write_audio
 from espnet_tse_gen.utils.files import write_scp, write_yaml
 
 RATE = 16000

@@ -7,7 +7,7 @@ import torch
 from tiny_model import voice
 from torch import Tensor
 
-from espnet_tse_gen.audio.files import write_audio
+from espnet_tse_gen.audio.writing import write_audio
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.utils.files import write_scp
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import full_scale_factor, read_audio, write_audio
+from espnet_tse_gen.audio.files import read_audio
+from espnet_tse_gen.audio.writing import full_scale_factor, write_audio
 from espnet_tse_gen.data.datadir import Pool
 from espnet_tse_gen.data.enrolment.lists import EnrolmentList, EnrolmentOptions, list_file, read_list
 from espnet_tse_gen.data.enrolment.protocol import Protocol

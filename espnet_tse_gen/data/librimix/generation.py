@@ -26,7 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import read_audio, read_header, write_audio
+from espnet_tse_gen.audio.files import read_audio, read_header
+from espnet_tse_gen.audio.writing import write_audio
 from espnet_tse_gen.data.librimix.layout import MIX_TYPES, MixtureTree, Row, read_metadata, set_name
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.fetch import file_sha256
