@@ -21,3 +21,12 @@ for version in 3.10 3.11 3.12 3.13; do
         exit 1
     fi
 done
+
+# What Gradio needs beside these. It names a Pillow older than theirs, which it works with: installed without its dependencies.
+echo pillow > "${tools}/override"
+grep -o 'gradio>=[^"]*' setup.py | "${tools}/bin/uv" pip compile --quiet --no-config --no-header --no-annotate --universal \
+    --default-index https://pypi.org/simple --python-version 3.10 --override "${tools}/override" "$@" - > "${tools}/serve"
+{
+    echo "# Installed with --no-deps after the extras \"all\" and \"test\", as constraints/compile.sh says."
+    awk -F '[=; ]+' 'FILENAME ~ /py3/ { seen[$1]; next } !($1 in seen) && !/sys_platform/' constraints/py3*.txt "${tools}/serve"
+} > constraints/serve.txt

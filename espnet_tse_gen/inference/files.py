@@ -119,7 +119,8 @@ def extract_files(
         # The recordings first: a mistake in their names should not wait for torch.
         held = [_read(items[0], channel)] if single else []
         voices = [read_audio(path, channel=MEAN) for path in enroll]
-        voices += [(_part(held[0], *times, str(items[0].path)), held[0].rate) for times in enroll_range]
+        name = str(items[0].path)
+        voices += [(part(held[0], *times, name, "--enroll-range"), held[0].rate) for times in enroll_range]
         rate = voices[0][1]
         enrolls = [samples if own == rate else resample(samples, own, rate) for samples, own in voices]
         name = "enrolment" if len(voices) > 1 else str(enroll[0]) if enroll else f"{items[0].path}: --enroll-range"
@@ -242,12 +243,16 @@ def _read(item: Item, channel: int | None) -> Audio:
     return read_with_format(item.path, key=item.key, channel=channel or MEAN)
 
 
-def _part(mixed: Audio, start: float, end: float, name: str) -> np.ndarray:
-    """Return what is said from ``start`` to ``end``, seconds."""
+def part(mixed: Audio, start: float, end: float, name: str, what: str) -> np.ndarray:
+    """Return what is said from ``start`` to ``end``, seconds, float32.
+
+    Raises:
+        UserError: If ``mixed`` is shorter; the error calls it ``name``, and the range ``what``.
+    """
     seconds = len(mixed.samples) / mixed.rate
     # As long as people are told it is, in hundredths.
     if end > seconds + 0.005:
-        raise UserError(f"--enroll-range {start:g}-{end:g}: {name} ends at {seconds:.2f} s; choose a part of it")
+        raise UserError(f"{what} {start:g}-{end:g}: {name} ends at {seconds:.2f} s; choose a part of it")
     return mixed.samples[round(start * mixed.rate) : round(end * mixed.rate)].copy()
 
 
