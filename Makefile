@@ -39,9 +39,11 @@ $(STAMP): setup.py $(wildcard constraints/*.txt)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) "pip==$(PIP_VERSION)"
 	@echo "Installing ESPnet and PyTorch: several minutes and about 5 GB."
-	$(PIP) -c $(CONSTRAINTS) --build-constraint constraints/build.txt -e ".[all,test]"
+	$(PIP) -c $(CONSTRAINTS) --build-constraint constraints/build.txt -e ".[all,test,docs]"
 	@$(PIP) --no-deps -r constraints/dac.txt || \
 		echo "make: descript-audio-codec cannot be installed: codec 'dac' is missing, and its tests are skipped"
+	@$(PIP) --no-deps -r constraints/serve.txt || \
+		echo "make: gradio cannot be installed: 'tse-gen serve' is missing, and its tests are skipped"
 	@touch $@
 
 demo: $(STAMP)
@@ -69,7 +71,6 @@ test-newest:
 	$(PYTHON) .ci/newest.py --pip "$(PIP_VERSION)"
 
 docs: $(STAMP)
-	@test -x $(BIN)/mkdocs || $(PIP) -c $(CONSTRAINTS) -e ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 constraints:
