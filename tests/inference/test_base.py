@@ -1,7 +1,5 @@
 """One pair of recordings from Python: paths and arrays, what is known of a voice, and callers on several threads."""
 
-import re
-import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -100,22 +98,3 @@ def test_threads_share_an_extractor(kind: str, monkeypatch: pytest.MonkeyPatch) 
         together = list(threads.map(extractor, mixed, enrolls))
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/extraction.md"])
-def test_the_examples_of_the_documentation_run(
-    page: str, tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = (repository / page).read_text()
-    begin = text.index("    from espnet_tse_gen import TargetSpeakerExtractor")
-    example = textwrap.dedent(text[begin : text.index("\n\n", begin)])
-    monkeypatch.chdir(tmp_path)
-    soundfile.write("meeting.wav", mixture(2.0, 0, 16000), 16000)
-    for name in re.findall(r"\balice\w*\.\w+", example):
-        soundfile.write(name, voice(1.0, 110.0, 5, 16000), 16000)
-    mixed, enroll = mixture(2.0, 0, 16000), voice(1.0, 110.0, 5, 16000)
-    known: dict[str, Any] = {"mixture": mixed, "enroll": enroll, "mixtures": [mixed], "enrolls": [enroll]}
-    known |= {"enroll_1": enroll, "enroll_2": enroll}
-    exec(re.sub("exp/my_[a-z_]+", str(discriminative_exp_dir("dual_path")), example), known)
-    assert known["voice"].shape == mixed.shape
-    assert known["found"].sample_rate == 16000 and known["found"].samples.shape == (32000,)
