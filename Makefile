@@ -17,6 +17,8 @@ DEMO := egs2/mini_librimix/tse_gen1
 # Further options of the demo's recipe: make demo DEMO_ARGS="--stage 8"
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+# Containers often forbid it, and every one of the many short processes would compile the package anew.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help install demo check test test-newest lint docs constraints clean
 .DEFAULT_GOAL := install
