@@ -53,14 +53,7 @@ def build(worker: Worker, model: str) -> gr.Blocks:
         with gr.Row():
             extraction = gr.Audio(label="Extraction", interactive=False, **_RECORDING)
             residual = gr.Audio(label="Residual", interactive=False, **_RECORDING)
-        picture = gr.Image(
-            label="Spectrograms",
-            show_label=False,
-            interactive=False,
-            format="png",
-            type="filepath",
-            buttons=["fullscreen"],
-        )
+        picture = gr.Image(label="Spectrograms", show_label=False, interactive=False, format="png", type="filepath")
 
         def extract(
             mixture: str | None,
@@ -81,15 +74,8 @@ def build(worker: Worker, model: str) -> gr.Blocks:
             played = [(found.rate, samples) for samples in (found.extraction, found.residual)]
             return "\n\n".join(filter(None, lines)), *played, found.picture
 
-        gr.on(
-            [button.click, times.submit],
-            extract,
-            [mixture, enroll, times],
-            [verdict, extraction, residual, picture],
-            api_name="extract",
-            concurrency_limit=1,
-            show_progress_on=extraction,
-        )
+        given, made = [mixture, enroll, times], [verdict, extraction, residual, picture]
+        gr.on([button.click, times.submit], extract, given, made, show_progress_on=extraction)
 
         def note(path: str | None, request: gr.Request) -> None:
             if path is not None:
@@ -136,7 +122,7 @@ def serve(
         os.environ["no_proxy"] = f"{os.environ.get('no_proxy', os.environ.get('NO_PROXY', ''))},{host},localhost"
         page = build(worker, shown(model))
         try:
-            _, address, _ = page.queue(api_open=False).launch(
+            _, address, _ = page.queue(default_concurrency_limit=1, api_open=False).launch(
                 server_name=host,
                 server_port=port,
                 share=False,
@@ -149,8 +135,6 @@ def serve(
                 run_history=False,
                 enable_monitoring=False,
                 ssr_mode=False,
-                pwa=False,
-                mcp_server=False,
                 theme=_THEME,
             )
         except OSError:

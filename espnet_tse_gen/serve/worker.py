@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
+from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.inference.files import part
 from espnet_tse_gen.report.pictures import RANGE_DB, magnitudes
 from espnet_tse_gen.serve.limits import read_limited
-from espnet_tse_gen.utils.errors import UserError, hear_warnings, naming_extra, one_line
+from espnet_tse_gen.utils.errors import UserError, hear_warnings, one_line
 from espnet_tse_gen.utils.parallel import set_up_worker
 
 if TYPE_CHECKING:
@@ -86,8 +89,7 @@ class Worker:
         """
         with self._lock:
             self.start()
-            outcome: Outcome = self._ask(job, progress)
-            return outcome
+            return self._ask(job, progress)
 
     def stop(self) -> None:
         """End the process."""
@@ -140,26 +142,16 @@ def _extract(opened: "TargetSpeakerExtractor", job: Job, minutes: float, progres
         mixed = read_limited(job.mixture, minutes)
         voices = [] if job.enroll is None else [read_limited(job.enroll, minutes)[:2]]
         if job.times is not None:
-            voices.append((part(mixed.samples, mixed.rate, *job.times, f"{job.mixture}", "enrolment"), mixed.rate))
-    from espnet_tse_gen.audio.recordings import resample
-
+            voices.append((part(mixed.samples, mixed.rate, *job.times, str(job.mixture), "enrolment"), mixed.rate))
     rate = voices[0][1]
     enrolls = [resample(samples, own, rate) for samples, own in voices]
     request = opened.request(mixed.samples, enrolls, mixed.rate, enroll_sample_rate=rate, mixture_name=str(job.mixture))
     extraction = opened.extract([request], progress=progress)[0]
-    signals = {
-        "mixture": mixed.samples,
-        "extraction": extraction.samples,
-        "residual": mixed.samples - extraction.samples,
-    }
-    return Outcome(
-        mixed.rate,
-        _as_int16(signals["extraction"]),
-        _as_int16(signals["residual"]),
-        draw(signals, mixed.rate),
-        extraction.confidence,
-        [_without_folders(line, job) for line in heard],
-    )
+    residual = mixed.samples - extraction.samples
+    picture = draw({"mixture": mixed.samples, "extraction": extraction.samples, "residual": residual}, mixed.rate)
+    told = [_without_folders(line, job) for line in heard]
+    made = _as_int16(extraction.samples), _as_int16(residual)
+    return Outcome(mixed.rate, *made, picture, extraction.confidence, told)
 
 
 def _without_folders(text: str, job: Job) -> str:
@@ -175,10 +167,6 @@ def _as_int16(samples: np.ndarray) -> np.ndarray:
 
 def draw(signals: dict[str, np.ndarray], sample_rate: int) -> np.ndarray:
     """Return the spectrograms of ``signals`` (float ``[L]`` each) side by side, at one level, as uint8 ``[H, W, 3]``."""
-    with naming_extra("the page"):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
     figure = Figure(figsize=(11, 3.6), dpi=110, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     length = len(next(iter(signals.values())))

@@ -86,10 +86,9 @@ class Server:
     @property
     def worker(self) -> int:
         """The process with the model."""
-        found = subprocess.run(
-            ["pgrep", "-P", str(self.process.pid), "-f", "spawn_main"], capture_output=True, text=True, check=True
-        )
-        return int(found.stdout)
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        children = [child for task in tasks for child in task.read_text().split()]
+        return next(int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text())
 
     def files(self) -> list[Path]:
         """What is kept."""
