@@ -9,19 +9,16 @@ import re
 import struct
 import sys
 import termios
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import programs
 import pytest
 import soundfile
 from refused import files_of_at_most, refused_command
 from tiny_discriminative import discriminative_exp_dir
 from tiny_model import RATE, mixture, tiny_exp_dir, voice
 
-from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.cli import main
 from espnet_tse_gen.discriminative.halves import halves_of
 from espnet_tse_gen.inference import files, loading, waveform
@@ -353,58 +350,3 @@ def test_a_bar_is_shown_on_a_terminal_only(wavs: Path, more: list[str], monkeypa
         told = os.read(ours, 100000).decode()
     os.close(ours)
     assert bool(re.search(r"m\.wav: +\d+%\|.*\| [\d:]+ gone, [\d:?]+ left", told)) == (not more)
-
-
-@pytest.mark.parametrize("kind", ["masked", "dual_path"])
-def test_progress_is_told_segment_by_segment(kind: str) -> None:
-    where = tiny_exp_dir() if kind == "masked" else discriminative_exp_dir(kind)
-    extractor = TargetSpeakerExtractor.from_pretrained(where)
-    length, overlap = (
-        ("chunk_seconds", "chunk_overlap_seconds") if kind == "masked" else ("segment_seconds", "overlap_seconds")
-    )
-    extractor.options = {length: 1.0, overlap: 0.2}
-    told: list[float] = []
-    requests = [extractor.request(mixture(seconds), voice(1.0, 110.0), RATE) for seconds in (0.5, 4.0)]
-    extractor.extract(requests, progress=told.append)
-    assert told == sorted(told) and told[-1] == 1.0 and len(set(told)) >= 5 and told[0] < 0.3
-
-
-def test_a_long_recording_is_not_held(wavs: Path) -> None:
-    model = ["--enroll", str(wavs / "e.wav"), "--overwrite", "--model", str(discriminative_exp_dir("dual_path"))]
-    for more in ([], ["--residual", str(wavs / "l.wav")]):
-        peaks = []
-        for seconds in (18, 60):
-            soundfile.write(wavs / "m.wav", np.tile(mixture(6.0, 0, 44100), seconds // 6), 44100)
-            tracemalloc.start()
-            main(["extract", str(wavs / "m.wav"), "-o", str(wavs / "o.wav"), *model, *more])
-            peaks.append(tracemalloc.get_traced_memory()[1])
-            tracemalloc.stop()
-        assert (peaks[1] - peaks[0]) / (42 * 44100) < 2.0  # bytes per sample; one copy has 4
-
-
-PEAK = """
-import re, sys
-from pathlib import Path
-from espnet_tse_gen.cli import main
-from espnet_tse_gen.utils.memory import keep_freed_memory
-keep_freed_memory()
-main(sys.argv[1:])
-print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
-"""
-"""The most memory that the process held; ``ru_maxrss`` of a child begins with its parent's."""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
-def test_memory_hardly_depends_on_length(wavs: Path) -> None:
-    given = ["extract", wavs / "m.flac", "--enroll", wavs / "e.wav", "-o", wavs / "o.wav", "--residual", wavs / "l.wav"]
-    given += ["--overwrite", "--model", discriminative_exp_dir("dual_path")]
-    minute, peaks = np.tile(np.stack([mixture(6.0, seed, 48000) for seed in (0, 1)], axis=1), (10, 1)), []
-    for minutes in (4, 12):
-        with soundfile.SoundFile(wavs / "m.flac", "w", 48000, 2) as file:
-            for _ in range(minutes):
-                file.write(minute)
-        done = programs.start(sys.executable, "-c", PEAK, *given, PYTHONPATH=str(programs.ROOT))
-        peaks.append(int(programs.output_of(done).split()[-1]) * 1024)
-        assert soundfile.info(str(wavs / "o.wav")).frames == minutes * len(minute)
-    assert (peaks[1] - peaks[0]) / (8 * len(minute)) < 1.0  # bytes per sample; one copy has 4
