@@ -17,6 +17,8 @@ DEMO := egs2/mini_librimix/tse_gen1
 # Further options of the demo's recipe: make demo DEMO_ARGS="--stage 8"
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+# Containers often forbid it, and every one of the many short processes would compile the package anew.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help install demo check test test-newest lint docs constraints clean
 .DEFAULT_GOAL := install
@@ -39,9 +41,11 @@ $(STAMP): setup.py $(wildcard constraints/*.txt)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) "pip==$(PIP_VERSION)"
 	@echo "Installing ESPnet and PyTorch: several minutes and about 5 GB."
-	$(PIP) -c $(CONSTRAINTS) --build-constraint constraints/build.txt -e ".[all,test]"
+	$(PIP) -c $(CONSTRAINTS) --build-constraint constraints/build.txt -e ".[all,test,docs]"
 	@$(PIP) --no-deps -r constraints/dac.txt || \
 		echo "make: descript-audio-codec cannot be installed: codec 'dac' is missing, and its tests are skipped"
+	@$(PIP) --no-deps -r constraints/serve.txt || \
+		echo "make: gradio cannot be installed: 'tse-gen serve' is missing, and its tests are skipped"
 	@touch $@
 
 demo: $(STAMP)
@@ -69,7 +73,6 @@ test-newest:
 	$(PYTHON) .ci/newest.py --pip "$(PIP_VERSION)"
 
 docs: $(STAMP)
-	@test -x $(BIN)/mkdocs || $(PIP) -c $(CONSTRAINTS) -e ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 constraints:

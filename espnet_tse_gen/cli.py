@@ -7,7 +7,6 @@ Nothing heavy is imported before the command line has been read.
 """
 
 import platform
-import re
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,7 +18,16 @@ from click.shell_completion import CompletionItem
 from espnet_tse_gen import __version__
 from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.inference.loading import DEFAULT_MODEL, describe_model, list_models, shipped_models
-from espnet_tse_gen.utils.arguments import AT_LEAST_0, AT_LEAST_1, PATH, Group, command, debug_option, decoding_options
+from espnet_tse_gen.utils.arguments import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    PATH,
+    Group,
+    command,
+    debug_option,
+    decoding_options,
+    seconds_range,
+)
 from espnet_tse_gen.utils.errors import UserError, describe_features, run_main
 from espnet_tse_gen.utils.options import presets
 
@@ -33,6 +41,7 @@ COMMANDS = {
     "pack": "pack",
     "check": "check_data",
     "compare": "compare_trainings",
+    "serve": "serve",
 }
 """Programs of ``espnet_tse_gen.bin`` that are commands of people, too."""
 
@@ -81,18 +90,7 @@ def entry() -> None:
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> list[tuple[float, float]]:
-    ranges = []
-    for text in texts:
-        found = re.fullmatch(r"(\d+\.?\d*)-(\d+\.?\d*)", text.strip())
-        if not found:
-            raise UserError(f"--enroll-range {text}: expected START-END in seconds, as 12.5-18.0")
-        start, end = float(found[1]), float(found[2])
-        if start >= end:
-            raise UserError(
-                f"--enroll-range {text}: ends before it begins; expected START-END in seconds, as 12.5-18.0"
-            )
-        ranges.append((start, end))
-    return ranges
+    return [seconds_range(param.opts[0], text) for text in texts]
 
 
 @command

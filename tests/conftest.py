@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported: several test processes share the machine, and results must not depend on the number of cores.
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -14,6 +15,7 @@ import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 pytest_plugins = ["scored_world"]
+IMPORT_TASKS = ("tests/training/", "tests/conf/")
 # The first example also imports and allocates, and how long that takes on a busy machine says nothing.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
@@ -23,8 +25,20 @@ REAL_DATA = Path(os.environ.get("TSE_GEN_REAL_DATA", ROOT.parent / "shared" / "d
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the recipe first: it is the longest, and the other process does the rest meanwhile."""
-    items.sort(key=lambda item: "recipe" not in item.path.parts)
+    """Put the recipe first, which is the longest, and then what imports ESPnet's tasks; another process does the rest."""
+    items.sort(key=lambda item: ("recipe" not in item.path.parts, not item.nodeid.startswith(IMPORT_TASKS)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deal out whole files, but those that import ESPnet's tasks to one process: that takes six seconds in each."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "training" if nodeid.startswith(IMPORT_TASKS) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -52,7 +52,7 @@ def shell(*arguments):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["extract", "--help"], ["--version"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["extract", "--help"], ["serve", "--help"], ["--version"]])
 def test_help_imports_nothing_heavy(arguments):
     done = shell(*arguments)
     assert done.returncode == 0 and done.stdout
@@ -219,8 +219,20 @@ def test_doctor_says_what_is_missing(capsys):
         "pip install 'espnet_tse_gen[dac]' && pip install --no-deps descript-audio-codec descript-audiotools",
         "pip install 'espnet_tse_gen[encodec]'",
         "pip install 'espnet_tse_gen[transformers]'",
+        "pip install 'espnet_tse_gen[serve]'",
     ]
     assert "needs encodec; run" in lines[5] and "pystoi" in lines[3]
+
+
+def test_a_page_without_its_extra_names_the_command_that_installs_it():
+    done = subprocess.run(
+        [sys.executable, WITHOUT_EXTRAS, "espnet_tse_gen", "serve"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == (
+        "tse-gen: error: this command needs the package 'gradio', which is not installed; run: "
+        "pip install 'espnet_tse_gen[serve]'\n"
+    )
 
 
 @pytest.mark.parametrize("place", ["before", "after", "variable", "nowhere"])

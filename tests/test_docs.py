@@ -52,6 +52,7 @@ CHECKED = {
     "make": "installs, or runs all tests",
     "pip": "installs",
     "pytest": "would start the tests again",
+    "tse-gen serve": "does not end by itself; tests/serve use it",
 }
 """Commands whose options are checked, and that are not run here."""
 

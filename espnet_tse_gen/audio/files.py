@@ -29,7 +29,7 @@ MEAN = 0
 
 _BLOCK = 2**18
 # Largest number that fits into the 36 bits of a FLAC's header; libsndfile says 2**63 - 1 where they hold 0.
-_UNKNOWN_LENGTH = 2**36 - 1
+UNKNOWN_LENGTH = 2**36 - 1
 # Programs that write into a pipe put a size near 2**31 or 2**32 into the header, as they do not know it yet.
 _UNKNOWN_BYTES = 0x7FFF0000
 _NOT_RECOGNISED = 1
@@ -128,7 +128,7 @@ def read_header(
     """
     with open_audio(path, key or "") as (file, repaired):
         check_header(path, key, file, sample_rate, None if mono else 1)
-        length = file.frames if file.frames < _UNKNOWN_LENGTH else sum(map(len, _parts(file)))
+        length = file.frames if file.frames < UNKNOWN_LENGTH else sum(map(len, _parts(file)))
         _check_length(path, key, length)
         _warn(path, key, file, length, repaired)
         return int(length), int(file.samplerate)
@@ -281,7 +281,7 @@ def _warn(path: str | Path, key: str | None, file: soundfile.SoundFile, samples:
         text = f"its header says that it is empty, so its recording was broken off; the {seconds} s behind it are used"
     elif said and int(said[2]) < int(said[1]) < _UNKNOWN_BYTES:
         text = f"is cut short, or its header is wrong: it has {said[2]} of {said[1]} bytes; these {seconds} s are used"
-    elif samples < file.frames < _UNKNOWN_LENGTH:
+    elif samples < file.frames < UNKNOWN_LENGTH:
         whole = f"{file.frames / file.samplerate:.2f}"
         text = f"is cut short, or its header is wrong: it has {seconds} of {whole} s, which are used"
     elif more and int(more[1]) - int(more[2]) > samples:

@@ -13,6 +13,7 @@ import numpy as np
 
 from espnet_tse_gen.audio.files import MEAN, AudioFile, read_audio
 from espnet_tse_gen.audio.recordings import resample
+from espnet_tse_gen.audio.segments import Forward
 from espnet_tse_gen.audio.writing import OUTPUT_FORMATS, as_stored, check_output, output_subtype, writing_audio
 from espnet_tse_gen.data.sources import AUDIO_SUFFIXES
 from espnet_tse_gen.utils.errors import UserError, hear_warnings, one_line, print_error, shown, warn
@@ -101,7 +102,12 @@ def extract_files(
         # The recordings first: a mistake in their names should not wait for torch.
         only = [_opened(items[0], channel)] if single else []
         voices = [read_audio(path, channel=MEAN) for path in enroll]
-        voices += [(_part(mixed, *times), mixed.rate) for mixed in only for times in enroll_range]
+        name = str(items[0].path)
+        voices += [
+            (part(mixed, mixed.rate, *times, name, "--enroll-range"), mixed.rate)
+            for mixed in only
+            for times in enroll_range
+        ]
         rate = voices[0][1]
         enrolls = [samples if own == rate else resample(samples, own, rate) for samples, own in voices]
         name = "enrolment" if len(voices) > 1 else str(enroll[0]) if enroll else f"{items[0].path}: --enroll-range"
@@ -224,13 +230,17 @@ def _opened(item: Item, channel: int | None) -> AudioFile:
     return AudioFile(item.path, item.key, channel or MEAN)
 
 
-def _part(mixed: AudioFile, start: float, end: float) -> np.ndarray:
-    """Return what is said from ``start`` to ``end``, seconds."""
-    seconds = len(mixed) / mixed.rate
+def part(mixed: np.ndarray | Forward, rate: int, start: float, end: float, name: str, what: str) -> np.ndarray:
+    """Return what is said from ``start`` to ``end``, seconds, of a recording at ``rate`` Hz, float32.
+
+    Raises:
+        UserError: If it is shorter; the error calls it ``name``, and the range ``what``.
+    """
+    seconds = len(mixed) / rate
     # As long as people are told it is, in hundredths.
     if end > seconds + 0.005:
-        raise UserError(f"--enroll-range {start:g}-{end:g}: {mixed.path} ends at {seconds:.2f} s; choose a part of it")
-    return mixed[round(start * mixed.rate) : round(end * mixed.rate)].copy()
+        raise UserError(f"{what} {start:g}-{end:g}: {name} ends at {seconds:.2f} s; choose a part of it")
+    return mixed[round(start * rate) : round(end * rate)].copy()
 
 
 def _extract(

@@ -47,7 +47,7 @@ class Chart:
 
 def peak_magnitude(samples: np.ndarray, sample_rate: int) -> float:
     """Largest magnitude in the spectrogram of ``samples``, float ``[L]``."""
-    return float(np.max(_magnitudes(samples, sample_rate), initial=0.0))
+    return float(np.max(magnitudes(samples, sample_rate), initial=0.0))
 
 
 def write_spectrogram(path: str | Path, samples: np.ndarray, sample_rate: int, full_scale: float) -> None:
@@ -59,7 +59,7 @@ def write_spectrogram(path: str | Path, samples: np.ndarray, sample_rate: int, f
         full_scale: Magnitude shown as the brightest colour (see :func:`peak_magnitude`); the same value for all signals
             of a mixture makes their levels comparable. The darkest colour is 70 dB below.
     """
-    level = 20.0 * np.log10(np.maximum(_magnitudes(samples, sample_rate), 1e-12) / max(full_scale, 1e-12))
+    level = 20.0 * np.log10(np.maximum(magnitudes(samples, sample_rate), 1e-12) / max(full_scale, 1e-12))
 
     def draw(figure: Any) -> None:
         axes = figure.add_axes((0, 0, 1, 1))
@@ -145,11 +145,11 @@ def read_epochs(exp_dir: Path) -> list[tuple[int, str]]:
     return found
 
 
-def _magnitudes(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Magnitudes ``[F, T]`` with windows of 32 ms every 8 ms."""
+def magnitudes(samples: np.ndarray, sample_rate: int, hop: int = 0) -> np.ndarray:
+    """Magnitudes ``[F, T]`` with windows of 32 ms every 8 ms, or every ``hop`` samples if that is more."""
     size = max(64, round(0.032 * sample_rate))
     padded = np.pad(samples.astype(np.float64), (size // 2, size))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: size // 4]
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: max(size // 4, hop)]
     return np.asarray(np.abs(np.fft.rfft(frames * np.hanning(size), axis=1)).T)
 
 

@@ -14,6 +14,7 @@ import dataclasses
 import difflib
 import importlib
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,21 @@ def pairs(option: str, texts: Sequence[str], expected: str) -> dict[str, str]:
             raise UserError(f"{option} {text}: expected {expected}")
         found[name] = value
     return found
+
+
+def seconds_range(option: str, text: str) -> tuple[float, float]:
+    """Read a part of a recording, ``START-END`` in seconds.
+
+    Raises:
+        UserError: If it is none, naming ``option``.
+    """
+    found = re.fullmatch(r"(\d+\.?\d*)-(\d+\.?\d*)", text.strip())
+    if not found:
+        raise UserError(f"{option} {text}: expected START-END in seconds, as 12.5-18.0")
+    start, end = float(found[1]), float(found[2])
+    if start >= end:
+        raise UserError(f"{option} {text}: ends before it begins; expected START-END in seconds, as 12.5-18.0")
+    return start, end
 
 
 def _read_yaml(ctx: click.Context, param: click.Parameter, text: str | None) -> None:

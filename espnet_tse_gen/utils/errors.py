@@ -27,6 +27,7 @@ _MODULES = {
     "transformers": "huggingface_hub transformers",
     "encodec": "encodec",
     "dac": "audiotools dac",
+    "serve": "gradio",
 }
 EXTRAS: dict[str, str] = {module: extra for extra, modules in _MODULES.items() for module in modules.split()}
 """Module to the extra of ``setup.py`` that installs it."""
@@ -37,6 +38,7 @@ _FEATURES = {
     "scoring": ("score", f"{_MODULES['espnet']} {_MODULES['score']}"),
     **{f"codec {extra}": (extra, _MODULES[extra]) for extra in ("dac", "encodec")},
     "codecs and scores by networks of transformers": ("transformers", _MODULES["transformers"]),
+    "the page of tse-gen serve": ("serve", "gradio matplotlib"),
 }
 
 

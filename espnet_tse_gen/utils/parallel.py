@@ -79,7 +79,7 @@ def map_jobs(
         yield from _report(map(function, items), len(items), description)
         return
     # "spawn" and not "fork": the caller may hold threads (torch, BLAS), which a forked child would inherit locked.
-    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _set_up_worker)
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), set_up_worker)
     try:
         yield from _report(executor.map(function, items, chunksize=chunk), len(items), description)
     except BrokenProcessPool:
@@ -90,7 +90,8 @@ def map_jobs(
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _set_up_worker() -> None:
+def set_up_worker() -> None:
+    """Make this process one that works for another."""
     # Ctrl-C reaches all processes of a terminal; workers would answer with a traceback each, so they leave it to the parent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_freed_memory()

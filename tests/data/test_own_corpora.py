@@ -237,6 +237,7 @@ def test_speakers_of_the_training_are_warned_of(tmp_path: Path, capsys: pytest.C
         assert ("warning: 1 of its 3 speakers, such as 'test-spk" in told.err) == warned
 
 
+@pytest.mark.slow
 def test_a_corpus_in_a_folder_with_spaces_reaches_the_recipe(tmp_path: Path) -> None:
     """Through --local_data_opts; and the list of clean speech follows --datadir."""
     recipe = ROOT / "egs2/librispeech/tse_gen1"

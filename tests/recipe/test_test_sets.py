@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from librispeech import make_corpus, write_mixtures
 from programs import ROOT, output_of, refused_in, start
 
@@ -30,6 +31,7 @@ def mixtures(place: Path, name: str) -> list[list[str]]:
     return [key.split("_") for key in read_scp(place / "data" / name / "wav.scp")]
 
 
+@pytest.mark.slow
 def test_every_set_is_of_held_out_speakers_of_one_collection(tmp_path: Path) -> None:
     for split in SPLITS.values():
         for subset, speakers in split.items():

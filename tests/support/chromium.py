@@ -28,7 +28,7 @@ def _pipe() -> tuple[int, int]:
 
 
 class Chromium:
-    """One page of a browser without a network, which records every request; a context manager that ends it."""
+    """One page of a browser that reaches this machine only and records every request; a context manager that ends it."""
 
     def __init__(self, executable: str, profile: Path, seconds: float = 60.0) -> None:
         to_browser, self._writing = _pipe()
@@ -36,7 +36,13 @@ class Chromium:
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
         options += ["--mute-audio", "--autoplay-policy=no-user-gesture-required", "--disable-background-networking"]
         options += ["--disable-component-update", "--disable-sync", "--disable-extensions"]
-        options += ["--host-resolver-rules=MAP * ~NOTFOUND", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
+        options += [
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+            "--remote-debugging-pipe",
+            "--use-fake-device-for-media-stream",
+            "--use-fake-ui-for-media-stream",
+            f"--user-data-dir={profile}",
+        ]
 
         # It reads commands from descriptor 3 and writes answers to 4.
         self._process = subprocess.Popen(
@@ -89,12 +95,13 @@ class Chromium:
                 return result
             self._record(answer)
 
-    def open(self, path: Path, width: int, height: int = 900) -> None:
-        """Load a file in a window of this size and wait until it has loaded."""
+    def open(self, where: Path | str, width: int, height: int = 900) -> None:
+        """Load a file, or an address, in a window of this size and wait until it has loaded."""
         phone = width < 600
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
-        self.call("Page.navigate", url=path.resolve().as_uri())
-        while self.run("document.readyState") != "complete" or self.run("location.protocol") != "file:":
+        url = where if isinstance(where, str) else where.resolve().as_uri()
+        self.call("Page.navigate", url=url)
+        while self.run("document.readyState") != "complete" or self.run("location.protocol") != url[: url.index("/")]:
             time.sleep(0.05)
 
     def run(self, expression: str) -> Any:
@@ -102,6 +109,20 @@ class Chromium:
         answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
+
+    def upload(self, selector: str, path: Path) -> None:
+        """Choose a file in the file dialogue of an element."""
+        root = self.call("DOM.getDocument", depth=0)["root"]["nodeId"]
+        found = self.call("DOM.querySelector", nodeId=root, selector=selector)
+        self.call("DOM.setFileInputFiles", files=[str(path)], **found)
+
+    def wait(self, expression: str, seconds: float = 60.0) -> Any:
+        """Wait until a JavaScript expression is true, and return its value."""
+        end = time.monotonic() + seconds
+        while not (value := self.run(expression)):
+            assert time.monotonic() < end, f"still not: {expression}"
+            time.sleep(0.1)
+        return value
 
     def press(self, key: str, code: int, text: str = "") -> None:
         """Press and release a key."""

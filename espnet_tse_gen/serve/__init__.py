@@ -1,0 +1,1 @@
+"""A local page that extracts a voice: ``tse-gen serve``."""
