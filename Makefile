@@ -44,8 +44,6 @@ $(STAMP): setup.py $(wildcard constraints/*.txt)
 	$(PIP) -c $(CONSTRAINTS) --build-constraint constraints/build.txt -e ".[all,test,docs]"
 	@$(PIP) --no-deps -r constraints/dac.txt || \
 		echo "make: descript-audio-codec cannot be installed: codec 'dac' is missing, and its tests are skipped"
-	@$(PIP) --no-deps -r constraints/serve.txt || \
-		echo "make: gradio cannot be installed: 'tse-gen serve' is missing, and its tests are skipped"
 	@touch $@
 
 demo: $(STAMP)

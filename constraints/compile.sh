@@ -12,8 +12,9 @@ trap 'rm -rf "${tools}"' EXIT
 
 for version in 3.10 3.11 3.12 3.13; do
     file=constraints/py${version/./}.txt
-    # typing 3.10 is for Pythons before 3.5; uv looks at lower bounds of Python only, pip refuses it.
-    echo "typing<3.10" | "${tools}/bin/uv" pip compile --quiet --no-config --no-header --no-annotate \
+    # typing 3.10 is for Pythons before 3.5; uv looks at lower bounds of Python only, pip refuses it. Gradio wants a Pillow before 13,
+    # and uv would rather take an old Gradio than an old Pillow.
+    printf '%s\n' "typing<3.10" "pillow<13" | "${tools}/bin/uv" pip compile --quiet --no-config --no-header --no-annotate \
         --default-index https://pypi.org/simple --python-platform linux --python-version "${version}" \
         --constraints - --extra all --extra test --extra docs --output-file "${file}" "$@" setup.py
     if grep -nE '[+/@]' "${file}"; then
@@ -21,12 +22,3 @@ for version in 3.10 3.11 3.12 3.13; do
         exit 1
     fi
 done
-
-# What Gradio needs beside these. It names a Pillow older than theirs, which it works with: installed without its dependencies.
-echo pillow > "${tools}/override"
-grep -o 'gradio>=[^"]*' setup.py | "${tools}/bin/uv" pip compile --quiet --no-config --no-header --no-annotate --universal \
-    --default-index https://pypi.org/simple --python-version 3.10 --override "${tools}/override" "$@" - > "${tools}/serve"
-{
-    echo "# Installed with --no-deps after the extras \"all\" and \"test\", as constraints/compile.sh says."
-    awk -F '[=; ]+' 'FILENAME ~ /py3/ { seen[$1]; next } !($1 in seen) && !/sys_platform/' constraints/py3*.txt "${tools}/serve"
-} > constraints/serve.txt
