@@ -76,6 +76,7 @@ def test_a_missing_file_and_a_wrong_option(home: Path, tmp_path: Path) -> None:
         codec_choose.main(["--fs", "16000", "--codec_args=--download perhaps"])
 
 
+@pytest.mark.slow
 def test_the_recipe_takes_the_chosen_file(repository: Path, tmp_path: Path) -> None:
     command = [str(repository / "egs2/libri2mix/tse_gen1/run.sh"), "--fs", "8k", "--python", sys.executable]
     command += f"--expdir {tmp_path}/exp --dumpdir {tmp_path}/dump --stage 5 --stop_stage 5".split()

@@ -44,6 +44,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_options_reach_the_data(place: Path) -> None:
     told = output_of(data_sh(place, "--download", "false"))
     assert re.search(r"in all +12 files", told)

@@ -139,6 +139,7 @@ def test_the_trained_codec_has_the_codes_of_espnet(trained: tuple[Path, Result],
     assert torch.equal(found.codes[0], want[:, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -5,6 +5,7 @@ import dataclasses
 import fcntl
 import hashlib
 import http.server
+import socketserver
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,13 @@ from espnet_tse_gen.utils.fetch import fetch, file_sha256, verify
 
 CONTENT = bytes(range(256)) * 20000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class LocalServer(http.server.ThreadingHTTPServer):
+    """Without the name that the library asks the network for, which takes seconds where none answers."""
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)
 
 
 class Server:
@@ -50,7 +58,7 @@ class Server:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http = LocalServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}/weights.pth"
         threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True).start()
 
