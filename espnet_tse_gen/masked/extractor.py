@@ -155,6 +155,9 @@ class MaskedExtractor(AbsMaskedExtractor):
                 for parameter in module.parameters(recurse=False):
                     # Read by ESPnet's --exclude_weight_decay: gains, embeddings and single vectors do not decay.
                     parameter._no_weight_decay = parameter is not self.heads  # type: ignore[attr-defined]
+        if self.estimate_heads is not None and self.latent_head is not None:
+            # It adds to the estimate's latents, and starts from them.
+            nn.init.zeros_(self.latent_head.weight)
 
     def encode_conditions(
         self,

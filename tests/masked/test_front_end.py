@@ -120,7 +120,6 @@ def test_training_leaves_the_front_end_as_it_is(make, batch, features):
 def test_heads_that_see_the_estimate_start_from_its_tokens(make, codec, batch):
     model = make(estimate_head=0.5, latent_head=True)
     torch.nn.init.zeros_(model.extractor.heads)
-    torch.nn.init.zeros_(model.extractor.latent_head.weight)
     estimate = model.estimate(*(batch[name] for name in SIGNALS))
     predicted = logits(model, batch)
     valid = estimate.valid[:, None].expand_as(estimate.codes)
