@@ -51,7 +51,7 @@ def make(codec, build):
     """Models with a front end; those of ``build`` have none."""
 
     def made(front_end: AbsFrontEnd | None = None, model_conf=None, **extractor_conf) -> MaskedTSEModel:
-        own = FEATURE, "estimate_head"
+        own = FEATURE, "estimate_head", "latent_head"
         plain = build(model_conf, **{name: value for name, value in extractor_conf.items() if name not in own})
         torch.manual_seed(0)
         conf = {"width": 32, "layers": 2, "heads": 2, "mixture_layers": 1, "dropout": 0.0, FEATURE: "latent+stft"}
