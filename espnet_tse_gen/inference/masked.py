@@ -231,9 +231,11 @@ class MaskedInference(TargetSpeakerExtractor):
     ) -> np.ndarray:
         """Return waveforms ``[B, >= L]`` at the model's rate."""
         frames = torch.tensor([self.codec.num_frames(len(request.mixture)) for request in requests])
+        mixture, estimate = (None, guide) if self.options.reconstruction == "estimate" else (guide, None)
         if means is None:
-            return self.codec.decode(codes, frames, guide).cpu().numpy()
-        return self.codec.decode_latents(means.vectors.sum(dim=1).transpose(1, 2), frames, guide).cpu().numpy()
+            return self.codec.decode(codes, frames, mixture, estimate=estimate).cpu().numpy()
+        latents = means.vectors.sum(dim=1).transpose(1, 2)
+        return self.codec.decode_latents(latents, frames, mixture, estimate=estimate).cpu().numpy()
 
     def _padded(self, signals: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         """Return signals as ``[B, L]``, padded with zeros, and their lengths ``[B]``, on the device."""
