@@ -17,7 +17,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-pytest_plugins = ["scored_world"]
+pytest_plugins = ["scored_world", "tiny_model"]
 IMPORT_TASKS = ("tests/training/", "tests/conf/")
 # The first example also imports and allocates, and how long that takes on a busy machine says nothing.
 settings.register_profile("tests", deadline=None)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_discriminative import discriminative_exp_dir
-from tiny_model import mixture, tiny_exp_dir, voice
+from tiny_model import mixture, voice
 
 from espnet_tse_gen import load_extractor
 from espnet_tse_gen.bin.pack import main
@@ -14,11 +14,6 @@ from espnet_tse_gen.inference.options import SegmentOptions
 from espnet_tse_gen.utils.checkpoints import read_checkpoint
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml
-
-
-@pytest.fixture
-def exp_dir(tmp_path):
-    return shutil.copytree(tiny_exp_dir(), tmp_path / "exp")
 
 
 def pack(exp_dir, output, *more):

@@ -1,11 +1,10 @@
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soxr
 import torch
-from tiny_model import HOP, RATE, mixture, tiny_exp_dir, voice
+from tiny_model import HOP, RATE, load, mixture, voice
 
 from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.decoding.options import DecodingOptions
@@ -17,16 +16,7 @@ LENGTHS = (1.0, 0.37, 2.115, 0.02, 1.6)
 
 @pytest.fixture(scope="module")
 def extractor():
-    return TargetSpeakerExtractor.from_pretrained(tiny_exp_dir())
-
-
-@pytest.fixture
-def exp_dir(tmp_path):
-    return shutil.copytree(tiny_exp_dir(), tmp_path / "exp")
-
-
-def load(decode=None, **kwargs):
-    return TargetSpeakerExtractor.from_pretrained(tiny_exp_dir(), decode=decode, **kwargs)
+    return load()
 
 
 def correlation(a, b):
