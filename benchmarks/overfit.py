@@ -116,13 +116,11 @@ def overfit(codec: AbsCodec, batch: Batch, masking: str, size: str, steps: int, 
 
 def decode(model: MaskedTSEModel, batch: Batch, joint: bool) -> Tensor:
     """Return the tokens ``[B, K, T]`` that one pass gives, or one pass per codebook."""
-    mixture = batch["speech_mix"]
-    lengths = batch["enroll_ref1_lengths"]
-    enroll = model.encode(batch["enroll_ref1"], lengths)
-    conditions = model.prepare(mixture, batch["speech_mix_lengths"], enroll, lengths)
-    valid = torch.ones(len(mixture), model.codec.num_frames(mixture.shape[1]), dtype=torch.bool)
+    mixture = model.encode(batch["speech_mix"], batch["speech_mix_lengths"])
+    conditions = model.conditions(mixture, model.encode(batch["enroll_ref1"], batch["enroll_ref1_lengths"]))
+    valid = torch.ones_like(mixture.valid)
     sampler = Sampler(DecodingOptions(steps=1, joint=joint), model.codec.num_codebooks, model.codec.codebook_size)
-    return sampler.decode(model.predictor(conditions), valid, None, list(range(len(mixture))), None)
+    return sampler.decode(model.predictor(conditions), valid, None, list(range(len(valid))), None)
 
 
 def main(cmd: Sequence[str] | None = None) -> int:

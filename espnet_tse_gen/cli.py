@@ -63,9 +63,9 @@ model_option = click.option(
     "--model",
     type=_NameOrPath(shipped_models),
     default=DEFAULT_MODEL,
-    metavar="DIR|ZIP|NAME",
-    help="exp directory, zip file made by pack, or a shipped model: dual_path_16k and the older mc_spex_16k are for people, "
-    "mini_librimix is generative and knows synthetic voices only",
+    metavar="DIR|ZIP|NAME|ORG/NAME",
+    help="exp directory, zip file made by pack, ORG/NAME or ORG/NAME@REVISION of the Hugging Face hub, or a shipped model: "
+    "dual_path_16k and the older mc_spex_16k are for people, mini_librimix is generative and knows synthetic voices only",
 )
 file_option = click.option("--model_file", metavar="PTH", help="checkpoint in it; default: the best average")
 
@@ -165,7 +165,7 @@ def info(name: str | None, model: str, **options: Any) -> None:
 
 @command
 def models() -> None:
-    """List the models that ship, and codecs in the cache."""
+    """List the models that ship, and models and codecs in the cache."""
     print(list_models(), end="")
 
 

@@ -10,11 +10,14 @@ from typing import Any
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
+# No test asks a hub in the web; some have one of their own.
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
+
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-pytest_plugins = ["scored_world"]
+pytest_plugins = ["scored_world", "tiny_model"]
 IMPORT_TASKS = ("tests/training/", "tests/conf/")
 # The first example also imports and allocates, and how long that takes on a busy machine says nothing.
 settings.register_profile("tests", deadline=None)

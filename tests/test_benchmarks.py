@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import pytest
+import soundfile
+from tiny_model import RATE, tiny_exp_dir, voice
 
 from espnet_tse_gen.utils.files import write_yaml
 
@@ -73,9 +75,21 @@ def test_extraction_benchmark_of_the_dual_path(repository, tmp_path):
     assert "at 16000 Hz" in text
 
 
+@pytest.mark.slow
+def test_many_files_benchmark(repository, tmp_path):
+    options = ["--files", "3", "--calls", "2", "--seconds", "0.5", "--model", tiny_exp_dir()]
+    for number, pitch in enumerate((110.0, 197.0)):
+        soundfile.write(tmp_path / f"{number}.flac", voice(1.0, pitch), RATE)
+    text = report(repository, tmp_path / "table.md", "many_files", *options, "--speech", tmp_path)
+    rows = re.findall(r"^\| (.+?) \| 3 \| ([\d.]+) \| ([\d.]+) \| (.+?) \|$", text, flags=re.MULTILINE)
+    assert [row[0] for row in rows] == ["one call", "a call each: 2, scaled"]
+    assert float(rows[1][3]) == pytest.approx(float(rows[1][1]) / float(rows[0][1]), rel=0.1) and float(rows[1][3]) > 1
+
+
 @pytest.mark.parametrize(
     ("benchmark", "option"),
     [
+        ("many_files", "--calls"),
         ("decoding", "--threads"),
         ("tokenization", "--num_files"),
         ("extraction", "--repeats"),

@@ -186,6 +186,7 @@ def test_info_takes_the_model_alone_too(capsys):
 
 
 def test_models_that_ship_and_codecs_in_the_cache_are_listed(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     cached = tmp_path / ".cache/descript/dac/weights_16khz_8kbps_0.0.5.pth"
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -220,6 +221,7 @@ def test_doctor_says_what_is_missing(capsys):
         "pip install 'espnet_tse_gen[encodec]'",
         "pip install 'espnet_tse_gen[transformers]'",
         "pip install 'espnet_tse_gen[serve]'",
+        "pip install 'espnet_tse_gen[hub]'",
     ]
     assert "needs encodec; run" in lines[5] and "pystoi" in lines[3]
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from broken_audio import DAMAGES, OF_FLAC, OF_WAV, encoded, with_data_size, with_total
+from broken_audio import DAMAGES, OF_FLAC, OF_WAV, encoded, with_data_size, with_long_data, with_total
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from programs import ROOT, start
@@ -102,6 +103,8 @@ def test_a_flac_without_a_number_of_samples_is_read_to_its_end(tmp_path: Path, e
         (with_total(encoded(mixed(), 16000, "FLAC"), 99999), 1.0, "is cut short"),
         (with_data_size(encoded(mixed(), 16000), 0xFFFFFFFF), 1.0, ""),
         (with_data_size(encoded(mixed(), 16000), 0x7FFFFFDB), 1.0, ""),
+        (with_long_data(encoded(mixed(), 16000, "RF64"), 99999), 1.0, "is cut short"),
+        (with_long_data(encoded(mixed(), 16000, "RF64"), 2**63 - 200), 1.0, ""),
         (DAMAGES["more behind"](encoded(mixed(), 16000)), 1.0, ""),
         (encoded(mixed(), 16000, "OGG", "OPUS"), 1.0, ""),
     ],
@@ -135,6 +138,41 @@ def test_what_is_there_is_used_and_what_is_not_is_said(
 def test_what_is_no_recording_is_said(tmp_path: Path, enroll: Path, content: bytes, says: str) -> None:
     (tmp_path / "my m.m4a").write_bytes(content)
     refuse(f"my m.m4a: .*{says}", tmp_path / "my m.m4a", enroll)
+
+
+HUGE = {
+    "RF64": with_long_data(encoded(mixed(), 16000, "RF64"), 10 * 2**30),
+    "W64": with_long_data(encoded(mixed(), 16000, "W64"), 10 * 2**30),
+    # The most that a header of 32 bits says who means it.
+    "WAV": with_data_size(encoded(mixed(), 16000), 0x7FFE0000),
+    "FLAC": with_total(encoded(mixed(), 16000, "FLAC"), 5 * 2**30),
+}
+"""Less than a second, which says that it has gigabytes."""
+
+
+@pytest.mark.parametrize("container", HUGE)
+def test_a_header_that_claims_gigabytes_is_refused(tmp_path: Path, enroll: Path, container: str) -> None:
+    (huge := tmp_path / "huge.wav").write_bytes(HUGE[container])
+    (tmp_path / "m.wav").write_bytes(encoded(mixed(), 16000))
+    message = r"huge.wav: is damaged: it has \d+ of the \d+ (bytes|samples) that its header names; copy it again"
+    tracemalloc.start()
+    refuse(message, huge, enroll)
+    refuse(message, tmp_path / "m.wav", huge)
+    # A FLAC may be far smaller than its samples; memory that is asked for and never written to is not taken.
+    assert tracemalloc.get_traced_memory()[1] < (1.5e9 if container == "FLAC" else 50e6)
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("table", ["wav.scp", "spk1.scp", "out"])
+def test_scoring_refuses_a_header_that_claims_gigabytes(world: Path, table: str) -> None:
+    data, outputs = world / "data/test", world / "exp/m/greedy/test"
+    scp = outputs / "spk1.scp" if table == "out" else data / table
+    path = Path(next(iter(read_scp(scp).values())))
+    path.write_bytes(with_long_data(encoded(soundfile.read(path)[0], RATE, "RF64"), 10 * 2**30))
+    tables = [word for n in (1, 2) for word in ("--inf_scp", outputs / f"spk{n}.scp")]
+    given = ["--data_dir", data, *tables, "--system", "m", "--output_dir", world / "scoring"]
+    refused_command("is damaged: it has .* that its header names", score.main, *given)
+    assert not (world / "scoring/scores.csv").exists()
 
 
 def test_names_that_are_no_file(tmp_path: Path, enroll: Path) -> None:

@@ -30,8 +30,10 @@ MEAN = 0
 _BLOCK = 2**18
 # Largest number that fits into the 36 bits of a FLAC's header; libsndfile says 2**63 - 1 where they hold 0.
 UNKNOWN_LENGTH = 2**36 - 1
-# Programs that write into a pipe put a size near 2**31 or 2**32 into the header, as they do not know it yet.
-_UNKNOWN_BYTES = 0x7FFF0000
+# Programs that write into a pipe put a size near 2**31, 2**32, 2**63 or 2**64 into the header, as they do not know it yet.
+_UNKNOWN_BYTES = (range(0x7FFF0000, 2**32), range(2**62, 2**64))
+_LEAST_SHARE = 0.01
+"""Of what a header names; a recording that holds less is not one that was cut short."""
 _NOT_RECOGNISED = 1
 _LARGEST = 2**28  # samples: four hours and a half at 16 kHz
 
@@ -130,7 +132,7 @@ def read_header(
         check_header(path, key, file, sample_rate, None if mono else 1)
         length = file.frames if file.frames < UNKNOWN_LENGTH else sum(map(len, _parts(file)))
         _check_length(path, key, length)
-        _warn(path, key, file, length, repaired)
+        _compare(path, key, file, length, repaired)
         return int(length), int(file.samplerate)
 
 
@@ -229,7 +231,7 @@ def _checked_parts(
         length += len(part)
         yield part
     _check_length(path, key, length)
-    _warn(path, key, file, length, repaired)
+    _compare(path, key, file, length, repaired)
     if channel == MEAN and file.channels > 1:
         warn(f"{_name(path, key)}: has {file.channels} channels; their mean is used")
 
@@ -272,15 +274,26 @@ def _check_length(path: str | Path, key: str | None, samples: int) -> None:
         raise UserError(f"{_name(path, key)}: has no samples; replace or remove it")
 
 
-def _warn(path: str | Path, key: str | None, file: soundfile.SoundFile, samples: int, repaired: bool) -> None:
-    """Say on stderr, once for a file, where it holds something else than its header says."""
+def _compare(path: str | Path, key: str | None, file: soundfile.SoundFile, samples: int, repaired: bool) -> None:
+    """Say on stderr, once for a file, where it holds something else than its header says.
+
+    Raises:
+        UserError: If it holds next to nothing of that.
+    """
     log, name, seconds = file.extra_info, _name(path, key), f"{samples / file.samplerate:.2f}"
     said = re.search(r"(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", log)
     more = re.search(r"Length : (\d+)(?s:.*)Unknown chunk marker .* at position (\d+)", log)
+    there, whole = (int(said[2]), int(said[1])) if said else (samples, file.frames)
+    known = not any(whole in sizes for sizes in _UNKNOWN_BYTES) if said else whole < UNKNOWN_LENGTH
+    if known and there < _LEAST_SHARE * whole:
+        unit = "bytes" if said else "samples"
+        raise UserError(
+            f"{name}: is damaged: it has {there} of the {whole} {unit} that its header names; copy it again"
+        )
     if repaired:
         text = f"its header says that it is empty, so its recording was broken off; the {seconds} s behind it are used"
-    elif said and int(said[2]) < int(said[1]) < _UNKNOWN_BYTES:
-        text = f"is cut short, or its header is wrong: it has {said[2]} of {said[1]} bytes; these {seconds} s are used"
+    elif said and known and there < whole:
+        text = f"is cut short, or its header is wrong: it has {there} of {whole} bytes; these {seconds} s are used"
     elif samples < file.frames < UNKNOWN_LENGTH:
         whole = f"{file.frames / file.samplerate:.2f}"
         text = f"is cut short, or its header is wrong: it has {seconds} of {whole} s, which are used"

@@ -18,7 +18,12 @@ from espnet_tse_gen.utils.errors import run_main
 @boolean("--half", "store weights with 16 bits; they are loaded as 32")
 @click.option("--decode", "--decode_config", help="default decoding: a file of conf/decode or a preset's name")
 @click.option("--results", type=PATH, help="table for the model card  [default: RESULTS.md in the exp directory]")
-@click.option("--name", help="the model's name on its card  [default: that of the output]")
+@click.option(
+    "--name", help="the model's name on its card, also ORG/NAME of the Hugging Face hub  [default: that of the output]"
+)
+@click.option(
+    "--license", default="unknown", help="of the weights, as the hub calls it: apache-2.0, cc-by-4.0, other, ..."
+)
 @boolean("--overwrite", "replace the output if it is there")
 def main(**options: Any) -> None:
     """Pack a trained model into one file."""

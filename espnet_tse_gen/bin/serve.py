@@ -17,7 +17,7 @@ from espnet_tse_gen.utils.errors import run_main
 @command
 @click.option("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: of all who reach this machine")
 @click.option("--port", type=click.IntRange(1, 65535), default=7860)
-@click.option("--model", default=DEFAULT_MODEL, metavar="DIR|ZIP|NAME", help="as of extract")
+@click.option("--model", default=DEFAULT_MODEL, metavar="DIR|ZIP|NAME|ORG/NAME", help="as of extract")
 @click.option("--threads", type=AT_LEAST_0, default=0, help="CPU threads; 0 leaves it to torch")
 @click.option("--max-upload-mb", type=AT_LEAST_1, default=200, help="megabytes that a recording may have")
 @click.option(

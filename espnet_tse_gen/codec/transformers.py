@@ -23,6 +23,7 @@ from torch import Tensor
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.utils.errors import UserError, naming_extra
 from espnet_tse_gen.utils.fetch import verify
+from espnet_tse_gen.utils.hub import snapshot
 
 FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
 """The files of a model that are needed."""
@@ -227,8 +228,8 @@ class TransformersCodec(AbsCodec):
         """Return the directory of the model: a local one, or its snapshot in the hub's cache if there is one."""
         if not self.can_fetch():
             return None if self.model is None else Path(self.model).expanduser()
-        with contextlib.suppress(OSError, ValueError):  # not there, or not the name of a model
-            found = self._snapshot(local_files_only=True)
+        with contextlib.suppress(UserError):  # not there, or not the name of a model
+            found = self._snapshot(fetch=False)
             return found if _is_whole(found) else None
         return None
 
@@ -248,21 +249,16 @@ class TransformersCodec(AbsCodec):
         if not self.can_fetch():
             raise self.fault(f"{self.model} is not the name of a model of the Hugging Face hub")
         try:
-            return self._snapshot(local_files_only=False)
-        except Exception as error:  # Whatever the library's network code raises; no family of its own.
+            return self._snapshot(fetch=True)
+        except UserError as error:
             raise UserError(
-                f"{self.model}: cannot be fetched from the Hugging Face hub ({_one_line(error)}); run again with a network, "
-                f"or put {self.pretrained_source()}, into a directory and name it with --weights DIR"
+                f"{self.model}: cannot be fetched from the Hugging Face hub: {error}; or put {self.pretrained_source()}, into "
+                "a directory and name it with --weights DIR"
             ) from None
 
-    def _snapshot(self, local_files_only: bool) -> Path:
+    def _snapshot(self, fetch: bool) -> Path:
         """Return the directory of the model in the hub's cache."""
-        import huggingface_hub
-
-        path = huggingface_hub.snapshot_download(
-            str(self.model), revision=self.revision, allow_patterns=list(FILES), local_files_only=local_files_only
-        )
-        return Path(path)
+        return snapshot(str(self.model), self.revision or "", FILES, fetch)
 
 
 class _Caught(Exception):

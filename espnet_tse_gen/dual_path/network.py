@@ -144,9 +144,8 @@ class DualPathExtractor(AbsWaveformExtractor):
     def forward(self, mixture: Tensor, enrolls: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
         """See :class:`AbsWaveformExtractor`."""
         rows = [row for enroll in enrolls for row in enroll]
-        made = self.extract(self.encode(mixture), self.enroll_batch(rows))
-        assert made.activity is not None
-        return made.waveforms, made.activity
+        waveforms, activity, _ = self._extract(self.encode(mixture), self.enroll_batch(rows))
+        return waveforms, activity
 
     def encode(self, mixture: Tensor) -> EncodedMixture:
         """Encode mixtures ``[B, L]``, of any level."""
@@ -195,6 +194,9 @@ class DualPathExtractor(AbsWaveformExtractor):
 
         The features are those of all bands after the last block, as the masks are made from them.
         """
+        return Voices(*self._extract(mixture, enrolment))
+
+    def _extract(self, mixture: EncodedMixture, enrolment: Enrolment) -> tuple[Tensor, Tensor, Tensor]:
         rows = len(enrolment.embedding) if enrolment.embedding is not None else len(enrolment.prefix[0][0])
         times = rows // len(mixture.features)
         x = self._modulated(mixture.features.repeat(times, 1, 1, 1), enrolment.embedding)
@@ -203,7 +205,7 @@ class DualPathExtractor(AbsWaveformExtractor):
         features = self.masks.norm(x)
         spectrum = mixture.spectrum.repeat(times, 1, 1) * self.masks(features)
         activity = self.activity(x.mean(dim=1)).squeeze(-1).float()
-        return Voices(self.spectrum.inverse(spectrum, mixture.samples), activity, features.transpose(1, 2))
+        return self.spectrum.inverse(spectrum, mixture.samples), activity, features.transpose(1, 2)
 
     def presence(self, voices: Tensor, enrolments: Sequence[Enrolment]) -> Tensor | None:
         """See :class:`AbsWaveformExtractor`; by the likeness of embeddings, 0 for silence, None where embeddings are off."""

@@ -138,7 +138,8 @@ class TargetSpeakerExtractor(abc.ABC):
         """Load a model of either kind, masked generative or discriminative.
 
         Args:
-            where: An exp directory, a zip file made by ``pack``, or the name of a model that ships with the package.
+            where: An exp directory, a zip file made by ``pack``, the name of a model that ships with the package, or
+                ``ORG/NAME`` or ``ORG/NAME@REVISION`` of the Hugging Face hub.
             device: ``cpu``, ``cuda`` or ``cuda:N``.
             model_file: Checkpoint in the directory; by default the best average that is there.
             decode: Options of the model's kind: a preset's name, a yaml file, a mapping, or None for the model's own default.

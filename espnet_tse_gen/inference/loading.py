@@ -1,8 +1,8 @@
 """Exp directories as the doors see them: where a model is, which checkpoint to take, how to open a packed one, what it is.
 
 A model is a directory with ``config.yaml``, at least one ``*.pth`` or ``*.safetensors`` and, if it is a masked generative one,
-``codec/`` (what training leaves, or what ``pack`` makes), a zip file of one, or the name of a model that ships with the
-package.
+``codec/`` (what training leaves, or what ``pack`` makes), a zip file of one, the name of a model that ships with the package, or
+``ORG/NAME`` or ``ORG/NAME@REVISION`` of the Hugging Face hub.
 """
 
 import contextlib
@@ -22,7 +22,8 @@ from espnet_tse_gen.discriminative.registry import is_discriminative
 from espnet_tse_gen.inference.options import SegmentOptions
 from espnet_tse_gen.utils.errors import UserError, unknown_name, warn
 from espnet_tse_gen.utils.files import is_lfs_pointer, read_yaml
-from espnet_tse_gen.utils.model_files import find_checkpoint
+from espnet_tse_gen.utils.hub import cached, parse_tag, snapshot
+from espnet_tse_gen.utils.model_files import PACKED, WEIGHTS, find_checkpoint
 from espnet_tse_gen.utils.options import Options
 
 SHIPPED = Path(__file__).resolve().parents[1] / "pretrained"
@@ -66,6 +67,11 @@ class ModelDir:
         kind: type[Options] = SegmentOptions if self.is_discriminative else DecodingOptions
         return kind.resolve(own if decode is None and own.is_file() else decode)
 
+    @property
+    def card(self) -> str:
+        """The card without what only the hub reads, or nothing where there is none."""
+        return re.sub(r"\A---\n.*?\n---\n+", "", self.text(CARD), flags=re.DOTALL)
+
     def text(self, name: str) -> str:
         """Return a text file of the directory, or nothing where it is not there."""
         path = self.path / name
@@ -82,7 +88,9 @@ def open_model(where: str | Path) -> Iterator[ModelDir]:
     """Give a model's directory; one that had to be unpacked is removed when the block ends.
 
     ``where`` is an exp directory, a zip file made by ``pack``, or the name of a shipped model, which comes first; ``./NAME`` is
-    a folder of that name.
+    a folder of that name. Text that is nothing of this may be ``ORG/NAME`` or ``ORG/NAME@REVISION``, a model of the Hugging Face
+    hub: it is fetched into the cache of ``huggingface_hub``, or found there. Where there is a folder ``ORG``, ``ORG/NAME`` is a
+    path, so that nobody is asked for a mistyped one.
 
     Raises:
         UserError: If there is no such model, or it is not a model.
@@ -105,11 +113,30 @@ def open_model(where: str | Path) -> Iterator[ModelDir]:
             raise UserError(f"{path}: is neither an exp directory nor a zip file made by pack; give its directory")
         with tempfile.TemporaryDirectory(prefix="tse_gen_") as temporary:
             yield _checked(_unpack(path, Path(temporary)))
+    elif isinstance(where, str) and (tag := parse_tag(where)) and (tag[1] or not os.path.isdir(path.parts[0])):
+        try:
+            folder = _of_hub(*tag)
+        except UserError as fault:
+            raise UserError(
+                f"{where}: no such exp directory or zip file; as a model of the Hugging Face hub: {fault}"
+            ) from None
+        yield _checked(folder)
     elif os.sep in str(where) or path.suffix:
-        raise UserError(f"{where}: no such exp directory or zip file; train a model first or correct the path")
+        hint = f"; a model of the Hugging Face hub would be {where}@main" if parse_tag(str(where)) else ""
+        raise UserError(f"{where}: no such exp directory or zip file; train a model first or correct the path{hint}")
     else:
         error = unknown_name("model", str(where), shipped_models() or ["none ships with this installation"])
         raise UserError(f"{error}; or give an exp directory or a packed zip file") from None
+
+
+def _of_hub(repository: str, revision: str) -> Path:
+    # Weights of whatever else is there may be large: is it a model of this package?
+    folder = snapshot(repository, revision, [CONFIG])
+    if (folder / CONFIG).is_file():
+        folder = snapshot(repository, folder.name, PACKED)
+    if not all((folder / name).is_file() for name in (CONFIG, WEIGHTS)):
+        raise UserError(f"it is none that 'tse-gen pack' made (no {CONFIG} and {WEIGHTS})")
+    return folder
 
 
 def _checked(directory: Path) -> ModelDir:
@@ -139,13 +166,13 @@ def _unpack(archive: Path, directory: Path) -> Path:
 
 
 def list_models() -> str:
-    """Return the models and codecs that ship, and released codecs in the caches of this user: kind, rate, size, and data."""
+    """Return the models and codecs that ship, and others in the caches of this user: kind, rate, size, and data."""
     told = []
     for name, path in shipped_models().items():
         model = _checked(path)
         kind = "discriminative model" if model.is_discriminative else "masked generative model"
         facts = f"{name}: {kind}, {model.config['sample_rate']} Hz, {_megabytes(*path.rglob('*'))}"
-        told.append(facts + (", the default" if name == DEFAULT_MODEL else "") + _card_facts(model.text(CARD)))
+        told.append(facts + (", the default" if name == DEFAULT_MODEL else "") + _card_facts(model.card))
     for path in (config.parent for config in sorted(SHIPPED.glob("*/codec.yaml"))):
         card = (path / CARD).read_text(encoding="utf-8") if (path / CARD).is_file() else ""
         told.append(f"{path.name}: codec, {_megabytes(*path.rglob('*'))}{_card_facts(card)}")
@@ -156,6 +183,10 @@ def list_models() -> str:
     for name, path in {**released, "encodec at 24000 Hz": cached_file()}.items():
         if path.is_file():
             told.append(f"{name}: weights of a codec, {_megabytes(path)}, in {path}")
+    for name, path in cached(CONFIG).items():
+        if (path / WEIGHTS).is_file():
+            facts = f"{name}: model of the Hugging Face hub, {_megabytes(*path.rglob('*'))}, in {path}"
+            told.append(facts + _card_facts(_checked(path).card))
     return "\n".join(told) + "\n"
 
 
@@ -179,7 +210,7 @@ def describe_model(model: str | Path, model_file: str | None = None) -> str:
         facts = {"Model": str(model), "Checkpoint": directory.checkpoint(model_file).name}
         facts |= model_facts(directory.load(model_file), directory.config)
         facts["Decoding"] = "; ".join((directory.text(DECODE) or "default").splitlines())
-        card = directory.text(CARD)
+        card = directory.card
     lines = [f"{label.lower() + ':':11} {text}\n" for label, text in facts.items()]
     return "".join(lines).replace("`", "") + (f"\n{card}" if card else "")
 

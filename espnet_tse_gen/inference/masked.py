@@ -191,11 +191,11 @@ class MaskedInference(TargetSpeakerExtractor):
         enroll, enroll_lengths = self._enrolled(requests)
 
         def prepare(signals: Sequence[np.ndarray], frames: tuple[int, int] | None = None) -> Any:
-            given = *self._padded(signals), enroll, enroll_lengths
-            estimate = self.model.estimate(*given[:2], enroll.wav, enroll_lengths)
+            given = self._padded(signals)
+            mixed, estimate = self.model.encode(*given), self.model.estimate(*given, enroll.wav, enroll_lengths)
 
             def predictor(drop_enroll: bool) -> Predictor:
-                conditions = self.model.prepare(*given, drop_enroll, estimate)
+                conditions = self.model.conditions(mixed, enroll, drop_enroll, estimate)
                 return self.model.predictor(conditions.frames(*frames) if frames else conditions)
 
             guide = None if source == "codec" else given[0]

@@ -2,7 +2,7 @@
 
 The package holds ``config.yaml`` (without the paths of the machine it was trained on), ``model.safetensors``, the default
 decoding options, a model card and, of a masked generative model, ``codec/`` and, where it has one, ``front_end/``, both
-unchanged. The same input gives the same bytes.
+unchanged. The same input gives the same bytes. A repository of the Hugging Face hub can hold a directory of it as it is.
 """
 
 import shutil
@@ -19,6 +19,7 @@ from espnet_tse_gen.inference.loading import CARD, CONFIG, DECODE, model_facts, 
 from espnet_tse_gen.utils.checkpoints import read_checkpoint
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write, read_yaml
+from espnet_tse_gen.utils.hub import parse_tag
 from espnet_tse_gen.utils.model_files import WEIGHTS
 
 KEPT = (
@@ -28,6 +29,7 @@ KEPT = (
     "scheduler", "scheduler_conf", "best_model_criterion", "keep_nbest_models", "version",
 )  # fmt: skip
 """Keys of a configuration that say what a model is and how it was trained; the others name files and machines."""
+TAGS = ["audio", "speech", "espnet", "target-speaker-extraction", "speech-separation"]
 WIDE = ("_fingerprint", "running_mean", "running_var")
 """Ends of the names of what keeps 32 bits: a fingerprint is compared, not computed with, and variances may be tiny."""
 
@@ -46,6 +48,7 @@ def pack(
     decode: str | None = None,
     results: Path | None = None,
     name: str | None = None,
+    license: str = "unknown",
     overwrite: bool = False,
 ) -> str:
     """Write the package of a model; return what was written.
@@ -57,7 +60,9 @@ def pack(
         half: Store weights with 16 bits.
         decode: Default decoding: a preset's name or a yaml file; by default the model's own.
         results: Table for the model card; by default the ``RESULTS.md`` of the model.
-        name: The model's name on its card; by default that of ``output``.
+        name: The model's name on its card; by default that of ``output``. The examples of one for the hub, ``ORG/NAME``, take it
+            from there.
+        license: That of the weights, as the hub calls it: ``apache-2.0``, ``cc-by-4.0``, ``other``, ....
 
     Raises:
         UserError: If the model is incomplete, what is packed does not fit together, or ``output`` is there.
@@ -81,7 +86,8 @@ def pack(
         facts["Weights"] = f"`{checkpoint.name}` of the training, stored with {16 if half else 32} bits"
         text = DISCRIMINATIVE if opened.is_discriminative else MASKED
         told = results.read_text(encoding="utf-8") if results else opened.text("RESULTS.md")
-        files[CARD] = _card(name or output.stem, output.name, text, facts, told).encode()
+        where = name if name and parse_tag(name) else output.name
+        files[CARD] = _card(name or output.stem, where, license, text, facts, told).encode()
     (_write_zip if output.suffix == ".zip" else _write_directory)(output, files)
     size = sum(len(content) for content in files.values())
     return f"{output}: {len(files)} files, {size / 2**20:.1f} MiB before compression"
@@ -126,9 +132,14 @@ def _weights(checkpoint: Path, half: bool) -> bytes:
     return save(dict(state))
 
 
-def _card(name: str, where: str, text: str, facts: dict[str, str], results: str) -> str:
+def _card(name: str, where: str, license: str, text: str, facts: dict[str, str], results: str) -> str:
     listed = "\n".join(f"- {label}: {fact}" for label, fact in facts.items())
-    card = f"""# {name}
+    # What the hub sorts models by.
+    tags = {"license": license, "library_name": "espnet_tse_gen", "pipeline_tag": "audio-to-audio", "tags": TAGS}
+    card = f"""---
+{_yaml(tags).decode()}---
+
+# {name}
 
 {text}
 

@@ -206,36 +206,19 @@ class MaskedTSEModel(torch.nn.Module):
                 scores.append(score_codebook(logits, target[rows, codebook, frames], rows, codebook))
         return scores
 
-    def prepare(
-        self,
-        mixture: Tensor,
-        mixture_lengths: Tensor,
-        enroll: Signal,
-        enroll_lengths: Tensor,
-        drop_enroll: bool = False,
-        estimate: Signal | None = None,
+    def conditions(
+        self, mixture: Signal, enroll: Signal, drop_enroll: bool = False, estimate: Signal | None = None
     ) -> Any:
         """Do once what all decoding passes share, and return the extractor's conditions.
 
         Args:
-            mixture: ``[B, L]`` at the codec's rate and the common level; lengths are ``[B]`` samples.
-            enroll: The enrolment, which :meth:`encode` has encoded.
+            mixture: What :meth:`encode` has made of the mixtures; ``enroll`` of the enrolments.
             drop_enroll: Hide the enrolment, for the unconditional branch of guidance.
-            estimate: What :meth:`estimate` has made of the same signals; made here if not given.
+            estimate: What :meth:`estimate` has made of the same signals; None without a front end.
         """
-        mixed = self.encode(mixture, mixture_lengths)
-        # Without the enrolment there is no estimate: it would tell who is wanted.
-        if drop_enroll:
-            estimate = None
-        elif estimate is None:
-            estimate = self.estimate(mixture, mixture_lengths, enroll.wav, enroll_lengths)
-        return self.conditions(mixed, enroll, drop_enroll, estimate)
-
-    def conditions(
-        self, mixture: Signal, enroll: Signal, drop_enroll: bool = False, estimate: Signal | None = None
-    ) -> Any:
-        """Return the extractor's conditions of signals that are encoded already; the network's part of :meth:`prepare`."""
         drop = torch.ones_like(mixture.valid[:, 0]) if drop_enroll else None
+        # Without the enrolment there is no estimate: it would tell who is wanted.
+        estimate = None if drop_enroll else estimate
         with self._autocast():
             return self.extractor.encode_conditions(mixture, enroll, drop, estimate=estimate)
 

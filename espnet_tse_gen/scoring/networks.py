@@ -15,6 +15,7 @@ from typing import Any
 
 from espnet_tse_gen.utils.errors import UserError, naming_extra, unknown_name
 from espnet_tse_gen.utils.fetch import file_sha256
+from espnet_tse_gen.utils.hub import snapshot
 
 RATE = 16000
 """Hz, of what all these networks take."""
@@ -82,27 +83,18 @@ def locate(choice: NetworkChoice, download: bool = False) -> Path:
     """
     if Path(choice.where).is_dir():
         return Path(choice.where)
-    with naming_extra(f"network '{choice.name}'"):
-        from huggingface_hub import snapshot_download
-    settings: dict[str, Any] = {"revision": choice.revision, "local_files_only": not download}
-    settings["allow_patterns"] = [*(ESPNET_FILES if choice.name == "espnet_spk" else FILES)]
     try:
-        folder = Path(snapshot_download(choice.where, **settings))
-    except Exception as error:  # The hub's client raises errors of several libraries.
+        return snapshot(
+            choice.where, choice.revision or "", ESPNET_FILES if choice.name == "espnet_spk" else FILES, download
+        )
+    except UserError as error:
         at = f"{choice.where}{'@' + choice.revision if choice.revision else ''}"
         todo = "fetch it with --download_networks true, or give its folder:"
         if download:
             todo = "run again with a network, or copy its folder here and give"
         raise UserError(
-            f"network '{choice.name}' ({at}): is not on this machine ({_first_line(error)[:150]}); {todo} "
-            f"--networks {choice.name}=FOLDER"
+            f"network '{choice.name}' ({at}): is not on this machine: {error}; {todo} --networks {choice.name}=FOLDER"
         ) from None
-    for path in folder.rglob("*") if download else ():
-        # The hub's cache names large files by their SHA-256.
-        name = path.resolve().name
-        if path.is_file() and re.fullmatch(r"[0-9a-f]{64}", name) and file_sha256(path) != name:
-            raise UserError(f"{path}: is damaged (its SHA-256 is not the hub's); delete {path.resolve()}, fetch again")
-    return folder
 
 
 def describe(choice: NetworkChoice) -> str:

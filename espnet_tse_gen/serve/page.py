@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import gradio as gr
 from gradio import processing_utils
 
 from espnet_tse_gen.inference.files import ABSENT
+from espnet_tse_gen.serve.examples import example_speakers, make_example
 from espnet_tse_gen.serve.sessions import Sessions
 from espnet_tse_gen.serve.worker import Job, Worker
 from espnet_tse_gen.utils.arguments import seconds_range
@@ -48,6 +50,10 @@ def build(worker: Worker, model: str) -> gr.Blocks:
         times = gr.Textbox(
             label="or where in the mixture the target speaks alone, from second to second", placeholder="12.5-18.0"
         )
+        with gr.Row():
+            for number, folder in enumerate(example_speakers()):
+                fill = gr.Button(f"Example {number + 1}: speaker {folder.name} of LibriSpeech", size="sm")
+                fill.click(_filled_with(number), None, [mixture, enroll, times], queue=False, api_visibility="private")
         button = gr.Button("Extract", variant="primary")
         verdict = gr.Markdown()
         with gr.Row():
@@ -89,6 +95,10 @@ def build(worker: Worker, model: str) -> gr.Blocks:
 
         page.unload(forget)
     return page
+
+
+def _filled_with(number: int) -> Callable[[], tuple[Any, ...]]:
+    return lambda: (*make_example(number), "")
 
 
 def _verdict(confidence: float | None) -> str:

@@ -28,6 +28,7 @@ _MODULES = {
     "encodec": "encodec",
     "dac": "audiotools dac",
     "serve": "gradio",
+    "hub": "huggingface_hub",
 }
 EXTRAS: dict[str, str] = {module: extra for extra, modules in _MODULES.items() for module in modules.split()}
 """Module to the extra of ``setup.py`` that installs it."""
@@ -39,6 +40,7 @@ _FEATURES = {
     **{f"codec {extra}": (extra, _MODULES[extra]) for extra in ("dac", "encodec")},
     "codecs and scores by networks of transformers": ("transformers", _MODULES["transformers"]),
     "the page of tse-gen serve": ("serve", "gradio matplotlib"),
+    "models of the Hugging Face hub": ("hub", _MODULES["hub"]),
 }
 
 
@@ -70,6 +72,11 @@ def warn(line: str) -> None:
     heard.append(line)
     if shown:
         print(one_line(line), file=sys.stderr)
+
+
+def are_warnings_shown() -> bool:
+    """Return whether stderr may be told something: False where :func:`hear_warnings` shows nothing."""
+    return (_heard.get() or ([], True))[1]
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The checkpoint of an exp directory that is taken where none is named. Imports nothing heavy."""
+"""Files of a model: those of a package, and the checkpoint that is taken where none is named. Imports nothing heavy."""
 
 from pathlib import Path
 
@@ -6,6 +6,11 @@ from espnet_tse_gen.utils.errors import UserError, unknown_name
 
 WEIGHTS = "model.safetensors"
 """What ``pack`` makes."""
+PACKED = (
+    "README.md", "config.yaml", "decode.yaml", WEIGHTS,
+    "codec/codec.yaml", "codec/weights.pth", "front_end/config.yaml", "front_end/model.pth"
+)  # fmt: skip
+"""Files of a package that are read; nothing else is fetched of a model that is elsewhere."""
 PREFERRED = (
     WEIGHTS,
     "model.pth",

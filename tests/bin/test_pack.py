@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_discriminative import discriminative_exp_dir
-from tiny_model import mixture, tiny_exp_dir, voice
+from tiny_model import mixture, voice
 
 from espnet_tse_gen import load_extractor
 from espnet_tse_gen.bin.pack import main
@@ -14,11 +14,6 @@ from espnet_tse_gen.inference.options import SegmentOptions
 from espnet_tse_gen.utils.checkpoints import read_checkpoint
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml
-
-
-@pytest.fixture
-def exp_dir(tmp_path):
-    return shutil.copytree(tiny_exp_dir(), tmp_path / "exp")
 
 
 def pack(exp_dir, output, *more):
@@ -77,7 +72,7 @@ def test_card_tells_what_the_model_is(exp_dir, tmp_path):
     (exp_dir / "RESULTS.md").write_text("# Results on test\n\n| system | SI-SDR |\n|---|---|\n| tiny | 1.23 |\n")
     directory = pack(exp_dir, tmp_path / "tiny", "--name", "my_model")
     card = (directory / "README.md").read_text()
-    assert card.startswith("# my_model\n") and "| tiny | 1.23 |" in card and "\n## Results on test\n" in card
+    assert "\n---\n\n# my_model\n" in card and "| tiny | 1.23 |" in card and "\n## Results on test\n" in card
     assert "8000 Hz" in card and "4 codebooks x 16" in card and "valid.loss.ave.pth" in card
     assert "--model tiny\n" in card and 'from_pretrained("tiny")' in card
 

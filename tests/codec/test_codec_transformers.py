@@ -1,11 +1,8 @@
 """Codecs of the transformers library: real directories, the hub's cache and its server, codebooks, and what is refused."""
 
 import hashlib
-import http.server
-import json
 import shutil
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import pytest
 import torch
 from codec_families import noise
 from hf_maker import need_transformers, write_model
+from hub_server import running_hub, use_hub
 
 from espnet_tse_gen.bin import codec_prepare
 from espnet_tse_gen.codec.base import AbsCodec
@@ -156,56 +154,9 @@ def test_what_to_install_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture
 def hub(models: dict[str, tuple[Path, Any]], tmp_path: Path, monkeypatch) -> Iterator[list[str]]:
     """A hub on this machine with one model, ``some/dac``, and an empty cache; yields the paths that were asked for."""
-    from huggingface_hub import constants, file_download
-
-    source, commit, asked = models["dac"][0], "1" * 40, []
-    hashes = {name: hashlib.sha256((source / name).read_bytes()).hexdigest() for name in FILES}
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.answer(body=False)
-
-        def do_GET(self) -> None:
-            self.answer(body=True)
-
-        def answer(self, body: bool) -> None:
-            asked.append(self.path)
-            path, headers = self.path.split("?")[0], {"X-Repo-Commit": commit}
-            name = path.rpartition("/")[2]
-            if path.startswith("/api/models/some/dac/"):
-                siblings = [{"rfilename": name, "size": (source / name).stat().st_size} for name in FILES]
-                item = {"type": "file", "oid": "2" * 40}
-                tree = [{**item, "path": entry["rfilename"], "size": entry["size"]} for entry in siblings]
-                info = {"id": "some/dac", "sha": commit, "siblings": siblings}
-                content = json.dumps(tree if "/tree/" in path else info).encode()
-                headers["Content-Type"] = "application/json"
-            elif path.startswith("/some/dac/resolve/") and name in FILES:
-                content = (source / name).read_bytes()
-                headers["ETag"] = f'"{hashes[name]}"'
-            else:
-                self.send_error(404)
-                return
-            self.send_response(200)
-            for key, value in {**headers, "Content-Length": str(len(content))}.items():
-                self.send_header(key, value)
-            self.end_headers()
-            if body:
-                self.wfile.write(content)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
-    template = constants.ENDPOINT + "/{repo_id}/resolve/{revision}/{filename}"
-    for module in (constants, file_download):  # which of the two holds it depends on the release
-        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    yield asked
-    server.shutdown()
-    server.server_close()
+    with running_hub({"some/dac": models["dac"][0]}) as server:
+        use_hub(server.address, tmp_path / "hub", monkeypatch)
+        yield server.asked
 
 
 def test_fetching_from_the_hub(hub: list[str], models: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:

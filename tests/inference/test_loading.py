@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_discriminative import discriminative_exp_dir
-from tiny_model import fitted_codec, mixture, tiny_exp_dir, voice
+from tiny_model import fitted_codec, load, mixture, voice
 
 from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.codec.registry import save_codec
@@ -16,20 +16,6 @@ from espnet_tse_gen.inference.loading import open_model
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
 from espnet_tse_gen.utils.model_files import find_checkpoint
-
-
-@pytest.fixture(scope="module")
-def extractor():
-    return TargetSpeakerExtractor.from_pretrained(tiny_exp_dir())
-
-
-@pytest.fixture
-def exp_dir(tmp_path):
-    return shutil.copytree(tiny_exp_dir(), tmp_path / "exp")
-
-
-def load(decode=None, **kwargs):
-    return TargetSpeakerExtractor.from_pretrained(tiny_exp_dir(), decode=decode, **kwargs)
 
 
 @pytest.mark.parametrize("where", ["no/such/dir", "nothing.zip", "no_such_model", None, "."])

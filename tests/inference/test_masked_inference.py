@@ -1,11 +1,10 @@
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soxr
 import torch
-from tiny_model import HOP, RATE, mixture, tiny_exp_dir, voice
+from tiny_model import HOP, RATE, load, mixture, voice
 
 from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.decoding.options import DecodingOptions
@@ -17,16 +16,7 @@ LENGTHS = (1.0, 0.37, 2.115, 0.02, 1.6)
 
 @pytest.fixture(scope="module")
 def extractor():
-    return TargetSpeakerExtractor.from_pretrained(tiny_exp_dir())
-
-
-@pytest.fixture
-def exp_dir(tmp_path):
-    return shutil.copytree(tiny_exp_dir(), tmp_path / "exp")
-
-
-def load(decode=None, **kwargs):
-    return TargetSpeakerExtractor.from_pretrained(tiny_exp_dir(), decode=decode, **kwargs)
+    return load()
 
 
 def correlation(a, b):
@@ -104,8 +94,11 @@ def test_batch_equals_single_token_for_token(decode, dtype):
         np.testing.assert_array_equal(row.codes, together[requests.index(request)].codes)
 
 
-def test_an_enrolment_is_encoded_once_for_all_chunks_branches_and_mixtures(monkeypatch):
+def test_a_chunk_is_encoded_once_for_both_branches_and_an_enrolment_for_all_chunks_and_mixtures(monkeypatch):
     extractor = load({"steps": 1, "guidance": 1.5, "chunk_seconds": 0.6, "chunk_overlap_seconds": 0.1})
+    chunks = []
+    conditions = extractor.model.conditions
+    monkeypatch.setattr(extractor.model, "conditions", lambda *args: chunks.append(args[2]) or conditions(*args))
     enroll, other = voice(0.9, 110.0, seed=5), voice(0.7, 197.0, seed=6)
     encode, seen = extractor.codec.encode, []
     monkeypatch.setattr(
@@ -113,6 +106,7 @@ def test_an_enrolment_is_encoded_once_for_all_chunks_branches_and_mixtures(monke
     )
     first, _, third = (extractor(mixture(1.5), given) for given in (enroll, enroll, other))
     assert (seen.count(len(enroll)), seen.count(len(other))) == (1, 1)
+    assert len(seen) - 2 == chunks.count(False) == chunks.count(True) > 6
     assert not np.array_equal(first, third)
     np.testing.assert_array_equal(extractor(mixture(1.5), enroll), first)
 
@@ -131,8 +125,8 @@ def test_seed_decides_in_stochastic_decoding_only():
 
 def test_guidance_of_one_never_prepares_the_unconditional_branch(extractor, monkeypatch):
     dropped = []
-    prepare = extractor.model.prepare
-    monkeypatch.setattr(extractor.model, "prepare", lambda *args: dropped.append(args[4]) or prepare(*args))
+    conditions = extractor.model.conditions
+    monkeypatch.setattr(extractor.model, "conditions", lambda *args: dropped.append(args[2]) or conditions(*args))
     extractor(mixture(0.3), voice(1.0, 110.0))
     assert dropped == [False]
     guided = load({"guidance": 2.0})
@@ -144,8 +138,10 @@ def test_guidance_of_one_never_prepares_the_unconditional_branch(extractor, monk
 def test_long_input_is_decoded_in_chunks_of_bounded_size(extractor, monkeypatch):
     chunked = load({"chunk_seconds": 1.0, "chunk_overlap_seconds": 0.2})
     seen = []
-    prepare = chunked.model.prepare
-    monkeypatch.setattr(chunked.model, "prepare", lambda *args: seen.append(args[0].shape[1]) or prepare(*args))
+    conditions = chunked.model.conditions
+    monkeypatch.setattr(
+        chunked.model, "conditions", lambda *args: seen.append(args[0].wav.shape[1]) or conditions(*args)
+    )
     mixed, enroll = mixture(4.63), voice(1.0, 110.0, seed=5)
     out = chunked.extract([chunked.request(mixed, enroll)])[0]
     assert out.samples.shape == mixed.shape and out.codes.shape == (4, -(-len(mixed) // HOP))

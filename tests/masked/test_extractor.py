@@ -65,8 +65,7 @@ def test_p06_a_row_in_a_batch_equals_the_row_alone(build, batch, conf, codec):
 
 def conditions_of(model, batch, drop_enroll=False):
     enroll = model.encode(batch["enroll_ref1"], batch["enroll_ref1_lengths"])
-    mixture = batch["speech_mix"], batch["speech_mix_lengths"]
-    return model.prepare(*mixture, enroll, batch["enroll_ref1_lengths"], drop_enroll)
+    return model.conditions(model.encode(batch["speech_mix"], batch["speech_mix_lengths"]), enroll, drop_enroll)
 
 
 def test_p17_masked_padding_behind_the_enrolment_changes_nothing(build, batch, codec):

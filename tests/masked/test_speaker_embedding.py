@@ -28,7 +28,7 @@ def embeddings(rows: int = 3) -> torch.Tensor:
 def hidden(model, batch, given: torch.Tensor | None, drop: bool = False, rows: slice = slice(None)) -> torch.Tensor:
     names = ("speech_mix", "speech_mix_lengths", "enroll_ref1", "enroll_ref1_lengths")
     mixture, lengths, enroll, enroll_lengths = (batch[name][rows] for name in names)
-    conditions = model.prepare(mixture, lengths, model.encode(enroll, enroll_lengths, given), enroll_lengths, drop)
+    conditions = model.conditions(model.encode(mixture, lengths), model.encode(enroll, enroll_lengths, given), drop)
     codes = torch.full((len(conditions.valid), 4, conditions.valid.shape[1]), 32)
     return model.extractor(codes, conditions) * conditions.valid[..., None]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from broken_audio import encoded, with_long_data
 from programs import running
 from refused import refused
 from tiny_discriminative import discriminative_exp_dir
@@ -78,6 +79,9 @@ def test_mistakes_name_the_upload_without_its_folder_and_the_next_job_is_done(wo
     assert refused(".", worker.run, job._replace(times=(11.0, 20.0)), float).startswith(
         "enrolment 11-20: m.wav ends at 12.00 s"
     )
+    huge = job._replace(mixture=job.mixture.with_name("huge.wav"))
+    huge.mixture.write_bytes(with_long_data(encoded(np.zeros(RATE), RATE, "RF64"), 10 * 2**30))
+    assert refused(".", worker.run, huge, float).startswith("huge.wav: is damaged: it has ")
     soundfile.write(job.mixture.with_name("long.wav"), np.zeros(31 * RATE), RATE)
     assert refused(".", worker.run, job._replace(enroll=job.mixture.with_name("long.wav")), float).startswith(
         "long.wav: is longer"

@@ -21,6 +21,15 @@ def with_data_size(wav: bytes, size: int) -> bytes:
     return wav[:4] + total + wav[8:place] + size.to_bytes(4, "little") + wav[place + 4 :]
 
 
+def with_long_data(content: bytes, size: int) -> bytes:
+    """An RF64 or W64, whose headers have room for 64 bits, that says ``size`` bytes of audio in 16 bits."""
+    place = content.index(b"ds64") + 8 if content[:4] == b"RF64" else content.index(b"data") + 16
+    told = [number.to_bytes(8, "little") for number in (size + 100, size, size // 2)]
+    if content[:4] == b"RF64":
+        return content[:place] + b"".join(told) + content[place + 24 :]
+    return content[:16] + told[0] + content[24:place] + told[1] + content[place + 8 :]
+
+
 def with_total(flac: bytes, total: int) -> bytes:
     """A FLAC whose header says ``total`` samples; 0 is what an encoder writes that does not know."""
     number = (int.from_bytes(flac[21:26], "big") & 0xF000000000) | total

@@ -1,12 +1,16 @@
 """A tiny exp directory for the tests of the doors: a fitted codec of 4 codebooks and a random extractor, made in a second."""
 
 import functools
+import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
+from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.codec.mel import MelCodec
 from espnet_tse_gen.codec.registry import save_codec
 from espnet_tse_gen.masked.build import build_model
@@ -27,6 +31,17 @@ CONFIG = {
     "train_data_path_and_name_and_type": [["/somewhere/dump/wav.scp", "speech_mix", "sound"]],
     "version": "202511",
 }
+
+
+@pytest.fixture
+def exp_dir(tmp_path: Path) -> Path:
+    """A copy of the exp directory, for a test that changes it."""
+    return shutil.copytree(tiny_exp_dir(), tmp_path / "exp")
+
+
+def load(decode: Any = None, **options: Any) -> TargetSpeakerExtractor:
+    """The model with its decoding, and whatever else ``from_pretrained`` takes."""
+    return TargetSpeakerExtractor.from_pretrained(tiny_exp_dir(), decode=decode, **options)
 
 
 def voice(seconds: float, pitch: float, seed: int = 0, rate: int = RATE) -> np.ndarray:
