@@ -78,6 +78,8 @@ setup(
             "pretrained/*/*.json",
             "pretrained/*/codec/*",
             "report/page.html.j2",
+            "speech/*.*",
+            "speech/*/*/*/*",
         ]
     },
     # What extraction needs with the models that ship; constraints/ holds the versions that were tested together.
