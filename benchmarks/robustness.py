@@ -41,12 +41,12 @@ class Item:
     speakers: tuple[str, ...] = ()  # the two that are heard
 
 
-def get_parser(description: str, items: int) -> argparse.ArgumentParser:
+def get_parser(description: str, items: int, models: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--data_dir", type=Path, required=True, help="mixtures, sources and enrolments")
-    parser.add_argument("--model", required=True, help="exp directory, packed zip file, or shipped model")
+    parser.add_argument("--model", required=True, nargs=models, help="exp directory, packed zip file, or shipped model")
     parser.add_argument("--items", type=int, default=items, help="targets")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     return parser

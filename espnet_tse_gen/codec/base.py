@@ -183,6 +183,7 @@ class AbsCodec(torch.nn.Module, ABC):
         lengths: Tensor | None = None,
         mixture: Tensor | None = None,
         num_codebooks: int | None = None,
+        estimate: Tensor | None = None,
     ) -> Tensor:
         """Turn codes into waveforms.
 
@@ -192,6 +193,7 @@ class AbsCodec(torch.nn.Module, ABC):
             mixture: float ``[B, L]``, at the rate and level at which the codes were made, aligned with them; cropped or
                 padded with zeros to ``T * hop``; only for codecs with ``supports_mixture``.
             num_codebooks: Use the first so many codebooks only, 1..K; ``None`` means all.
+            estimate: Like ``mixture`` and in its place, an estimate of the target, which may lack some of it.
 
         Returns:
             float32 ``[B, T * hop]``, aligned with the encoded waveform; 0 beyond a row's valid frames.
@@ -199,14 +201,20 @@ class AbsCodec(torch.nn.Module, ABC):
         Raises:
             UserError: If the shapes are wrong, a code is out of range, or the codec cannot use a mixture.
         """
-        return self.decode_latents(self.latents_of(codes, num_codebooks), lengths, mixture, quantized=True)
+        return self.decode_latents(self.latents_of(codes, num_codebooks), lengths, mixture, True, estimate)
 
     def decode_latents(
-        self, latents: Tensor, lengths: Tensor | None = None, mixture: Tensor | None = None, quantized: bool = False
+        self,
+        latents: Tensor,
+        lengths: Tensor | None = None,
+        mixture: Tensor | None = None,
+        quantized: bool = False,
+        estimate: Tensor | None = None,
     ) -> Tensor:
         """Turn latents that need not be quantized, float ``[B, D, T]``, into waveforms; otherwise like :meth:`decode`."""
         if latents.dim() != 3 or latents.shape[1] != self.latent_dim or latents.shape[2] < 1:
             raise self.fault(f"expected latents [B, {self.latent_dim}, T], T >= 1, got {tuple(latents.shape)}")
+        mixture = mixture if estimate is None else estimate
         if mixture is not None:
             if not self.supports_mixture:
                 raise self.fault("cannot use the mixture in decoding; choose reconstruction 'codec'")
@@ -223,7 +231,10 @@ class AbsCodec(torch.nn.Module, ABC):
                 # A copy has strides of its own, not those of the padded batch, for which kernels round differently.
                 valid = latents[row, :, :size].to(self.device, torch.float32)
                 valid = valid.clone(memory_format=torch.contiguous_format)
-                raw = self._decode_row(valid, guide, quantized)
+                if guide is None or estimate is None:
+                    raw = self._decode_row(valid, guide, quantized)
+                else:
+                    raw = self._change_row(valid, guide, quantized)
                 wav[row, :samples] = _fitted(functional.pad(raw, (max(0, -delay), 0))[max(0, delay) :], samples)
         return wav
 
@@ -271,6 +282,10 @@ class AbsCodec(torch.nn.Module, ABC):
 
         ``mixture`` is ``[T * hop]``; ``quantized`` says that the latents are sums of codebook vectors.
         """
+
+    def _change_row(self, latents: Tensor, estimate: Tensor, quantized: bool) -> Tensor:
+        """Change an estimate of the target, ``[T * hop]``, to what latents ``[D, T]`` say (if ``supports_mixture``)."""
+        raise NotImplementedError
 
     def fit(self, waveforms: Iterator[Tensor], seed: int = 0, **fit_conf: Any) -> None:
         """Learn the weights from recordings ``[L]`` at ``sample_rate`` (only if ``trainable``)."""

@@ -76,6 +76,7 @@ class DecodingOptions(Options):
         "what lends the phase, where the codec can use it: auto and mixture, the mixture; estimate, the front end's; or codec",
         choices=("auto", "codec", "mixture", "estimate"),
     )
+    soft: bool = option(False, "what becomes a waveform is the mean of what was predicted for a token, not the token")
     batch_size: int = option(1, "recordings decoded together; more pays on a GPU, not on a CPU", FROM_1)
 
     def __post_init__(self) -> None:

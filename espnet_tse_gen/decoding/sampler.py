@@ -48,6 +48,27 @@ class DecodingError(RuntimeError):
     """The network or the decoding loop broke its contract: logits that are not finite, or a position left masked."""
 
 
+class Means(NamedTuple):
+    """The mean vector of what the network predicts for a token, of the pass that commits it; for soft decoding."""
+
+    codebooks: Tensor
+    """``[K, C, D]``."""
+    vectors: Tensor
+    """``[B, K, T, D]``, updated in place."""
+
+    def take(self, logits: Tensor, hidden: Tensor, codebook: int | None) -> None:
+        """Take the means under logits ``[B, P, C]`` where ``hidden [B, P]``; codebook None stands for all."""
+        which = slice(None) if codebook is None else slice(codebook, codebook + 1)
+        vectors = self.vectors[:, which]
+        shape = (-1, vectors.shape[2])
+        mean = torch.einsum("bktc,kcd->bktd", logits.softmax(dim=-1).unflatten(1, shape).float(), self.codebooks[which])
+        vectors.copy_(torch.where(hidden.unflatten(1, shape).unsqueeze(-1), mean, vectors))
+
+    def window(self, start: int, end: int) -> "Means":
+        """Return those of the frames ``start`` to ``end``."""
+        return Means(self.codebooks, self.vectors[:, :, start:end])
+
+
 class _Pass(NamedTuple):
     """One call of the network. Counts are int64 ``[B, 1]``, on the device; None stands for no row having any."""
 
@@ -67,6 +88,7 @@ class _Batch(NamedTuple):
     frame: Tensor  # int64 [B, T], number of a frame among its row's valid frames
     noise: RowNoise
     finite: Tensor  # bool [], stays on the device until the end
+    means: Means | None
 
 
 class Sampler:
@@ -102,6 +124,7 @@ class Sampler:
         fixed: Tensor | None = None,
         row_ids: Sequence[RowId] | None = None,
         unconditional: Predictor | None = None,
+        means: Means | None = None,
     ) -> Tensor:
         """Predict all codes.
 
@@ -113,6 +136,7 @@ class Sampler:
             fixed: int64 ``[B, K, T]``, tokens that are given and stay as they are; MASK where there is none.
             row_ids: One id per row, int or str, from which its noise is drawn; 0..B-1 if not given.
             unconditional: The network with null conditions, for guidance.
+            means: Filled in beside the codes, where wanted.
 
         Returns:
             int64 ``[B, K, T]``, 0 at padding.
@@ -136,7 +160,7 @@ class Sampler:
         ]
         noise = RowNoise(self.options.seed, row_ids, valid.device)
         finite = torch.ones((), dtype=torch.bool, device=valid.device)
-        batch = _Batch(f, unconditional, codes, valid.cumsum(dim=1) - 1, noise, finite)
+        batch = _Batch(f, unconditional, codes, valid.cumsum(dim=1) - 1, noise, finite, means)
         for codebook, plan in zip(self.codebooks, plans, strict=True):
             if plan:
                 self._decode_codebook(batch, codebook, plan)
@@ -200,6 +224,8 @@ class Sampler:
             finite = logits.gather(-1, chosen.unsqueeze(-1)).squeeze(-1).isfinite()
             batch.finite.logical_and_((finite | ~hidden).all())
             tokens.copy_(torch.where(hidden, chosen, tokens))
+            if batch.means is not None:
+                batch.means.take(logits, hidden, codebook)
 
             # Where every row commits all it has, and nobody asks later, confidence costs nothing.
             if now.keep is not None or self.options.remask == "rescore":
@@ -260,6 +286,7 @@ def decode_chunks(
     overlap: int,
     row_ids: Sequence[RowId] = (0,),
     device: torch.device | str = "cpu",
+    means: Means | None = None,
 ) -> Tensor:
     """Decode recordings of one common length; one that fits a chunk is decoded exactly as ``sampler.decode`` does.
 
@@ -271,6 +298,7 @@ def decode_chunks(
         chunk: Frames per chunk, as ``DecodingOptions.chunk_frames`` gives them; 0 puts everything into one.
         overlap: Frames that a chunk is given from the one before, at least.
         row_ids: One id per recording, for its noise; B of them.
+        means: As :meth:`Sampler.decode` takes them.
 
     Returns:
         int64 ``[B, K, T]`` on ``device``.
@@ -283,7 +311,8 @@ def decode_chunks(
         # Noise is counted from a chunk's start; without the start in the id all chunks would draw the same.
         ids = [f"{row}@{start}" for row in row_ids] if start else row_ids
         conditional, unconditional = make_f(start, end)
-        window.copy_(sampler.decode(conditional, valid, window, ids, unconditional))
+        part = None if means is None else means.window(start, end)
+        window.copy_(sampler.decode(conditional, valid, window, ids, unconditional, part))
     return codes
 
 

@@ -15,7 +15,8 @@ class Voices(NamedTuple):
     activity: Tensor | None = None
     """Logits ``[B, T]`` of speaking or not; None of a model that does not say."""
     features: Tensor | None = None
-    """``[B, T, F]``, what the network knew of the target before it made a waveform; None of a model that does not tell."""
+    """``[B, T, ...]``, F numbers a frame: what the network knew of the target before it made a waveform; None of a model that
+    does not tell."""
 
 
 class AbsWaveformExtractor(nn.Module, ABC):
@@ -47,6 +48,10 @@ class AbsWaveformExtractor(nn.Module, ABC):
     @abstractmethod
     def enroll(self, recordings: Sequence[Tensor]) -> Any:
         """Return what is kept of one target's enrolments ``[Le]``, of any lengths and levels."""
+
+    def enroll_each(self, targets: Sequence[Sequence[Tensor]]) -> list[Any]:
+        """Return what :meth:`enroll` does of each target; a network that gains by doing them together overrides this."""
+        return [self.enroll(recordings) for recordings in targets]
 
     @abstractmethod
     def extract_rows(self, mixture: Tensor, enrolments: Sequence[Any]) -> Voices:

@@ -52,9 +52,8 @@ class DiscriminativeFrontEnd(AbsFrontEnd):
         # The network's Python code looks at lengths; on a GPU each look would wait for all that is under way.
         mixed, sizes = _at_rate(mixture, lengths.cpu(), rate, own)
         enrolled, enroll_sizes = _at_rate(enroll, enroll_lengths.cpu(), rate, own)
-        enrolments = [
-            self._halves.enroll([row[:size]]) for row, size in zip(enrolled, enroll_sizes.tolist(), strict=True)
-        ]
+        each = [[row[:size]] for row, size in zip(enrolled, enroll_sizes.tolist(), strict=True)]
+        enrolments = self._halves.enroll_each(each)
         wav, features = torch.zeros_like(mixed), None
         if self.feature_width:
             features = wav.new_zeros(len(wav), wav.shape[1] // self._halves.hop + 1, self.feature_width)
@@ -63,7 +62,7 @@ class DiscriminativeFrontEnd(AbsFrontEnd):
             extracted = made.waveforms[:, :size]
             wav[rows, : extracted.shape[1]] = extracted.to(wav.dtype)
             if features is not None and made.features is not None:
-                features[rows, : made.features.shape[1]] = made.features.to(wav.dtype)
+                features[rows, : made.features.shape[1]] = made.features.flatten(2).to(wav.dtype)
         return Estimate(_at_rate(_silenced(wav, sizes), sizes, own, rate)[0], features)
 
     def _together(self, sizes: Tensor) -> Iterator[tuple[list[int], int]]:

@@ -20,6 +20,8 @@ class Halves:
 
     enroll: Callable[[Sequence[Tensor]], Any]
     """What :attr:`extract` takes of one target's enrolments ``[Le]``."""
+    enroll_each: Callable[[Sequence[Sequence[Tensor]]], list[Any]]
+    """The same of several targets."""
     extract: Callable[[Tensor, Tensor, Sequence[Any]], Voices]
     """The voices of mixtures ``[B, L]`` of lengths ``[B]``, each with its own enrolment."""
     hop: int
@@ -56,7 +58,15 @@ def halves_of(model: ExtractionNetwork) -> Halves:
         def extract_rows(mixture: Tensor, lengths: Tensor, enrolments: Sequence[Any]) -> Voices:
             return whole.extract_rows(mixture, enrolments)
 
-        return Halves(whole.enroll, extract_rows, whole.hop, whole.shortest, padding_exact=False, keeps_level=True)
+        return Halves(
+            whole.enroll,
+            whole.enroll_each,
+            extract_rows,
+            whole.hop,
+            whole.shortest,
+            padding_exact=False,
+            keeps_level=True,
+        )
     split = split_model(model)
 
     def enroll(recordings: Sequence[Tensor]) -> Tensor:
@@ -67,6 +77,9 @@ def halves_of(model: ExtractionNetwork) -> Halves:
             rows.append(row if len(recordings) == 1 else row * (len(recording) / total))
         return torch.stack(rows).sum(dim=0)
 
+    def enroll_each(targets: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        return [enroll(recordings) for recordings in targets]
+
     def extract(mixture: Tensor, lengths: Tensor, enrolments: Sequence[Tensor]) -> Voices:
         features, frames = model.encoder(mixture, lengths)
         masked = split.extract(features, frames, torch.stack(list(enrolments)))
@@ -75,7 +88,7 @@ def halves_of(model: ExtractionNetwork) -> Halves:
     window, hop = shortest_samples(model.encoder)
     frames = MIN_FRAMES if split.padding_exact else 1
     shortest = window, window + (frames - 1) * hop
-    return Halves(enroll, extract, hop, shortest, split.padding_exact, keeps_level=False)
+    return Halves(enroll, enroll_each, extract, hop, shortest, split.padding_exact, keeps_level=False)
 
 
 def split_model(model: ExtractionNetwork) -> SplitExtractor:

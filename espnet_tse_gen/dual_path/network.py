@@ -36,7 +36,7 @@ BAND_WIDTHS = (7, 7, 7, 7, 6, 6, 10, 10, 10, 10, 16, 16, 16, 16, 16, 32, 32, 32,
 
 @dataclass(frozen=True, eq=False)
 class Enrolment:
-    """What the extractor keeps of a target's enrolments; :meth:`DualPathExtractor.enroll` makes it."""
+    """What the extractor keeps of targets' enrolments, a row each; :meth:`DualPathExtractor.enroll` makes it."""
 
     prefix: list[KeysValues]
     """Of every extractor block; empty where enrolment frames are off."""
@@ -49,6 +49,21 @@ class Enrolment:
             (keys.expand(count, -1, -1, -1, -1), values.expand(count, -1, -1, -1, -1)) for keys, values in self.prefix
         ]
         return Enrolment(prefix, None if self.embedding is None else self.embedding.expand(count, -1))
+
+    @property
+    def length(self) -> int:
+        """Frames of the enrolment; rows of one length can be put together."""
+        return self.prefix[0][0].shape[3] if self.prefix else 0
+
+    @staticmethod
+    def together(rows: Sequence["Enrolment"]) -> "Enrolment":
+        """Return the rows of enrolments of one length as one."""
+        prefix = [
+            (torch.cat([keys for keys, _ in block]), torch.cat([values for _, values in block]))
+            for block in zip(*(row.prefix for row in rows), strict=True)
+        ]
+        embeddings = [row.embedding for row in rows if row.embedding is not None]
+        return Enrolment(prefix, torch.cat(embeddings) if embeddings else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,16 +158,26 @@ class DualPathExtractor(AbsWaveformExtractor):
 
     def enroll(self, recordings: Sequence[Tensor]) -> Enrolment:
         """Return one target's enrolment (one row) from one or more recordings ``[L]`` of any lengths and levels."""
-        prefix: list[KeysValues] = []
-        if self.enroll_frames:
-            encoded = [self._enroll_features(recording.unsqueeze(0)) for recording in recordings]
-            prefix = self._prefix(torch.cat(encoded, dim=2))
-        embedding = None
-        if self.voice is not None:
-            weights = torch.tensor([float(len(recording)) for recording in recordings], device=recordings[0].device)
-            each = self.voice([recording.float() for recording in recordings])
-            embedding = nn.functional.normalize((each * weights.unsqueeze(1)).sum(dim=0, keepdim=True), dim=1)
-        return Enrolment(prefix, embedding)
+        return self.enroll_each([recordings])[0]
+
+    def enroll_each(self, targets: Sequence[Sequence[Tensor]]) -> list[Enrolment]:
+        """See :class:`AbsWaveformExtractor`; the embeddings of all recordings are made together."""
+        rows = [recording.float() for recordings in targets for recording in recordings]
+        embedded: Sequence[Tensor] = () if self.voice is None else self.voice(rows).unbind()
+        made = []
+        for recordings in targets:
+            prefix: list[KeysValues] = []
+            if self.enroll_frames:
+                encoded = [self._enroll_features(recording.unsqueeze(0)) for recording in recordings]
+                prefix = self._prefix(torch.cat(encoded, dim=2))
+            own, embedded = embedded[: len(recordings)], embedded[len(recordings) :]
+            embedding = None
+            if self.voice is not None:
+                weights = torch.tensor([float(len(recording)) for recording in recordings], device=recordings[0].device)
+                weighed = (torch.stack([*own]) * weights.unsqueeze(1)).sum(dim=0, keepdim=True)
+                embedding = nn.functional.normalize(weighed, dim=1)
+            made.append(Enrolment(prefix, embedding))
+        return made
 
     def enroll_batch(self, recordings: Sequence[Tensor]) -> Enrolment:
         """Return the enrolments of as many targets, one recording ``[L]`` each.
@@ -178,7 +203,7 @@ class DualPathExtractor(AbsWaveformExtractor):
         features = self.masks.norm(x)
         spectrum = mixture.spectrum.repeat(times, 1, 1) * self.masks(features)
         activity = self.activity(x.mean(dim=1)).squeeze(-1).float()
-        return Voices(self.spectrum.inverse(spectrum, mixture.samples), activity, features.transpose(1, 2).flatten(2))
+        return Voices(self.spectrum.inverse(spectrum, mixture.samples), activity, features.transpose(1, 2))
 
     def presence(self, voices: Tensor, enrolments: Sequence[Enrolment]) -> Tensor | None:
         """See :class:`AbsWaveformExtractor`; by the likeness of embeddings, 0 for silence, None where embeddings are off."""
@@ -191,12 +216,15 @@ class DualPathExtractor(AbsWaveformExtractor):
 
     def extract_rows(self, mixture: Tensor, enrolments: Sequence[Enrolment]) -> Voices:
         """See :class:`AbsWaveformExtractor`."""
-        # Rows of one target, as the segments of a recording are, go together; enrolments of different length cannot.
+        # Rows with enrolments of one length go together; the segments of a recording share theirs, without a copy.
         order: list[int] = []
         parts: list[Voices] = []
-        for enrolment in {id(each): each for each in enrolments}.values():
-            rows = [row for row, each in enumerate(enrolments) if each is enrolment]
-            parts.append(self.extract(self.encode(mixture[rows]), enrolment.repeat(len(rows))))
+        for length in dict.fromkeys(each.length for each in enrolments):
+            rows = [row for row, each in enumerate(enrolments) if each.length == length]
+            own = [enrolments[row] for row in rows]
+            same = all(each is own[0] for each in own)
+            given = own[0].repeat(len(rows)) if same else Enrolment.together(own)
+            parts.append(self.extract(self.encode(mixture[rows]), given))
             order += rows
         back = torch.tensor(order).argsort()
         return parts[0] if len(parts) == 1 else Voices(*(torch.cat(part)[back] for part in zip(*parts, strict=True)))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from espnet_tse_gen.decoding.options import DecodingOptions
-from espnet_tse_gen.decoding.sampler import DecodingError, Sampler, decode_chunks
+from espnet_tse_gen.decoding.sampler import DecodingError, Means, Sampler, decode_chunks
 from espnet_tse_gen.decoding.strategies import Predictor
 from espnet_tse_gen.inference.base import (
     DTYPES,
@@ -78,6 +78,11 @@ class MaskedInference(TargetSpeakerExtractor):
                 f"decoding option 'guidance': {options.guidance:g} needs a model trained with condition dropout "
                 "(model_conf: drop_enroll); choose 1.0"
             )
+        if options.soft and self.codec.codebook(0).shape[1] != self.codec.latent_dim:
+            raise UserError(
+                f"decoding option 'soft': codec '{self.codec.name}' has codebooks of another width than its latents, which have"
+                " no mean; choose false"
+            )
         self._options, self._sampler = options, sampler
 
     @property
@@ -115,10 +120,12 @@ class MaskedInference(TargetSpeakerExtractor):
             rows = [requests[n] for n in batch]
             try:
                 long = frames[batch[0]] > chunk > 0
-                codes, guide = self._decode_long(rows[0], tell) if long else self._decode(rows)
+                codes, means, guide = self._decode_long(rows[0], tell) if long else self._decode(rows)
             except DecodingError:
                 raise UserError(NO_NUMBERS) from None
-            for n, wav, row in zip(batch, self._reconstruct(rows, codes, guide), codes.cpu().numpy(), strict=True):
+            for n, wav, row in zip(
+                batch, self._reconstruct(rows, codes, means, guide), codes.cpu().numpy(), strict=True
+            ):
                 outputs[n].add(wav[: len(requests[n].mixture)])
                 made[n] = row[:, : frames[n]].copy()
                 done += frames[n]
@@ -128,16 +135,26 @@ class MaskedInference(TargetSpeakerExtractor):
             for n, (output, request) in enumerate(zip(outputs, requests, strict=True))
         ]
 
-    def _decode(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor | None]:
-        """Return codes ``[B, K, T]`` of requests that each fit a chunk, and what lends the phase ``[B, L]``, if anything."""
+    def _decode(self, requests: Sequence[Request]) -> tuple[Tensor, Means | None, Tensor | None]:
+        """Return codes ``[B, K, T]`` of requests that each fit a chunk, their means, and what lends the phase ``[B, L]``."""
         conditional, unconditional, guide = self._preparing(requests)([request.mixture[:] for request in requests])
         frames = torch.tensor([self.codec.num_frames(len(request.mixture)) for request in requests], device=self.device)
         valid = torch.arange(int(frames.max()), device=self.device) < frames[:, None]
         row_ids = [request.row_id for request in requests]
-        codes = self._sampler.decode(conditional, valid, row_ids=row_ids, unconditional=unconditional)
-        return codes, guide
+        means = self._means(*valid.shape)
+        codes = self._sampler.decode(conditional, valid, row_ids=row_ids, unconditional=unconditional, means=means)
+        return codes, means, guide
 
-    def _decode_long(self, request: Request, progress: Callable[[int], None]) -> tuple[Tensor, Tensor | None]:
+    def _means(self, rows: int, frames: int) -> Means | None:
+        if not self.options.soft:
+            return None
+        codebooks = torch.stack([self.codec.codebook(k).float() for k in range(self.codec.num_codebooks)])
+        shape = rows, len(codebooks), frames, codebooks.shape[2]
+        return Means(codebooks, torch.zeros(shape, device=self.device))
+
+    def _decode_long(
+        self, request: Request, progress: Callable[[int], None]
+    ) -> tuple[Tensor, Means | None, Tensor | None]:
         """Return what :meth:`_decode` does of a long request; memory is that of one chunk, whatever its length.
 
         ``progress`` is called with the frames that are done.
@@ -158,8 +175,9 @@ class MaskedInference(TargetSpeakerExtractor):
 
         chunk, overlap = self.options.chunk_frames(rate)
         frames = self.codec.num_frames(len(request.mixture))
-        codes = decode_chunks(self._sampler, predictors, frames, chunk, overlap, (request.row_id,), self.device)
-        return codes, torch.cat(guides, dim=1) if guides else None
+        means = self._means(1, frames)
+        codes = decode_chunks(self._sampler, predictors, frames, chunk, overlap, (request.row_id,), self.device, means)
+        return codes, means, torch.cat(guides, dim=1) if guides else None
 
     def _preparing(
         self, requests: Sequence[Request]
@@ -208,10 +226,16 @@ class MaskedInference(TargetSpeakerExtractor):
         rows = [torch.from_numpy(embed(request.enroll, self.sample_rate)) for request in requests]
         return torch.stack(rows).to(self.device)
 
-    def _reconstruct(self, requests: Sequence[Request], codes: Tensor, guide: Tensor | None) -> np.ndarray:
+    def _reconstruct(
+        self, requests: Sequence[Request], codes: Tensor, means: Means | None, guide: Tensor | None
+    ) -> np.ndarray:
         """Return waveforms ``[B, >= L]`` at the model's rate."""
-        frames = [self.codec.num_frames(len(request.mixture)) for request in requests]
-        return self.codec.decode(codes, torch.tensor(frames), guide).cpu().numpy()
+        frames = torch.tensor([self.codec.num_frames(len(request.mixture)) for request in requests])
+        mixture, estimate = (None, guide) if self.options.reconstruction == "estimate" else (guide, None)
+        if means is None:
+            return self.codec.decode(codes, frames, mixture, estimate=estimate).cpu().numpy()
+        latents = means.vectors.sum(dim=1).transpose(1, 2)
+        return self.codec.decode_latents(latents, frames, mixture, estimate=estimate).cpu().numpy()
 
     def _padded(self, signals: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         """Return signals as ``[B, L]``, padded with zeros, and their lengths ``[B]``, on the device."""

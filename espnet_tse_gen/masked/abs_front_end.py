@@ -32,7 +32,7 @@ class AbsFrontEnd(nn.Module, ABC):
     - **Rate**: everything goes in and comes out at ``sample_rate``, which is the codec's.
     - **Level**: the estimate is as loud as it is in the mixture, whatever level the network gives it.
     - **Batch**: samples beyond a row's length are never looked at, and the estimate is silent there.
-    - **Frozen**: always in evaluation mode, no gradients, no autocast.
+    - **Frozen**: always in evaluation mode, no gradients.
     """
 
     sample_rate: int  # Hz of what goes in and comes out
@@ -49,19 +49,27 @@ class AbsFrontEnd(nn.Module, ABC):
         super().train(False)
         return self
 
-    def forward(self, mixture: Tensor, lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor) -> Estimate:
+    def forward(
+        self,
+        mixture: Tensor,
+        lengths: Tensor,
+        enroll: Tensor,
+        enroll_lengths: Tensor,
+        precision: str = "float32",
+    ) -> Estimate:
         """Return the estimate of the target, as loud as in ``mixture [B, L]`` and silent beyond ``lengths [B]`` samples.
 
-        ``enroll [B, Le]`` is the target speaker alone.
+        ``enroll [B, Le]`` is the target speaker alone; products are computed in ``precision``.
         """
-        with torch.no_grad(), torch.autocast(mixture.device.type, enabled=False):
+        bfloat16 = torch.autocast(mixture.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+        with torch.no_grad(), bfloat16:
             dtype = next((value.dtype for value in self.parameters()), torch.float32)
             mixed, enrolled = (
                 (wav * _within(sizes, wav.shape[1])).to(dtype)
                 for wav, sizes in ((mixture, lengths), (enroll, enroll_lengths))
             )
             made, features = self.estimate(mixed, lengths, enrolled, enroll_lengths)
-            estimate = made[:, : mixture.shape[1]]
+            estimate = made[:, : mixture.shape[1]].to(dtype)
             estimate = nn.functional.pad(estimate, (0, mixture.shape[1] - estimate.shape[1]))
             estimate = estimate * _within(lengths, mixture.shape[1])
             # Losses such as SI-SDR leave scale and sign open; those with which it explains most of the mixture are taken.

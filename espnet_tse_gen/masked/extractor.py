@@ -31,10 +31,13 @@ class Conditions:
     valid: Tensor  # `[B, T]` bool
     cache: PrefixCache  # keys and values of the enrolment
     speaker: Tensor | None  # `[B, 1, d]`, the enrolment as one vector, or None
+    estimate: Tensor | None = None  # `[B, T, D + 1]`, the estimate's latents and a 1, for the heads; or None
 
     def frames(self, start: int, end: int) -> "Conditions":
         """Return the conditions of the target frames ``start`` to ``end``."""
-        return dataclasses.replace(self, mixture=self.mixture[:, start:end], valid=self.valid[:, start:end])
+        estimate = None if self.estimate is None else self.estimate[:, start:end]
+        mixture, valid = self.mixture[:, start:end], self.valid[:, start:end]
+        return dataclasses.replace(self, mixture=mixture, valid=valid, estimate=estimate)
 
 
 class MaskedExtractor(AbsMaskedExtractor):
@@ -73,6 +76,10 @@ class MaskedExtractor(AbsMaskedExtractor):
         # by side. `none` for no front end
         front_end_features: str | Sequence[str] = NO_FEATURES,
         front_end_width: int = 0,  # width of the front end's own features, for `features` among these; the front end knows
+        # above 0, the heads also see the estimate's latents, and start from what these say: the logit of an entry is so many
+        # times the negative square of its distance to them, so that the model learns where the estimate is wrong. For codecs
+        # each of whose codebooks has latent dimensions of its own, as mel's bands have; 0 for heads that start from nothing
+        estimate_head: float = 0.0,
     ) -> None:
         super().__init__()
         if enroll_stride < 1:
@@ -120,6 +127,16 @@ class MaskedExtractor(AbsMaskedExtractor):
         self.speaker_embedding = speaker_embedding
         self.embedding_map = nn.Linear(speaker_embedding, width, bias=False) if speaker_embedding else None
         self.latent_head = nn.Linear(width, codec.latent_dim) if latent_head else None
+        self.estimate_heads = None
+        if estimate_head:
+            books = torch.stack([codec.codebook(k).detach().float() for k in range(codec.num_codebooks)])
+            if front_end_features == NO_FEATURES or int((books != 0).any(dim=1).sum(dim=0).max()) > 1:
+                raise UserError(
+                    "extractor_conf: estimate_head needs a front end, and a codec whose codebooks have latent dimensions of"
+                    " their own, as mel's with split: bands have; choose 0"
+                )
+            squares = books.square().sum(dim=2, keepdim=True)
+            self.estimate_heads = nn.Parameter(estimate_head * torch.cat((2.0 * books, -squares), dim=2))
         self.takes_estimate = front_end_features != NO_FEATURES
         self.front_end_input = None
         if self.takes_estimate:
@@ -138,6 +155,9 @@ class MaskedExtractor(AbsMaskedExtractor):
                 for parameter in module.parameters(recurse=False):
                     # Read by ESPnet's --exclude_weight_decay: gains, embeddings and single vectors do not decay.
                     parameter._no_weight_decay = parameter is not self.heads  # type: ignore[attr-defined]
+        if self.estimate_heads is not None and self.latent_head is not None:
+            # It adds to the estimate's latents, and starts from them.
+            nn.init.zeros_(self.latent_head.weight)
 
     def encode_conditions(
         self,
@@ -169,14 +189,18 @@ class MaskedExtractor(AbsMaskedExtractor):
         if self.embedding_map is not None:
             given = self._embedding(enroll, drop_enroll)
             speaker = given if speaker is None else speaker + given
-        return Conditions(encoded, mixture.valid, cache, speaker)
+        latents = None if self.estimate_heads is None else self._latents(mixture, estimate, drop_enroll, drop_estimate)
+        return Conditions(encoded, mixture.valid, cache, speaker, latents)
 
     def forward(self, codes: Tensor, conditions: Conditions) -> Tensor:
-        """Return hidden states ``[B, T, d]``; see :class:`AbsMaskedExtractor`."""
+        """Return hidden states ``[B, T, d]``, followed by what the heads see of an estimate; see :class:`AbsMaskedExtractor`."""
         frames = self.target_embedding(codes, conditions.valid) + conditions.mixture + self.target_segment
         if conditions.speaker is not None:
             frames = frames + conditions.speaker
-        return self.backbone(frames, conditions.valid, conditions.cache, offset=self.max_enroll_frames)
+        hidden = self.backbone(frames, conditions.valid, conditions.cache, offset=self.max_enroll_frames)
+        return (
+            hidden if conditions.estimate is None else torch.cat((hidden, conditions.estimate.to(hidden.dtype)), dim=2)
+        )
 
     def _speaker(self, frames: Tensor, valid: Tensor) -> Tensor | None:
         if self.speaker_map is None:
@@ -187,8 +211,7 @@ class MaskedExtractor(AbsMaskedExtractor):
 
     def _estimate(self, estimate: Signal | None, *drops: Tensor | None) -> Tensor | float:
         """Return what the front end's estimate adds to the mixture's frames, ``[B, T, d]``; zero for dropped rows."""
-        rows = [drop for drop in drops if drop is not None]
-        dropped = torch.stack(rows).any(dim=0) if rows else None
+        dropped = _any(*drops)
         if estimate is None or self.front_end_input is None:
             if dropped is None or not bool(dropped.all()):
                 raise UserError(
@@ -198,6 +221,16 @@ class MaskedExtractor(AbsMaskedExtractor):
             return 0.0
         frames = self.front_end_input(estimate)
         return frames if dropped is None else torch.where(dropped[:, None, None], torch.zeros_like(frames), frames)
+
+    def _latents(self, mixture: Signal, estimate: Signal | None, *drops: Tensor | None) -> Tensor:
+        """Return the estimate's latents and a 1 for the heads, ``[B, T, D + 1]``; zero for dropped rows."""
+        latents = mixture.latents.transpose(1, 2)
+        if estimate is None:
+            return torch.zeros_like(torch.cat((latents, latents[..., :1]), dim=2))
+        given = estimate.latents.transpose(1, 2)
+        given = torch.cat((given, torch.ones_like(given[..., :1])), dim=2)
+        dropped = _any(*drops)
+        return given if dropped is None else given * ~dropped[:, None, None]
 
     def _embedding(self, enroll: Signal, drop: Tensor | None) -> Tensor:
         """Return what the speaker embeddings add to every target frame, ``[B, 1, d]``; zero for the rows ``drop``."""
@@ -215,12 +248,30 @@ class MaskedExtractor(AbsMaskedExtractor):
         return added if drop is None else added * ~drop[:, None, None]
 
     def logits(self, hidden: Tensor, codebook: int) -> Tensor:
-        """Map hidden states ``[..., d]`` to the logits ``[..., C]`` of ``codebook``."""
-        return nn.functional.linear(hidden, self.heads[codebook])
+        """Map what :meth:`forward` returns, ``[..., d]``, to the logits ``[..., C]`` of ``codebook``."""
+        head = self.heads[codebook]
+        if self.estimate_heads is not None:
+            # In float32: distances are differences of large numbers.
+            seen = hidden[..., head.shape[1] :].float()
+            with torch.autocast(hidden.device.type, enabled=False):
+                known = nn.functional.linear(seen, self.estimate_heads[codebook].float())
+            return nn.functional.linear(hidden[..., : head.shape[1]], head) + known
+        return nn.functional.linear(hidden, head)
 
     def predict_latents(self, hidden: Tensor) -> Tensor | None:
         """Map hidden states ``[B, T, d]`` to latents ``[B, D, T]``, or None without a latent head."""
-        return None if self.latent_head is None else self.latent_head(hidden).transpose(1, 2)
+        if self.latent_head is None:
+            return None
+        latents = self.latent_head(hidden[..., : self.latent_head.in_features])
+        if self.estimate_heads is not None:
+            latents = latents + hidden[..., self.latent_head.in_features : -1]
+        return latents.transpose(1, 2)
+
+
+def _any(*drops: Tensor | None) -> Tensor | None:
+    """Return which rows, bool ``[B]``, any of the drops names; None where none does."""
+    rows = [drop for drop in drops if drop is not None]
+    return torch.stack(rows).any(dim=0) if rows else None
 
 
 def _average(frames: Tensor, valid: Tensor, stride: int) -> tuple[Tensor, Tensor]:

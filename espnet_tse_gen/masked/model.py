@@ -117,7 +117,7 @@ class MaskedTSEModel(torch.nn.Module):
         front_end = self.front_end
         if front_end is None:
             return None
-        waveform, features = front_end(mixture, mixture_lengths, enroll, enroll_lengths)
+        waveform, features = front_end(mixture, mixture_lengths, enroll, enroll_lengths, self.precision)
         signal = self.encode(waveform, mixture_lengths)
         if features is None:
             return signal

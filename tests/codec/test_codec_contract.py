@@ -224,6 +224,18 @@ def test_codes_of_the_mixture_leave_the_mixture_as_it_is(name: str) -> None:
     torch.testing.assert_close(unquantized, mixture, atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["mel", "mel_residual"])
+def test_an_estimate_is_changed_to_the_latents_whether_too_loud_or_too_faint(name: str) -> None:
+    codec = make(name)
+    target = noise(1, 6400)
+    latents, codes = codec.encode(target).latents, codec.encode(target).codes
+    for factor in (0.2, 1.0, 5.0):
+        wav = codec.decode_latents(latents, estimate=factor * target)[:, :6400]
+        assert (wav - target).square().mean() < 1e-3 * target.square().mean(), factor
+    # An estimate that has the codes already stays as it is.
+    torch.testing.assert_close(codec.decode(codes, estimate=target)[:, :6400], target, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["mini", "mel", "encodec"])
 def test_half_precision_halves_the_file_and_is_the_codec_that_loads(name: str, tmp_path) -> None:
     codec = make(name)

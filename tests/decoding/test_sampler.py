@@ -146,6 +146,36 @@ def test_p07_oracle_is_recovered(variant, steps, temperature, choice, guidance):
     assert torch.equal(codes, truth)
 
 
+@given(variant=st.sampled_from(FINAL), steps=st.integers(1, 20))
+@quick
+def test_means_are_those_of_the_pass_that_commits_a_token(variant, steps):
+    lengths = [21, 8]
+    valid = valid_frames(lengths)
+    codebooks = torch.randn(CODEBOOKS, SIZE, 5, generator=torch.Generator().manual_seed(steps))
+    means = sampler.Means(codebooks, torch.zeros(2, CODEBOOKS, 21, 5))
+    f, without = network(lengths)[0], network(lengths, seed=50)[0]
+    decoder, seen = make(variant, steps=steps), []
+
+    def spy(codes, codebook):
+        logits = f(codes, codebook)
+        seen.append((codes.clone(), codebook, logits.clone()))
+        return logits
+
+    codes = decoder.decode(spy, valid, None, None, without, means)
+    assert torch.equal(codes, decoder.decode(f, valid, None, None, without))
+    assert not means.vectors.transpose(1, 2)[~valid].any()
+    if decoder.options.guidance == 1.0 and not (decoder.top_k or decoder.options.top_p):
+        for k in range(CODEBOOKS):
+            # The last call in which a position was still hidden is the one that committed it.
+            expected = torch.zeros(2, 21, 5)
+            for before, codebook, logits in seen:
+                if codebook in (None, k):
+                    own = logits if codebook is not None else logits[:, k]
+                    mean = own.softmax(dim=-1) @ codebooks[k].to(own.dtype)
+                    expected = torch.where((before[:, k] == SIZE)[..., None], mean.float(), expected)
+            torch.testing.assert_close(means.vectors[:, k], expected)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @every_variant

@@ -173,6 +173,33 @@ def test_the_estimate_may_lend_the_phase(exp_dir):
         TargetSpeakerExtractor.from_pretrained(tiny_exp_dir(), decode={"reconstruction": "estimate"})
 
 
+@pytest.mark.parametrize("seconds", [0.8, 2.3])
+def test_soft_decoding_uses_the_means_of_the_predictions(exp_dir, seconds):
+    options = {
+        "steps": 2,
+        "chunk_seconds": 1.0,
+        "chunk_overlap_seconds": 0.2,
+        "reconstruction": "mixture",
+        "soft": True,
+    }
+    extractor = TargetSpeakerExtractor.from_pretrained(exp_dir, decode=options)
+    request = extractor.request(mixture(seconds), voice(1.0, 110.0, seed=5))
+    heads, codec = extractor.model.extractor.heads, extractor.codec
+
+    def check(latents: torch.Tensor) -> None:
+        guide = torch.from_numpy(request.mixture[:])[None]
+        expected = codec.decode_latents(latents, None, guide)[0, : len(request.mixture)] / request.gain
+        np.testing.assert_allclose(extractor.extract([request])[0].samples, expected, atol=1e-5)
+
+    with torch.no_grad():
+        # Of a network that is certain, they are the tokens' vectors; of one that knows nothing, the codebooks' means.
+        torch.nn.init.normal_(heads, std=1e4)
+        check(codec.latents_of(torch.from_numpy(extractor.extract([request])[0].codes)[None]))
+        heads.zero_()
+        middle = sum(codec.codebook(k).mean(dim=0) for k in range(codec.num_codebooks))
+        check(middle[None, :, None].expand(1, -1, codec.num_frames(len(request.mixture))))
+
+
 def test_another_front_end_is_refused(exp_dir):
     source = shutil.copytree(discriminative_exp_dir("spex_plus"), exp_dir.parent / "other")
     state = torch.load(source / "valid.loss.ave.pth", weights_only=True)

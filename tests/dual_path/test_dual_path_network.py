@@ -62,6 +62,18 @@ def test_a_kept_enrolment_serves_many_segments(network: DualPathExtractor) -> No
         torch.testing.assert_close(extracted(network, segment.unsqueeze(0), enroll)[0], row, atol=1e-5, rtol=1e-4)
 
 
+def test_rows_with_enrolments_of_any_lengths_are_what_each_alone_is(network: DualPathExtractor) -> None:
+    mixture, sizes = noise(5, 8000), (6400, 9600, 6400, 6400, 9600)
+    targets = [[noise(size, seed=number)] for number, size in enumerate(sizes)]
+    with torch.no_grad():
+        enrolments = network.enroll_each(targets)
+        enrolments[3] = enrolments[0]
+        together = network.extract_rows(mixture, enrolments)
+    for row, enroll in enumerate((0, 1, 2, 0, 4)):
+        alone = extracted(network, mixture[row : row + 1], *targets[enroll])
+        torch.testing.assert_close(together.waveforms[row], alone[0], atol=1e-5, rtol=1e-4)
+
+
 def test_several_enrolments_all_count_and_their_order_does_not(network: DualPathExtractor) -> None:
     mixture, first, second = noise(1, 8000), noise(6400, seed=1), noise(9600, seed=2)
     both = extracted(network, mixture, first, second)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from espnet_tse_gen.codec.mel import MelCodec
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd, Estimate
 from espnet_tse_gen.masked.build import build_model
 from espnet_tse_gen.masked.extractor import MaskedExtractor
@@ -50,7 +51,8 @@ def make(codec, build):
     """Models with a front end; those of ``build`` have none."""
 
     def made(front_end: AbsFrontEnd | None = None, model_conf=None, **extractor_conf) -> MaskedTSEModel:
-        plain = build(model_conf, **{name: value for name, value in extractor_conf.items() if name != FEATURE})
+        own = FEATURE, "estimate_head", "latent_head"
+        plain = build(model_conf, **{name: value for name, value in extractor_conf.items() if name not in own})
         torch.manual_seed(0)
         conf = {"width": 32, "layers": 2, "heads": 2, "mixture_layers": 1, "dropout": 0.0, FEATURE: "latent+stft"}
         extractor = MaskedExtractor(codec, **{**conf, **extractor_conf})
@@ -113,6 +115,33 @@ def test_training_leaves_the_front_end_as_it_is(make, batch, features):
     assert not front_end.training
     changed = zip(weights, model.extractor.front_end_input.parameters(), strict=True)
     assert all(not torch.equal(old, new) for old, new in changed)
+
+
+def test_heads_that_see_the_estimate_start_from_its_tokens(make, codec, batch):
+    model = make(estimate_head=0.5, latent_head=True)
+    torch.nn.init.zeros_(model.extractor.heads)
+    estimate = model.estimate(*(batch[name] for name in SIGNALS))
+    predicted = logits(model, batch)
+    valid = estimate.valid[:, None].expand_as(estimate.codes)
+    assert torch.equal(predicted.argmax(dim=-1)[valid], estimate.codes[valid])
+    mixed, enroll, _ = signals(model, batch)
+    conditions = model.extractor.encode_conditions(mixed, enroll, estimate=estimate)
+    hidden = model.extractor(torch.full_like(estimate.codes, 32), conditions)
+    torch.testing.assert_close(model.extractor.predict_latents(hidden), estimate.latents, atol=1e-5, rtol=1e-5)
+    # Without the enrolment there is no estimate, and nothing is known.
+    assert not logits(model, batch, drop_enroll=True).any()
+    model.train()(**batch)[0].backward()
+    assert model.extractor.estimate_heads.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("off", ["front_end_features", "split"])
+def test_heads_that_cannot_see_an_estimate_are_refused(codec, off):
+    conf = {"width": 32, "layers": 1, "heads": 2, "estimate_head": 0.5}
+    with pytest.raises(UserError, match="estimate_head needs a front end, and a codec whose codebooks"):
+        residual = MelCodec(num_codebooks=2, codebook_size=32, split="residual")
+        residual.codebooks.copy_(torch.randn(residual.codebooks.shape))
+        given, features = (residual, "latent") if off == "split" else (codec, "none")
+        MaskedExtractor(given, **{**conf, FEATURE: features})
 
 
 def test_without_one_nothing_is_added(make, build, batch):
