@@ -12,8 +12,8 @@ if VERSION is None:
 
 # torchaudio 2.11.1 needs a newer torch than 2.12 and names none; torch 2.13 needs a newer setuptools than ESPnet takes.
 TORCHAUDIO = ["torch>=2.11,<2.13", "torchaudio>=2.11,<2.11.1"]
-# Recipes and training. What ESPnet's trainer imports but does not require, and the synthesizer of the mini corpus, included.
-ESPNET = ["espnet>=202511,<202512", *TORCHAUDIO, "espeakng-loader", "jinja2", "kaldiio", "matplotlib", "tensorboard"]
+# Recipes and training. What ESPnet's trainer imports but does not require included.
+ESPNET = ["espnet>=202511,<202512", *TORCHAUDIO, "jinja2", "kaldiio", "matplotlib", "tensorboard"]
 # ESPnet's scorer, and scores by learned models, whose weights are in the wheels.
 SCORE = [
     *ESPNET,
@@ -79,6 +79,8 @@ setup(
             "pretrained/*/*.json",
             "pretrained/*/codec/*",
             "report/page.html.j2",
+            "speech/*.*",
+            "speech/*/*/*/*",
         ]
     },
     # What extraction needs with the models that ship; constraints/ holds the versions that were tested together.

@@ -13,6 +13,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+PAGES |= {"espnet_tse_gen/speech/README.md": "speech.md"}
 """Files of the repository and their pages."""
 for _card in sorted(ROOT.glob("espnet_tse_gen/pretrained/*/README.md")):
     PAGES[_card.relative_to(ROOT).as_posix()] = f"models/{_card.parent.name}.md"

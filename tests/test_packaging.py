@@ -48,8 +48,12 @@ def test_an_installed_wheel_finds_presets_and_models(tree: Path, tmp_path: Path,
         "from espnet_tse_gen.inference.loading import shipped_models;"
         "from espnet_tse_gen.decoding.options import DecodingOptions;"
         "print(p.__file__, *presets(), *shipped_models(), DecodingOptions.preset('joint_16').steps);"
+        "from espnet_tse_gen.data.corpus import SPEECH, list_utterances, read_speaker_sexes;"
+        "subsets = 'train-clean-5', 'dev-clean', 'test-other';"
+        "print(len(read_speaker_sexes(SPEECH)), *(len(list_utterances(SPEECH, one)) for one in subsets));"
         "print(*CONF.glob('codec/mel_16k.yaml'))"
     )
     told = run(tmp_path, "-c", code, PYTHONPATH=str(target)).split()
     assert told[0].startswith(str(target)) and {"greedy_16", "segments", "dual_path_16k", "16"} < set(told)
+    assert told[-5] == "20" and told[-4:-1] == ["72", "24", "24"], "recordings"
     assert told[-1] == str(target / "espnet_tse_gen/conf/codec/mel_16k.yaml")

@@ -23,6 +23,8 @@ from espnet_tse_gen.utils.files import is_lfs_pointer
 
 READ_FORMATS = "WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, AU, CAF, W64"
 """What people have of the formats that libsndfile reads."""
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
+"""Suffixes, in small letters, of what is looked for in folders."""
 
 MEAN = 0
 """In the place of a channel's number: the mean of all."""

@@ -1,1 +1,1 @@
-"""Data of the recipes: Libri2Mix and the mini corpus, enrolment, level convention, checks, and the training preprocessor."""
+"""Data of the recipes: Libri2Mix, enrolment, level convention, checks, and the training preprocessor."""

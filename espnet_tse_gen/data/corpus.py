@@ -18,12 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import read_audio
+from espnet_tse_gen.audio.files import AUDIO_SUFFIXES, read_audio
 from espnet_tse_gen.audio.writing import full_scale_factor, write_audio
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.files import atomic_write, read_json, read_text
 from espnet_tse_gen.utils.parallel import map_jobs
 
+SPEECH = Path(__file__).resolve().parents[1] / "speech"
+"""The recordings inside the package: train-clean-5, dev-clean, and test-other, on which nothing may be trained."""
 # A cut may move by this much to where the signal is weakest.
 _SEARCH_SECONDS = 0.5
 
@@ -55,7 +57,7 @@ def list_utterances(root: str | Path, subsets: str | Mapping[str, Collection[str
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; expected ROOT/SUBSET/SPEAKER/CHAPTER/UTTERANCE.flac")
         for path in sorted(folder.glob("*/*/*")):
-            speaker, is_audio = path.parts[-3], path.suffix.lower() in (".flac", ".wav")
+            speaker, is_audio = path.parts[-3], path.suffix.lower() in AUDIO_SUFFIXES
             if not is_audio or is_hidden(path, folder) or speaker not in (wanted or [speaker]):
                 continue
             if (path.stem + speaker).split() != [path.stem + speaker]:

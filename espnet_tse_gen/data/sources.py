@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import check_finite, check_header, open_audio, read_header
+from espnet_tse_gen.audio.files import AUDIO_SUFFIXES, check_finite, check_header, open_audio, read_header
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.data.corpus import is_hidden
 from espnet_tse_gen.data.formatting import Converted, Group, convert
@@ -20,7 +20,6 @@ from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import check_same_keys, read_scp, write_scp
 
 DURATIONS, COLLECTIONS = "utt2dur", "utt2collection"
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
 # Kaldi writes utt2dur with two or three decimals, so that a file may end this much earlier.
 _ROUNDING_SECONDS = 0.02
 

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import MEAN, AudioFile, read_audio
+from espnet_tse_gen.audio.files import AUDIO_SUFFIXES, MEAN, AudioFile, read_audio
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.audio.segments import Forward
 from espnet_tse_gen.audio.writing import OUTPUT_FORMATS, as_stored, check_output, output_subtype, writing_audio
-from espnet_tse_gen.data.sources import AUDIO_SUFFIXES
 from espnet_tse_gen.utils.errors import UserError, hear_warnings, one_line, print_error, shown, warn
 from espnet_tse_gen.utils.files import OutputError, read_scp
 

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -11,14 +12,17 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import yaml
 from programs import ROOT, output_of, refused_in, start
 from training_runs import make_corpus
 
+from espnet_tse_gen.data.corpus import SPEECH
 from espnet_tse_gen.utils.files import read_scp, write_scp
 
 RECIPE = ROOT / "egs2" / "mini_librimix" / "tse_gen1"
 TAG = "masked_test_mel_16k"
-SIZE = "--num_voices 8 --utterances_per_voice 4 --train_mixtures 24 --dev_mixtures 6 --test_mixtures 6"
+SIZE = "--train_mixtures 24 --dev_mixtures 6 --test_mixtures 6"
+SHIPPED = ROOT / "espnet_tse_gen" / "pretrained"
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +32,8 @@ def run(place: Path, *arguments: str, data_options: str = SIZE) -> subprocess.Co
     command = [str(RECIPE / "run.sh"), "--datadir", f"{place}/data", "--dumpdir", f"{place}/dump"]
     command += ["--expdir", f"{place}/exp", "--tse_config", f"{ROOT}/tests/conf/masked_test.yaml"]
     command += ["--inference_config", "conf/decode/one_step.yaml", "--pretrained_exp", "", "--nj", "2"]
+    command += ["--codec_config", "conf/codec/mel_16k.yaml", "--codec_dir", ""]
+    command += ["--tse_tag", TAG, "--tse_args", "", "--inference_args", ""]
     command += ["--inference_nj", "2", "--local_data_opts", f"{data_options} --downloads {place}/downloads", *arguments]
     return start(*command)
 
@@ -73,6 +79,24 @@ def test_every_stage_left_what_the_next_needs(place: Path) -> None:
     assert [name for name in made.split() if not (exp / name).exists()] == []
     with zipfile.ZipFile(exp / f"{TAG}.zip") as packed:
         assert any(name.endswith("config.yaml") for name in packed.namelist())
+
+
+def test_every_set_is_of_its_own_speakers(place: Path) -> None:
+    for name, subset in (("train", "train-clean-5"), ("dev", "dev-clean"), ("test", "test-other")):
+        speakers = {who for n in (1, 2) for who in read_scp(place / "data" / name / f"target_spk{n}").values()}
+        assert len(speakers) >= 4 and speakers <= {folder.name for folder in (SPEECH / subset).iterdir()}
+
+
+def test_the_recipe_as_it_stands_names_what_is_there() -> None:
+    assert "Done." in output_of(start(RECIPE / "run.sh", "--stage", "12"))
+
+
+def test_a_codec_that_is_there_serves(place: Path) -> None:
+    codec = SHIPPED / "mini_librimix" / "codec"
+    told = output_of(run(place, "--codec_dir", str(codec), "--codec_tag", "given", "--stage", "4", "--stop_stage", "5"))
+    assert f"codec preparation: {codec}" in told and not (place / "exp" / "codec_given").exists()
+    made = json.loads((place / "dump" / "codec" / "given" / "test" / "codes_spk1.json").read_text())
+    assert made["fingerprint"] == yaml.safe_load((codec / "codec.yaml").read_text())["fingerprint"]
 
 
 def test_outputs_have_the_mixtures_keys_and_lengths(place: Path) -> None:
@@ -193,6 +217,7 @@ def test_a_stage_says_which_stage_it_needs(tmp_path: Path, stage: int, missing: 
         (["--tse_config", "conf/train/mini.yaml"], "mini.yaml: no such file; it is called masked_small.yaml now"),
         (["--inference_config", "conf/decode/none.yaml"], "conf/decode/none.yaml: no such file"),
         (["--pretrained_exp", "dual_path_16k"], "(models that ship: espnet_tse_gen/pretrained/NAME in the repository)"),
+        (["--codec_dir", "none"], "--codec_dir: none/codec.yaml: no such file"),
         (["--score_with_asr", "true"], "--score_with_asr needs --asr_exp"),
         (["--score_with_asr", "true", "--asr_exp", "nowhere"], "--asr_exp: nowhere/config.yaml: no such file"),
         (["--python", "no-such-python"], "'no-such-python' cannot import espnet_tse_gen"),
@@ -239,10 +264,18 @@ def test_a_changed_recording_is_noticed_in_a_folder_with_spaces(tmp_path: Path) 
     assert [kept(), kept()] == [2, 4]
 
 
-def test_an_unknown_option_of_the_corpus(tmp_path: Path) -> None:
-    result = run(tmp_path, "--stop_stage", "1", data_options="--num_voice 8")
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ("--test_mixture 8", "unknown option '--test_mixture'; did you mean '--test_mixtures'?"),
+        ("--dev_mixtures 0", "--dev_mixtures takes a whole number of at least 1, not '0'"),
+        ("--test_mixtures 9999", "has fewer than 9999 different pairs; ask for fewer mixtures"),
+    ],
+)
+def test_mistakes_in_the_options_of_the_corpus(tmp_path: Path, options: str, message: str) -> None:
+    result = run(tmp_path, "--stop_stage", "1", data_options=options)
     assert result.returncode == 2
-    assert "unknown option '--num_voice'; did you mean '--num_voices'?" in result.stderr
+    assert message in result.stderr and "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("script", ["mini_librimix/tse_gen1/tse_gen.sh", "librispeech/codec1/codec.sh"])

@@ -192,6 +192,8 @@ def recipe(slurm: Environment, place: Path, stage: int, *options: str, backend: 
     for name in ("data", "dump", "exp"):
         command += [f"--{name}dir", f"{place}/{name}"]
     command += ["--codec_config", "conf/codec/mel_8k.yaml", "--codec_tag", "tiny", "--fs", "8k", "--pretrained_exp", ""]
+    command += ["--tse_config", "conf/train/masked_small.yaml", "--tse_args", ""]
+    command += ["--codec_dir", "", "--inference_args", ""]
     command += [
         "--train_set",
         "train",

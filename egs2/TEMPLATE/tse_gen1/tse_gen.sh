@@ -37,6 +37,8 @@ min_wav_duration=1.0        # shortest training and validation mixture in second
 codec_config=conf/codec/mel_16k.yaml    # a file of conf/codec, or 'auto': dac_16k where its weights are at hand, else
 #   mini_16k, and mel_8k for recordings at 8 kHz
 codec_tag=                  # name of the codec directory; default: that of the file
+codec_dir=                  # a codec directory that is there, such as codec/ of the model that training starts from; empty: stage 4
+#   makes <expdir>/codec_<codec_tag>
 codec_args=                 # further options of bin.codec_prepare, such as '--download true'
 use_codes=true              # train on tokens extracted in stage 5, not on the fly
 token_args=                 # further options of bin.codec_tokenize, such as '--max_errors 3'
@@ -100,6 +102,8 @@ for file in "${codec_config}" "${tse_config}" "${decode_configs[@]}"; do
 done
 [[ -z ${inference_tag} || ${#decode_configs[@]} -eq 1 ]] ||
     die "--inference_tag names one output, but --inference_config names ${#decode_configs[@]} files"
+[[ -z ${codec_dir} || -f ${codec_dir}/codec.yaml ]] ||
+    die "--codec_dir: ${codec_dir}/codec.yaml: no such file; give a directory that stage 4 made, or codec/ of a trained model"
 read -r -a pretrained_exps <<< "${pretrained_exp}"
 pretrained_tasks=()
 for exp in "${pretrained_exps[@]}"; do
@@ -139,7 +143,8 @@ mapfile -t speakers < <(seq "${ref_num}")
 
 # Names of what is made.
 codec_tag=${codec_tag:-$(tag_of "${codec_config}")}
-codec_dir=${expdir}/codec_${codec_tag}
+given_codec=${codec_dir}
+codec_dir=${codec_dir:-${expdir}/codec_${codec_tag}}
 codes_dir=${dumpdir}/codec/${codec_tag}
 codec_suffix=
 if [[ ${task} == tse_gen ]]; then
@@ -217,7 +222,7 @@ if ! ${skip_data_prep}; then
 fi
 
 if ! ${skip_data_prep} && ! ${skip_train} && [[ ${task} == tse_gen ]]; then
-    if running 4 "codec preparation: ${codec_dir}"; then
+    if running 4 "codec preparation: ${codec_dir}" && [[ -z ${given_codec} ]]; then
         fit=()
         if [[ -n ${speech_dir} ]]; then
             need "${sources_dir}/wav.scp" 3

@@ -1,14 +1,22 @@
 #!/usr/bin/env bash
-# Masked generative extraction on the mini corpus: synthetic voices, made in stage 1, from nothing to scores on a CPU in
-# minutes. Options of tse_gen.sh may follow: ./run.sh --help.
+# Masked generative extraction of real voices on a CPU, in minutes: the speech that ships with the package is mixed, a model is
+# fine-tuned on it, and decodes beside those that ship. Options of tse_gen.sh may follow: ./run.sh --help.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-# The extractor that ships with the package, trained for longer by this same recipe, is decoded with as well.
-shipped=../../../espnet_tse_gen/pretrained/mini_librimix
-pretrained=()
-if [[ -f ${shipped}/config.yaml ]]; then
-    pretrained=(--pretrained_exp "${shipped}")
+shipped=../../../espnet_tse_gen/pretrained
+front_end=dual_path_16k
+# The generative model that training starts from, where it ships, and beside which it decodes; else, training starts from what the
+# front end says.
+start=tse_gen_16k
+models=${shipped}/${front_end}
+training="--front_end ${front_end} --max_epoch 2 --num_iters_per_epoch 20"
+training+=" --scheduler_conf first_cycle_steps=40 --scheduler_conf warmup_steps=5"
+codec=()
+if [[ -f ${shipped}/${start}/config.yaml ]]; then
+    models+=" ${shipped}/${start}"
+    training+=" --init_param ${start} --optim_conf lr=2.0e-4 --scheduler_conf max_lr=2.0e-4"
+    codec=(--codec_dir "${shipped}/${start}/codec")
 fi
 
 ./tse_gen.sh \
@@ -19,8 +27,13 @@ fi
     --ref_num 2 \
     --nj 2 \
     --inference_nj 2 \
-    --codec_config conf/codec/mel_16k.yaml \
-    --tse_config conf/train/masked_small.yaml \
-    --inference_config "conf/decode/greedy_16.yaml conf/decode/one_step.yaml" \
-    "${pretrained[@]}" \
+    --codec_config conf/codec/mel_16k_fine.yaml \
+    "${codec[@]}" \
+    --dynamic_mixing false \
+    --tse_config conf/train/tse_gen_16k.yaml \
+    --tse_tag demo \
+    --tse_args "${training}" \
+    --inference_config "conf/decode/one_step.yaml conf/decode/joint_16.yaml" \
+    --inference_args "--reconstruction estimate" \
+    --pretrained_exp "${models}" \
     "$@"

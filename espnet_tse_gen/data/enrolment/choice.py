@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.audio.files import read_audio
+from espnet_tse_gen.audio.files import AUDIO_SUFFIXES, read_audio
 from espnet_tse_gen.audio.writing import full_scale_factor, write_audio
 from espnet_tse_gen.data.datadir import Pool
 from espnet_tse_gen.data.enrolment.lists import EnrolmentList, EnrolmentOptions, list_file, read_list
@@ -182,7 +182,7 @@ class EnrolmentChooser:
             who = self._talker(name, position)
             if self._is_source(entry):
                 path = str(self.tree.audio(mixture.subset, f"s{position}", name).absolute())
-        elif Path(entry).suffix.lower() in (".wav", ".flac"):
+        elif Path(entry).suffix.lower() in AUDIO_SUFFIXES:
             file = self.librispeech / entry if (self.librispeech / entry).is_file() else Path(entry)
             path, folder = str(file.absolute()), re.fullmatch(r"s([1-9])", file.parent.name)
             if folder and file.stem not in self._speakers:

@@ -1,7 +1,5 @@
-"""Preparing sets of LibriMix as a command line names them: metadata, mixtures, data directories, and the mini corpus."""
+"""Preparing sets of LibriMix as a command line names them: metadata, mixtures, data directories."""
 
-import json
-import time
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -14,11 +12,6 @@ from espnet_tse_gen.data.librimix.generation import plan_generation, report_disk
 from espnet_tse_gen.data.librimix.layout import MixtureTree, find_metadata
 from espnet_tse_gen.data.librimix.preparing import list_mixtures, prepare_directory
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.files import atomic_write
-from espnet_tse_gen.utils.state import is_current, state_of
-
-SPEECH = "mini_librispeech"
-METADATA = "mini_librimix_metadata"
 
 
 def prepare_metadata(**options: Any) -> None:
@@ -88,37 +81,6 @@ def prepare_sets(**options: Any) -> None:
         )
         for remark in remarks:
             print(f"{output}: {remark}")
-
-
-def prepare_mini(
-    output_dir: Path, num_voices: int, utterances_per_voice: int, seed: int, nj: int, **counts: int
-) -> None:
-    """Make the mini corpus and the metadata of so many ``{train,dev,test}_mixtures``, unless they are there already.
-
-    Raises:
-        UserError: For a number below 1, or as :func:`~espnet_tse_gen.data.synthetic.build_corpus`.
-    """
-    from espnet_tse_gen.data.synthetic import build_corpus
-
-    for name, number in {"nj": nj, **counts}.items():
-        if number < 1:
-            raise UserError(f"--{name} is {number}; expected a positive number")
-    started = time.monotonic()
-    root, metadata = output_dir / SPEECH, output_dir / METADATA
-    made = build_corpus(root, num_voices, utterances_per_voice, seed, nj)
-    corpus = json.loads((root / "corpus.json").read_text())["parameters"]
-    print(f"{root}: {'made' if made else 'kept'} ({time.monotonic() - started:.0f} s)")
-    for name, count in counts.items():
-        split = name.removesuffix("_mixtures")
-        path, record = metadata / f"libri2mix_{split}-mini.csv", metadata / f".{split}.json"
-        state = state_of(corpus, count, seed)
-        if is_current(record, state, path):
-            print(f"{path}: kept")
-            continue
-        write_metadata(path, make_metadata(root, {f"{split}-mini": None}, count, seed, num_jobs=nj))
-        with atomic_write(record) as stream:
-            stream.write(state)
-        print(f"{path}: {count} mixtures")
 
 
 def _need(options: Mapping[str, Any], *names: str) -> None:

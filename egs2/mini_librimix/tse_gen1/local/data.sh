@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Data directories of the mini corpus, DATADIR/{train,dev,test}: two-speaker mixtures of synthetic voices, mixed as Libri2Mix is. Needs
-# no corpus, and keeps what is there.
+# Data directories of the mini corpus, DATADIR/{train,dev,test}: two-speaker mixtures of the speech that ships with the package, drawn
+# once, and made as those of Libri2Mix are. Needs no corpus, and keeps what is there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -8,12 +8,10 @@ datadir=data                # where the data directories go
 fs=16k                      # sampling rate, 8k or 16k
 nj=2                        # number of processes
 python=python3              # Python interpreter
-downloads=downloads         # where the recordings go
-num_voices=56               # number of voices, at least 8
-utterances_per_voice=25     # sentences per voice
-train_mixtures=1200         # mixtures to train on
-dev_mixtures=60             # mixtures to validate on
-test_mixtures=40            # mixtures to test on
+downloads=downloads         # where the mixtures go
+train_mixtures=96           # mixtures to train on
+dev_mixtures=12             # mixtures to validate on
+test_mixtures=24            # mixtures to test on, of each of which both speakers are targets
 min_or_max=min              # cut to the shorter source, or pad to the longer
 seed=0                      # everything follows from it
 
@@ -22,12 +20,15 @@ seed=0                      # everything follows from it
 . utils/recipe_functions.sh
 
 [[ $# -eq 0 ]] || die "unexpected argument '$1' (--help lists the options)"
+whole_number 1 train_mixtures dev_mixtures test_mixtures
 
-"${python}" -m espnet_tse_gen.bin.prepare_mini_librimix --output_dir "${downloads}" --num_voices "${num_voices}" \
-    --utterances_per_voice "${utterances_per_voice}" --train_mixtures "${train_mixtures}" \
-    --dev_mixtures "${dev_mixtures}" --test_mixtures "${test_mixtures}" --seed "${seed}" --nj "${nj}"
-
-"${python}" -m espnet_tse_gen.bin.prepare_libri2mix --libri2mix "${downloads}/mini_libri2mix" \
-    --librispeech "${downloads}/mini_librispeech" --metadata "${downloads}/mini_librimix_metadata" --replace true \
+speech=(--librispeech ../../../espnet_tse_gen/speech --metadata "${downloads}/metadata" --seed "${seed}" --nj "${nj}")
+# No speaker is in two of them.
+for set in train=train-clean-5 dev=dev-clean test=test-other; do
+    number=${set%=*}_mixtures
+    "${python}" -m espnet_tse_gen.bin.prepare_libri2mix --make_metadata "${speech[@]}" --subsets "${set#*=}" \
+        --set_name "${set%=*}-mini" --num_mixtures "${!number}"
+done
+"${python}" -m espnet_tse_gen.bin.prepare_libri2mix --libri2mix "${downloads}/mini_libri2mix" "${speech[@]}" --replace true \
     --sets "train-mini dev-mini test-mini" --sample_rate "${fs}" --min_or_max "${min_or_max}" --mix_type mix_clean \
-    --data_dir "${datadir}" --seed "${seed}" --nj "${nj}"
+    --data_dir "${datadir}"
