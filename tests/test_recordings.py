@@ -105,6 +105,7 @@ def test_a_flac_without_a_number_of_samples_is_read_to_its_end(tmp_path: Path, e
         (with_data_size(encoded(mixed(), 16000), 0x7FFFFFDB), 1.0, ""),
         (with_long_data(encoded(mixed(), 16000, "RF64"), 99999), 1.0, "is cut short"),
         (with_long_data(encoded(mixed(), 16000, "RF64"), 2**63 - 200), 1.0, ""),
+        (with_long_data(encoded(mixed(), 16000, "RF64"), 2**64 - 200), 1.0, ""),
         (DAMAGES["more behind"](encoded(mixed(), 16000)), 1.0, ""),
         (encoded(mixed(), 16000, "OGG", "OPUS"), 1.0, ""),
     ],

@@ -32,8 +32,9 @@ MEAN = 0
 _BLOCK = 2**18
 # Largest number that fits into the 36 bits of a FLAC's header; libsndfile says 2**63 - 1 where they hold 0.
 UNKNOWN_LENGTH = 2**36 - 1
-# Programs that write into a pipe put a size near 2**31, 2**32, 2**63 or 2**64 into the header, as they do not know it yet.
-_UNKNOWN_BYTES = (range(0x7FFF0000, 2**32), range(2**62, 2**64))
+# Programs that write into a pipe put a size near 2**31, 2**32, 2**63 or 2**64 into the header, as they do not know it yet;
+# libsndfile shows the last as negative numbers.
+_UNKNOWN_BYTES = (range(0x7FFF0000, 2**32), range(2**62, 2**63), range(-(2**63), 0))
 _LEAST_SHARE = 0.01
 """Of what a header names; a recording that holds less is not one that was cut short."""
 _NOT_RECOGNISED = 1
@@ -283,7 +284,7 @@ def _compare(path: str | Path, key: str | None, file: soundfile.SoundFile, sampl
         UserError: If it holds next to nothing of that.
     """
     log, name, seconds = file.extra_info, _name(path, key), f"{samples / file.samplerate:.2f}"
-    said = re.search(r"(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", log)
+    said = re.search(r"(?:data|SSND|Data Size|riff|Riff size)\s*: (-?\d+) \(should be (\d+)\)", log)
     more = re.search(r"Length : (\d+)(?s:.*)Unknown chunk marker .* at position (\d+)", log)
     there, whole = (int(said[2]), int(said[1])) if said else (samples, file.frames)
     known = not any(whole in sizes for sizes in _UNKNOWN_BYTES) if said else whole < UNKNOWN_LENGTH
@@ -299,7 +300,7 @@ def _compare(path: str | Path, key: str | None, file: soundfile.SoundFile, sampl
     elif samples < file.frames < UNKNOWN_LENGTH:
         whole = f"{file.frames / file.samplerate:.2f}"
         text = f"is cut short, or its header is wrong: it has {seconds} of {whole} s, which are used"
-    elif more and int(more[1]) - int(more[2]) > samples:
+    elif known and more and int(more[1]) - int(more[2]) > samples:
         text = f"its header is wrong: more follows behind the {seconds} s that it names, which alone are used"
     elif file.format == "OGG" and isinstance(file.name, bytes) and not _ogg_ends(file.name):
         text = f"is cut short: its last page is missing; the {seconds} s before it are used"
