@@ -123,7 +123,7 @@ CASES: dict[str, Callable[[], Callable[[], Any]]] = {
     **{
         f"extraction of {text}, {name}": lambda name=name, seconds=seconds: extraction(name, seconds)
         for text, seconds in (("10 s", 10.0), ("10 min", 600.0))
-        for name in ("mc_spex_16k", "mini_librimix")
+        for name in ("mc_spex_16k", "tse_gen_16k")
     },
     "tokenization, encodec": lambda: tokenization("encodec", {}),
 }

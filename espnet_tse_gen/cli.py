@@ -65,7 +65,7 @@ model_option = click.option(
     default=DEFAULT_MODEL,
     metavar="DIR|ZIP|NAME|ORG/NAME",
     help="exp directory, zip file made by pack, ORG/NAME or ORG/NAME@REVISION of the Hugging Face hub, or a shipped model: "
-    "dual_path_16k and the older mc_spex_16k are for people, mini_librimix is generative and knows synthetic voices only",
+    "dual_path_16k, the older mc_spex_16k, or tse_gen_16k, which is generative",
 )
 file_option = click.option("--model_file", metavar="PTH", help="checkpoint in it; default: the best average")
 

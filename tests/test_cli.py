@@ -117,7 +117,7 @@ def test_decoding_options_from_a_file_and_single_ones(wavs):
     [
         ("tse-gen ex", ["extract"]),
         ("tse-gen co", ["codec", "compare"]),
-        ("tse-gen info mini", ["mini_librimix"]),
+        ("tse-gen info tse", ["tse_gen_16k"]),
         ("tse-gen score --inf", ["--inf_scp"]),
         ("tse-gen extract --model mc", ["mc_spex_16k"]),
         ("tse-gen extract --decode st", ["stochastic"]),
@@ -180,9 +180,9 @@ def test_info_of_an_exp_directory(capsys, directory, facts):
 def test_info_takes_the_model_alone_too(capsys):
     told = []
     for name in ([], ["--model"]):
-        main(["info", *name, "mini_librimix"])
+        main(["info", *name, "tse_gen_16k"])
         told.append(capsys.readouterr().out)
-    assert told[0] == told[1] and told[0].startswith("model:      mini_librimix\n")
+    assert told[0] == told[1] and told[0].startswith("model:      tse_gen_16k\n")
 
 
 def test_models_that_ship_and_codecs_in_the_cache_are_listed(capsys, monkeypatch, tmp_path):
@@ -195,7 +195,7 @@ def test_models_that_ship_and_codecs_in_the_cache_are_listed(capsys, monkeypatch
     names = [line.partition(":")[0] for line in before.splitlines() if not line.startswith(" ")]
     assert names == [*loading.shipped_models(), "codec_mini_16k"]
     assert "dual_path_16k: discriminative model, 16000 Hz, 6.0 MB, the default\n    Data: mixtures drawn" in before
-    assert "mini_librimix: masked generative model, 16000 Hz, " in before
+    assert "tse_gen_16k: masked generative model, 16000 Hz, " in before
     assert "\n    Licence of the weights: CC BY 4.0, after LibriSpeech (Panayotov et al., 2015)\n" in before
     assert max(map(len, before.splitlines())) < 300
     cached.parent.mkdir(parents=True)
@@ -313,7 +313,7 @@ def test_bad_option_is_refused_in_one_line(wavs, more, message):
         ),
         ([], "Missing command; see --help"),
         (["info", "--modle", "x"], "unknown option '--modle': did you mean '--model'?"),
-        (["info", "mc_spex_16k", "--model", "mini_librimix"], "MODEL mc_spex_16k and --model mini_librimix: name one"),
+        (["info", "mc_spex_16k", "--model", "tse_gen_16k"], "MODEL mc_spex_16k and --model tse_gen_16k: name one"),
         (["info", "mc_spex"], "unknown model 'mc_spex': did you mean 'mc_spex_16k'?"),
     ],
 )

@@ -16,6 +16,7 @@ PRESETS = {
     "one_step_per_codebook": {"steps": 1},
     "greedy_16": {"steps": (8, 2)},
     "joint_16": {"joint": True, "steps": 16},
+    "soft": {"joint": True, "steps": 1, "soft": True, "reconstruction": "estimate"},
     "stochastic": {"steps": (8, 2), "temperature": 1.0, "choice_temperature": 1.0, "top_k": 0.1},
     "ancestral": {"joint": True, "steps": 1_000_000, "temperature": 1.0, "anneal": False, "order": "random"},
 }

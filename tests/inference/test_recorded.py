@@ -57,8 +57,9 @@ def waveform(name: str, factor: float = 1.0) -> dict[str, Any]:
 
 def tokens(factor: float = 1.0) -> dict[str, Any]:
     """Return the codes that the masked generative model predicts, and what its codec makes of them."""
-    extractor = TargetSpeakerExtractor.from_pretrained("mini_librimix", dtype="float64")
-    shrunk(extractor.model.extractor, factor)
+    extractor = TargetSpeakerExtractor.from_pretrained("tse_gen_16k", dtype="float64")
+    for part in (extractor.model.extractor, extractor.model.front_end):
+        shrunk(part, factor)
     made = extractor.extract([extractor.request(*recordings(), RATE, row_id=0)])[0]
     return {"codes": made.codes.tolist(), **figures(made.samples)}
 
@@ -80,7 +81,7 @@ def figures(samples: np.ndarray) -> dict[str, Any]:
 
 
 CASES = {**{name: lambda factor=1.0, name=name: waveform(name, factor) for name in WAVEFORM_MODELS}}
-CASES |= {"mini_librimix": tokens, "codec_mini_16k": codec}
+CASES |= {"tse_gen_16k": tokens, "codec_mini_16k": codec}
 
 
 def differences(made: dict[str, Any], recorded: dict[str, Any]) -> tuple[float, float]:

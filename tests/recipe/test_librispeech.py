@@ -37,7 +37,7 @@ def run(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     ]
     command += ["--tse_config", f"{ROOT}/tests/conf/mc_spex_test.yaml", "--inference_nj", "1"]
     command += ["--inference_config", "conf/decode/segments.yaml conf/decode/one_step.yaml"]
-    command += ["--pretrained_exp", str(ROOT / "espnet_tse_gen" / "pretrained" / "mini_librimix")]
+    command += ["--pretrained_exp", str(ROOT / "espnet_tse_gen" / "pretrained" / "tse_gen_16k")]
     command += ["--local_data_opts", options, *arguments]
     return start(*command)
 
@@ -85,8 +85,8 @@ def test_both_kinds_stand_in_one_table(place: Path) -> None:
     exp = place / "exp" / "mc_spex_test_dynamic_mixingtrue"
     with open(exp / "scores.csv", newline="") as stream:
         systems = {row["system"] for row in csv.DictReader(stream)}
-    ours, masked = f"{exp.name} segments", "mini_librimix one_step"
-    assert systems == {"mixture", "codec of mini_librimix", ours, masked}
+    ours, masked = f"{exp.name} segments", "tse_gen_16k one_step"
+    assert systems == {"mixture", "codec of tse_gen_16k", ours, masked}
     results = (exp / "RESULTS.md").read_text()
     assert all(f"| {system} |" in results for system in systems)
     page = (exp / "report" / "index.html").read_text()
@@ -105,7 +105,7 @@ def test_a_second_run_does_nothing(place: Path) -> None:
 def test_scores_of_what_is_decoded_go_to_another_folder_and_come_back_when_removed(place: Path) -> None:
     """Outputs that were scored for one table have rows in the next one, too, without being decoded again."""
     options = ["--skip_data_prep", "true", "--skip_train", "true", "--skip_packing", "true", "--tse_tag", "named"]
-    wanted = {"mixture", "codec of mini_librimix", "mini_librimix one_step"}
+    wanted = {"mixture", "codec of tse_gen_16k", "tse_gen_16k one_step"}
     scores = place / "exp" / "named" / "scores.csv"
     decoded = {path: path.stat().st_mtime_ns for path in (place / "exp").rglob("wavs/**/*.wav")}
     for _ in range(2):

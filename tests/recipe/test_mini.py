@@ -92,7 +92,7 @@ def test_the_recipe_as_it_stands_names_what_is_there() -> None:
 
 
 def test_a_codec_that_is_there_serves(place: Path) -> None:
-    codec = SHIPPED / "mini_librimix" / "codec"
+    codec = SHIPPED / "tse_gen_16k" / "codec"
     told = output_of(run(place, "--codec_dir", str(codec), "--codec_tag", "given", "--stage", "4", "--stop_stage", "5"))
     assert f"codec preparation: {codec}" in told and not (place / "exp" / "codec_given").exists()
     made = json.loads((place / "dump" / "codec" / "given" / "test" / "codes_spk1.json").read_text())

@@ -33,7 +33,7 @@ fi
     --tse_config conf/train/tse_gen_16k.yaml \
     --tse_tag demo \
     --tse_args "${training}" \
-    --inference_config "conf/decode/one_step.yaml conf/decode/joint_16.yaml" \
+    --inference_config "conf/decode/soft.yaml conf/decode/joint_16.yaml" \
     --inference_args "--reconstruction estimate" \
     --pretrained_exp "${models}" \
     "$@"
