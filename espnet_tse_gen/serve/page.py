@@ -50,11 +50,11 @@ def build(worker: Worker, model: str) -> gr.Blocks:
         times = gr.Textbox(
             label="or where in the mixture the target speaks alone, from second to second", placeholder="12.5-18.0"
         )
+        button = gr.Button("Extract", variant="primary")
         with gr.Row():
             for number, folder in enumerate(example_speakers()):
                 fill = gr.Button(f"Example {number + 1}: speaker {folder.name} of LibriSpeech", size="sm")
                 fill.click(_filled_with(number), None, [mixture, enroll, times], queue=False, api_visibility="private")
-        button = gr.Button("Extract", variant="primary")
         verdict = gr.Markdown()
         with gr.Row():
             extraction = gr.Audio(label="Extraction", interactive=False, **_RECORDING)
