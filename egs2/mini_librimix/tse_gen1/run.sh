@@ -6,18 +6,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 shipped=../../../espnet_tse_gen/pretrained
 front_end=dual_path_16k
-# The generative model that training starts from, where it ships, and beside which it decodes; else, training starts from what the
-# front end says.
+# The generative model that training starts from, and beside which it decodes.
 start=tse_gen_16k
-models=${shipped}/${front_end}
-training="--front_end ${front_end} --max_epoch 2 --num_iters_per_epoch 20"
-training+=" --scheduler_conf first_cycle_steps=40 --scheduler_conf warmup_steps=5"
-codec=()
-if [[ -f ${shipped}/${start}/config.yaml ]]; then
-    models+=" ${shipped}/${start}"
-    training+=" --init_param ${start} --optim_conf lr=2.0e-4 --scheduler_conf max_lr=2.0e-4"
-    codec=(--codec_dir "${shipped}/${start}/codec")
-fi
+training="--front_end ${front_end} --init_param ${start} --max_epoch 2 --num_iters_per_epoch 20 --optim_conf lr=2.0e-4"
+training+=" --scheduler_conf max_lr=2.0e-4 --scheduler_conf first_cycle_steps=40 --scheduler_conf warmup_steps=5"
 
 ./tse_gen.sh \
     --train_set train \
@@ -28,12 +20,12 @@ fi
     --nj 2 \
     --inference_nj 2 \
     --codec_config conf/codec/mel_16k_fine.yaml \
-    "${codec[@]}" \
+    --codec_dir "${shipped}/${start}/codec" \
     --dynamic_mixing false \
     --tse_config conf/train/tse_gen_16k.yaml \
     --tse_tag demo \
     --tse_args "${training}" \
     --inference_config "conf/decode/soft.yaml conf/decode/joint_16.yaml" \
     --inference_args "--reconstruction estimate" \
-    --pretrained_exp "${models}" \
+    --pretrained_exp "${shipped}/${front_end} ${shipped}/${start}" \
     "$@"
