@@ -26,9 +26,8 @@ def test_every_configuration_builds(path: Path) -> None:
     with torch.device("meta" if config.codec == "dac" else "cpu"):
         codec = build_codec(config.codec, config.codec_conf)
     assert codec.codebook_sizes == (codec.codebook_size,) * codec.num_codebooks
-    rate = {"8k": 8000, "16k": 16000, "24k": 24000, "44k": 44100}[
-        path.stem.removesuffix("_transformers").rpartition("_")[2]
-    ]
+    named = next(part for part in path.stem.split("_") if part.endswith("k"))
+    rate = {"8k": 8000, "16k": 16000, "24k": 24000, "44k": 44100}[named]
     assert codec.sample_rate == rate
 
 

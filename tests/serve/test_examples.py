@@ -48,7 +48,7 @@ def test_the_page_has_a_button_for_each_example() -> None:
     page = build(Worker(1.0), "some model")
     buttons = {block._id: block.value for block in page.blocks.values() if isinstance(block, gradio.Button)}
     labels = [f"Example {number}: speaker {name} of LibriSpeech" for number, name in ((1, "11"), (2, "22"), (3, "33"))]
-    assert list(buttons.values()) == [*labels, "Extract"]
+    assert list(buttons.values()) == ["Extract", *labels]
     clicked = {buttons[fn.targets[0][0]]: fn for fn in page.fns.values() if fn.targets[0][0] in buttons}
     for number, label in enumerate(labels):
         mixed, enroll, times = clicked[label].fn()
