@@ -38,10 +38,9 @@ def make_recordings(folder: Path, args: argparse.Namespace) -> None:
     """Write the mixtures into ``folder / "mixtures"``, and ``folder / "enroll.wav"``."""
     import numpy as np
 
-    from espnet_tse_gen.audio.files import read_audio
+    from espnet_tse_gen.audio.files import AUDIO_SUFFIXES, read_audio
     from espnet_tse_gen.audio.recordings import resample
     from espnet_tse_gen.audio.writing import write_audio
-    from espnet_tse_gen.data.sources import AUDIO_SUFFIXES
 
     found = sorted(args.speech.rglob("*")) if args.speech else []
     paths = [path for path in found if path.suffix.lower() in AUDIO_SUFFIXES]

@@ -52,8 +52,8 @@ def build(worker: Worker, model: str) -> gr.Blocks:
         )
         button = gr.Button("Extract", variant="primary")
         with gr.Row():
-            for number, folder in enumerate(example_speakers()):
-                fill = gr.Button(f"Example {number + 1}: speaker {folder.name} of LibriSpeech", size="sm")
+            for number, speaker in enumerate(example_speakers()):
+                fill = gr.Button(f"Example {number + 1}: speaker {speaker} of LibriSpeech", size="sm")
                 fill.click(_filled_with(number), None, [mixture, enroll, times], queue=False, api_visibility="private")
         verdict = gr.Markdown()
         with gr.Row():
