@@ -284,8 +284,8 @@ class AbsCodec(torch.nn.Module, ABC):
         """
 
     def _change_row(self, latents: Tensor, estimate: Tensor, quantized: bool) -> Tensor:
-        """Change an estimate of the target, ``[T * hop]``, to what latents ``[D, T]`` say (if ``supports_mixture``)."""
-        raise NotImplementedError
+        """Change an estimate of the target, ``[T * hop]``, to what latents ``[D, T]`` say; like a mixture if not overridden."""
+        return self._decode_row(latents, estimate, quantized)
 
     def fit(self, waveforms: Iterator[Tensor], seed: int = 0, **fit_conf: Any) -> None:
         """Learn the weights from recordings ``[L]`` at ``sample_rate`` (only if ``trainable``)."""
