@@ -49,12 +49,23 @@ class DecodingError(RuntimeError):
 
 
 class Means(NamedTuple):
-    """The mean vector of what the network predicts for a token, of the pass that commits it; for soft decoding."""
+    """What soft decoding makes of a frame: the sum of its tokens' mean vectors, each of the pass that commits the token."""
 
     codebooks: Tensor
     """``[K, C, D]``."""
+    latents: Tensor
+    """``[B, T, D]``, updated in place."""
+
+    def window(self, start: int, end: int) -> "Means":
+        """Return those of the frames ``start`` to ``end``."""
+        return Means(self.codebooks, self.latents[:, start:end])
+
+
+class _Vectors(NamedTuple):
+    """The mean vectors of a batch's tokens ``[B, K, T, D]``, which are summed when all tokens are committed."""
+
+    codebooks: Tensor
     vectors: Tensor
-    """``[B, K, T, D]``, updated in place."""
 
     def take(self, logits: Tensor, hidden: Tensor, codebook: int | None) -> None:
         """Take the means under logits ``[B, P, C]`` where ``hidden [B, P]``; codebook None stands for all."""
@@ -63,10 +74,6 @@ class Means(NamedTuple):
         shape = (-1, vectors.shape[2])
         mean = torch.einsum("bktc,kcd->bktd", logits.softmax(dim=-1).unflatten(1, shape).float(), self.codebooks[which])
         vectors.copy_(torch.where(hidden.unflatten(1, shape).unsqueeze(-1), mean, vectors))
-
-    def window(self, start: int, end: int) -> "Means":
-        """Return those of the frames ``start`` to ``end``."""
-        return Means(self.codebooks, self.vectors[:, :, start:end])
 
 
 class _Pass(NamedTuple):
@@ -88,7 +95,7 @@ class _Batch(NamedTuple):
     frame: Tensor  # int64 [B, T], number of a frame among its row's valid frames
     noise: RowNoise
     finite: Tensor  # bool [], stays on the device until the end
-    means: Means | None
+    vectors: _Vectors | None
 
 
 class Sampler:
@@ -136,7 +143,7 @@ class Sampler:
             fixed: int64 ``[B, K, T]``, tokens that are given and stay as they are; MASK where there is none.
             row_ids: One id per row, int or str, from which its noise is drawn; 0..B-1 if not given.
             unconditional: The network with null conditions, for guidance.
-            means: Filled in beside the codes, where wanted.
+            means: Filled in beside the codes, where wanted; frames of which no token is hidden stay as they are.
 
         Returns:
             int64 ``[B, K, T]``, 0 at padding.
@@ -152,7 +159,8 @@ class Sampler:
             raise ValueError(f"{len(row_ids)} row ids for {len(valid)} rows")
         # The only wait for the device before the end: how many positions every row has to fill, codebook by codebook. All
         # counts of all passes follow from it on the host, before the first one.
-        hidden = (codes == self.mask_id).sum(dim=-1)
+        to_fill = codes == self.mask_id
+        hidden = to_fill.sum(dim=-1)
         masked = (hidden.sum(dim=1, keepdim=True) if self.options.joint else hidden).T.tolist()
         plans = [
             self._plan(row_ids, codebook, steps, codebook_masked, valid.device)
@@ -160,7 +168,10 @@ class Sampler:
         ]
         noise = RowNoise(self.options.seed, row_ids, valid.device)
         finite = torch.ones((), dtype=torch.bool, device=valid.device)
-        batch = _Batch(f, unconditional, codes, valid.cumsum(dim=1) - 1, noise, finite, means)
+        vectors = None
+        if means is not None:
+            vectors = _Vectors(means.codebooks, means.latents.new_zeros(*codes.shape, means.latents.shape[-1]))
+        batch = _Batch(f, unconditional, codes, valid.cumsum(dim=1) - 1, noise, finite, vectors)
         for codebook, plan in zip(self.codebooks, plans, strict=True):
             if plan:
                 self._decode_codebook(batch, codebook, plan)
@@ -170,6 +181,9 @@ class Sampler:
             raise DecodingError("the network returned NaN or infinite logits at a valid position")
         if unfinished:
             raise DecodingError("internal error: a valid position is still masked after the last pass")
+        if means is not None and vectors is not None:
+            filled = to_fill.any(dim=1).unsqueeze(-1)
+            means.latents.copy_(torch.where(filled, vectors.vectors.sum(dim=1), means.latents))
         return codes
 
     def _start(self, valid: Tensor, fixed: Tensor | None) -> Tensor:
@@ -224,8 +238,8 @@ class Sampler:
             finite = logits.gather(-1, chosen.unsqueeze(-1)).squeeze(-1).isfinite()
             batch.finite.logical_and_((finite | ~hidden).all())
             tokens.copy_(torch.where(hidden, chosen, tokens))
-            if batch.means is not None:
-                batch.means.take(logits, hidden, codebook)
+            if batch.vectors is not None:
+                batch.vectors.take(logits, hidden, codebook)
 
             # Where every row commits all it has, and nobody asks later, confidence costs nothing.
             if now.keep is not None or self.options.remask == "rescore":

@@ -149,8 +149,7 @@ class MaskedInference(TargetSpeakerExtractor):
         if not self.options.soft:
             return None
         codebooks = torch.stack([self.codec.codebook(k).float() for k in range(self.codec.num_codebooks)])
-        shape = rows, len(codebooks), frames, codebooks.shape[2]
-        return Means(codebooks, torch.zeros(shape, device=self.device))
+        return Means(codebooks, torch.zeros(rows, frames, codebooks.shape[2], device=self.device))
 
     def _decode_long(
         self, request: Request, progress: Callable[[int], None]
@@ -234,8 +233,9 @@ class MaskedInference(TargetSpeakerExtractor):
         mixture, estimate = (None, guide) if self.options.reconstruction == "estimate" else (guide, None)
         if means is None:
             return self.codec.decode(codes, frames, mixture, estimate=estimate).cpu().numpy()
-        latents = means.vectors.sum(dim=1).transpose(1, 2)
-        return self.codec.decode_latents(latents, frames, mixture, estimate=estimate).cpu().numpy()
+        return (
+            self.codec.decode_latents(means.latents.transpose(1, 2), frames, mixture, estimate=estimate).cpu().numpy()
+        )
 
     def _padded(self, signals: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         """Return signals as ``[B, L]``, padded with zeros, and their lengths ``[B]``, on the device."""
