@@ -68,13 +68,16 @@ class MeanSpectrumExtractor(AbsWaveformExtractor):
         self.activity = torch.nn.Linear(self.spectrum.bins, 1)
 
     def forward(self, mixture, enrolls):
-        kept = [self.enroll([recording]) for recordings in enrolls for recording in recordings]
+        kept = self.enroll([[recording] for recordings in enrolls for recording in recordings])
         made = self.extract_rows(mixture.repeat(len(enrolls), 1), kept)
         return made.waveforms, made.activity
 
-    def enroll(self, recordings):
-        means = [self.spectrum(recording.unsqueeze(0)).abs().mean(dim=(0, 1)) for recording in recordings]
-        return torch.nn.functional.normalize(torch.stack(means).mean(dim=0), dim=0)
+    def enroll(self, targets):
+        kept = []
+        for recordings in targets:
+            means = [self.spectrum(recording.unsqueeze(0)).abs().mean(dim=(0, 1)) for recording in recordings]
+            kept.append(torch.nn.functional.normalize(torch.stack(means).mean(dim=0), dim=0))
+        return kept
 
     def extract_rows(self, mixture, enrolments):
         spectrum = self.spectrum(mixture)

@@ -46,12 +46,8 @@ class AbsWaveformExtractor(nn.Module, ABC):
         """
 
     @abstractmethod
-    def enroll(self, recordings: Sequence[Tensor]) -> Any:
-        """Return what is kept of one target's enrolments ``[Le]``, of any lengths and levels."""
-
-    def enroll_each(self, targets: Sequence[Sequence[Tensor]]) -> list[Any]:
-        """Return what :meth:`enroll` does of each target; a network that gains by doing them together overrides this."""
-        return [self.enroll(recordings) for recordings in targets]
+    def enroll(self, targets: Sequence[Sequence[Tensor]]) -> list[Any]:
+        """Return what is kept of targets, each with one or more enrolments ``[Le]`` of any lengths and levels."""
 
     @abstractmethod
     def extract_rows(self, mixture: Tensor, enrolments: Sequence[Any]) -> Voices:

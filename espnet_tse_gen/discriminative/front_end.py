@@ -53,7 +53,7 @@ class DiscriminativeFrontEnd(AbsFrontEnd):
         mixed, sizes = _at_rate(mixture, lengths.cpu(), rate, own)
         enrolled, enroll_sizes = _at_rate(enroll, enroll_lengths.cpu(), rate, own)
         each = [[row[:size]] for row, size in zip(enrolled, enroll_sizes.tolist(), strict=True)]
-        enrolments = self._halves.enroll_each(each)
+        enrolments = self._halves.enroll(each)
         wav, features = torch.zeros_like(mixed), None
         if self.feature_width:
             features = wav.new_zeros(len(wav), wav.shape[1] // self._halves.hop + 1, self.feature_width)

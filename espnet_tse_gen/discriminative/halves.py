@@ -18,10 +18,8 @@ from espnet_tse_gen.utils.errors import UserError
 class Halves:
     """What extraction needs of a model."""
 
-    enroll: Callable[[Sequence[Tensor]], Any]
-    """What :attr:`extract` takes of one target's enrolments ``[Le]``."""
-    enroll_each: Callable[[Sequence[Sequence[Tensor]]], list[Any]]
-    """The same of several targets."""
+    enroll: Callable[[Sequence[Sequence[Tensor]]], list[Any]]
+    """What :attr:`extract` takes of targets, each with one or more enrolments ``[Le]``."""
     extract: Callable[[Tensor, Tensor, Sequence[Any]], Voices]
     """The voices of mixtures ``[B, L]`` of lengths ``[B]``, each with its own enrolment."""
     hop: int
@@ -60,7 +58,6 @@ def halves_of(model: ExtractionNetwork) -> Halves:
 
         return Halves(
             whole.enroll,
-            whole.enroll_each,
             extract_rows,
             whole.hop,
             whole.shortest,
@@ -69,7 +66,7 @@ def halves_of(model: ExtractionNetwork) -> Halves:
         )
     split = split_model(model)
 
-    def enroll(recordings: Sequence[Tensor]) -> Tensor:
+    def embedding(recordings: Sequence[Tensor]) -> Tensor:
         # The embedding `[D]` of the only recording, or the mean of several weighed by their lengths.
         rows, total = [], sum(len(recording) for recording in recordings)
         for recording in recordings:
@@ -77,8 +74,8 @@ def halves_of(model: ExtractionNetwork) -> Halves:
             rows.append(row if len(recordings) == 1 else row * (len(recording) / total))
         return torch.stack(rows).sum(dim=0)
 
-    def enroll_each(targets: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-        return [enroll(recordings) for recordings in targets]
+    def enroll(targets: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        return [embedding(recordings) for recordings in targets]
 
     def extract(mixture: Tensor, lengths: Tensor, enrolments: Sequence[Tensor]) -> Voices:
         features, frames = model.encoder(mixture, lengths)
@@ -88,7 +85,7 @@ def halves_of(model: ExtractionNetwork) -> Halves:
     window, hop = shortest_samples(model.encoder)
     frames = MIN_FRAMES if split.padding_exact else 1
     shortest = window, window + (frames - 1) * hop
-    return Halves(enroll, enroll_each, extract, hop, shortest, split.padding_exact, keeps_level=False)
+    return Halves(enroll, extract, hop, shortest, split.padding_exact, keeps_level=False)
 
 
 def split_model(model: ExtractionNetwork) -> SplitExtractor:

@@ -11,7 +11,7 @@ the mixture's features.
 
 The mixture is encoded once for all its targets, and an enrolment once for all its mixtures:
 
-    voice, activity, features = network.extract(network.encode(mixture), network.enroll([enroll_a, enroll_b]))
+    voice, activity, features = network.extract(network.encode(mixture), *network.enroll([[enroll_a, enroll_b]]))
 """
 
 from collections.abc import Sequence
@@ -155,25 +155,21 @@ class DualPathExtractor(AbsWaveformExtractor):
         gain = _gain(mixture).view(-1, 1, 1)
         return EncodedMixture(self._encoded(spectrum * gain), spectrum, mixture.shape[1])
 
-    def enroll(self, recordings: Sequence[Tensor]) -> Enrolment:
-        """Return one target's enrolment (one row) from one or more recordings ``[L]`` of any lengths and levels."""
-        return self.enroll_each([recordings])[0]
-
-    def enroll_each(self, targets: Sequence[Sequence[Tensor]]) -> list[Enrolment]:
-        """See :class:`AbsWaveformExtractor`; the embeddings of all recordings are made together."""
+    def enroll(self, targets: Sequence[Sequence[Tensor]]) -> list[Enrolment]:
+        """See :class:`AbsWaveformExtractor`; one row each, and the embeddings of all recordings are made together."""
         rows = [recording.float() for recordings in targets for recording in recordings]
-        embedded: Sequence[Tensor] = () if self.voice is None else self.voice(rows).unbind()
+        counts = [len(recordings) for recordings in targets]
+        embedded = [None] * len(targets) if self.voice is None else self.voice(rows).split(counts)
         made = []
-        for recordings in targets:
+        for recordings, own in zip(targets, embedded, strict=True):
             prefix: list[KeysValues] = []
             if self.enroll_frames:
                 encoded = [self._enroll_features(recording.unsqueeze(0)) for recording in recordings]
                 prefix = self._prefix(torch.cat(encoded, dim=2))
-            own, embedded = embedded[: len(recordings)], embedded[len(recordings) :]
             embedding = None
-            if self.voice is not None:
-                weights = torch.tensor([float(len(recording)) for recording in recordings], device=recordings[0].device)
-                weighed = (torch.stack([*own]) * weights.unsqueeze(1)).sum(dim=0, keepdim=True)
+            if own is not None:
+                weights = torch.tensor([float(len(recording)) for recording in recordings], device=own.device)
+                weighed = (own * weights.unsqueeze(1)).sum(dim=0, keepdim=True)
                 embedding = nn.functional.normalize(weighed, dim=1)
             made.append(Enrolment(prefix, embedding))
         return made

@@ -155,7 +155,7 @@ class WaveformInference(TargetSpeakerExtractor):
                 with self._precision():
                     tensors = [torch.from_numpy(enroll).to(self.device, DTYPES[self.dtype]) for enroll in enrolls]
                     seconds = sum(map(len, enrolls)) / self.sample_rate
-                    self._enrolments[key] = seconds, self._halves.enroll(tensors)
+                    self._enrolments[key] = seconds, self._halves.enroll([tensors])[0]
             self._enrolments.move_to_end(key)
             kept = self._enrolments
             while len(kept) > 1 and sum(seconds for seconds, _ in kept.values()) > KEPT_ENROLL_SECONDS:

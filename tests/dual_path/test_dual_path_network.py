@@ -25,7 +25,7 @@ def network() -> DualPathExtractor:
 
 def extracted(network: DualPathExtractor, mixture: torch.Tensor, *enrolls: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
-        return network.extract(network.encode(mixture), network.enroll(enrolls))[0]
+        return network.extract(network.encode(mixture), *network.enroll([enrolls]))[0]
 
 
 @given(samples=st.integers(1, 9000), enroll=st.integers(1, 6000))
@@ -56,7 +56,7 @@ def test_levels_only_scale_the_output_and_offsets_change_nothing(network, factor
 def test_a_kept_enrolment_serves_many_segments(network: DualPathExtractor) -> None:
     segments, enroll = noise(3, 8000), noise(6000, seed=1)
     with torch.no_grad():
-        kept = network.enroll([enroll])
+        [kept] = network.enroll([[enroll]])
         together, *_ = network.extract(network.encode(segments), kept.repeat(3))
     for segment, row in zip(segments, together, strict=True):
         torch.testing.assert_close(extracted(network, segment.unsqueeze(0), enroll)[0], row, atol=1e-5, rtol=1e-4)
@@ -66,7 +66,7 @@ def test_rows_with_enrolments_of_any_lengths_are_what_each_alone_is(network: Dua
     mixture, sizes = noise(5, 8000), (6400, 9600, 6400, 6400, 9600)
     targets = [[noise(size, seed=number)] for number, size in enumerate(sizes)]
     with torch.no_grad():
-        enrolments = network.enroll_each(targets)
+        enrolments = network.enroll(targets)
         enrolments[3] = enrolments[0]
         together = network.extract_rows(mixture, enrolments)
     for row, enroll in enumerate((0, 1, 2, 0, 4)):
@@ -152,10 +152,10 @@ def test_presence_is_by_the_likeness_of_the_voice() -> None:
     tone, other = torch.sin(torch.arange(32000) * 0.05), noise(32000)
     voices = torch.stack([tone, 20 * tone, other, torch.zeros(32000)])
     with torch.no_grad():
-        same, louder, different, silent = network.presence(voices, [network.enroll([tone])] * 4)
+        same, louder, different, silent = network.presence(voices, network.enroll([[tone]]) * 4)
     assert same > 0.99 and abs(same - louder) < 1e-3 and different < same and silent == 0.0
 
 
 def test_without_embeddings_nothing_is_said_of_presence() -> None:
     network = DualPathExtractor(**{**DUAL_PATH, "speaker_embedding": False}).eval()
-    assert network.presence(noise(1, 8000), [network.enroll([noise(6000)])]) is None
+    assert network.presence(noise(1, 8000), network.enroll([[noise(6000)]])) is None
