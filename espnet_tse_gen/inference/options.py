@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from espnet_tse_gen.utils.options import FROM_0, FROM_1, Options, option, require
 
+MOST_AUGMENTATIONS = 4
 SHORTEST_SEGMENT = 0.1
 """Seconds; what is shorter than a few windows of an encoder is no use."""
 
@@ -14,6 +15,9 @@ SHORTEST_SEGMENT = 0.1
 @dataclass(frozen=True)
 class SegmentOptions(Options):
     """Options of extraction with a discriminative model. Every field is a key of ``conf/decode/segments.yaml``.
+
+    ``augmentations`` are those of the test: what the network makes of a copy that means the same differs a little, and the
+    errors average out.
 
     Training by SI-SDR leaves the output's level open: ``scale: mixture`` fits it to the mixture by least squares, ``peak`` gives
     it the mixture's peak (what the authors of SpEx+ do when decoding), ``none`` leaves it as the network gives it. ``auto`` is
@@ -31,6 +35,11 @@ class SegmentOptions(Options):
     overlap_seconds: float = option(1.0, "in which one segment fades into the next", FROM_0)
     scale: str = option("auto", "level of the output", choices=("auto", "mixture", "peak", "none"))
     batch_size: int = option(1, "segments processed together; more pays on a GPU", FROM_1)
+    augmentations: int = option(
+        1,
+        "extractions that are averaged, of the mixture and of shifted and inverted copies; 2 take twice the time",
+        (f"1 to {MOST_AUGMENTATIONS}", lambda value: 1 <= value <= MOST_AUGMENTATIONS),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from espnet_tse_gen.audio.segments import Joiner, Segment, plan_segments
 from espnet_tse_gen.discriminative.abs_waveform_extractor import AbsWaveformExtractor, Voices
@@ -33,6 +34,8 @@ from espnet_tse_gen.inference.options import SegmentOptions
 MAX_ENROLL_SECONDS = 60.0
 KEPT_ENROLL_SECONDS = 240.0
 """What is kept of enrolments, the last ones: the dual-path extractor's frames take 1.5 MB a second."""
+AUGMENTATIONS = ((0.0, 1), (0.5, -1), (0.25, 1), (0.75, -1))
+"""Copies of a mixture, of which the option takes the first so many: frames by which it is delayed, and its sign."""
 
 SegmentChoice = SegmentOptions | Mapping[str, Any] | str | Path | None
 
@@ -68,6 +71,11 @@ class WaveformInference(TargetSpeakerExtractor):
     @options.setter
     def options(self, decode: SegmentChoice) -> None:
         self._options = SegmentOptions.resolve(decode)
+
+    @property
+    def passes(self) -> int:
+        """Calls of the network per segment."""
+        return self.options.augmentations
 
     @torch.inference_mode()
     def extract(
@@ -139,10 +147,21 @@ class WaveformInference(TargetSpeakerExtractor):
         # Lengths stay on the CPU: the network's Python code looks at them, and on a GPU each look would wait for all that is
         # under way.
         with self._precision():
-            made = self._halves.extract(rows.to(self.device, DTYPES[self.dtype]), lengths, enrolments)
+            made = self._averaged(rows.to(self.device, DTYPES[self.dtype]), lengths, enrolments)
             asked = confidence and isinstance(self.model.extractor, AbsWaveformExtractor)
             presence = self.model.extractor.presence(made.waveforms, enrolments) if asked else None
         return Voices._make(each if each is None else each.float().cpu() for each in made), presence
+
+    def _averaged(self, mixture: Tensor, lengths: Tensor, enrolments: Sequence[Any]) -> Voices:
+        """Extract from mixtures ``[B, L]`` and their copies, and average the waveforms; the rest is the mixture's own."""
+        made, size = self._halves.extract(mixture, lengths, enrolments), mixture.shape[1]
+        total = made.waveforms[:, :size]
+        for frames, sign in AUGMENTATIONS[1 : self.options.augmentations]:
+            delay = round(frames * self._halves.hop)
+            copy = pad(sign * mixture, (delay, 0))
+            again = self._halves.extract(copy, lengths + delay, enrolments).waveforms[:, delay : delay + size]
+            total = total + sign * again
+        return made._replace(waveforms=total / self.options.augmentations)
 
     def _enrolment(self, enrolls: Sequence[np.ndarray]) -> Any:
         """Return what the network keeps of a target's enrolments, made once for the same ones."""

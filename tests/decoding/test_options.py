@@ -23,8 +23,8 @@ PRESETS = {
 
 
 def test_presets_are_the_files_of_conf_decode():
-    # segments.yaml is for discriminative models; see tests/inference/test_segment_options.py.
-    assert {*PRESETS, "segments"} == {path.stem for path in CONF.glob("*.yaml")} == set(presets())
+    # Two are for discriminative models; see tests/inference/test_segment_options.py.
+    assert {*PRESETS, "segments", "augmented"} == {path.stem for path in CONF.glob("*.yaml")} == set(presets())
     for name, values in PRESETS.items():
         assert (
             DecodingOptions.preset(name) == DecodingOptions.resolve(CONF / f"{name}.yaml") == DecodingOptions(**values)

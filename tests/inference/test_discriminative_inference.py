@@ -184,6 +184,21 @@ def test_a_recording_that_fits_a_segment_is_processed_whole():
 
 
 @every_extractor
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_augmentations_are_averaged_where_they_belong(name, count):
+    extractor = load(name, {"scale": "none", "augmentations": count})
+    hop = extractor._halves.hop
+    request = extractor.request(mixture(1.0)[:4801], ENROLL)
+    out = extractor.extract([request])[0].samples * np.float32(request.gain)
+    expected = np.zeros(len(out))
+    for delay, sign in ((0, 1), (round(hop / 2), -1), (round(hop / 4), 1), (round(3 * hop / 4), -1))[:count]:
+        copy = np.concatenate([np.zeros(delay, np.float32), sign * request.mixture])
+        expected += sign * plain_output(network(name), copy, request.enroll)[0][delay:] / count
+    assert_close(out, expected.astype(np.float32))
+    assert extractor.passes == count
+
+
+@every_extractor
 def test_an_enrolment_is_embedded_once(name, monkeypatch):
     extractor = load(name, {"segment_seconds": 0.3, "overlap_seconds": 0.1, "batch_size": 2})
     embedded, embed = [], extractor._halves.enroll

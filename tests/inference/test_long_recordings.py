@@ -29,6 +29,7 @@ def test_progress_is_told_segment_by_segment(kind: str) -> None:
     assert told == sorted(told) and told[-1] == 1.0 and len(set(told)) >= 5 and told[0] < 0.3
 
 
+@pytest.mark.slow
 def test_a_long_recording_is_not_held(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "e.wav", voice(1.0, 110.0, seed=5), RATE)
     model = ["--enroll", str(tmp_path / "e.wav"), "--overwrite", "--model", str(discriminative_exp_dir("dual_path"))]

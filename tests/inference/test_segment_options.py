@@ -10,6 +10,7 @@ def test_the_preset_is_the_file(repository):
     assert SegmentOptions.resolve("segments") == SegmentOptions()
     assert read_yaml(repository / "conf/decode/segments.yaml") == vars(SegmentOptions())
     assert SegmentOptions.resolve(repository / "conf/decode/segments.yaml") == SegmentOptions()
+    assert SegmentOptions.resolve("augmented") == SegmentOptions(augmentations=2)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,7 @@ def test_the_preset_is_the_file(repository):
         (DecodingOptions, {"scale": "peak"}, "option 'scale' is for discriminative models"),
         (SegmentOptions, {"segment_seconds": -1}, "'segment_seconds': expected 0 or more, found -1"),
         (SegmentOptions, {"scale": "loud"}, "unknown value of decoding option 'scale' 'loud'"),
+        (SegmentOptions, {"augmentations": 5}, "'augmentations': expected 1 to 4, found 5"),
         (SegmentOptions, {"segment_seconds": 0.01}, "'segment_seconds': expected 0, or at least 0.1 s"),
         (SegmentOptions, {"segment_seconds": 2, "overlap_seconds": 1}, "'overlap_seconds': expected at most a third"),
     ],

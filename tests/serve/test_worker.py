@@ -50,6 +50,7 @@ def direct(job: Job) -> np.ndarray:
     return np.clip(np.rint(32768 * made), -32768, 32767).astype(np.int16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranged", [False, True])
 def test_it_gives_what_extraction_gives(worker: Worker, job: Job, ranged: bool) -> None:
     job = job._replace(enroll=None, times=(1.0, 2.5)) if ranged else job

@@ -159,6 +159,7 @@ def test_mistakes_end_in_one_line_before_anything_is_written(speech: Path, optio
     assert not (speech / "mistake").exists()
 
 
+@pytest.mark.slow
 def test_data_that_is_not_there(speech: Path, tmp_path: Path) -> None:
     command = ["--config", str(FIXTURE), "--output_dir", str(tmp_path / "exp")]
     result = run(command, tmp_path / "log", "codec_train")

@@ -29,7 +29,7 @@ done
 configs_of() {
     local config found=()
     for config in "${decode_configs[@]}"; do
-        if [[ $(grep -Eqs '^(segment_seconds|overlap_seconds|scale) *:' "${config}" && echo tse || echo tse_gen) == "$1" ]]; then
+        if [[ $(grep -Eqs '^(segment_seconds|overlap_seconds|scale|augmentations) *:' "${config}" && echo tse || echo tse_gen) == "$1" ]]; then
             found+=("${config}")
         fi
     done
@@ -52,7 +52,7 @@ arguments_of() {
         if [[ ${word} == --* ]]; then
             case ${word%%=*} in
                 --batch_size | --device | --dtype | --num_threads | --overwrite) keep=true ;;
-                --segment_seconds | --overlap_seconds | --scale) keep=$([[ $1 == tse ]] && echo true || echo false) ;;
+                --segment_seconds | --overlap_seconds | --scale | --augmentations) keep=$([[ $1 == tse ]] && echo true || echo false) ;;
                 *) keep=$([[ $1 == tse_gen ]] && echo true || echo false) ;;
             esac
         fi

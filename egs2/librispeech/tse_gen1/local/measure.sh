@@ -31,4 +31,5 @@ done
 
 local/test_sets.sh --python "${python}" "${made[@]}"
 ./run.sh "${given[@]}" "$@" --python "${python}" --stage 2 --stop_stage 10 --skip_train true --tse_tag "${tse_tag}" --test_sets "${test_sets}" \
-    --tse_config conf/train/dual_path_16k.yaml --pretrained_exp "${models}" --inference_config conf/decode/segments.yaml
+    --tse_config conf/train/dual_path_16k.yaml --pretrained_exp "${models}" \
+    --inference_config "conf/decode/segments.yaml conf/decode/augmented.yaml"
