@@ -1,4 +1,4 @@
-"""A frozen extractor in front of the generative one: its estimate of the target is one more condition, frame by frame.
+"""A trained extractor in front of the generative one: its estimate of the target is one more condition, frame by frame.
 
 A discriminative extractor keeps what was said more reliably than a generative one, which in turn sounds cleaner; given the
 first one's estimate, and where it has them the features that it was made from, the second has less to find out. What kind of
@@ -25,24 +25,32 @@ class Estimate(NamedTuple):
 
 
 class AbsFrontEnd(nn.Module, ABC):
-    """A trained extractor whose weights never change.
+    """A trained extractor, frozen unless it is trained along.
 
     Contract, for every kind:
 
     - **Rate**: everything goes in and comes out at ``sample_rate``, which is the codec's.
     - **Level**: the estimate is as loud as it is in the mixture, whatever level the network gives it.
     - **Batch**: samples beyond a row's length are never looked at, and the estimate is silent there.
-    - **Frozen**: always in evaluation mode, no gradients.
+    - **Frozen**: always in evaluation mode; no gradients unless :meth:`train_along` was called.
     """
 
     sample_rate: int  # Hz of what goes in and comes out
     feature_width: int = 0  # F; 0 where there are no features
     feature_rate: float = 0.0  # features per second, the first of which stands at time 0
+    learning_rate_scale: float = 0.0  # of its weights beside the other ones' learning rate; 0: frozen
 
     def freeze(self) -> None:
-        """Switch gradients off for good; a constructor ends with it."""
+        """Switch gradients off; a constructor ends with it."""
+        self._trained = [weight for weight in self.parameters() if weight.requires_grad]
         self.requires_grad_(False)
         self.eval()
+
+    def train_along(self, scale: float) -> None:
+        """Give its weights gradients, through the features, and ``scale`` times the learning rate of the others."""
+        self.learning_rate_scale = scale
+        for weight in self._trained:
+            weight.requires_grad_(True)
 
     def train(self, mode: bool = True) -> "AbsFrontEnd":
         """Stay in evaluation mode, whatever ``mode``."""
@@ -62,7 +70,7 @@ class AbsFrontEnd(nn.Module, ABC):
         ``enroll [B, Le]`` is the target speaker alone; products are computed in ``precision``.
         """
         bfloat16 = torch.autocast(mixture.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
-        with torch.no_grad(), bfloat16:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.learning_rate_scale > 0), bfloat16:
             dtype = next((value.dtype for value in self.parameters()), torch.float32)
             mixed, enrolled = (
                 (wav * _within(sizes, wav.shape[1])).to(dtype)
@@ -89,7 +97,7 @@ class AbsFrontEnd(nn.Module, ABC):
     def estimate(self, mixture: Tensor, lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor) -> Estimate:
         """Return an estimate ``[B, about L]`` at any level, and the features; recordings are zero beyond their lengths.
 
-        See :meth:`forward` for the arguments. Called without gradients, in the type of the weights.
+        See :meth:`forward` for the arguments. Called in the type of the weights.
         """
 
 

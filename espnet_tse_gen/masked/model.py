@@ -32,8 +32,9 @@ class MaskedTSEModel(torch.nn.Module):
     """Masked generative target speaker extraction.
 
     Codec and front end are frozen and no submodules: their weights are in no checkpoint. A checkpoint carries their fingerprints
-    instead, and loading refuses one that was trained on another codec's tokens or another front end's estimates. An unknown name
-    is a :class:`UserError`, and so is a front end without an extractor that takes one.
+    instead, and loading refuses one that was trained on another codec's tokens or another front end's estimates. Of a front end
+    that is trained along, a checkpoint holds the weights, and the fingerprint of where it began. An unknown name is a
+    :class:`UserError`, and so is a front end without an extractor that takes one.
     """
 
     codec_fingerprint: Tensor
@@ -57,6 +58,8 @@ class MaskedTSEModel(torch.nn.Module):
         # always hidden with the enrolment
         drop_front_end: float = 0.1,
         front_end: AbsFrontEnd | None = None,  # makes an estimate of the target, for an extractor that takes one
+        # learning rate of the front end as a share of the extractor's, with `--optim muon`; 0: it is frozen
+        front_end_rate: float = 0.0,
     ) -> None:
         super().__init__()
         for kind, name, valid in (
@@ -90,6 +93,13 @@ class MaskedTSEModel(torch.nn.Module):
                 )
             self._front_end = [front_end.eval().requires_grad_(False)]
             self.register_buffer("front_end_fingerprint", _digits(front_end.fingerprint()))
+            if front_end_rate > 0:
+                if not front_end.feature_width:
+                    raise UserError(
+                        "model_conf front_end_rate: the front end has no features to be trained through; choose 0"
+                    )
+                front_end.train_along(front_end_rate)
+                self.trained_front_end = front_end
         self.register_load_state_dict_pre_hook(_check_fingerprint)
 
     @property

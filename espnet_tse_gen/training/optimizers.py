@@ -19,17 +19,18 @@ class MuonAdamW(torch.optim.Optimizer):
 
     def __init__(
         self,
-        # or groups of them as :func:`parameter_groups` makes; those of a group with `matrices` are Muon's
+        # or groups of them as :func:`parameter_groups` makes; those of a group with `matrices` are Muon's, and `scale` is a
+        # group's share of the learning rate
         params: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.98),  # AdamW's
         momentum: float = 0.95,  # Muon's
         weight_decay: float = 0.02,  # of both
     ) -> None:
-        super().__init__(params, {"lr": lr, "matrices": False})
-        groups: dict[bool, list[Tensor]] = {True: [], False: []}
+        super().__init__(params, {"lr": lr, "matrices": False, "scale": 1.0})
+        groups: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
         for group in self.param_groups:
-            groups[group["matrices"]] += group["params"]
+            groups[group["matrices"]].append({"params": group["params"], "scale": group["scale"]})
         self.parts: dict[str, torch.optim.Optimizer] = {}
         if groups[True]:
             self.parts["muon"] = torch.optim.Muon(
@@ -42,6 +43,9 @@ class MuonAdamW(torch.optim.Optimizer):
     def _share_groups(self) -> None:
         # Schedulers set the learning rate in these.
         self.param_groups = [group for part in self.parts.values() for group in part.param_groups]
+        for group in self.param_groups:
+            # States from before there were scales have none.
+            group.setdefault("scale", 1.0)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -50,8 +54,14 @@ class MuonAdamW(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        # Schedulers set one rate for all groups.
+        rates = [group["lr"] for group in self.param_groups]
+        for group in self.param_groups:
+            group["lr"] *= group["scale"]
         for part in self.parts.values():
             part.step()
+        for group, rate in zip(self.param_groups, rates, strict=True):
+            group["lr"] = rate
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -70,12 +80,18 @@ OWN_OPTIMIZERS: dict[str, Any] = {"muon": MuonAdamW}
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Return the trained parameters of ``model`` as groups for :class:`MuonAdamW`."""
+    """Return the trained parameters of ``model`` as groups for :class:`MuonAdamW`.
+
+    Modules with a ``learning_rate_scale`` above 0 have groups of their own.
+    """
     layers = (module.weight for module in model.modules() if isinstance(module, nn.Linear))
     wide = {id(weight) for weight in layers if min(weight.shape) >= LEAST_WIDTH}
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [each for each in trained if (id(each) in wide) == matrices], "matrices": matrices}
-        for matrices in (True, False)
-    ]
-    return [group for group in groups if group["params"]]
+    scales: dict[int, float] = {}
+    for module in model.modules():
+        scale = float(getattr(module, "learning_rate_scale", 0))
+        scales |= {id(parameter): scale for parameter in module.parameters() if scale > 0}
+    groups: dict[tuple[float, bool], list[Tensor]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            groups.setdefault((scales.get(id(parameter), 1.0), id(parameter) in wide), []).append(parameter)
+    return [{"params": own, "matrices": matrices, "scale": scale} for (scale, matrices), own in groups.items()]

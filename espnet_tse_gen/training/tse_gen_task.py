@@ -139,6 +139,10 @@ class TSEGenTask(MixtureTask, AbsTask):
             # Written to config.yaml, from which alone the network is built again.
             args.extractor_conf = {front_ends.FEATURES: front_ends.DEFAULT_FEATURES, **(args.extractor_conf or {})}
         model = cls.build_model(args)
+        if (args.model_conf or {}).get("front_end_rate") and args.optim != "muon":
+            raise UserError(
+                f"--optim {args.optim}: has one learning rate for all; model_conf front_end_rate needs --optim muon"
+            )
         codec = model.codec
         for train in (True, False):
             preprocessor = cls.build_preprocess_fn(args, train)

@@ -67,6 +67,24 @@ def test_a_training_leaves_a_model_that_needs_nothing_else(
     assert torch.equal(model.front_end_fingerprint, weights["front_end_fingerprint"])
 
 
+def test_a_front_end_that_is_trained_along_is_in_the_checkpoint(corpus: Path, tmp_path: Path) -> None:
+    source = discriminative_exp_dir("dual_path")
+    conf = ["--extractor_conf", "front_end_features=features+latent", "--model_conf", "front_end_rate=0.1"]
+    conf += ["--optim", "muon", "--front_end", str(source)]
+    result = run(training(corpus, tmp_path / "exp", *SHORT, *conf), tmp_path / "train.log")
+    assert result.status == 0, result.log
+    begun, weights = load_front_end(source, RATE), read_checkpoint(tmp_path / "exp" / "1epoch.pth")
+    assert load_front_end(tmp_path / "exp" / "front_end", RATE).fingerprint() == begun.fingerprint()
+    trained = {name: value for name, value in weights.items() if name.startswith("trained_front_end.")}
+    changed = [
+        not torch.equal(value, trained[f"trained_front_end.{name}"]) for name, value in begun.state_dict().items()
+    ]
+    assert any(changed) and not all(changed)
+    extractor = TargetSpeakerExtractor.from_pretrained(tmp_path / "exp", decode="one_step")
+    for name, value in extractor.model.front_end.state_dict().items():
+        assert torch.equal(value, trained[f"trained_front_end.{name}"]), name
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -75,6 +93,14 @@ def test_a_training_leaves_a_model_that_needs_nothing_else(
         (
             ["--extractor_conf", "front_end_features=stft"],
             "front_end_features and --front_end: only one of them is given",
+        ),
+        (
+            ["--front_end", "dual_path_16k", "--model_conf", "front_end_rate=0.1"],
+            "--optim adamw: has one learning rate for all",
+        ),
+        (
+            ["--front_end", "mc_spex_16k", "--model_conf", "front_end_rate=0.1", "--optim", "muon"],
+            "model_conf front_end_rate: the front end has no features",
         ),
     ],
 )

@@ -56,6 +56,23 @@ def test_it_learns_and_a_schedule_moves_both_learning_rates() -> None:
     assert steps(model, optimizer, 1, 200) < 0.3 * first
 
 
+def test_a_module_may_learn_at_a_share_of_the_rate() -> None:
+    model, slow = network(), network()
+    slow[3].learning_rate_scale = 0.1
+    groups = parameter_groups(slow)
+    assert sorted(group["scale"] for group in groups) == [0.1, 1.0, 1.0]
+    before = [weight.detach().clone() for weight in model.parameters()]
+    moved = []
+    for each in (model, slow):
+        optimizer = MuonAdamW(parameter_groups(each), lr=1e-2, weight_decay=0.0)
+        steps(each, optimizer, 0, 1)
+        assert {group["lr"] for group in optimizer.param_groups} == {1e-2}
+        moved.append([new.detach() - old for new, old in zip(each.parameters(), before, strict=True)])
+    own = {id(parameter) for parameter in slow[3].parameters()}
+    for parameter, all_alike, scaled in zip(slow.parameters(), *moved, strict=True):
+        torch.testing.assert_close(scaled, (0.1 if id(parameter) in own else 1.0) * all_alike, rtol=1e-3, atol=1e-7)
+
+
 def test_a_training_goes_on_where_it_was() -> None:
     through = network()
     optimizer = MuonAdamW(parameter_groups(through), lr=1e-2)
