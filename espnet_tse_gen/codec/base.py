@@ -99,6 +99,12 @@ class AbsCodec(torch.nn.Module, ABC):
         """Where the weights are."""
         return next((tensor.device for tensor in (*self.parameters(), *self.buffers())), torch.device("cpu"))
 
+    @property
+    def codebooks_apart(self) -> bool:
+        """Whether each codebook has latent dimensions of its own, as bands have, and not a share in all of them."""
+        used = [(self.codebook(number) != 0).any(dim=0) for number in range(self.num_codebooks)]
+        return len(used[0]) == self.latent_dim and int(torch.stack(used).sum(dim=0).max()) <= 1
+
     def conf(self) -> dict[str, Any]:
         """Return the constructor's arguments: ``type(codec)(**codec.conf())`` is the same codec without its weights."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}

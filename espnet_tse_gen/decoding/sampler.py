@@ -48,6 +48,15 @@ class DecodingError(RuntimeError):
     """The network or the decoding loop broke its contract: logits that are not finite, or a position left masked."""
 
 
+class Known(NamedTuple):
+    """An estimate of what is decoded: the entry that it is nearest to stands for the estimate itself in a mean."""
+
+    codes: Tensor
+    """``[B, K, T]``."""
+    latents: Tensor
+    """``[B, T, D]``, of a codec each of whose codebooks has dimensions of its own."""
+
+
 class Means(NamedTuple):
     """What soft decoding makes of a frame: the sum of its tokens' mean vectors, each of the pass that commits the token."""
 
@@ -55,10 +64,11 @@ class Means(NamedTuple):
     """``[K, C, D]``."""
     latents: Tensor
     """``[B, T, D]``, updated in place."""
+    known: Known | None = None
 
-    def window(self, start: int, end: int) -> "Means":
-        """Return those of the frames ``start`` to ``end``."""
-        return Means(self.codebooks, self.latents[:, start:end])
+    def window(self, start: int, end: int, known: Known | None) -> "Means":
+        """Return those of the frames ``start`` to ``end``, of which ``known`` is."""
+        return Means(self.codebooks, self.latents[:, start:end], known)
 
 
 class _Vectors(NamedTuple):
@@ -66,13 +76,32 @@ class _Vectors(NamedTuple):
 
     codebooks: Tensor
     vectors: Tensor
+    known: Tensor | None
+    """The estimate's codes."""
+    rest: Tensor | None
+    """``[B, K, T, D]``, what the estimate's latents have beyond the vectors of its codes."""
+
+    @classmethod
+    def of(cls, means: Means, codebooks: int) -> "_Vectors":
+        """Return room for ``means``."""
+        rows, frames, width = means.latents.shape
+        empty = means.latents.new_zeros(rows, codebooks, frames, width)
+        if means.known is None:
+            return cls(means.codebooks, empty, None, None)
+        codes, latents = means.known
+        near = torch.stack([book[codes[:, k]] for k, book in enumerate(means.codebooks)], dim=1)
+        own = (means.codebooks != 0).any(dim=1)[:, None]
+        return cls(means.codebooks, empty, codes, (latents.unsqueeze(1) - near) * own)
 
     def take(self, logits: Tensor, hidden: Tensor, codebook: int | None) -> None:
         """Take the means under logits ``[B, P, C]`` where ``hidden [B, P]``; codebook None stands for all."""
         which = slice(None) if codebook is None else slice(codebook, codebook + 1)
         vectors = self.vectors[:, which]
         shape = (-1, vectors.shape[2])
-        mean = torch.einsum("bktc,kcd->bktd", logits.softmax(dim=-1).unflatten(1, shape).float(), self.codebooks[which])
+        likely = logits.softmax(dim=-1).unflatten(1, shape).float()
+        mean = torch.einsum("bktc,kcd->bktd", likely, self.codebooks[which])
+        if self.known is not None and self.rest is not None:
+            mean += likely.gather(-1, self.known[:, which].unsqueeze(-1)) * self.rest[:, which]
         vectors.copy_(torch.where(hidden.unflatten(1, shape).unsqueeze(-1), mean, vectors))
 
 
@@ -168,9 +197,7 @@ class Sampler:
         ]
         noise = RowNoise(self.options.seed, row_ids, valid.device)
         finite = torch.ones((), dtype=torch.bool, device=valid.device)
-        vectors = None
-        if means is not None:
-            vectors = _Vectors(means.codebooks, means.latents.new_zeros(*codes.shape, means.latents.shape[-1]))
+        vectors = None if means is None else _Vectors.of(means, self.num_codebooks)
         batch = _Batch(f, unconditional, codes, valid.cumsum(dim=1) - 1, noise, finite, vectors)
         for codebook, plan in zip(self.codebooks, plans, strict=True):
             if plan:
@@ -294,7 +321,7 @@ def plan_chunks(frames: int, chunk: int, overlap: int) -> list[tuple[int, int]]:
 
 def decode_chunks(
     sampler: Sampler,
-    make_f: Callable[[int, int], tuple[Predictor, Predictor | None]],
+    make_f: Callable[[int, int], tuple[Predictor, Predictor | None, Known | None]],
     frames: int,
     chunk: int,
     overlap: int,
@@ -306,8 +333,8 @@ def decode_chunks(
 
     Args:
         sampler: Decodes a chunk.
-        make_f: Called once per chunk with its first frame and the frame after its last: returns the conditional network, and
-            the unconditional one or None.
+        make_f: Called once per chunk with its first frame and the frame after its last: returns the conditional network, the
+            unconditional one or None, and what is known for the means, or None.
         frames: Length T of the recordings. Longer batches of different lengths go row by row: their last chunks differ.
         chunk: Frames per chunk, as ``DecodingOptions.chunk_frames`` gives them; 0 puts everything into one.
         overlap: Frames that a chunk is given from the one before, at least.
@@ -324,8 +351,8 @@ def decode_chunks(
         valid = torch.ones(len(row_ids), end - start, dtype=torch.bool, device=device)
         # Noise is counted from a chunk's start; without the start in the id all chunks would draw the same.
         ids = [f"{row}@{start}" for row in row_ids] if start else row_ids
-        conditional, unconditional = make_f(start, end)
-        part = None if means is None else means.window(start, end)
+        conditional, unconditional, known = make_f(start, end)
+        part = None if means is None else means.window(start, end, known)
         window.copy_(sampler.decode(conditional, valid, window, ids, unconditional, part))
     return codes
 

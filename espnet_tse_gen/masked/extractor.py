@@ -130,7 +130,7 @@ class MaskedExtractor(AbsMaskedExtractor):
         self.estimate_heads = None
         if estimate_head:
             books = torch.stack([codec.codebook(k).detach().float() for k in range(codec.num_codebooks)])
-            if front_end_features == NO_FEATURES or int((books != 0).any(dim=1).sum(dim=0).max()) > 1:
+            if front_end_features == NO_FEATURES or not codec.codebooks_apart:
                 raise UserError(
                     "extractor_conf: estimate_head needs a front end, and a codec whose codebooks have latent dimensions of"
                     " their own, as mel's with split: bands have; choose 0"

@@ -26,7 +26,7 @@ def factory(frames: int, rows: int = 1, calls: list | None = None):
         spy = Spy(TinyNet(condition[:, start:end], torch.ones(rows, end - start, dtype=torch.bool)))
         if calls is not None:
             calls.append((start, end, spy))
-        return spy, None
+        return spy, None, None
 
     return make_f
 
@@ -73,7 +73,7 @@ def test_p22_overlap_is_given_and_kept(options, frames):
 def test_p22_one_chunk_is_plain_decoding(options, frames):
     """P22: what fits a chunk is decoded as without chunks, noise included; so is anything where chunks are off."""
     sampler = Sampler(DecodingOptions(**options), CODEBOOKS, SIZE)
-    f, _ = factory(frames)(0, frames)
+    f, *_ = factory(frames)(0, frames)
     plain = sampler.decode(f, torch.ones(1, frames, dtype=torch.bool), row_ids=["a"])
     assert torch.equal(decode_chunks(sampler, factory(frames), frames, 30, 6, row_ids=["a"]), plain)
     assert torch.equal(decode_chunks(sampler, factory(frames), frames, 0, 0, row_ids=["a"]), plain)
@@ -87,7 +87,7 @@ def test_batch_is_single():
     def second(start: int, end: int):
         net = make_f(start, end)[0].f
         net.condition, net.valid = net.condition[1:], net.valid[1:]
-        return net, None
+        return net, None, None
 
     assert torch.equal(decode_chunks(sampler, second, 70, 30, 6, row_ids=["b"]), both[1:])
 
@@ -97,7 +97,7 @@ def test_every_chunk_draws_its_own_noise():
     sampler = Sampler(DecodingOptions(steps=1, temperature=1.0, anneal=False), CODEBOOKS, SIZE)
     flat = torch.zeros(1, 20, CODEBOOKS, SIZE).transpose(1, 2)
     codes = decode_chunks(
-        sampler, lambda start, end: (lambda codes, codebook: flat[:, codebook], None), 60, 20, 0, ["a"]
+        sampler, lambda start, end: (lambda codes, codebook: flat[:, codebook], None, None), 60, 20, 0, ["a"]
     )
     for one, other in itertools.combinations(codes.split(20, dim=-1), 2):
         assert (one == other).double().mean() < 0.3

@@ -1,6 +1,7 @@
 """The decoding loop, whatever the options: P2 to P7 of the specification, with networks small enough to reason about."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espnet_tse_gen.decoding import sampler
+from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.decoding.sampler import DecodingError
 
 from .stubs import CODEBOOKS, SIZE, VARIANTS, Spy, TinyNet, make, network, oracle, random_fixed, run, valid_frames
@@ -176,6 +178,31 @@ def test_means_are_those_of_the_pass_that_commits_a_token(variant, steps):
                     expected = torch.where((before[:, k] == SIZE)[..., None], mean.float(), expected)
             latents += expected
         torch.testing.assert_close(means.latents, latents)
+
+
+def test_the_estimates_own_entries_stand_for_the_estimate_in_a_mean():
+    """Sure of the estimate's entries, the mean is the estimate; sure of others, it is theirs; between, both count."""
+    generator = torch.Generator().manual_seed(3)
+    valid, width = valid_frames([21, 21]), 2
+    codebooks = torch.zeros(CODEBOOKS, SIZE, CODEBOOKS * width)
+    for k in range(CODEBOOKS):
+        codebooks[k, :, k * width : (k + 1) * width] = torch.randn(SIZE, width, generator=generator)
+    codes = torch.randint(0, SIZE, (2, CODEBOOKS, 21), generator=generator)
+    latents = torch.randn(2, 21, CODEBOOKS * width, generator=generator)
+    decoder, other = sampler.Sampler(DecodingOptions(steps=3), CODEBOOKS, SIZE), (codes + 1) % SIZE
+    vectors = torch.stack([codebooks[k][other[:, k]] for k in range(CODEBOOKS)]).sum(dim=0)
+    for share, expected in ((1.0, latents), (0.0, vectors), (0.25, 0.25 * latents + 0.75 * vectors)):
+        means = sampler.Means(codebooks, torch.zeros_like(latents), sampler.Known(codes, latents))
+        log = torch.full((2, CODEBOOKS, 21, SIZE), -1e4)
+        log.scatter_(-1, codes[..., None], math.log(share or 1e-30)).scatter_(
+            -1, other[..., None], math.log(1 - share or 1e-30)
+        )
+
+        def f(codes, codebook, log=log):
+            return log if codebook is None else log[:, codebook]
+
+        decoder.decode(f, valid, means=means)
+        torch.testing.assert_close(means.latents, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.gpu
