@@ -80,7 +80,9 @@ def speakerbeam_of(wanted: int, width: float) -> dict[str, Any]:
     return speakerbeam(round(8 + (wanted - low) / ((high - low) / 8)), side)
 
 
-def our_system(name: str, config: Mapping[str, Any], peer: System, args: argparse.Namespace) -> System:
+def our_system(
+    name: str, config: Mapping[str, Any], peer: System, args: argparse.Namespace, augmentations: int = 1
+) -> System:
     """Return a row of ours."""
     import torch
 
@@ -91,7 +93,7 @@ def our_system(name: str, config: Mapping[str, Any], peer: System, args: argpars
     extractor = WaveformInference(build_model({**config, "sample_rate": args.fs}).to(args.device))
 
     def run(clips: Clips) -> list["np.ndarray"]:
-        extractor.options = {"batch_size": len(clips[0])}
+        extractor.options = {"batch_size": len(clips[0]), "augmentations": augmentations}
         return extractor.extract_batch(*clips, sample_rate=args.fs)
 
     return System(name, [size(config)], run, peer)
@@ -136,6 +138,7 @@ def build_systems(args: argparse.Namespace) -> list[System]:
             peer,
             our_system("ours, the same model", speakerbeam(512, round(256 * args.width), kernel_size=40), peer, args),
             our_system("ours, dual path", config, peer, args),
+            our_system("ours, dual path, two extractions averaged", config, peer, args, 2),
         ]
     systems = []
     for extractor in args.extractors:
