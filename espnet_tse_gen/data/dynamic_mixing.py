@@ -10,6 +10,7 @@ was made before. So a training that is resumed, or given more workers or GPUs, s
 """
 
 import functools
+import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -31,6 +32,10 @@ _TRIES = 5
 _PLACES = 200
 # One stream of random numbers for each purpose.
 _ITEM, _SPEAKERS, _UTTERANCES, _EQUALIZATION, _DEGRADATION = 1, 2, 3, 4, 5
+
+
+class SilentError(UserError):
+    """A recording has no sound where a mixture or an enrolment needs some."""
 
 
 class DynamicMixer:
@@ -88,6 +93,7 @@ class DynamicMixer:
                 f"{where}: {found}, {len(self.targets)} of whom can be enrolled; expected at least {needed} and 1:"
                 " add speakers, or lower dynamic_mixing_conf min_seconds"
             )
+        self._told: set[str] = set()
         self.noises = read_audio_list(options.noise, "--dynamic_mixing_conf noise") if options.noise else []
         self.rooms = degradation.Rooms(options.reverb, rate, options.rt60, options.drr_db) if options.reverb else None
 
@@ -103,11 +109,25 @@ class DynamicMixer:
     def draw(self, epoch: int, index: int) -> DrawnMixture:
         """Return item ``index`` (from 0) of ``epoch`` (from 1); always the same.
 
+        Where a recording is digital silence, but for a moment too short for what is wanted of it, another item is drawn: one
+        recording of thousands must not end a training. It is named once.
+
         Raises:
-            UserError: If a recording cannot be read, or holds nothing but digital silence.
+            UserError: If a recording cannot be read, or items one after the other find nothing but digital silence.
         """
-        options, rng = self.options, self._rng(_ITEM, epoch, index)
-        turn = (epoch - 1) * self.items_per_epoch + index
+        for attempt in range(_TRIES):
+            try:
+                return self._draw(epoch, index, attempt)
+            except SilentError as error:
+                silent = error
+                if str(error) not in self._told:
+                    self._told.add(str(error))
+                    logging.warning("%s; drawing another", error)
+        raise silent
+
+    def _draw(self, epoch: int, index: int, attempt: int) -> DrawnMixture:
+        options, rng = self.options, self._rng(_ITEM, epoch, index, *[attempt] * (attempt > 0))
+        turn = (epoch - 1) * self.items_per_epoch + index + attempt
         utterance = self._by_share(rng) if options.collections else self._in_turn(turn)
         present = bool(rng.random() >= options.absent_share)
         spoken = self._spoken(rng, utterance, present)
@@ -283,7 +303,7 @@ class DynamicMixer:
         best = max(ends, key=lambda pieces: min(energy[end] - energy[start] for start, end in pieces))
         read = [(Piece(source, start, end - start), whole[start:end]) for start, end in best]
         if not all(heard.any() for _, heard in read):
-            raise UserError(f"{source.path} (key '{source.name}'): is digital silence, but for a moment; remove it")
+            raise SilentError(f"{source.path} (key '{source.name}'): is digital silence, but for a moment; remove it")
         return read
 
     def _anywhere(self, rng: np.random.Generator, source: Source, samples: int) -> tuple[Piece, np.ndarray]:

@@ -250,6 +250,25 @@ def test_a_pause_is_not_taken_for_speech(tmp_path):
     refused(r"a\d.wav \(key 'a\d'\): is digital silence, but for a moment", mixer(tmp_path, samples=RATE).draw, 1, 0)
 
 
+def test_a_recording_that_is_silent_but_for_a_moment_ends_no_training(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    rows = []
+    for speaker in "abc":
+        # Mixture and enrolment are cut from one recording; of the last speaker's, one of the two has no sound.
+        samples = 0.1 * rng.standard_normal(5 * RATE)
+        samples[RATE // 10 :] *= speaker != "c"
+        rows.append((speaker, speaker, write(tmp_path / f"{speaker}.wav", samples)))
+    write_sources(tmp_path, rows)
+    made, again = (mixer(tmp_path, samples=2 * RATE, single_utterance="cut", collections=None) for _ in range(2))
+    items = [made.draw(1, number) for number in range(30)]
+    assert all(part.any() for item in items for part in item.parts)
+    assert all(target.enroll.any() for item in items for target in item.targets)
+    told = [record.message for record in caplog.records if "digital silence" in record.message]
+    assert len(told) == 1 and "c.wav (key 'c')" in told[0] and told[0].endswith("; drawing another")
+    for number in (29, 3, 17):
+        np.testing.assert_array_equal(again.draw(1, number).mixture, items[number].mixture)
+
+
 def test_a_silent_noise_is_no_noise(corpus, tmp_path):
     write(tmp_path / "silence.wav", np.zeros(RATE))
     drawn = mixer(corpus, noise=str(tmp_path)).draw(1, 0)
