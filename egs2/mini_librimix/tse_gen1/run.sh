@@ -25,7 +25,7 @@ training+=" --scheduler_conf max_lr=2.0e-4 --scheduler_conf first_cycle_steps=40
     --tse_config conf/train/tse_gen_16k.yaml \
     --tse_tag demo \
     --tse_args "${training}" \
-    --inference_config "conf/decode/soft.yaml conf/decode/joint_16.yaml" \
+    --inference_config "conf/decode/soft.yaml conf/decode/joint_16.yaml conf/decode/augmented.yaml" \
     --inference_args "--reconstruction estimate" \
     --pretrained_exp "${shipped}/${front_end} ${shipped}/${start}" \
     "$@"
