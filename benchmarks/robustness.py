@@ -199,6 +199,10 @@ def main(cmd: Sequence[str] | None = None) -> None:
     parser.set_defaults(threads=2)
     parser.add_argument("--noise", help="folder or table of noises; without it, that row is left out")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", default=[], help="rows to keep, such as 'as they are'; all")
+    parser.add_argument(
+        "--without", choices=["embedding", "frames"], help="part of the enrolment that a dual-path model is denied"
+    )
     parser.add_argument("--output", type=Path, help="write the table there, too")
     args = parser.parse_args(cmd)
     import torch
@@ -212,14 +216,25 @@ def main(cmd: Sequence[str] | None = None) -> None:
         request = extractor.request(item.mixture, item.enrolls, item.rate, enroll_sample_rate=RATE)
         return extractor.extract([request])[0]
 
+    if args.without:
+        network = extractor.model.extractor
+        if getattr(network, "voice", None) is None or not network.enroll_frames:
+            raise UserError(
+                f"--without: {args.model} does not have both; give a dual-path model with frames and embedding"
+            )
+        network.modulation = None if args.without == "embedding" else network.modulation
+        network.enroll_frames = args.without != "frames"
     rows = []
     for name, items in conditions(read_items(args.data_dir), args.items, args.noise, args.seed).items():
+        if args.only and name not in args.only:
+            continue
         rows.append(measure(name, items, extract))
         print(f"{name}: {rows[-1][3]} dB", file=sys.stderr, flush=True)
     headings = ["condition", "targets", "mixture", "output", "wrong speaker", "confidence", "real-time factor"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     report = [
-        f"Model: {args.model}. SI-SDR in dB, means over targets; of absent targets, the output's energy relative to the mixture.",
+        f"Model: {args.model}{f' without {args.without}' if args.without else ''}. SI-SDR in dB, means over targets; of absent "
+        "targets, the output's energy relative to the mixture.",
         "",
         *markdown(headings, rows),
         "",
