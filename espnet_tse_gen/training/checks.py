@@ -74,6 +74,13 @@ def check_options(args: argparse.Namespace, num_optimizers: int = 1) -> None:
                 classes[name](optimizer, **conf)
         except Exception as error:  # PyTorch's, ESPnet's and typeguard's have nothing in common
             raise UserError(f"--{kind}_conf: {' '.join(str(error).split())}; correct it") from None
+    own, highest = (args.optim_conf or {}).get("lr"), (args.scheduler_conf or {}).get("max_lr")
+    if args.scheduler is not None and None not in (own, highest) and own != highest:
+        print(
+            f"--optim_conf lr: warning: {own:g} has no effect, since --scheduler {args.scheduler} sets the learning rate, to"
+            f" --scheduler_conf max_lr {highest:g} at the highest; change that",
+            file=sys.stderr,
+        )
 
 
 def _check_numbers(option: str, conf: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Whatever is wrong with a training's input ends in one line that names it, with status 2, and changes nothing on disk."""
 
+import argparse
 import re
 import shutil
 from collections.abc import Callable
@@ -226,6 +227,22 @@ def test_a_number_that_is_advised_is_one(refused: Callable[..., str]) -> None:
     for text in ("1e30", "1.0e30", "-.5E7", "3.e2", "1e+2"):
         advice = refused("--optim_conf", f"lr={text}").split("number as ")[1]
         assert yaml.safe_load(advice) == float(text)
+
+
+@pytest.mark.parametrize(("highest", "says"), [(1e-3, 0), (5e-4, 1)])
+def test_a_learning_rate_that_the_scheduler_overrides_is_said(
+    capsys: pytest.CaptureFixture[str], highest: float, says: int
+) -> None:
+    from espnet_tse_gen.training.checks import check_options
+
+    scheduler = {"first_cycle_steps": 100, "warmup_steps": 10, "max_lr": highest, "min_lr": 1e-6}
+    args = argparse.Namespace(
+        required=[], dist_world_size=None, ngpu=0, multiprocessing_distributed=False, batch_size=4, valid_batch_size=None,
+        batch_type="unsorted", optim="adamw", optim_conf={"lr": 1e-3}, scheduler="cosineannealingwarmuprestarts",
+        scheduler_conf=scheduler,
+    )  # fmt: skip
+    check_options(args)
+    assert capsys.readouterr().err.count("--optim_conf lr: warning: 0.001 has no effect") == says
 
 
 def test_another_learning_rate_is_said_to_change_nothing(
