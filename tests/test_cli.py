@@ -62,6 +62,7 @@ def test_help_imports_nothing_heavy(arguments):
         assert done.stdout == f"tse-gen {__version__}\n"
 
 
+@pytest.mark.slow
 def test_extracting_with_the_models_that_ship_needs_the_base_installation_only(wavs):
     # In one process, as importing torch takes longer than all the rest.
     code = "import sys; from without_extras import Absent; sys.meta_path.insert(0, Absent()); from espnet_tse_gen import cli"

@@ -19,6 +19,7 @@ def test_in_single_precision_they_are_torchaudios(sample_rate: int, n_fft: int, 
     assert torch.equal(mel_filters(sample_rate, n_fft, num_mels, torch.float32), theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sample_rate", "n_fft", "num_mels"), LAYOUTS)
 def test_in_double_precision_they_are_librosas(sample_rate: int, n_fft: int, num_mels: int) -> None:
     filters = pytest.importorskip("librosa").filters

@@ -99,6 +99,7 @@ def test_a_codec_is_fitted_anew_to_recordings_that_changed(config, tmp_path, cap
     assert "kept" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_prepare_from_a_local_file(released, tmp_path, capsys) -> None:
     prepare(released, tmp_path / "c")
     codec = load_codec(tmp_path / "c")
@@ -160,6 +161,7 @@ def test_recording_goes_there_and_back(corpus) -> None:
             assert np.sqrt(np.mean((back - source)[100:-100] ** 2)) < 0.3 * np.std(source)
 
 
+@pytest.mark.slow
 def test_one_file_by_a_configuration_alone(released: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rate = 44100
     write(tmp_path / "a.wav", rate)

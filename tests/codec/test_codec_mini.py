@@ -233,6 +233,7 @@ def test_the_configuration_alone_makes_the_shipped_codec(tmp_path: Path, reposit
     assert set(made.codebook_sizes) == {1024}
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_the_shipped_codec_codes_speakers_it_never_met(tmp_path: Path, repository: Path, real_data: Path) -> None:
     from pystoi import stoi

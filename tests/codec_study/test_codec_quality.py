@@ -88,6 +88,7 @@ def test_lag_is_measured_and_not_undone(table: Path) -> None:
         assert row["SI_SDR"] < 30 and row["lag"] == 7
 
 
+@pytest.mark.slow
 def test_mute_codec_does_not_escape_the_average(table: Path) -> None:
     for row in measured(MuteCodec(), table, ["si_sdr", "similarity", "stoi"]):
         assert row["SI_SDR"] < -20 and row["similarity"] == 0 and "lag" not in row

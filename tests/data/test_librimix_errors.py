@@ -85,6 +85,7 @@ def test_a_disk_that_is_too_small_is_noticed_before(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_finished_by_the_next(corpus: Path, tmp_path: Path) -> None:
     command = [*COMMAND, *options(corpus, tmp_path, corpus / "metadata")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -68,6 +68,7 @@ def write_scores(world: Path) -> None:
         replace_rows(world / "exp/m/scores.csv", rows)
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_and_refers_to_nothing_outside_its_folder(world: Path) -> None:
     write_scores(world)
     log = "2026-01-01 INFO: 1epoch results: [train] loss=3.0, time=2 seconds, [valid] loss=4.0, time=3 seconds\n"

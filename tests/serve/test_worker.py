@@ -146,6 +146,7 @@ def test_jobs_of_many_threads_are_not_mixed_up(worker: Worker, job: Job, tmp_pat
     assert found == {length: length for length in lengths}
 
 
+@pytest.mark.slow
 def test_a_model_that_is_none_is_refused_before_a_page_is_there() -> None:
     refused("no_such_model", Worker(1.0, model="no_such_model").start)
 

@@ -48,6 +48,7 @@ def test_t01_every_configuration_parses_and_prints(name: str, tmp_path: Path) ->
     assert {"precision", own} <= config["model_conf"].keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["spex_plus", "mc_spex", "td_speakerbeam", "dual_path"])
 def test_t02_a_training_on_mixtures(corpus: Path, tmp_path: Path, kind: str) -> None:
     result = trained(corpus, tmp_path / "exp", kind)
