@@ -195,7 +195,10 @@ def test_models_that_ship_and_codecs_in_the_cache_are_listed(capsys, monkeypatch
     before = capsys.readouterr().out
     names = [line.partition(":")[0] for line in before.splitlines() if not line.startswith(" ")]
     assert names == [*loading.shipped_models(), "codec_mini_16k"]
-    assert "dual_path_16k: discriminative model, 16000 Hz, 6.0 MB, the default\n    Data: mixtures drawn" in before
+    assert "dual_path_16k: discriminative model, 16000 Hz, 6.0 MB, the default\n    Figures: SI-SDR " in before
+    assert (
+        before.count("\n    Figures: ") == before.count("\n    Licence") == before.count("\n    Data: ") == len(names)
+    )
     assert "tse_gen_16k: masked generative model, 16000 Hz, " in before
     assert "\n    Licence of the weights: CC BY 4.0, after LibriSpeech (Panayotov et al., 2015)\n" in before
     assert max(map(len, before.splitlines())) < 300

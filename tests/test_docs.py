@@ -206,6 +206,10 @@ def test_figures_of_the_readme_are_those_of_the_recipe() -> None:
     assert shown.keys() == measured.keys()
     for system, row in shown.items():
         assert row.items() <= measured[system].items()
+        card = ROOT / "espnet_tse_gen/pretrained" / system.split(",")[0] / "README.md"
+        if card.is_file():
+            told = f"SI-SDR {row['SI-SDR (dB)']} dB, PESQ-WB {row['PESQ-WB']}, ESTOI {row['ESTOI (%)']} %"
+            assert f"- Figures: {told} on" in card.read_text()
 
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:

@@ -195,8 +195,8 @@ def _megabytes(*files: Path) -> str:
 
 
 def _card_facts(card: str) -> str:
-    """Return the lines of a card that say what a model was trained on, and under which licence it is."""
-    found = re.findall(r"^(?:- |\| )(Data|Licen[cs]e[^:|\n]*?)(?::| \|) (.*(?:\n  .*)*)", card, re.MULTILINE)
+    """Return the lines of a card that say what a model is worth, on what it was trained, and under which licence it is."""
+    found = re.findall(r"^(?:- |\| )(Figures|Data|Licen[cs]e[^:|\n]*?)(?::| \|) (.*(?:\n  .*)*)", card, re.MULTILINE)
     return "".join(f"\n    {label}: {textwrap.shorten(text.strip(' |'), 240)}" for label, text in found)
 
 
