@@ -16,6 +16,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -190,7 +191,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         systems[1].peer = first
         systems += [our_system(model, preset, precision, first) for preset in PRESETS for precision in PRECISIONS]
         systems += [our_system(model, "greedy_16", precision, first, cached=False) for precision in PRECISIONS]
-        measure(systems, args.repeats, lambda number, rows=rows: make_clips(rows, number, args))
+        measure(systems, args.repeats, partial(make_clips, rows, args=args))
         report += table(systems, rows, args.seconds)
     common.write_report(report, args.output)
 

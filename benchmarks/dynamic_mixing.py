@@ -69,9 +69,9 @@ def write_corpus(sources: Sequence[Any], folder: Path, seed: int) -> tuple[list[
         signals = [signal[:length] * 0.5 for signal in signals]
         key = f"mixture{number:04d}"
         for kind, samples in (("wav", signals[0] + signals[1]), ("spk1", signals[0]), ("spk2", signals[1])):
-            path = folder / kind / f"{key}.wav"
-            write_audio(path, samples, RATE)
-            tables[kind][key] = str(path)
+            made = folder / kind / f"{key}.wav"
+            write_audio(made, samples, RATE)
+            tables[kind][key] = str(made)
         for k, one in enumerate((first, second), 1):
             tables[f"enroll_spk{k}"][key] = f"*{one.name} {one.speaker}"
     for kind, table in tables.items():

@@ -105,12 +105,15 @@ def main(cmd: Sequence[str] | None = None) -> None:
     import torch
 
     from espnet_tse_gen import TargetSpeakerExtractor
+    from espnet_tse_gen.inference.masked import MaskedInference
 
     torch.set_num_threads(args.threads)
     items, score = read_items(args.data_dir, args.items), judge()
     rows = [row("", "mixture", [score(item, item.mixture) for item in items])]
     for name in args.model:
         extractor, model = TargetSpeakerExtractor.from_pretrained(name), Path(name).name
+        if not isinstance(extractor, MaskedInference):
+            raise UserError(f"--model: {name} is not masked generative; give one that is, such as tse_gen_16k")
         rows += [row(model, what, scored) for what, scored in ceilings(extractor, items, score).items()]
         guided = extractor.model.front_end is not None and extractor.codec.supports_mixture
         source = {"reconstruction": "estimate"} if guided else {}

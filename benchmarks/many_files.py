@@ -70,11 +70,11 @@ def seconds_of(args: argparse.Namespace, folder: Path, mixture: Path, output: Pa
         "-m",
         "espnet_tse_gen",
         "extract",
-        mixture,
+        str(mixture),
         "--enroll",
-        folder / "enroll.wav",
+        str(folder / "enroll.wav"),
         "-o",
-        output,
+        str(output),
     ]
     command += ["--model", args.model, "--num_threads", str(args.threads), "--quiet", "--overwrite"]
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +120,9 @@ def tokenization(name: str, conf: dict[str, Any]) -> Callable[[], Any]:
 
 
 CASES: dict[str, Callable[[], Callable[[], Any]]] = {
-    **{f"training step, {name}": lambda name=name: training(name) for name in TRAININGS},
+    **{f"training step, {name}": partial(training, name) for name in TRAININGS},
     **{
-        f"extraction of {text}, {name}": lambda name=name, seconds=seconds: extraction(name, seconds)
+        f"extraction of {text}, {name}": partial(extraction, name, seconds)
         for text, seconds in (("10 s", 10.0), ("10 min", 600.0))
         for name in ("mc_spex_16k", "tse_gen_16k")
     },

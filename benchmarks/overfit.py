@@ -11,7 +11,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from espnet_tse_gen.masked.extractor import MaskedExtractor
 from espnet_tse_gen.masked.model import MaskedTSEModel
 from espnet_tse_gen.utils.errors import UserError, run_main
 
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"width": 96, "layers": 2, "heads": 4, "mixture_layers": 1},
     "S": {"width": 384, "layers": 8, "heads": 6, "mixture_layers": 2},
 }
@@ -72,8 +72,8 @@ def real_batch(librispeech: Path, codec: MelCodec, items: int = 4) -> Batch:
         raise UserError(f"{librispeech}: expected at least {4 * items} speakers with 6 seconds of FLAC recordings")
     recordings = list(chosen.values())
     codec.fit(recordings, iterations=5)
-    targets, others = recordings[:items], recordings[items : 2 * items]
-    return make_batch(*([wav[start:end] for wav in part] for part in (targets, others)), [wav[end:] for wav in targets])
+    targets, others = ([wav[start:end] for wav in part] for part in (recordings[:items], recordings[items : 2 * items]))
+    return make_batch(targets, others, [wav[end:] for wav in recordings[:items]])
 
 
 def overfit(codec: AbsCodec, batch: Batch, masking: str, size: str, steps: int, verbose: bool = False) -> Outcome:

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from common import markdown, write_report
 
 from espnet_tse_gen.utils.errors import UserError, run_main
 
-LONG_SECONDS = 600.0
+LONG, LONG_SECONDS = "10 minutes", 600.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +103,14 @@ def coded(samples: np.ndarray) -> np.ndarray:
     return np.resize(soundfile.read(buffer, dtype="float32")[0], len(samples))
 
 
-def conditions(every: Sequence[Item], count: int, noise: str | None, seed: int) -> dict[str, list[Item]]:
-    """Return the first ``count`` items in every condition, by its name."""
+def conditions(
+    every: Sequence[Item], count: int, noise: str | None, seed: int, only: Sequence[str] = ()
+) -> dict[str, list[Item]]:
+    """Return the first ``count`` items in every condition, or in those of ``only``, by its name.
+
+    Raises:
+        UserError: If a name of ``only`` is that of no condition.
+    """
     from espnet_tse_gen.audio.recordings import resample
     from espnet_tse_gen.data.degradation import reverberate, synthetic_response
     from espnet_tse_gen.data.sources import read_audio_list, read_piece
@@ -133,8 +140,8 @@ def conditions(every: Sequence[Item], count: int, noise: str | None, seed: int) 
         return replace(item, mixture=heard[0] + heard[1], target=heard[0], interferer=heard[1])
 
     def signals(item: Item, change: Callable[[np.ndarray], np.ndarray], rate: int = RATE) -> Item:
-        heard = {name: change(getattr(item, name)) for name in ("mixture", "target", "interferer")}
-        return replace(item, **heard, rate=rate)
+        mixture, target, interferer = map(change, (item.mixture, item.target, item.interferer))
+        return replace(item, mixture=mixture, target=target, interferer=interferer, rate=rate)
 
     def enrolled(item: Item, *enrolls: np.ndarray) -> Item:
         return replace(item, enrolls=[*enrolls])
@@ -143,7 +150,7 @@ def conditions(every: Sequence[Item], count: int, noise: str | None, seed: int) 
         return replace(item, enrolls=third[id(item)].enrolls, target=np.zeros_like(item.mixture))
 
     made: dict[str, Callable[[Item], Item]] = {"as they are": lambda item: item}
-    made |= {f"SIR {ratio} dB": lambda item, ratio=ratio: at_ratio(item, ratio) for ratio in (-10, -5, 0, 5, 10)}
+    made |= {f"SIR {ratio} dB": partial(at_ratio, ratio_db=ratio) for ratio in (-10, -5, 0, 5, 10)}
     made |= {
         "three speakers": with_third,
         **({"noise at 10 dB": noisy} if noise else {}),
@@ -160,8 +167,14 @@ def conditions(every: Sequence[Item], count: int, noise: str | None, seed: int) 
         ),
         "target absent": absent,
     }
-    found = {name: [change(item) for item in items] for name, change in made.items()}
-    return {**found, "10 minutes": [signals(items[0], lambda one: np.resize(one, int(LONG_SECONDS * RATE)))]}
+    wanted = [*only] or [*made, LONG]
+    unknown = {*wanted} - {*made, LONG}
+    if unknown:
+        raise UserError(f"--only: no row '{min(unknown)}'; expected some of {', '.join([*made, LONG])}")
+    found = {name: [change(item) for item in items] for name, change in made.items() if name in wanted}
+    if LONG in wanted:
+        found[LONG] = [signals(items[0], lambda one: np.resize(one, int(LONG_SECONDS * RATE)))]
+    return found
 
 
 def measure(name: str, items: Sequence[Item], extract: Callable[[Item], Any]) -> list[str]:
@@ -222,12 +235,12 @@ def main(cmd: Sequence[str] | None = None) -> None:
             raise UserError(
                 f"--without: {args.model} does not have both; give a dual-path model with frames and embedding"
             )
-        network.modulation = None if args.without == "embedding" else network.modulation
-        network.enroll_frames = args.without != "frames"
+        if args.without == "embedding":
+            network.modulation = None
+        else:
+            network.enroll_frames = False
     rows = []
-    for name, items in conditions(read_items(args.data_dir), args.items, args.noise, args.seed).items():
-        if args.only and name not in args.only:
-            continue
+    for name, items in conditions(read_items(args.data_dir), args.items, args.noise, args.seed, args.only).items():
         rows.append(measure(name, items, extract))
         print(f"{name}: {rows[-1][3]} dB", file=sys.stderr, flush=True)
     headings = ["condition", "targets", "mixture", "output", "wrong speaker", "confidence", "real-time factor"]

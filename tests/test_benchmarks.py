@@ -1,15 +1,20 @@
 """The benchmarks at a tiny size: they run, and their tables name every system."""
 
+import importlib
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from tiny_model import RATE, tiny_exp_dir, voice
 
-from espnet_tse_gen.utils.files import write_yaml
+from espnet_tse_gen.audio.writing import write_audio
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.files import write_scp, write_yaml
 
 SIZES = ["--repeats", "1", "--threads", "1"]
 
@@ -102,3 +107,42 @@ def test_impossible_numbers_end_in_one_line(repository, option, benchmark):
     command += ["--sources", "nowhere"] if benchmark == "dynamic_mixing" else []
     run = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
     assert run.returncode == 2 and run.stderr.strip().count("\n") == 0 and option in run.stderr
+
+
+@pytest.fixture(scope="module")
+def mixtures(tmp_path_factory):
+    """Two mixtures of four speakers, as a data directory."""
+    folder, rng = tmp_path_factory.mktemp("mixtures"), np.random.default_rng(0)
+    tables = {name: {} for name in ("spk1", "spk2", "enroll_spk1", "enroll_spk2")}
+    speakers = {f"target_spk{n}": {} for n in (1, 2)}
+    for key in ("a", "b"):
+        for name, table in tables.items():
+            table[key] = str(folder / f"{name}_{key}.wav")
+            write_audio(Path(table[key]), 0.1 * rng.standard_normal(16000), 16000)
+        for name, table in speakers.items():
+            table[key] = name + key
+    for name, table in {**tables, **speakers}.items():
+        write_scp(folder / (f"{name}.scp" if name in tables else name), table)
+    return folder
+
+
+@pytest.mark.parametrize(("benchmark", "model"), [("robustness", "dual_path_16k"), ("generation", "tse_gen_16k")])
+def test_a_row_that_does_not_exist_ends_in_one_line(mixtures, benchmark, model):
+    module = importlib.import_module(benchmark)
+    with pytest.raises(UserError, match="--only: no row '32 stepps'; expected some of"):
+        module.main(["--data_dir", str(mixtures), "--model", model, "--only", "32 stepps"])
+
+
+def test_rows_that_are_asked_for_are_all_that_is_made(mixtures):
+    robustness = importlib.import_module("robustness")
+    items = robustness.read_items(mixtures)
+    found = robustness.conditions(items, 2, None, 0, ["SIR 5 dB", "as they are"])
+    assert [*found] == ["as they are", "SIR 5 dB"]
+    power = [np.mean(np.square(one)) for one in (found["SIR 5 dB"][0].target, found["SIR 5 dB"][0].interferer)]
+    assert 10 * np.log10(power[0] / power[1]) == pytest.approx(5.0, abs=1e-3)
+
+
+def test_a_table_of_decoding_options_needs_a_model_that_decodes(mixtures):
+    generation = importlib.import_module("generation")
+    with pytest.raises(UserError, match="dual_path_16k is not masked generative"):
+        generation.main(["--data_dir", str(mixtures), "--model", "dual_path_16k", "--items", "1"])

@@ -125,7 +125,7 @@ def probe_table(entries: Sequence[CodecEntry], bootstrap: Bootstrap) -> Table:
             )
             everywhere, _, right = _probe_cells(result, len(result.codebooks))
             share = f"{100 * first.gain / first.guess_ce:.0f}" if first.guess_ce >= 0.1 else NO_VALUE
-            cells = [
+            cells: list[str | Cell] = [
                 entry.tag, result.condition, f"{first.perplexity:.0f} of {entry.facts['codebook_sizes'][0]}",
                 f"{first.guess_ce:.2f}", cross_entropy, f"{first.gain:.2f}", share,
                 f"{first.gain * result.frame_rate:.0f}", f"{result.training_ce:.2f}", f"{100 * first.guess_accuracy:.1f}",

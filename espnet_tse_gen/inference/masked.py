@@ -188,6 +188,7 @@ class MaskedInference(TargetSpeakerExtractor):
         else it makes is the estimate for soft decoding, and what lends these frames their phase, ``[B, L]``, or None.
         """
         source = self.options.reconstruction if self.codec.supports_mixture else "codec"
+        keeps = self.options.soft and source == "estimate" and self.codec.codebooks_apart
         enroll, enroll_lengths = self._enrolled(requests)
 
         def prepare(signals: Sequence[np.ndarray], frames: tuple[int, int] | None = None) -> Any:
@@ -201,7 +202,7 @@ class MaskedInference(TargetSpeakerExtractor):
             guide, known = None if source == "codec" else given[0], None
             if source == "estimate" and estimate is not None:
                 guide = estimate.wav
-                if self.options.soft and self.codec.codebooks_apart:
+                if keeps:
                     first, end = frames or (0, estimate.valid.shape[1])
                     known = Known(estimate.codes[..., first:end], estimate.latents[..., first:end].transpose(1, 2))
             if guide is not None and frames:

@@ -25,11 +25,14 @@ for i in "${!pretrained_exps[@]}"; do
     tasks+=("${pretrained_tasks[i]}")
 done
 
+# Options of discriminative models that masked generative ones do not have.
+segment_options='segment_seconds|overlap_seconds|scale|augmentations'
+
 # configs_of TASK: the files of --inference_config for models of TASK, or the default where none of them is.
 configs_of() {
     local config found=()
     for config in "${decode_configs[@]}"; do
-        if [[ $(grep -Eqs '^(segment_seconds|overlap_seconds|scale|augmentations) *:' "${config}" && echo tse || echo tse_gen) == "$1" ]]; then
+        if [[ $(grep -Eqs "^(${segment_options}) *:" "${config}" && echo tse || echo tse_gen) == "$1" ]]; then
             found+=("${config}")
         fi
     done
@@ -50,11 +53,14 @@ arguments_of() {
     for word in ${inference_args}; do
         # A word that is no option is the value of the option before it.
         if [[ ${word} == --* ]]; then
-            case ${word%%=*} in
-                --batch_size | --device | --dtype | --num_threads | --overwrite) keep=true ;;
-                --segment_seconds | --overlap_seconds | --scale | --augmentations) keep=$([[ $1 == tse ]] && echo true || echo false) ;;
-                *) keep=$([[ $1 == tse_gen ]] && echo true || echo false) ;;
-            esac
+            keep=false
+            if [[ ${word%%=*} =~ ^--(batch_size|device|dtype|num_threads|overwrite)$ ]]; then
+                keep=true
+            elif [[ ${word%%=*} =~ ^--(${segment_options})$ ]]; then
+                [[ $1 != tse ]] || keep=true
+            elif [[ $1 == tse_gen ]]; then
+                keep=true
+            fi
         fi
         if ${keep}; then
             wanted+=("${word}")
