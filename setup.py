@@ -13,7 +13,7 @@ if VERSION is None:
 # torchaudio 2.11.1 needs a newer torch than 2.12 and names none; torch 2.13 needs a newer setuptools than ESPnet takes.
 TORCHAUDIO = ["torch>=2.11,<2.13", "torchaudio>=2.11,<2.11.1"]
 # Recipes and training. What ESPnet's trainer imports but does not require included.
-ESPNET = ["espnet>=202511,<202512", *TORCHAUDIO, "jinja2", "kaldiio", "matplotlib", "tensorboard"]
+ESPNET = ["espnet>=202511,<202512", *TORCHAUDIO, "jinja2", "kaldiio", "matplotlib", "tensorboard", "torch-stoi"]
 # ESPnet's scorer, and scores by learned models, whose weights are in the wheels.
 SCORE = [
     *ESPNET,

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from espnet_tse_gen.discriminative.abs_waveform_extractor import AbsWaveformExtractor
 from espnet_tse_gen.dual_path.losses import extraction_loss, si_sdr
+from espnet_tse_gen.dual_path.perceptual import RATE, PerceptualLoss
+from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.precision import autocast, check_precision
 
 
@@ -22,6 +24,8 @@ class ESPnetWaveformModel(AbsESPnetModel):
         # of what absent targets leave. Each part is the mean of the rows that have it, and is weighed by their share
         silence_weight: float = 0.3,
         activity_weight: float = 2.0,  # of the activity
+        quality_weight: float = 0.0,  # of the points on PESQ's scale that are missing; at 16 kHz only, as the next
+        intelligibility_weight: float = 0.0,  # of what ESTOI is below 1
         # `float32`, or `bfloat16` to run the network under autocast, with float32 weights and losses
         precision: str = "float32",
     ) -> None:
@@ -30,6 +34,15 @@ class ESPnetWaveformModel(AbsESPnetModel):
         self.extractor, self.precision, self.sample_rate = extractor, precision, extractor.sample_rate
         self.level_weight, self.spectrum_weight = level_weight, spectrum_weight
         self.silence_weight, self.activity_weight = silence_weight, activity_weight
+        self.quality_weight, self.intelligibility_weight = quality_weight, intelligibility_weight
+        self.perceptual = None
+        if quality_weight or intelligibility_weight:
+            if extractor.sample_rate != RATE:
+                raise UserError(
+                    f"model_conf: quality_weight and intelligibility_weight are for {RATE} Hz, the extractor is for "
+                    f"{extractor.sample_rate} Hz; set both to 0"
+                )
+            self.perceptual = PerceptualLoss()
 
     def forward(
         self, speech_mix: Tensor, speech_mix_lengths: Tensor | None = None, **kwargs: Any
@@ -64,6 +77,12 @@ class ESPnetWaveformModel(AbsESPnetModel):
             + self.activity_weight * parts.activity
         )
         stats = {name: part.detach() for name, part in parts._asdict().items()}
+        if self.perceptual is not None:
+            quality = intelligibility = torch.full_like(share, torch.nan)
+            if present.any():
+                quality, intelligibility = self.perceptual((voices * valid).float()[present], target.float()[present])
+                loss = loss + share * (self.quality_weight * quality + self.intelligibility_weight * intelligibility)
+            stats |= {"quality": quality.detach(), "intelligibility": intelligibility.detach()}
         stats["si_sdr_loss"] = stats.pop("si_sdr")
         with torch.no_grad():
             made = (voices * valid).float()[present]

