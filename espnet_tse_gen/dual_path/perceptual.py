@@ -49,7 +49,7 @@ class PerceptualLoss(nn.Module):
         for name, values in (("bands", bands), ("level", speech), ("threshold", 10.0 ** (threshold / 10.0))):
             self.register_buffer(name, values.float(), persistent=False)
         # Not as a module: its constants are parameters, and would be saved with the network.
-        self._stoi = (NegSTOILoss(RATE, use_vad=False, extended=True, do_resample=False),)
+        self._stoi = (NegSTOILoss(RATE, use_vad=True, extended=True, do_resample=False),)
 
     def forward(self, estimate: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the quality loss, in points of PESQ's scale that are missing, and ESTOI below 1, means over ``[B, L]``."""
