@@ -111,3 +111,31 @@ def test_the_model_weighs_the_parts_by_their_share() -> None:
     total.backward()
     with pytest.raises(UserError, match="unknown precision 'int8'"):
         ESPnetWaveformModel(tiny_dual_path(), precision="int8")
+
+
+def test_losses_that_follow_hearing_count_for_present_targets_alone() -> None:
+    model = ESPnetWaveformModel(tiny_dual_path().eval(), quality_weight=10.0, intelligibility_weight=60.0)
+    plain = ESPnetWaveformModel(model.extractor)
+    refs = [noise(2, 16000, seed=n) for n in (1, 2)]
+    batch = {
+        "speech_mix": noise(2, 16000),
+        "enroll_ref1": noise(2, 9000, seed=3),
+        "enroll_ref2": noise(2, 9000, seed=4),
+    }
+    refs[1][0] = 0
+    total, stats, _ = model(**batch, speech_ref1=refs[0], speech_ref2=refs[1])
+    added = 0.75 * (10 * stats["quality"] + 60 * stats["intelligibility"])
+    torch.testing.assert_close(total - plain(**batch, speech_ref1=refs[0], speech_ref2=refs[1])[0], added)
+    assert 0.5 < float(stats["intelligibility"]) < 1.1 and float(stats["quality"]) > 1
+    # Processes gather the figures of one another, so all have the same ones, whatever they were given.
+    silent = [torch.zeros_like(ref) for ref in refs]
+    total, others, _ = model(**batch, speech_ref1=silent[0], speech_ref2=silent[1])
+    assert torch.isfinite(total) and others.keys() == stats.keys() and torch.isnan(others["quality"])
+    assert not [key for key in model.state_dict() if "perceptual" in key]
+
+
+def test_losses_that_follow_hearing_are_for_16_khz() -> None:
+    with pytest.raises(
+        UserError, match="quality_weight and intelligibility_weight are for 16000 Hz, the extractor is for 8000"
+    ):
+        ESPnetWaveformModel(tiny_dual_path(sample_rate=8000, speaker_embedding=False), intelligibility_weight=1.0)
