@@ -217,7 +217,10 @@ class AbsCodec(torch.nn.Module, ABC):
         quantized: bool = False,
         estimate: Tensor | None = None,
     ) -> Tensor:
-        """Turn latents that need not be quantized, float ``[B, D, T]``, into waveforms; otherwise like :meth:`decode`."""
+        """Turn latents that need not be quantized, float ``[B, D, T]``, into waveforms; otherwise like :meth:`decode`.
+
+        Gradients reach latents that want some.
+        """
         if latents.dim() != 3 or latents.shape[1] != self.latent_dim or latents.shape[2] < 1:
             raise self.fault(f"expected latents [B, {self.latent_dim}, T], T >= 1, got {tuple(latents.shape)}")
         mixture = mixture if estimate is None else estimate
@@ -230,7 +233,7 @@ class AbsCodec(torch.nn.Module, ABC):
                 raise self.fault("the mixture holds NaN or infinite samples")
         sizes, delay = self._sizes(lengths, latents.shape, "frames"), self.delay
         wav = torch.zeros(latents.shape[0], latents.shape[2] * self.hop, device=self.device)
-        with self._computing():
+        with self._computing(gradients=latents.requires_grad and torch.is_grad_enabled()):
             for row, size in enumerate(sizes):
                 samples = size * self.hop
                 guide = None if mixture is None else _fitted(mixture[row].to(self.device, torch.float32), samples)
@@ -348,7 +351,7 @@ class AbsCodec(torch.nn.Module, ABC):
         return sizes
 
     @contextlib.contextmanager
-    def _computing(self) -> Iterator[None]:
+    def _computing(self, gradients: bool = False) -> Iterator[None]:
         # Codes must not depend on the precision that the caller trains with.
         on_gpu = self.device.type == "cuda"
         backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn] if on_gpu else []
@@ -356,7 +359,7 @@ class AbsCodec(torch.nn.Module, ABC):
         try:
             for backend in backends:
                 backend.allow_tf32 = False
-            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            with torch.set_grad_enabled(gradients), torch.autocast(self.device.type, enabled=False):
                 yield
         finally:
             for backend, value in zip(backends, before, strict=True):

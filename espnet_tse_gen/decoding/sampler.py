@@ -70,6 +70,12 @@ class Means(NamedTuple):
         """Return those of the frames ``start`` to ``end``, of which ``known`` is."""
         return Means(self.codebooks, self.latents[:, start:end], known)
 
+    def expected(self, logits: Tensor, hidden: Tensor) -> Tensor:
+        """Return the mean vectors ``[B, K, T, D]`` under logits ``[B, K, T, C]``, zero but where ``hidden [B, K, T]``."""
+        found = _Vectors.of(self, logits.shape[1])
+        found.take(logits.flatten(1, 2), hidden.flatten(1, 2), None)
+        return found.vectors
+
 
 class _Vectors(NamedTuple):
     """The mean vectors of a batch's tokens ``[B, K, T, D]``, which are summed when all tokens are committed."""

@@ -85,13 +85,3 @@ def extraction_loss(
 def _ratio(error: Tensor, energy: Tensor) -> Tensor:
     """Return the mean ratio in dB of energies ``[B]``, bounded below."""
     return 10.0 * torch.log10((error + BOUND * energy + _EPSILON) / (energy + _EPSILON)).mean()
-
-
-def si_sdr(estimate: Tensor, target: Tensor) -> Tensor:
-    """Return the scale-invariant signal-to-distortion ratio ``[B]`` in dB of ``[B, L]`` (Le Roux et al., ICASSP 2019)."""
-    estimate = estimate - estimate.mean(dim=1, keepdim=True)
-    target = target - target.mean(dim=1, keepdim=True)
-    scale = (estimate * target).sum(dim=1, keepdim=True) / (target.square().sum(dim=1, keepdim=True) + _EPSILON)
-    projected = scale * target
-    error = (estimate - projected).square().sum(dim=1)
-    return 10.0 * torch.log10((projected.square().sum(dim=1) + _EPSILON) / (error + _EPSILON))

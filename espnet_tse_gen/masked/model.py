@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from espnet_tse_gen.audio.losses import RATE
 from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.decoding.sampler import Known, Means
 from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor, Signal
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.masked.features import at_frames
@@ -18,6 +20,7 @@ from espnet_tse_gen.masked.losses import (
     codebook_statistics,
     masked_cross_entropy,
     score_codebook,
+    waveform_loss,
 )
 from espnet_tse_gen.masked.masking import CODEBOOK_DISTRIBUTIONS, MODES, sample_mask
 from espnet_tse_gen.utils.errors import UserError, unknown_name
@@ -58,6 +61,9 @@ class MaskedTSEModel(torch.nn.Module):
         # always hidden with the enrolment
         drop_front_end: float = 0.1,
         front_end: AbsFrontEnd | None = None,  # makes an estimate of the target, for an extractor that takes one
+        # weight of the loss of the waveform that soft decoding makes of the front end's estimate: SI-SDR, quality and
+        # intelligibility, see :func:`waveform_loss`; it needs targets as recordings, at 16 kHz
+        decoded_weight: float = 0.0,
         # learning rate of the front end as a share of the extractor's, with `--optim muon`; 0: it is frozen
         front_end_rate: float = 0.0,
     ) -> None:
@@ -72,7 +78,7 @@ class MaskedTSEModel(torch.nn.Module):
                 raise unknown_name(kind, str(name), valid)
         self.extractor, self.precision = extractor, precision
         self.masking, self.codebook_distribution, self.joint_share = masking, codebook_distribution, joint_share
-        self.loss_norm, self.latent_weight = loss_norm, latent_weight
+        self.loss_norm, self.latent_weight, self.decoded_weight = loss_norm, latent_weight, decoded_weight
         self.drop_enroll, self.drop_both, self.drop_front_end = drop_enroll, drop_both, drop_front_end
         self.extract_feats_in_collect_stats = extract_feats_in_collect_stats
         codec.eval().requires_grad_(False)
@@ -83,6 +89,10 @@ class MaskedTSEModel(torch.nn.Module):
             raise UserError(
                 "extractor_conf: front_end_features and --front_end: only one of them is given; give the exp directory of a"
                 " discriminative extractor and features such as latent+stft, or neither"
+            )
+        if decoded_weight > 0 and (front_end is None or not codec.supports_mixture or codec.sample_rate != RATE):
+            raise UserError(
+                f"model_conf decoded_weight: needs a front end, and a codec at {RATE} Hz that can use its estimate; choose 0"
             )
         self._front_end: list[AbsFrontEnd] = []
         if front_end is not None:
@@ -195,6 +205,14 @@ class MaskedTSEModel(torch.nn.Module):
             distance = self._latent_distance(hidden, target, mixture.valid)
             stats["latent_l1"] = distance.detach()
             loss = loss + self.latent_weight * distance
+        if self.decoded_weight > 0 and estimate is not None:
+            decoded = self._decoded(hidden, target, mask.hidden, estimate)
+            told = torch.ones_like(decoded[:, 0], dtype=torch.bool) if drop_enroll is None else ~drop_enroll
+            if speech_ref1 is None:
+                raise UserError("model_conf decoded_weight: targets are given as tokens; give recordings, or choose 0")
+            worth, figures = waveform_loss(decoded[told], speech_ref1.float()[told])
+            stats |= figures
+            loss = loss + self.decoded_weight * worth
         if not self.training:
             lengths = speech_mix_lengths, enroll_ref1_lengths
             with torch.no_grad(), self._autocast():
@@ -265,6 +283,19 @@ class MaskedTSEModel(torch.nn.Module):
         if wav is None or lengths is None:
             raise UserError("neither codes_ref1 nor speech_ref1 is among the data; give one of them for every target")
         return self.encode(wav, lengths).codes
+
+    def _decoded(self, hidden: Tensor, target: Tensor, unknown: Tensor, estimate: Signal) -> Tensor:
+        """Return what soft decoding makes of the estimate, ``[B, L]``: means where tokens are unknown, else the target's."""
+        codec, rows = self.codec, range(self.extractor.num_codebooks)
+        books = torch.stack([codec.codebook(k).float() for k in rows])
+        logits = torch.stack([self.extractor.logits(hidden, k).float() for k in rows], dim=1)
+        known = Known(estimate.codes, estimate.latents.transpose(1, 2)) if codec.codebooks_apart else None
+        means = Means(books, estimate.latents.transpose(1, 2), known).expected(logits, unknown)
+        entries = torch.stack([books[k][target[:, k]] for k in rows], dim=1)
+        latents = torch.where(unknown.unsqueeze(-1), means, entries).sum(dim=1).transpose(1, 2)
+        return codec.decode_latents(latents, estimate.valid.sum(dim=1), estimate=estimate.wav)[
+            :, : estimate.wav.shape[1]
+        ]
 
     def _latent_distance(self, hidden: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         predicted = self.extractor.predict_latents(hidden)

@@ -6,9 +6,9 @@ import torch
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import Tensor
 
+from espnet_tse_gen.audio.losses import RATE, PerceptualLoss, si_sdr
 from espnet_tse_gen.discriminative.abs_waveform_extractor import AbsWaveformExtractor
-from espnet_tse_gen.dual_path.losses import extraction_loss, si_sdr
-from espnet_tse_gen.dual_path.perceptual import RATE, PerceptualLoss
+from espnet_tse_gen.dual_path.losses import extraction_loss
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.precision import autocast, check_precision
 

@@ -54,7 +54,8 @@ def make(codec, build):
 
     def made(front_end: AbsFrontEnd | None = None, model_conf=None, **extractor_conf) -> MaskedTSEModel:
         own = FEATURE, "estimate_head", "latent_head"
-        plain = build(model_conf, **{name: value for name, value in extractor_conf.items() if name not in own})
+        without = {name: value for name, value in (model_conf or {}).items() if name != "decoded_weight"}
+        plain = build(without, **{name: value for name, value in extractor_conf.items() if name not in own})
         torch.manual_seed(0)
         conf = {"width": 32, "layers": 2, "heads": 2, "mixture_layers": 1, "dropout": 0.0, FEATURE: "latent+stft"}
         extractor = MaskedExtractor(codec, **{**conf, **extractor_conf})
@@ -135,6 +136,39 @@ def test_heads_that_see_the_estimate_start_from_its_tokens(make, codec, batch):
     assert not logits(model, batch, drop_enroll=True).any()
     model.train()(**batch)[0].backward()
     assert model.extractor.estimate_heads.grad.abs().sum() > 0
+
+
+def test_the_waveform_that_soft_decoding_makes_has_a_loss(make, batch):
+    conf = {"drop_enroll": 0.0, "drop_both": 0.0, "masking": "joint"}
+    plain, model = (make(None, {**conf, "decoded_weight": weight}, estimate_head=0.5) for weight in (0.0, 0.5))
+    (before, *_), (after, stats, _) = (_seeded(one, batch) for one in (plain, model))
+    parts = 10 * stats["decoded_quality"] + 60 * stats["decoded_intelligibility"] - stats["decoded_si_sdr"]
+    torch.testing.assert_close(after.detach() - before.detach(), 0.5 * parts)
+    gradients = []
+    for one, loss in ((plain, before), (model, after)):
+        loss.backward()
+        gradients.append(one.extractor.estimate_heads.grad)
+    assert torch.isfinite(gradients[1]).all() and not torch.allclose(*gradients)
+    assert not [name for name in model.state_dict() if "hearing" in name]
+    # Silent targets have no such loss, and processes that gather figures have the same ones all the same.
+    silent = {**batch, "speech_ref1": torch.zeros_like(batch["speech_ref1"])}
+    loss, others, _ = _seeded(model, silent)
+    assert others.keys() == stats.keys() and torch.isfinite(loss).all() and torch.isnan(others["decoded_quality"])
+
+
+def _seeded(model: MaskedTSEModel, batch):
+    torch.manual_seed(0)
+    return model.train()(**batch)
+
+
+def test_what_the_loss_of_the_waveform_needs(make, build, batch):
+    with pytest.raises(UserError, match="decoded_weight: needs a front end, and a codec at 16000 Hz"):
+        build({"decoded_weight": 1.0})
+    model = make(None, {"decoded_weight": 1.0})
+    codes = model.encode(batch["speech_ref1"], batch["speech_ref1_lengths"]).codes.transpose(1, 2)
+    tokens = {name: value for name, value in batch.items() if "speech_ref1" not in name}
+    with pytest.raises(UserError, match="decoded_weight: targets are given as tokens; give recordings, or choose 0"):
+        model(**tokens, codes_ref1=codes, codes_ref1_lengths=batch["speech_mix_lengths"])
 
 
 @pytest.mark.parametrize("off", ["front_end_features", "split"])

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny_discriminative import tiny_dual_path
 
-from espnet_tse_gen.dual_path.losses import extraction_loss, si_sdr
+from espnet_tse_gen.audio.losses import si_sdr
+from espnet_tse_gen.dual_path.losses import extraction_loss
 from espnet_tse_gen.training.waveform_model import ESPnetWaveformModel
 from espnet_tse_gen.utils.errors import UserError
 

@@ -1,4 +1,4 @@
-"""Losses that follow hearing: of quality in the manner of PESQ, and of intelligibility by ESTOI.
+"""Losses of waveforms: SI-SDR, and those that follow hearing, of quality in the manner of PESQ and of intelligibility by ESTOI.
 
 The quality loss is the disturbance of PESQ (ITU-T P.862; Rix et al., ICASSP 2001), without its search for delays and bad
 intervals, as Martín-Doñas et al. (Signal Processing Letters 2018) made a loss of it: spectra in half a Bark, a loudness in each,
@@ -98,6 +98,16 @@ class PerceptualLoss(nn.Module):
     def _loudness(self, power: Tensor) -> Tensor:
         scale = _SONE * (self.threshold / 0.5) ** _EXPONENT
         return scale * ((0.5 + 0.5 * power / self.threshold).clamp(min=1.0) ** _EXPONENT - 1.0)
+
+
+def si_sdr(estimate: Tensor, target: Tensor) -> Tensor:
+    """Return the scale-invariant signal-to-distortion ratio ``[B]`` in dB of ``[B, L]`` (Le Roux et al., ICASSP 2019)."""
+    estimate = estimate - estimate.mean(dim=1, keepdim=True)
+    target = target - target.mean(dim=1, keepdim=True)
+    scale = (estimate * target).sum(dim=1, keepdim=True) / (target.square().sum(dim=1, keepdim=True) + _EPSILON)
+    projected = scale * target
+    error = (estimate - projected).square().sum(dim=1)
+    return 10.0 * torch.log10((projected.square().sum(dim=1) + _EPSILON) / (error + _EPSILON))
 
 
 def _bark(frequency: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import espnet_tse_gen
 from espnet_tse_gen.audio.files import read_audio
-from espnet_tse_gen.dual_path.perceptual import RATE, PerceptualLoss
+from espnet_tse_gen.audio.losses import RATE, PerceptualLoss
 
 SPEECH = Path(espnet_tse_gen.__file__).parent / "speech"
 SAMPLES = 3 * RATE
