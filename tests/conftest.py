@@ -15,6 +15,7 @@ os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 pytest_plugins = ["scored_world", "tiny_model"]
@@ -50,11 +51,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"needs the real recordings in {REAL_DATA} (or where TSE_GEN_REAL_DATA says)")
     if item.get_closest_marker("slurm") and shutil.which("sbatch") is None:
         pytest.skip("needs a Slurm cluster (no sbatch)")
-    if item.get_closest_marker("gpu"):
-        import torch
-
-        if not torch.cuda.is_available():
-            pytest.skip("needs a CUDA device")
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
 
 
 @pytest.fixture(autouse=True)
@@ -62,10 +60,6 @@ def _seeds() -> None:
     """Give every test the same random numbers, whichever ran before it."""
     random.seed(0)
     np.random.seed(0)
-    try:
-        import torch
-    except ImportError:
-        return
     torch.manual_seed(0)
     torch.set_num_threads(1)
 

@@ -1,13 +1,12 @@
 """What is installed from a wheel, and from the source distribution, is whole."""
 
-import os
 import shutil
-import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
 import pytest
+from programs import output_of, start
 
 TREES = ("espnet_tse_gen", "conf", "docs", "constraints")
 FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "Makefile")
@@ -23,13 +22,8 @@ def tree(repository: Path, tmp_path: Path) -> Path:
     return tmp_path / "src"
 
 
-def run(where: Path, *command: object, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *map(str, command)], capture_output=True, text=True, check=False, cwd=where,
-        env={**os.environ, **environment},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def run(where: Path, *command: str | Path, **environment: str) -> str:
+    return output_of(start(sys.executable, *command, folder=where, **environment))
 
 
 @pytest.mark.slow

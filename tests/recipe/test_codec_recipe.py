@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from programs import ROOT, output_of, refused_in, start
+from training_runs import state
 
 RECIPE = ROOT / "egs2" / "librispeech" / "codec1"
 SPLITS = {"train": {"train-clean-100": ["1", "2"]}, "dev": {"train-clean-100": ["3"]}, "test": {"test-clean": ["4"]}}
@@ -16,9 +17,9 @@ SPLITS = {"train": {"train-clean-100": ["1", "2"]}, "dev": {"train-clean-100": [
 pytestmark = pytest.mark.slow
 
 
-def run(place: Path, *arguments: str, data_options: str = "") -> subprocess.CompletedProcess[str]:
+def run(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Start run.sh with everything that it makes below ``place``."""
-    options = f"--librispeech {place}/LibriSpeech --speakers_json {place}/splits.json --valid_subsets= {data_options}"
+    options = f"--librispeech {place}/LibriSpeech --speakers_json {place}/splits.json --valid_subsets="
     command = [str(RECIPE / "run.sh"), "--datadir", f"{place}/data", "--expdir", f"{place}/exp", "--probe", "false"]
     command += ["--train_config", f"{ROOT}/tests/conf/soundstream_test.yaml", "--table_args", "--measures si_sdr"]
     command += ["--local_data_opts", options, *arguments]
@@ -58,12 +59,9 @@ def test_every_stage_left_what_the_next_needs(place: Path) -> None:
 
 
 def test_running_again_changes_nothing(place: Path) -> None:
-    def snapshot() -> dict[str, int]:
-        return {str(path): path.stat().st_mtime_ns for path in (place / "exp").rglob("*") if path.is_file()}
-
-    before = snapshot()
+    before = state(place / "exp")
     assert output_of(run(place)).count("up to date") == 3
-    assert snapshot() == before
+    assert state(place / "exp") == before
 
 
 @pytest.mark.parametrize(
@@ -82,7 +80,6 @@ def test_a_stage_says_which_stage_it_needs(tmp_path: Path, stage: int, missing: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--train_confg", "a"], "unknown option '--train_confg'; did you mean '--train_config'?"),
         (["--stage", "two"], "--stage takes a whole number of at least 0, not 'two'"),
         (["--train_config", "conf/train_codec/none.yaml"], "conf/train_codec/none.yaml: no such file"),
         (["--codec_config", "conf/codec/none.yaml"], "conf/codec/none.yaml: no such file"),

@@ -26,15 +26,9 @@ def run(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Start run.sh with everything that it makes below ``place``."""
     options = f"--librispeech {place}/LibriSpeech --speakers_json {place}/splits.json --train_subsets= --valid_subsets="
     options += f" --test_subsets= --dev_mixtures 2 --test_mixtures 2 --downloads {place}/downloads"
-    command = [
-        f"{RECIPE}/run.sh",
-        "--datadir",
-        f"{place}/data",
-        "--dumpdir",
-        f"{place}/dump",
-        "--expdir",
-        f"{place}/exp",
-    ]
+    command = [f"{RECIPE}/run.sh"]
+    for name in ("data", "dump", "exp"):
+        command += [f"--{name}dir", f"{place}/{name}"]
     command += ["--tse_config", f"{ROOT}/tests/conf/mc_spex_test.yaml", "--inference_nj", "1"]
     command += ["--inference_config", "conf/decode/segments.yaml conf/decode/one_step.yaml"]
     command += ["--pretrained_exp", str(ROOT / "espnet_tse_gen" / "pretrained" / "tse_gen_16k")]

@@ -194,18 +194,8 @@ def recipe(slurm: Environment, place: Path, stage: int, *options: str, backend: 
     command += ["--codec_config", "conf/codec/mel_8k.yaml", "--codec_tag", "tiny", "--fs", "8k", "--pretrained_exp", ""]
     command += ["--tse_config", "conf/train/masked_small.yaml", "--tse_args", ""]
     command += ["--codec_dir", "", "--inference_args", ""]
-    command += [
-        "--train_set",
-        "train",
-        "--valid_set",
-        "valid",
-        "--test_sets",
-        "valid",
-        "--nj",
-        "2",
-        "--inference_nj",
-        "2",
-    ]
+    command += ["--train_set", "train", "--valid_set", "valid", "--test_sets", "valid"]
+    command += ["--nj", "2", "--inference_nj", "2"]
     command += ["--inference_config", "conf/decode/greedy_16.yaml", "--tse_tag", "tiny", *options]
     return popen(command, slurm)
 

@@ -30,7 +30,7 @@ def _pipe() -> tuple[int, int]:
 class Chromium:
     """One page of a browser that reaches this machine only and records every request; a context manager that ends it."""
 
-    def __init__(self, executable: str, profile: Path, seconds: float = 60.0) -> None:
+    def __init__(self, executable: str, profile: Path, seconds: float) -> None:
         to_browser, self._writing = _pipe()
         self._reading, from_browser = _pipe()
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
@@ -95,10 +95,10 @@ class Chromium:
                 return result
             self._record(answer)
 
-    def open(self, where: Path | str, width: int, height: int = 900) -> None:
+    def open(self, where: Path | str, width: int) -> None:
         """Load a file, or an address, in a window of this size and wait until it has loaded."""
         phone = width < 600
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=phone)
         url = where if isinstance(where, str) else where.resolve().as_uri()
         self.call("Page.navigate", url=url)
         while self.run("document.readyState") != "complete" or self.run("location.protocol") != url[: url.index("/")]:

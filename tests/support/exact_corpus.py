@@ -6,11 +6,9 @@ validation the mask follows from a batch's content.
 
 from pathlib import Path
 
-import torch
-from tiny_model import HOP, RATE, voice
+from tiny_model import HOP, fitted_codec, voice
 from training_runs import CONFIG, write_wav
 
-from espnet_tse_gen.codec.mel import MelCodec
 from espnet_tse_gen.codec.registry import save_codec
 from espnet_tse_gen.utils.files import write_scp, write_yaml
 
@@ -19,9 +17,7 @@ COUNTS = {"train": 12, "valid": 4, "odd": 3}
 
 def make_exact_corpus(root: Path) -> Path:
     """Mixtures of one target: one frame each in training, and of several lengths in validation."""
-    codec = MelCodec(RATE, HOP, n_fft=512, num_mels=16, num_codebooks=1, codebook_size=16)
-    codec.fit([torch.from_numpy(voice(2.0, pitch, seed=int(pitch))) for pitch in (90.0, 140.0, 210.0)], iterations=4)
-    save_codec(codec, root / "codec")
+    save_codec(fitted_codec(num_codebooks=1), root / "codec")
     for name, count in COUNTS.items():
         (root / name).mkdir()
         tables: dict[str, dict[str, str]] = {"wav": {}, "spk1": {}, "enroll_spk1": {}, "shape": {}}

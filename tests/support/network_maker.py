@@ -43,11 +43,11 @@ def write_wavlm(folder: Path) -> Any:
     return model
 
 
-def write_hubert(folder: Path, layers: int = 12) -> Any:
-    """A HuBERT as released, with as many layers, all narrow."""
+def write_hubert(folder: Path) -> Any:
+    """A HuBERT as released, with 12 layers, all narrow."""
     library = need_transformers()
     torch.manual_seed(1)
-    model = library.HubertModel(library.HubertConfig(**{**WAV2VEC, "num_hidden_layers": layers})).eval()
+    model = library.HubertModel(library.HubertConfig(**{**WAV2VEC, "num_hidden_layers": 12})).eval()
     model.save_pretrained(folder)
     return model
 

@@ -3,7 +3,7 @@ tested on. It knows its sentences by heart, and gets lost where another voice ta
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +90,11 @@ def train_asr(folder: Path, spoken: Sequence[Spoken], transcripts: Sequence[str]
     tokens = ["<blank>", "<unk>", *(piece for piece in pieces if piece not in ("<unk>", "<s>", "</s>")), "<sos/eos>"]
     (folder / "tokens.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
 
-    data = _write_data(folder, {one.name: (one.samples, one.text) for one in spoken})
+    for one in spoken:
+        write_audio(folder / f"wav/{one.name}.wav", one.samples, RATE)
+    data = folder / "data"
+    write_scp(data / "wav.scp", {one.name: str(folder / f"wav/{one.name}.wav") for one in spoken})
+    write_scp(data / "text", {one.name: one.text for one in spoken})
     write_yaml(
         folder / "train.yaml",
         {**TRAINING, "bpemodel": str(folder / "bpe.model"), "token_list": str(folder / "tokens.txt")},
@@ -112,11 +116,3 @@ def train_asr(folder: Path, spoken: Sequence[Spoken], transcripts: Sequence[str]
     root.handlers[:] = handlers
     root.setLevel(level)
     return folder / "exp/asr_tiny"
-
-
-def _write_data(folder: Path, content: Mapping[str, tuple[np.ndarray, str]]) -> Path:
-    for name, (samples, _) in content.items():
-        write_audio(folder / f"wav/{name}.wav", samples, RATE)
-    write_scp(folder / "data/wav.scp", {name: str(folder / f"wav/{name}.wav") for name in content})
-    write_scp(folder / "data/text", {name: text for name, (_, text) in content.items()})
-    return folder / "data"

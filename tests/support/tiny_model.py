@@ -62,8 +62,10 @@ def mixture(seconds: float, seed: int = 0, rate: int = RATE) -> np.ndarray:
     return voice(seconds, 110.0, seed, rate) + voice(seconds, 197.0, seed + 100, rate)
 
 
-def fitted_codec(seed: int = 0) -> MelCodec:
-    codec = MelCodec(RATE, HOP, n_fft=512, num_mels=16, num_codebooks=4, codebook_size=16, griffin_lim_iterations=4)
+def fitted_codec(seed: int = 0, num_codebooks: int = 4) -> MelCodec:
+    codec = MelCodec(
+        RATE, HOP, n_fft=512, num_mels=16, num_codebooks=num_codebooks, codebook_size=16, griffin_lim_iterations=4
+    )
     signals = [voice(2.0, pitch, seed=int(pitch) + seed) for pitch in (90.0, 140.0, 210.0)]
     codec.fit([torch.from_numpy(signal) for signal in signals], seed=seed, iterations=4)
     return codec

@@ -217,6 +217,6 @@ def state(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
-def write_wav(path: Path, samples: np.ndarray, rate: int = RATE, subtype: str = "FLOAT") -> str:
-    soundfile.write(path, samples, rate, subtype=subtype)
+def write_wav(path: Path, samples: np.ndarray, rate: int = RATE) -> str:
+    soundfile.write(path, samples, rate, subtype="FLOAT")
     return str(path)

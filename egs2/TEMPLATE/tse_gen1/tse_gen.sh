@@ -136,7 +136,6 @@ mapfile -d '' -t data_opts < <(xargs -r printf '%s\0' <<< "${local_data_opts}")
 read -r -a codec_opts <<< "${codec_args}"
 read -r -a token_opts <<< "${token_args}"
 read -r -a train_opts <<< "${tse_args}"
-read -r -a decode_opts <<< "${inference_args}"
 read -r -a score_opts <<< "${scoring_args}"
 read -r -a tests <<< "${test_sets}"
 mapfile -t speakers < <(seq "${ref_num}")
@@ -259,7 +258,7 @@ if ! ${skip_data_prep} && ! ${skip_train} && [[ ${task} == tse_gen ]]; then
                     output=${codes}/codes_spk${n}.scp
                 fi
             done
-            jobs=$(at_most "${nj}" "$(lines "${raw}/wav.scp")")
+            jobs=$(at_most "${nj}" "${raw}/wav.scp")
             if todo "${codes}/.codes.done" "${output}" "${codec_dir}/codec.yaml" "${token_args}" "${lists[@]}"; then
                 ${train_cmd} "${gpu[@]}" "JOB=1:${jobs}" "${codes}/log/tokenize.JOB.log" \
                     "${python}" -m espnet_tse_gen.bin.codec_tokenize --codec_dir "${codec_dir}" --output_dir "${codes}" \

@@ -119,7 +119,7 @@ if ! ${skip_eval}; then
                     raw=${dumpdir}/raw/${dset}
                     out=${dirs[i]}/$(decode_tag "${config}" "${arguments}")/${dset}
                     need "${raw}/wav.scp" 3
-                    jobs=$(at_most "${inference_nj}" "$(lines "${raw}/wav.scp")")
+                    jobs=$(at_most "${inference_nj}" "${raw}/wav.scp")
                     for n in $(targets_of "${raw}"); do
                         target=(--target_scp "${raw}/spk${n}.scp")
                         if [[ $(protocol_of "${raw}" enroll_list_raw) == true ]]; then
@@ -198,7 +198,7 @@ if ! ${skip_eval}; then
             for i in "${!ceilings[@]}"; do
                 out=${outputs[i + 1]}/${dset}
                 for n in $(targets_of "${raw}"); do
-                    jobs=$(at_most "${nj}" "$(lines "${raw}/wav.scp")")
+                    jobs=$(at_most "${nj}" "${raw}/wav.scp")
                     if todo "${out}/.spk${n}.done" "${out}/spk${n}.scp" "${ceilings[i]}/codec.yaml" \
                         "${raw}/spk${n}.scp" "${raw}/wav.scp"; then
                         ${train_cmd} "JOB=1:${jobs}" "${out}/log/resynth_spk${n}.JOB.log" \

@@ -88,13 +88,11 @@ tag_of() {
     printf '%s' "${tag}$(sed -e 's/--/_/g' -e 's/[^A-Za-z0-9_.-]//g' <<< "${2:-}")"
 }
 
-lines() {
-    wc -l < "$1"
-}
-
-# at_most A B: the smaller number.
+# at_most NUMBER TABLE: the number, or that of the table's lines where it is smaller.
 at_most() {
-    echo $(($1 < $2 ? $1 : $2))
+    local lines
+    lines=$(wc -l < "$2") || return
+    echo $(($1 < lines ? $1 : lines))
 }
 
 # todo STAMP OUTPUT WORD_OR_FILE...: true unless OUTPUT is current, as bin.current says from STAMP and from what it is made

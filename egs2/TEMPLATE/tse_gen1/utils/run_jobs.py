@@ -53,7 +53,7 @@ class Job:
     log: Path
     started: float = 0.0
     process: subprocess.Popen[bytes] | None = None
-    stream: IO[bytes] | None = None
+    stream: IO[str] = field(init=False)
     devices: list[str] = field(default_factory=list)
 
     def start(self, threads: int) -> None:
@@ -64,14 +64,14 @@ class Job:
         if self.devices:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
         self.started = time.time()
-        self.stream = open(self.log, "wb")  # noqa: SIM115 (closed by finish)
-        self._note(f"# {shlex.join(self.command)}\n# Started at {time.ctime(self.started)}\n#\n")
+        self.stream = open(self.log, "w", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115 (closed by finish)
+        print(f"# {shlex.join(self.command)}\n# Started at {time.ctime(self.started)}\n#", file=self.stream, flush=True)
         try:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=self.stream, stderr=subprocess.STDOUT, env=environment
             )
         except OSError as error:
-            self._note(f"{self.command[0]}: cannot be started ({error.strerror})\n")
+            print(f"{self.command[0]}: cannot be started ({error.strerror})", file=self.stream)
 
     def status(self) -> int | None:
         """Return the exit status, or None while the command runs."""
@@ -80,14 +80,11 @@ class Job:
     def finish(self, status: int) -> None:
         """Close the log under a line with the time taken and the exit status."""
         now = time.time()
-        self._note(f"# Accounting: time={now - self.started:.0f} s\n# Ended (code {status}) at {time.ctime(now)}\n")
-        if self.stream is not None:
-            self.stream.close()
-
-    def _note(self, text: str) -> None:
-        if self.stream is not None:
-            self.stream.write(text.encode())
-            self.stream.flush()
+        with self.stream as stream:
+            print(
+                f"# Accounting: time={now - self.started:.0f} s\n# Ended (code {status}) at {time.ctime(now)}",
+                file=stream,
+            )
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -127,11 +124,6 @@ def parse_call(words: Sequence[str]) -> Call:
     if len(numbers) > 1 and name not in words[0]:
         raise ValueError(f"log '{words[0]}' must contain {name}, so that each job has its own")
     return Call(name, numbers, words[0], words[1:])
-
-
-def make_jobs(call: Call) -> list[Job]:
-    """Return the jobs that a call stands for."""
-    return [Job(n, [call.numbered(word, n) for word in call.command], call.log_of(n)) for n in call.numbers]
 
 
 def descendants(process: int) -> list[int]:
@@ -226,7 +218,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run what the command line asks for; return 0, 1 when a job failed, 2 for wrong use."""
     options = get_parser().parse_args(arguments)
     try:
-        jobs = make_jobs(parse_call(options.rest))
+        call = parse_call(options.rest)
+        jobs = [Job(n, [call.numbered(word, n) for word in call.command], call.log_of(n)) for n in call.numbers]
         at_once = options.max_jobs_run or len(os.sched_getaffinity(0))
         devices: list[str] = []
         if options.gpu > 0:

@@ -139,8 +139,8 @@ class SlurmArray:
         max_jobs_run: Jobs at once; 0 is no limit.
     """
 
-    def __init__(self, call: Call, options: Sequence[str], cpus: int, gpu: int = 0, max_jobs_run: int = 0) -> None:
-        self.call, self.options, self.cpus, self.gpu, self.max_jobs_run = call, list(options), cpus, gpu, max_jobs_run
+    def __init__(self, call: Call, options: Sequence[str], cpus: int, gpu: int, max_jobs_run: int) -> None:
+        self.call, self.options, self.cpus, self.gpu, self.max_jobs_run = call, options, cpus, gpu, max_jobs_run
         log = Path(call.log)
         # Beside the logs or, where each job has a folder of its own, above these.
         parent = next(folder for folder in log.parents if not call.name or call.name not in str(folder))

@@ -12,7 +12,6 @@ import re
 from pathlib import Path
 
 CONFIG = "conf/slurm.yaml"
-DEFAULTS = {"cpus_per_task": "1"}
 GPU_DEFAULTS = {"gres": "gpu:{gpu}", "cpus_per_gpu": "4"}
 ALSO_HERE = ("partition", "account", "qos", "time", "mem")
 """Options of sbatch that the launcher takes by themselves; all others are given by --option."""
@@ -74,14 +73,13 @@ def resolve(options: argparse.Namespace) -> dict[str, str]:
         ValueError: If the file or an option cannot be used.
     """
     for name, least in (("gpu", 0), ("num_nodes", 1), ("num_threads", 0), ("max_jobs_run", 0)):
-        if (getattr(options, name) or 0) < least and getattr(options, name) is not None:
-            raise ValueError(f"--{name.replace('_', '-')}: expected at least {least}, got {getattr(options, name)}")
-    chosen = dict(DEFAULTS)
-    general: dict[str, str] = {}
-    for_gpu: dict[str, str] = {}
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise ValueError(f"--{name.replace('_', '-')}: expected at least {least}, got {value}")
+    general, for_gpu = {}, {}
     if options.config or Path(CONFIG).exists():
         general, for_gpu = read_config(Path(options.config or CONFIG))
-    chosen.update(general)
+    chosen = {"cpus_per_task": "1", **general}
     if options.gpu:
         chosen.update({**GPU_DEFAULTS, **for_gpu})
     for name in (*ALSO_HERE, "max_jobs_run"):
