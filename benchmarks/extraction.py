@@ -132,11 +132,12 @@ def peer_system(name: str, config: Mapping[str, Any], args: argparse.Namespace) 
 def build_systems(args: argparse.Namespace) -> list[System]:
     """Return all rows: for each of our models a peer of its size, and the peer's own model through our code."""
     if DUAL_PATH in args.extractors:
-        peer = peer_system("ESPnet, TD-SpeakerBeam", speakerbeam(512, round(256 * args.width), kernel_size=40), args)
+        same = speakerbeam(512, round(256 * args.width), kernel_size=40)
+        peer = peer_system("ESPnet, TD-SpeakerBeam", same, args)
         config = {"extractor": DUAL_PATH, "sample_rate": args.fs}
         return [
             peer,
-            our_system("ours, the same model", speakerbeam(512, round(256 * args.width), kernel_size=40), peer, args),
+            our_system("ours, the same model", same, peer, args),
             our_system("ours, dual path", config, peer, args),
             our_system("ours, dual path, two extractions averaged", config, peer, args, 2),
         ]

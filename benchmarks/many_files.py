@@ -65,17 +65,8 @@ def make_recordings(folder: Path, args: argparse.Namespace) -> None:
 
 def seconds_of(args: argparse.Namespace, folder: Path, mixture: Path, output: Path) -> tuple[float, float]:
     """Extract with one call; return the seconds that passed, and those of the processor."""
-    command = [
-        sys.executable,
-        "-m",
-        "espnet_tse_gen",
-        "extract",
-        str(mixture),
-        "--enroll",
-        str(folder / "enroll.wav"),
-        "-o",
-        str(output),
-    ]
+    command = [sys.executable, "-m", "espnet_tse_gen", "extract", str(mixture), "-o", str(output)]
+    command += ["--enroll", str(folder / "enroll.wav")]
     command += ["--model", args.model, "--num_threads", str(args.threads), "--quiet", "--overwrite"]
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     variables = {**thread_variables(args.threads), "PYTHONPATH": str(ROOT)}

@@ -85,7 +85,7 @@ def choose(groups: Mapping[str, str], count: int) -> list[str]:
     ]
 
 
-def collect_cases(demo: DemoSet, folder: Path, count: int, position: int = 1) -> list[Case]:
+def collect_cases(demo: DemoSet, folder: Path, count: int, position: int) -> list[Case]:
     """Copy the recordings of up to ``count`` mixtures of ``demo`` to the page's ``folder`` and draw their spectrograms.
 
     ``position`` is the number of the set on the page; it keeps the file names of two sets apart.

@@ -90,8 +90,8 @@ def _compare(set_name: str, entry: Mapping[str, Any], rows: Sequence[Row], boots
         column, text = BY_NAME[name], str(entry["values"][name])
         here, span, verdict = NO_VALUE, NO_VALUE, "not scored"
         if interval.count:
-            rounding = 0.5 * 10.0 ** -len(text.partition(".")[2])
-            agrees = interval.agrees_with(float(text) / column.scale, rounding / column.scale)
+            value, rounding = float(text) / column.scale, 0.5 * 10.0 ** -len(text.partition(".")[2]) / column.scale
+            agrees = interval.low - rounding <= value <= interval.high + rounding
             here, span = column.show(interval.mean), f"[{column.show(interval.low)}, {column.show(interval.high)}]"
             verdict = "agrees" if agrees else "differs"
         label = f"{column.label} ({column.unit})" if column.unit else column.label

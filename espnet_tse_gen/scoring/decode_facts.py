@@ -15,26 +15,20 @@ from espnet_tse_gen.utils.files import read_csv, read_json
 AMOUNTS = ("rtf", "seconds", "wall_seconds", "audio_seconds", "recordings")
 
 
-def rtf_files(scps: Sequence[Path]) -> list[Path]:
-    """Return the files that hold the real-time factor of the outputs in ``scps``; none where it was not measured."""
-    single = Path(scps[0]).parent / "rtf.json"
-    if single.exists():
-        return [single]
-    return [path for scp in scps for path in sorted(scp.parent.glob(f"{scp.stem}.*.rtf.json"))]
-
-
-def read_rtf(paths: Sequence[Path]) -> tuple[float | None, str]:
-    """Return all computing time over all audio of several jobs, ``None`` without files, and the conditions.
+def read_rtf(scps: Sequence[Path]) -> tuple[float | None, str]:
+    """Return all computing time over all audio of the outputs in ``scps``, ``None`` without files, and the conditions.
 
     Each file is a JSON table with ``wall_seconds`` (or ``seconds``) and ``audio_seconds``, or with ``rtf`` alone; its
     other plain values are the conditions.
 
     Raises:
-        UserError: If a file is missing or is no such table.
+        UserError: If a file is no such table.
     """
+    jobs = [path for scp in scps for path in sorted(scp.parent.glob(f"{scp.stem}.*.rtf.json"))]
+    single = scps[0].parent / "rtf.json"
     seconds = audio = 0.0
     conditions: dict[str, dict[str, None]] = {}
-    for path in paths:
+    for path in [single] if single.exists() else jobs:
         content = read_json(path)
         content = content if isinstance(content, dict) else {}
         try:

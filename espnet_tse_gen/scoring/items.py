@@ -39,8 +39,8 @@ class Mixture:
     outputs: tuple[str, ...]
     rate: int  # Hz, of all files
     length: int  # Samples of the mixture
-    speakers: tuple[str, ...] = ()  # Speaker id of each reference, "" where unknown; empty without a data directory
-    genders: tuple[str, ...] = ()  # "m" or "f" for each reference, "" where unknown; empty without a data directory
+    speakers: tuple[str, ...]  # Speaker id of each reference, "" where unknown
+    genders: tuple[str, ...]  # "m" or "f" for each reference, "" where unknown
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -169,7 +169,7 @@ def read_mixtures(
     mixture_scp: str | Path,
     ref_scps: Sequence[str | Path],
     inf_scps: Sequence[str | Path],
-    data_dir: str | Path | None = None,
+    data_dir: Path,
 ) -> list[Mixture]:
     """Read the tables of what one system is to be scored on, sorted by key, and check the head of every file.
 
@@ -177,7 +177,7 @@ def read_mixtures(
         mixture_scp: Table of mixtures.
         ref_scps: Tables of clean speech, one per speaker.
         inf_scps: Tables of outputs, in the order of ``ref_scps``; fewer where only the first speakers are targets.
-        data_dir: Where ``target_spk{n}`` and ``spk2gender`` lie, if anywhere.
+        data_dir: Where ``target_spk{n}`` and ``spk2gender`` may lie.
 
     Raises:
         UserError: For tables of other keys, unreadable files, or files of another rate than the others.
@@ -188,7 +188,7 @@ def read_mixtures(
             "give one output table per target, in the order of the references"
         )
     mixtures, *others = check_same_keys(mixture_scp, *ref_scps, *inf_scps)
-    side = read_side_tables(Path(data_dir), len(ref_scps)) if data_dir is not None else []
+    side = read_side_tables(data_dir, len(ref_scps))
     found: list[Mixture] = []
     for key in sorted(mixtures):
         paths = [table[key] for table in (mixtures, *others)]

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from espnet_tse_gen.scoring.decode_facts import read_rtf, read_token_accuracy, rtf_files
+from espnet_tse_gen.scoring.decode_facts import read_rtf, read_token_accuracy
 from espnet_tse_gen.scoring.items import Mixture, gender_pair
 from espnet_tse_gen.scoring.metrics import Metric
 from espnet_tse_gen.scoring.table import Row, replace_rows
@@ -52,7 +52,7 @@ def run_scoring(
     Raises:
         UserError: For files that cannot be used.
     """
-    rtf, condition = read_rtf(rtf_files(inf_scps))
+    rtf, condition = read_rtf(inf_scps)
     accuracies = [read_token_accuracy(scp) for scp in inf_scps]
     tools = "; ".join(filter(None, [*(one.describe() for one in metrics), note]))
     scored, states = score_mixtures(mixtures, metrics, output_dir / STORE, nj, force)
@@ -61,9 +61,8 @@ def run_scoring(
     for mixture, known in zip(mixtures, scored, strict=True):
         for index, _ in enumerate(mixture.outputs):
             number = str(index + 1)
-            row = Row(system, set_name, mixture.key, index + 1, note=condition, tools=tools)
-            row.target = mixture.speakers[index] if mixture.speakers else ""
-            row.gender_pair, row.fault = gender_pair(mixture.genders), known["faults"].get(number, "")
+            row = Row(system, set_name, mixture.key, index + 1, mixture.speakers[index], gender_pair(mixture.genders))
+            row.note, row.fault, row.tools = condition, known["faults"].get(number, ""), tools
             row.input_sir = known["input_sir"][index] if known["input_sir"] else math.nan
             for state, found in zip(states, by_metric, strict=True):
                 if number in known["scores"][state]:

@@ -20,10 +20,6 @@ class Interval:
     high: float = np.nan  # Upper end
     count: int = 0  # Number of items that have a value
 
-    def agrees_with(self, value: float, rounding: float = 0.0) -> bool:
-        """Tell whether ``value``, known up to +-``rounding``, lies within the interval."""
-        return bool(self.low - rounding <= value <= self.high + rounding)
-
 
 def bootstrap_means(
     values: np.ndarray, groups: Sequence[str], resamples: int = 1000, seed: int = 0, weights: np.ndarray | None = None

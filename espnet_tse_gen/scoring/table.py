@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from espnet_tse_gen.scoring.items import SILENT_OUTPUT
-from espnet_tse_gen.scoring.metrics import BY_NAME, COLUMNS
+from espnet_tse_gen.scoring.metrics import BY_NAME
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write, read_csv
 
@@ -95,7 +95,7 @@ def replace_rows(path: str | Path, rows: Sequence[Row]) -> None:
 
 def _render(rows: Sequence[Row]) -> str:
     present = {column for row in rows for column in row.metrics}
-    columns = [column.name for column in COLUMNS if column.name in present]
+    columns = [name for name in BY_NAME if name in present]
     columns += sorted(present - {*columns})
     texts = [name for name in TEXT_COLUMNS if any(getattr(row, name) for row in rows)]
     stream = io.StringIO()

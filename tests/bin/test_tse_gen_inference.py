@@ -17,7 +17,7 @@ from espnet_tse_gen.bin.tse_gen_inference import main
 from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.inference.masked import MaskedInference
 from espnet_tse_gen.inference.options import SegmentOptions
-from espnet_tse_gen.scoring.decode_facts import read_rtf, rtf_files
+from espnet_tse_gen.scoring.decode_facts import read_rtf
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp, write_scp
 
@@ -215,7 +215,7 @@ def test_scoring_reads_the_timing_of_all_jobs(data):
         main(command(data, "--job", str(job), "--num_jobs", "5"))
     assert list(read_scp(data / "out" / "spk1.scp")) == sorted(SECONDS)
     parts = [json.loads((data / "out" / f"spk1.{n}.rtf.json").read_text()) for n in range(1, 5)]
-    rtf, conditions = read_rtf(rtf_files([data / "out" / "spk1.scp"]))
+    rtf, conditions = read_rtf([data / "out" / "spk1.scp"])
     assert rtf == pytest.approx(sum(part["wall_seconds"] for part in parts) / sum(SECONDS.values()), rel=1e-3)
     assert "passes 12" in conditions and "device cpu" in conditions
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from chromium import Chromium, find_chromium
+from scored_world import write_scores
 
 from espnet_tse_gen.bin import report
-from espnet_tse_gen.scoring.table import Row, replace_rows
 
 pytestmark = pytest.mark.slow
 
@@ -57,11 +57,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 def pages(tmp_path_factory: pytest.TempPathFactory, make_world: Callable[[Path], Path]) -> Path:
     """Folder with the reports ``whole``, of all mixtures and three systems, and ``small``, of one mixture and one."""
     world = make_world(tmp_path_factory.mktemp("browser"))
-    keys = [line.split()[0] for line in (world / "data/test/wav.scp").read_text().splitlines()]
-    for system in ("mixture", "greedy", *SYSTEMS):
-        figures = {"SI_SDR": 1.5, "SI_SDR_aligned": 1.5, "ESTOI": 50.0, "similarity": 0.75}
-        rows = [Row(system, "test", key, speaker, "", "", 1.0, figures) for key in keys for speaker in (1, 2)]
-        replace_rows(world / "exp/m/scores.csv", rows)
+    write_scores(world, "mixture", "greedy", *SYSTEMS)
     (world / "exp/m/train.log").write_text(
         "".join(
             f"2026-01-01 (trainer:394) INFO: {epoch}epoch results: [train] loss={3 / epoch:.3f}, acc_codebook1=0.5, "

@@ -7,16 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from refused import refused
+from scored_world import write_scores
 
 from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.bin import make_results, report
 from espnet_tse_gen.data.enrolment.protocol import Protocol, protocol_table
 from espnet_tse_gen.report.clips import choose
 from espnet_tse_gen.report.pictures import HEIGHT, WIDTH, write_spectrogram
-from espnet_tse_gen.scoring.items import gender_pair, read_mixtures
-from espnet_tse_gen.scoring.metrics.similarity import Similarity
-from espnet_tse_gen.scoring.metrics.waveform import Waveform
-from espnet_tse_gen.scoring.run import score_mixtures
 from espnet_tse_gen.scoring.table import Row, replace_rows
 from espnet_tse_gen.utils.files import write_scp
 
@@ -48,29 +45,9 @@ def arguments(world: Path, *more: str) -> list[str]:
     return ["--exp_dir", str(world / "exp/m"), "--sets", f"test={world / 'data/test'}", *systems, *more]
 
 
-def write_scores(world: Path) -> None:
-    data, outputs = world / "data/test", world / "exp/m/greedy/test"
-    references = [data / "spk1.scp", data / "spk2.scp"]
-    for system, tables in (
-        ("mixture", [data / "wav.scp"] * 2),
-        ("greedy", [outputs / "spk1.scp", outputs / "spk2.scp"]),
-    ):
-        mixtures = read_mixtures(data / "wav.scp", references, tables, data)
-        found, states = score_mixtures(mixtures, [Waveform(), Similarity()], world / f"{system}.jsonl")
-        rows = [
-            Row(system, "test", mixture.key, number, "", gender_pair(mixture.genders), 1.0)
-            for mixture in mixtures
-            for number in (1, 2)
-        ]
-        for row, (one, number) in zip(rows, ((one, number) for one in found for number in (1, 2)), strict=True):
-            for state in states:
-                row.metrics |= one["scores"][state][str(number)]
-        replace_rows(world / "exp/m/scores.csv", rows)
-
-
 @pytest.mark.slow
 def test_the_page_is_whole_and_refers_to_nothing_outside_its_folder(world: Path) -> None:
-    write_scores(world)
+    write_scores(world, "mixture", "greedy")
     log = "2026-01-01 INFO: 1epoch results: [train] loss=3.0, time=2 seconds, [valid] loss=4.0, time=3 seconds\n"
     (world / "exp/m/train.log").write_text(log)
     report.main(arguments(world, "--title", "<b>mine & yours</b>"))
@@ -110,7 +87,7 @@ def test_the_page_is_whole_and_refers_to_nothing_outside_its_folder(world: Path)
 
 
 def test_results_and_page_say_of_every_set_which_enrolments_it_has(world: Path) -> None:
-    write_scores(world)
+    write_scores(world, "mixture", "greedy")
     lists = {"but": "3b7e" * 16, "full": "3b7e" * 16, "random": "-", "tselm": "-", "mine.txt": "01ab" * 16}
     protocols, folders = [], []
     for name, digest in lists.items():
@@ -156,7 +133,7 @@ def test_a_folder_that_is_no_report_is_left_alone_and_systems_without_anything_a
 
 
 def test_a_case_shows_mixture_every_system_clean_and_enrolment_in_this_order(world: Path) -> None:
-    write_scores(world)
+    write_scores(world, "mixture", "greedy")
     report.main([*arguments(world), f"again={world / 'exp/m/greedy'}"])
     text = (world / "exp/m/report/index.html").read_text()
     target = text[text.index('<div class="clips">') : text.index("</article>")].split("<h5>")[0]

@@ -96,9 +96,8 @@ def words_of(
     """Word error rates of outputs."""
     data = world / "data/test"
     folder = folder or world / "_".join(outputs)
-    mixtures = read_mixtures(
-        data / "wav.scp", [data / "spk1.scp", data / "spk2.scp"], [data / name for name in outputs]
-    )
+    references = [data / "spk1.scp", data / "spk2.scp"]
+    mixtures = read_mixtures(data / "wav.scp", references, [data / name for name in outputs], data)
     texts = tuple(str(data / f"text_spk{number}") for number in (1, 2))
     measure = Words(recognizer, "basic", texts, str(folder), str(world / "clean"))
     found, (state,) = score_mixtures(mixtures, [measure], folder / STORE)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from espnet_tse_gen.audio.writing import write_audio
+from espnet_tse_gen.scoring.items import gender_pair
+from espnet_tse_gen.scoring.table import Row, replace_rows
 from espnet_tse_gen.utils.files import write_scp
 
 RATE = 8000
@@ -52,6 +54,18 @@ def _make_world(folder: Path) -> Path:
         write_scp(target, content)
     write_scp(folder / "data/test/spk2gender", SPEAKERS)
     return folder
+
+
+def write_scores(world: Path, *systems: str) -> None:
+    """Put rows of systems into the world's ``exp/m/scores.csv``, all with the same figures."""
+    figures = {"SI_SDR": 1.5, "SI_SDR_aligned": 1.5, "ESTOI": 50.0, "similarity": 0.75}
+    rows: list[Row] = []
+    for system in systems:
+        for pair in MIXTURES:
+            kind = gender_pair([SPEAKERS[name] for name in pair])
+            for number, name in enumerate(pair, 1):
+                rows.append(Row(system, "test", "_".join(pair), number, name, kind, 1.0, figures))
+    replace_rows(world / "exp/m/scores.csv", rows)
 
 
 @pytest.fixture(scope="session")

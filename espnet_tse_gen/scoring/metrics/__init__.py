@@ -1,6 +1,6 @@
 """The measures, one file for each tool or kind, and all columns that a score table can hold.
 
-Every table and page reads :data:`COLUMNS`, so that a measure is named, rounded and explained in one way everywhere. A new
+Every table and page reads :data:`BY_NAME`, so that a measure is named, rounded and explained in one way everywhere. A new
 measure is a file with a :class:`Metric` and its place in :func:`choose_metrics` and :data:`_METRICS`. A measure that a network
 gives exists once per network, its column ending in the network's name: ``similarity`` is Resemblyzer's, ``similarity_wavlm``
 that of WavLM.
@@ -57,10 +57,8 @@ FURTHER_COLUMNS: tuple[str, ...] = tuple(name for name in _BY_NAME if name not i
 BREAKDOWN_COLUMNS: tuple[str, ...] = ("SI_SDR_aligned", "SI_SDRi", "ESTOI", "similarity", "confused", "WER", "dWER")
 """Columns of the breakdowns by gender pair and input SIR."""
 
-COLUMNS: tuple[Column, ...] = tuple(_BY_NAME[name] for name in (*MAIN_COLUMNS, *FURTHER_COLUMNS))
+BY_NAME: dict[str, Column] = {name: _BY_NAME[name] for name in (*MAIN_COLUMNS, *FURTHER_COLUMNS)}
 """All columns but those of single codebooks, in the order of ``scores.csv``."""
-
-BY_NAME: dict[str, Column] = {column.name: column for column in COLUMNS}
 
 PRESETS: dict[str, tuple[type[Metric], ...]] = {
     "signal": (ESPnet, Similarity),
