@@ -67,11 +67,9 @@ class DataDir:
             if self.tables[name]:
                 write_scp(folder / name, self.tables[name])
 
-    def numbered(self, pattern: str) -> dict[int, dict[str, str]]:
-        """Return the tables of each speaker, as ``spk{}.scp``, by number."""
-        form = re.compile(re.escape(pattern).replace(r"\{\}", r"(\d+)"))
-        found = {int(match[1]): name for name in self.tables if (match := form.fullmatch(name))}
-        return {number: self.tables[found[number]] for number in sorted(found)}
+    def of_speakers(self, prefix: str) -> dict[str, dict[str, str]]:
+        """Return the tables called ``prefix`` and the number of a speaker, as ``enroll_spk``."""
+        return {name: table for name, table in self.tables.items() if re.fullmatch(rf"{prefix}\d+(\.scp)?", name)}
 
 
 def read_pool(path: str | Path) -> Pool:
@@ -126,15 +124,13 @@ def check_directory(folder: str | Path, ref_num: int = 2, sample_rate: int | Non
     folder = Path(folder)
     if ref_num < 1:
         raise UserError(f"--ref_num is {ref_num}; expected a positive number of speakers")
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; run data preparation, or correct the path")
     numbers = range(1, ref_num + 1)
     data = DataDir.read(folder)
     for name in [*(f"{kind}{n}.scp" for n in numbers for kind in ("spk", "enroll_spk")), "utt2spk"]:
         if name not in data.tables:
             raise UserError(f"{folder / name}: no such file; run data preparation, or correct --ref_num {ref_num}")
-    if more := data.numbered("spk{}.scp").keys() - set(numbers):
-        raise UserError(f"{folder}/spk{min(more)}.scp: is there, but --ref_num is {ref_num}; correct it")
+    if more := data.of_speakers("spk").keys() - {f"spk{n}.scp" for n in numbers}:
+        raise UserError(f"{folder}/{min(more)}: is there, but --ref_num is {ref_num}; correct it")
     rate, total = sample_rate, 0
     for key, path in data.tables["wav.scp"].items():
         length, rate = read_header(path, key, rate)
@@ -147,16 +143,15 @@ def check_directory(folder: str | Path, ref_num: int = 2, sample_rate: int | Non
                     f"{folder}/spk{number}.scp: key '{key}': {reference} has {found} samples, its mixture {length}; they "
                     "must be equally long"
                 )
-    targets = data.numbered("target_spk{}")
+    targets = data.of_speakers("target_spk").values()
     for key in data.tables["wav.scp"]:
-        told = [table[key] for table in targets.values()]
-        if len(set(told)) < len(told):
-            twice = next(speaker for speaker in told if told.count(speaker) > 1)
+        told = [table[key] for table in targets]
+        if twice := next((speaker for speaker in told if told.count(speaker) > 1), None):
             raise UserError(
                 f"{folder}: mixture '{key}': speaker '{twice}' is in it more than once, after target_spk1 and the other "
                 "tables; expected different speakers, remove it"
             )
-    speakers = frozenset(speaker for table in targets.values() for speaker in table.values())
+    speakers = frozenset(speaker for table in targets for speaker in table.values())
     for number in numbers:
         _check_enrolments(folder, data, number, speakers, rate)
     return Summary(len(data.tables["wav.scp"]), speakers, total / (rate or 1) / 3600, rate or 0)

@@ -84,10 +84,9 @@ def synthetic_response(rng: np.random.Generator, rate: int, rt60: float, drr_db:
 
 def reverberate(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
     """Return ``samples`` (float32 ``[L]``) in the room of ``response``, cut to ``[L]``."""
-    from scipy import fft
+    from scipy.signal import fftconvolve
 
-    size = fft.next_fast_len(len(samples) + len(response) - 1, real=True)
-    return fft.irfft(fft.rfft(samples, size) * fft.rfft(response, size), size)[: len(samples)]
+    return fftconvolve(samples, response)[: len(samples)]
 
 
 def equalize(samples: np.ndarray, rate: int, gains_db: np.ndarray) -> np.ndarray:

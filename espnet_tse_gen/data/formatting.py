@@ -144,7 +144,7 @@ def format_directory(source: str | Path, output: str | Path, sample_rate: int, n
         targets = (str(folder / Path(name).stem / f"{key}.wav") for name in names)
         groups.append(Group(key, tuple(data.tables[name][key] for name in names), tuple(targets)))
     there = {path for group in groups for path in group.sources}
-    rows = [row for table in data.numbered("enroll_spk{}.scp").values() for row in table.items()]
+    rows = [row for table in data.of_speakers("enroll_spk").values() for row in table.items()]
     rows += [row for own in (data.pool or {}).values() for row in own]
     for key, path in rows:
         if path not in there and not path.startswith(DYNAMIC_MARK):

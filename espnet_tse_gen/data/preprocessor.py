@@ -95,7 +95,7 @@ class TSEGenPreprocessor:
         Raises:
             UserError: If a recording is not mono or not finite, or an enrolment cannot be found.
         """
-        target = self._draw_target(uid)
+        target = 1 + self._choose(uid, self.ref_num)
         recorded = one_channel(data["speech_mix"], uid, "speech_mix")
         # Of the recording at its own rate, as in token extraction and decoding.
         gain = mixture_gain(recorded, self.level_dbfs)
@@ -131,10 +131,9 @@ class TSEGenPreprocessor:
             item[LABEL] = self.speakers.label(entry.split()[1] if entry.startswith("*") else "")
         return item
 
-    def _draw_target(self, uid: str) -> int:
-        if self.train:
-            return 1 + int(np.random.randint(self.ref_num))
-        return 1 + zlib.crc32(uid.encode()) % self.ref_num
+    def _choose(self, uid: str, count: int) -> int:
+        """Draw a number below ``count``; in validation, by the item's name."""
+        return int(np.random.randint(count)) if self.train else zlib.crc32(uid.encode()) % count
 
     def _enroll(self, uid: str, entry: str, target_seconds: tuple[float, float]) -> tuple[np.ndarray, str]:
         """Read and cut the enrolment that ``entry`` names, a path or one to draw; return it and its recording's path."""
@@ -163,8 +162,7 @@ class TSEGenPreprocessor:
             raise UserError(f"speaker '{speaker}' of '{uid}' has no utterance in --train_spk2enroll; add one")
         others = [path for name, path in listed if name != utterance]
         if others:
-            index = np.random.randint(len(others)) if self.train else zlib.crc32(uid.encode()) % len(others)
-            return others[int(index)], False
+            return others[self._choose(uid, len(others))], False
         if not self._warned:
             self._warned = True
             single = sum(len({name for name, _ in own}) == 1 for own in self.spk2enroll.values())

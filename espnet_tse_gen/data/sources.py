@@ -5,9 +5,8 @@ Beside them may stand ``utt2collection``: which corpus or subset an utterance co
 """
 
 import itertools
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from espnet_tse_gen.data.corpus import is_hidden
 from espnet_tse_gen.data.formatting import Converted, Group, convert
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import check_same_keys, read_scp, write_scp
+from espnet_tse_gen.utils.parallel import map_jobs
 
 DURATIONS, COLLECTIONS = "utt2dur", "utt2collection"
 # Kaldi writes utt2dur with two or three decimals, so that a file may end this much earlier.
@@ -193,26 +193,15 @@ def speaker_at(speaker: str, speed: float) -> str:
 
 def at_speeds(sources: Sequence[Source], speeds: Sequence[float]) -> list[Source]:
     """Return every recording at every speed; at another speed than 1, its speaker counts as another one."""
-    return [
-        Source(
-            speaker_at(one.name, speed),
-            speaker_at(one.speaker, speed),
-            one.path,
-            one.seconds / speed,
-            speed,
-            one.collection,
-        )
-        for speed in speeds
-        for one in sources
-    ]
+
+    def played(one: Source, speed: float) -> Source:
+        name, speaker = speaker_at(one.name, speed), speaker_at(one.speaker, speed)
+        return replace(one, name=name, speaker=speaker, seconds=one.seconds / speed, speed=speed)
+
+    return [played(one, speed) for speed in speeds for one in sources]
 
 
 def _durations(paths: Mapping[str, str], where: str | Path) -> dict[str, float]:
-    seconds = {}
-    for number, (key, path) in enumerate(paths.items(), 1):
-        samples, rate = read_header(path, key, mono=False)
-        seconds[key] = samples / rate
-        if number % 10000 == 0:
-            # Not by logging, which ESPnet sets up later, and only where nothing was logged before.
-            print(f"{where}: {number} headers read", file=sys.stderr, flush=True)
-    return seconds
+    rows = list(paths.items())
+    headers = map_jobs(lambda row: read_header(row[1], row[0], mono=False), rows, description=f"{where}: headers")
+    return {key: samples / rate for (key, _), (samples, rate) in zip(rows, headers, strict=True)}

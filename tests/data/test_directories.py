@@ -1,6 +1,8 @@
 """Data directories: made from a tree, formatted, filtered and checked; every fault ends in a line that names it."""
 
+import itertools
 import json
+import random
 import shutil
 from pathlib import Path
 
@@ -11,7 +13,6 @@ from librispeech import enrolled_utterance, make_corpus, tone, write_mixtures
 from refused import refused_command
 
 from espnet_tse_gen.bin import check_data, format_wav, prepare_libri2mix, remove_short
-from espnet_tse_gen.data.librimix.drawing import make_metadata, write_metadata
 from espnet_tse_gen.utils.files import read_scp, write_scp
 
 TABLES = {
@@ -25,11 +26,12 @@ FIXED = {"protocol", "utterances_spk1", "utterances_spk2"}
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tree of mixtures of two sets with its corpus and metadata, and the data directories of both."""
     root = tmp_path_factory.mktemp("corpus")
-    make_corpus(root / "speech", "train-clean-100", {"11": 3, "12": 3, "13": 3})
-    make_corpus(root / "speech", "dev-clean", {"21": 3, "22": 3, "23": 1})
-    for name, number in (("train-clean-100", 8), ("dev-clean", 12)):
-        rows = make_metadata(root / "speech", {name: None}, number, min_utterances=1)
-        write_metadata(root / "metadata" / f"libri2mix_{name}.csv", rows)
+    sets = {"train-clean-100": ({"11": 3, "12": 3, "13": 3}, 8), "dev-clean": ({"21": 3, "22": 3, "23": 1}, 12)}
+    for name, (speakers, number) in sets.items():
+        make_corpus(root / "speech", name, speakers)
+        spoken = [f"{speaker}-7-{n:04d}" for speaker, count in speakers.items() for n in range(count)]
+        pairs = [pair for pair in itertools.combinations(spoken, 2) if pair[0][:2] != pair[1][:2]]
+        write_mixtures(root / "metadata" / f"libri2mix_{name}.csv", random.Random(0).sample(pairs, number))
     prepare_libri2mix.main(options(root, "train-100,dev", "--metadata", str(root / "metadata")))
     return root
 
@@ -158,6 +160,7 @@ BROKEN: dict[str, tuple[bytes | np.ndarray | None, str]] = {
     "corrupt": (b"RIFF, but not really", "is not a readable audio file"),
     "nothing": (b"", "is not a readable audio file"),
     "missing": (None, "no such file"),
+    "silent": (np.zeros(16000), "is silent"),
 }
 
 
@@ -171,17 +174,11 @@ def test_formatting_names_the_broken_file(corpus: Path, tmp_path: Path, fault: s
         soundfile.write(path, content, 16000, subtype="FLOAT")
     format_wav.main([str(corpus / "data" / "dev"), str(dump)])
     before = contents(dump)
-    for table in ("wav.scp", "spk2.scp", "enroll_spk1.scp"):
+    for table in ("enroll_spk1.scp",) if fault == "silent" else ("wav.scp", "spk2.scp", "enroll_spk1.scp"):
         data = Path(shutil.copytree(corpus / "data", tmp_path / table))
         key = edit(data / "dev" / table, path)
         refused_command(rf"{path} \(key '{key}'\).*{message}", format_wav.main, data / "dev", dump)
         assert contents(dump) == before
-
-
-def test_a_silent_enrolment_is_refused_command(data: Path, tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
-    key = edit(data / "dev" / "enroll_spk2.scp", tmp_path / "silent.wav")
-    refused_command(rf"silent\.wav \(key '{key}'\): is silent", format_wav.main, data / "dev", tmp_path / "dump")
 
 
 def test_short_mixtures_leave_every_table(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

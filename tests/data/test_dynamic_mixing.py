@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,21 @@ def write(path: Path, samples: np.ndarray, rate: int = RATE) -> str:
     return str(path)
 
 
+def write_speech(root: Path, recordings: Mapping[str, np.ndarray]) -> list[str]:
+    """Write utterances, named by their speakers' names and a digit, and tables of them."""
+    rows = [(name, name[:-1], write(root / "wav" / f"{name}.wav", samples)) for name, samples in recordings.items()]
+    write_sources(root, rows)
+    return [path for _, _, path in rows]
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six speakers, ``eve`` and ``finn`` with one utterance each, of noise at levels of their own; noises and a room."""
-    root, rng, rows = tmp_path_factory.mktemp("sources"), np.random.default_rng(0), []
-    for speaker, durations in SECONDS.items():
-        for number, seconds in enumerate(durations):
-            samples = rng.uniform(0.02, 0.3) * rng.standard_normal(round(seconds * RATE))
-            rows.append((f"{speaker}-{number}", speaker, write(root / "wav" / f"{speaker}-{number}.wav", samples)))
-    write_sources(root, rows)
+    root, rng = tmp_path_factory.mktemp("sources"), np.random.default_rng(0)
+    lengths = {f"{speaker}{n}": one for speaker, own in SECONDS.items() for n, one in enumerate(own)}
+    write_speech(root, {
+        name: rng.uniform(0.02, 0.3) * rng.standard_normal(round(seconds * RATE)) for name, seconds in lengths.items()
+    })  # fmt: skip
     write(root / "noise" / "long.wav", 0.1 * rng.standard_normal((3 * RATE, 2)))
     write(root / "noise" / "short.wav", 0.1 * rng.standard_normal(RATE // 5))
     response = np.zeros(RATE // 4)
@@ -171,12 +178,10 @@ def test_ratios_are_symmetric_and_the_share_of_absent_targets_is_kept(corpus):
 def test_a_speaker_at_another_speed_is_another_one(tmp_path):
     """Played at 1.25, a tone of 800 Hz is one of 1000 Hz; nobody is in a mixture twice; enrolments have the target's speed."""
     tones = {"ann": (800.0, 2), "bob": (1300.0, 2), "cleo": (2100.0, 1)}
-    rows = []
-    for speaker, (hertz, utterances) in tones.items():
-        for number in range(utterances):
-            samples = 0.1 * np.sin(2 * np.pi * hertz * np.arange(2 * RATE) / RATE)
-            rows.append((f"{speaker}{number}", speaker, write(tmp_path / f"{speaker}{number}.wav", samples)))
-    write_sources(tmp_path, rows)
+    write_speech(tmp_path, {
+        f"{speaker}{number}": 0.1 * np.sin(2 * np.pi * hertz * np.arange(2 * RATE) / RATE)
+        for speaker, (hertz, utterances) in tones.items() for number in range(utterances)
+    })  # fmt: skip
     drawing = mixer(tmp_path, talkers=3, speeds=[0.8, 1.0, 1.25], samples=RATE // 2)
     assert len(drawing.targets) == 9 and drawing.items_per_epoch == 15
 
@@ -236,35 +241,26 @@ def test_speakers_with_one_utterance_can_be_left_out_as_targets(corpus):
 def test_a_pause_is_not_taken_for_speech(tmp_path):
     """Of utterances that are silent but for a quarter, pieces are drawn that are not; a wholly silent one is refused."""
     rng = np.random.default_rng(0)
-    rows = []
-    for speaker in "ab":
-        for number in range(2):
-            samples = np.zeros(2 * RATE)
-            samples[: RATE // 2] = 0.1 * rng.standard_normal(RATE // 2)
-            rows.append((f"{speaker}{number}", speaker, write(tmp_path / f"{speaker}{number}.wav", samples)))
-    write_sources(tmp_path, rows)
+    sound = {name: 0.1 * rng.standard_normal(RATE // 2) for name in ("a0", "a1", "b0", "b1")}
+    paths = write_speech(tmp_path, {name: np.pad(samples, (0, 3 * RATE // 2)) for name, samples in sound.items()})
     items = [mixer(tmp_path, samples=RATE).draw(1, number) for number in range(20)]
     assert all(part.any() for item in items for part in item.parts)
-    for _, _, path in rows[:2]:
+    for path in paths[:2]:
         write(Path(path), np.zeros(2 * RATE))
     refused(r"a\d.wav \(key 'a\d'\): is digital silence, but for a moment", mixer(tmp_path, samples=RATE).draw, 1, 0)
 
 
 def test_a_recording_that_is_silent_but_for_a_moment_ends_no_training(tmp_path, caplog):
-    rng = np.random.default_rng(0)
-    rows = []
-    for speaker in "abc":
-        # Mixture and enrolment are cut from one recording; of the last speaker's, one of the two has no sound.
-        samples = 0.1 * rng.standard_normal(5 * RATE)
-        samples[RATE // 10 :] *= speaker != "c"
-        rows.append((speaker, speaker, write(tmp_path / f"{speaker}.wav", samples)))
-    write_sources(tmp_path, rows)
+    # Mixture and enrolment are cut from one recording; of the last speaker's, one of the two has no sound.
+    speech = dict(zip(("a0", "b0", "c0"), 0.1 * np.random.default_rng(0).standard_normal((3, 5 * RATE)), strict=True))
+    speech["c0"][RATE // 10 :] = 0
+    write_speech(tmp_path, speech)
     made, again = (mixer(tmp_path, samples=2 * RATE, single_utterance="cut", collections=None) for _ in range(2))
     items = [made.draw(1, number) for number in range(30)]
     assert all(part.any() for item in items for part in item.parts)
     assert all(target.enroll.any() for item in items for target in item.targets)
     told = [record.message for record in caplog.records if "digital silence" in record.message]
-    assert len(told) == 1 and "c.wav (key 'c')" in told[0] and told[0].endswith("; drawing another")
+    assert len(told) == 1 and "c0.wav (key 'c0')" in told[0] and told[0].endswith("; drawing another")
     for number in (29, 3, 17):
         np.testing.assert_array_equal(again.draw(1, number).mixture, items[number].mixture)
 

@@ -40,9 +40,10 @@ def test_utterances_are_listed_with_their_durations(speech: Path, given: list[st
     assert read_sources(speech / "wav.scp", speech / "utt2spk")[0].seconds == 32001 / 16000
 
 
-def test_conversion_to_wav_keeps_what_is_made_and_what_fits(speech: Path) -> None:
+def test_conversion_to_wav_keeps_what_is_made_and_what_fits(speech: Path, capsys) -> None:
     command = ["--speech_dir", str(speech), "--output_dir", str(speech / "made"), "--fs", "8000"]
     prepare_sources.main(command)
+    assert "1 files listed as they are, 2 converted to 8000 Hz 16-bit wav\n" in capsys.readouterr().out
     paths = read_scp(speech / "made" / "wav.scp")
     assert paths["ann-2"] == str(speech / "ann-2.wav")
     assert paths["ann-1"] == str(speech / "made" / "data" / "ann-1.wav")

@@ -4,7 +4,7 @@ Figures on Libri2Mix are comparable only where these agree, so they stand beside
 data directory is a table of lines ``key value``.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from espnet_tse_gen.utils.errors import UserError
@@ -43,7 +43,7 @@ class Protocol:
     sample_rate: str = "16k"
 
     def describe(self) -> str:
-        """Return the protocol in one or two sentences, for result tables."""
+        """Return the protocol in a few sentences, for result tables: also what was done about leaks and missing recordings."""
         who = "every speaker" if self.targets == "all" else "speaker 1 only"
         text = f"{self.target_rows:,} targets ({who} of {self.mixtures:,} mixtures); enrolment: "
         text += _ENROLMENTS.get(self.enroll_list, f"the list '{self.enroll_list}'")
@@ -53,11 +53,7 @@ class Protocol:
             text += f" (SHA-256 {self.enroll_list_sha256[:8]})"
         if self.num_enrollments > 1:
             text += f", {self.num_enrollments} recordings joined"
-        return f"{text}.{self.leak_remark()}"
-
-    def leak_remark(self) -> str:
-        """Return what was done about leaks and missing recordings, with a leading space; empty where there were none."""
-        text = ""
+        text += "."
         if self.leaks:
             done = "kept as published" if self.enroll_list_raw else f"{self.leaks_replaced} replaced"
             text += (
@@ -77,8 +73,8 @@ def _rows(count: int) -> str:
 
 def protocol_table(protocol: Protocol) -> dict[str, str]:
     """Return ``protocol`` as the table ``protocol`` of a data directory."""
-    values = {field.name: getattr(protocol, field.name) for field in fields(protocol)}
-    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
+    values = asdict(protocol).items()
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values}
 
 
 def read_protocol(folder: str | Path) -> Protocol | None:

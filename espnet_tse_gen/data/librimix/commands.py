@@ -50,8 +50,7 @@ def prepare_sets(**options: Any) -> None:
     enrolment = EnrolmentOptions(**{known.name: options[known.name] for known in fields(EnrolmentOptions)})
     sets = options["sets"].replace(",", " ").split()
     metadata = {name: find_metadata(options["metadata"], name) if options["metadata"] else None for name in sets}
-    how = {name: options[name] for name in ("allow_missing", "replace")}
-    how |= {"noise_root": options["wham"], "types": (mix_type,)}
+    how = {name: options[name] for name in ("mix_type", "allow_missing", "replace")} | {"noise_root": options["wham"]}
     plans = [plan_generation(tree, path, librispeech, **how) for path in metadata.values() if path is not None]
     # Before hours of generation: is every list at hand?
     speakers = {plan.subset: len(plan.rows[0].sources) for plan in plans}

@@ -51,7 +51,6 @@ def make_metadata(
     seed: int = 0,
     *,
     min_seconds: float = 1.0,
-    min_utterances: int = 2,
     num_jobs: int = 1,
 ) -> list[dict[str, str]]:
     """Draw ``num_mixtures`` different pairs of utterances of different speakers.
@@ -61,8 +60,7 @@ def make_metadata(
 
     Args:
         root: A corpus in LibriSpeech's layout, of which ``subsets`` are used, and of each these speakers (``None``: all).
-        min_seconds: Shorter utterances are left out.
-        min_utterances: Speakers with fewer are left out; 2, as a target needs another recording to enrol with.
+        min_seconds: Shorter utterances are left out, and then speakers with one, who have no other to enrol with.
 
     Returns:
         The rows, with the columns ``COLUMNS``; paths are relative to ``root``.
@@ -73,14 +71,14 @@ def make_metadata(
     utterances = list_utterances(root, subsets)
     where = f"{root} ({', '.join(subsets)})"
     measures = dict(zip(utterances, map_jobs(_measure, utterances, num_jobs, "measuring levels"), strict=True))
-    usable = [one for one in utterances if measures[one][2] >= min_seconds and np.isfinite(measures[one][0])]
     by_speaker: dict[str, list[Utterance]] = defaultdict(list)
-    for utterance in usable:
-        by_speaker[utterance.speaker].append(utterance)
-    by_speaker = {speaker: own for speaker, own in by_speaker.items() if len(own) >= min_utterances}
+    for one in utterances:
+        if measures[one][2] >= min_seconds and np.isfinite(measures[one][0]):
+            by_speaker[one.speaker].append(one)
+    by_speaker = {speaker: own for speaker, own in by_speaker.items() if len(own) > 1}
     if len(by_speaker) < 2:
         raise UserError(
-            f"{where}: {len(by_speaker)} speaker(s) with {min_utterances} utterances of {min_seconds} s or more; "
+            f"{where}: {len(by_speaker)} speaker(s) with 2 utterances of {min_seconds} s or more; "
             "expected at least 2 speakers"
         )
 

@@ -51,14 +51,14 @@ class Plan:
     left_out: int  # number of those whose recordings are not
     librispeech: Path
     noise_root: Path | None
-    types: tuple[str, ...]
+    mix_type: str
     replace: bool  # the set is there from other metadata, and is to be removed first
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The folders to fill: ``s1``, ``s2``, the types, ``noise``."""
+        """The folders to fill: ``s1``, ``s2``, the mixtures, ``noise``."""
         sources = (f"s{index}" for index in range(1, len(self.rows[0].sources) + 1))
-        return (*sources, *self.types, *(("noise",) if self.noise_root is not None else ()))
+        return (*sources, self.mix_type, *(("noise",) if self.noise_root is not None else ()))
 
     def lacking(self) -> dict[str, list[Row]]:
         """Return the rows whose files are still to be made, by kind."""
@@ -74,9 +74,9 @@ def plan_generation(
     tree: MixtureTree,
     metadata: str | Path,
     librispeech: str | Path,
+    mix_type: str = "mix_clean",
     *,
     noise_root: str | Path | None = None,
-    types: Sequence[str] = ("mix_clean",),
     allow_missing: bool = False,
     replace: bool = False,
 ) -> Plan:
@@ -93,14 +93,13 @@ def plan_generation(
         UserError: If an option or the metadata cannot be used, a recording is missing (the message names the mixture),
             or the set is there from elsewhere.
     """
-    for kind in types:
-        if kind not in MIX_TYPES:
-            raise unknown_name("--mix_type", kind, MIX_TYPES)
+    if mix_type not in MIX_TYPES:
+        raise unknown_name("--mix_type", mix_type, MIX_TYPES)
     metadata, speech, noises = Path(metadata), Path(librispeech), None
     rows = read_metadata(metadata)
-    if set(types) != {"mix_clean"}:
+    if mix_type != "mix_clean":
         if noise_root is None:
-            raise UserError(f"--mix_type {' '.join(types)} needs noise; give --wham the folder 'wham_noise'")
+            raise UserError(f"--mix_type {mix_type} needs noise; give --wham the folder 'wham_noise'")
         noises = Path(noise_root)
         if silent := [row.name for row in rows if not row.noise]:
             raise UserError(f"{metadata}: mixture '{silent[0]}' has no noise_path; only mix_clean can be made of it")
@@ -128,7 +127,7 @@ def plan_generation(
             f"{folder}: was not made from {metadata}; remove that folder, choose another --libri2mix, or use the set "
             "as it is by giving no --metadata"
         )
-    return Plan(tree, subset, metadata, available, len(absent), speech, noises, tuple(types), other)
+    return Plan(tree, subset, metadata, available, len(absent), speech, noises, mix_type, other)
 
 
 def disk_use(plan: Plan) -> dict[Path, tuple[int, int]]:
@@ -199,7 +198,7 @@ def run_plan(plan: Plan, num_jobs: int = 1) -> tuple[int, int]:
     """
     tree, subset = plan.tree, plan.subset
     if any(plan.lacking().values()):
-        for kind in MIX_TYPES if plan.replace else plan.types:
+        for kind in MIX_TYPES if plan.replace else (plan.mix_type,):
             tree.csv(subset, kind).unlink(missing_ok=True)
     if plan.replace:
         shutil.rmtree(tree.folder / subset)
@@ -210,8 +209,7 @@ def run_plan(plan: Plan, num_jobs: int = 1) -> tuple[int, int]:
         json.dump({"metadata_sha256": digest, "metadata": plan.metadata.name, "sources": sources}, stream)
     make = functools.partial(_make, plan=replace(plan, rows=plan.rows[:1]))
     lengths = list(map_jobs(make, plan.rows, num_jobs, str(tree.folder / subset)))
-    for kind in plan.types:
-        _write_table(plan, kind, lengths)
+    _write_table(plan, lengths)
     return len(plan.rows), plan.left_out
 
 
@@ -245,14 +243,6 @@ def _render(sources: Sequence[np.ndarray], gains: Sequence[float], rate: int, mo
     return [np.pad(one, (0, max(lengths) - len(one))) for one in scaled]
 
 
-def _mix(signals: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the sum, in the precision of the first signal, as the official scripts do."""
-    total = signals[0].copy()
-    for signal in signals[1:]:
-        total += signal
-    return total
-
-
 def _noise(path: Path, row: Row, length: int) -> np.ndarray:
     noise, _ = read_audio(path, SOURCE_RATE, row.name, channel=1)
     try:
@@ -274,9 +264,9 @@ def _make(row: Row, plan: Plan) -> int:
         gains.append(row.noise_gain)
     signals = _render(signals, gains, tree.rate, tree.mode)
     outputs = {f"s{index}": signal for index, signal in enumerate(signals[:number], 1)}
-    for kind in plan.types:
-        parts = {"mix_clean": signals[:number], "mix_both": signals, "mix_single": [signals[0], signals[-1]]}[kind]
-        outputs[kind] = _mix(parts)
+    mixed = {"mix_clean": signals[:number], "mix_both": signals, "mix_single": [signals[0], signals[-1]]}
+    # In the precision of the first signal, as the official scripts do.
+    outputs[plan.mix_type] = functools.reduce(np.add, mixed[plan.mix_type]).astype(signals[0].dtype)
     outputs["noise"] = signals[-1]
     for kind, path in paths.items():
         if not path.exists():
@@ -284,8 +274,8 @@ def _make(row: Row, plan: Plan) -> int:
     return len(signals[0])
 
 
-def _write_table(plan: Plan, kind: str, lengths: list[int]) -> None:
-    tree, subset = plan.tree, plan.subset
+def _write_table(plan: Plan, lengths: list[int]) -> None:
+    tree, subset, kind = plan.tree, plan.subset, plan.mix_type
     number = 1 if kind == "mix_single" else len(plan.rows[0].sources)
     parts = [(f"source_{index}_path", f"s{index}") for index in range(1, number + 1)]
     if kind != "mix_clean":

@@ -84,12 +84,12 @@ def prepare_directory(
     tree: MixtureTree,
     subsets: Sequence[str],
     *,
-    mix_type: str = "mix_clean",
-    train: bool = False,
-    librispeech: str | Path | None = None,
-    metadata: Sequence[str | Path | None] | None = None,
-    enrolment: EnrolmentOptions | None = None,
-    num_jobs: int = 1,
+    mix_type: str,
+    train: bool,
+    librispeech: str | Path | None,
+    metadata: Sequence[Path | None],
+    enrolment: EnrolmentOptions,
+    num_jobs: int,
 ) -> list[str]:
     """Write the data directory ``output`` for the sets ``subsets`` of ``tree`` together, and return what to tell the user.
 
@@ -99,23 +99,23 @@ def prepare_directory(
         librispeech: LibriSpeech's folder: gives full clean recordings for enrolment, and the speakers' sexes. Without
             it, the sources of other mixtures serve, cut as they are there.
         metadata: The metadata file of each set, where known; a ``*_info.csv`` beside it gives the speakers' sexes too.
-        enrolment: Which enrolments evaluation sets get; by default, a seeded draw.
+        enrolment: Which enrolments evaluation sets get.
 
     Raises:
         UserError: If a set, a file or an enrolment is missing, or no mixture is left.
     """
-    output, options = Path(output), enrolment or EnrolmentOptions()
+    output = Path(output)
     pool: Pool = {}
     mixtures: list[Mixture] = []
     sexes: dict[str, str] = {}
     whole: dict[str, str] = {}
-    for subset, table in zip(subsets, metadata or [None] * len(subsets), strict=True):
+    for subset, table in zip(subsets, metadata, strict=True):
         found, recordings = list_mixtures(tree, subset, mix_type, table, librispeech)
         clean: Pool = {}
         for one in recordings:
             clean.setdefault(one.speaker, []).append((one.name, str(one.path.absolute())))
             whole[one.name] = str(one.path.absolute())
-        if not clean and not train and options.enroll_list == "full":
+        if not clean and not train and enrolment.enroll_list == "full":
             raise UserError(
                 f"--enroll_list full: needs LibriSpeech's recordings of '{subset}'; give --librispeech the folder that "
                 f"holds them, such as {subset}-clean, or choose --enroll_list but"
@@ -135,7 +135,7 @@ def prepare_directory(
         rows = {(one.name, n): "*{1} {0}".format(*one.talkers[n - 1]) for one in kept for n in numbers}
     else:
         chooser = EnrolmentChooser(
-            tree, mixtures, pool, options, librispeech=librispeech, number_of_speakers=len(numbers)
+            tree, mixtures, pool, enrolment, librispeech=librispeech, number_of_speakers=len(numbers)
         )
         choice = chooser.choose()
         kept = choice.kept
