@@ -22,13 +22,7 @@ _LINE_INTERVAL = 30.0
 
 
 def set_threads(number: int) -> None:
-    """Let torch compute with ``number`` threads (0: as it likes), at most one per core: more take many times as long.
-
-    Raises:
-        UserError: If it is negative.
-    """
-    if number < 0:
-        raise UserError(f"--num_threads: expected 0 or more, got {number}")
+    """Let torch compute with ``number`` threads (0: as it likes), at most one per core: more take many times as long."""
     if number:
         import torch
 
