@@ -134,7 +134,6 @@ def read_header(
     with open_audio(path, key or "") as (file, repaired):
         check_header(path, key, file, sample_rate, None if mono else 1)
         length = file.frames if file.frames < UNKNOWN_LENGTH else sum(map(len, _parts(file)))
-        _check_length(path, key, length)
         _compare(path, key, file, length, repaired)
         return int(length), int(file.samplerate)
 
@@ -233,7 +232,6 @@ def _checked_parts(
         check_finite(path, key, part)
         length += len(part)
         yield part
-    _check_length(path, key, length)
     _compare(path, key, file, length, repaired)
     if channel == MEAN and file.channels > 1:
         warn(f"{_name(path, key)}: has {file.channels} channels; their mean is used")
@@ -272,18 +270,15 @@ def check_finite(path: str | Path, key: str | None, samples: np.ndarray) -> None
         raise UserError(f"{_name(path, key)}: holds NaN or infinite samples; replace or remove it")
 
 
-def _check_length(path: str | Path, key: str | None, samples: int) -> None:
-    if samples == 0:
-        raise UserError(f"{_name(path, key)}: has no samples; replace or remove it")
-
-
 def _compare(path: str | Path, key: str | None, file: soundfile.SoundFile, samples: int, repaired: bool) -> None:
     """Say on stderr, once for a file, where it holds something else than its header says.
 
     Raises:
-        UserError: If it holds next to nothing of that.
+        UserError: If it holds nothing, or next to nothing of that.
     """
     log, name, seconds = file.extra_info, _name(path, key), f"{samples / file.samplerate:.2f}"
+    if samples == 0:
+        raise UserError(f"{name}: has no samples; replace or remove it")
     said = re.search(r"(?:data|SSND|Data Size|riff|Riff size)\s*: (-?\d+) \(should be (\d+)\)", log)
     more = re.search(r"Length : (\d+)(?s:.*)Unknown chunk marker .* at position (\d+)", log)
     there, whole = (int(said[2]), int(said[1])) if said else (samples, file.frames)

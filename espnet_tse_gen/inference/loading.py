@@ -1,8 +1,7 @@
 """Exp directories as the doors see them: where a model is, which checkpoint to take, how to open a packed one, what it is.
 
 A model is a directory with ``config.yaml``, at least one ``*.pth`` or ``*.safetensors`` and, if it is a masked generative one,
-``codec/`` (what training leaves, or what ``pack`` makes), a zip file of one, the name of a model that ships with the package, or
-``ORG/NAME`` or ``ORG/NAME@REVISION`` of the Hugging Face hub.
+``codec/`` (what training leaves, or what ``pack`` makes); :func:`open_model` finds it.
 """
 
 import contextlib
@@ -174,8 +173,7 @@ def list_models() -> str:
         facts = f"{name}: {kind}, {model.config['sample_rate']} Hz, {_megabytes(*path.rglob('*'))}"
         told.append(facts + (", the default" if name == DEFAULT_MODEL else "") + _card_facts(model.card))
     for path in (config.parent for config in sorted(SHIPPED.glob("*/codec.yaml"))):
-        card = (path / CARD).read_text(encoding="utf-8") if (path / CARD).is_file() else ""
-        told.append(f"{path.name}: codec, {_megabytes(*path.rglob('*'))}{_card_facts(card)}")
+        told.append(f"{path.name}: codec, {_megabytes(*path.rglob('*'))}{_card_facts(ModelDir(path, {}).card)}")
     from espnet_tse_gen.codec.dac import RELEASES
     from espnet_tse_gen.codec.encodec import cached_file
 

@@ -48,7 +48,7 @@ class SegmentOptions(Options):
         require(self.segment_seconds == 0 or 3 * self.overlap_seconds < 1.001 * self.segment_seconds, "overlap_seconds",
                 f"at most a third of segment_seconds ({self.segment_seconds:g})", self.overlap_seconds)  # fmt: skip
 
-    def lengths(self, sample_rate: int, hop: int = 1) -> tuple[int, int]:
+    def lengths(self, sample_rate: int, hop: int) -> tuple[int, int]:
         """Return (segment, overlap) in samples for an encoder of ``hop``; segment 0 means that recordings are taken whole."""
         segment = round(self.segment_seconds * sample_rate)
         return segment, max(0, min(round(self.overlap_seconds * sample_rate), segment // 3 - hop))

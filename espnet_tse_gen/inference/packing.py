@@ -129,7 +129,7 @@ def _weights(checkpoint: Path, half: bool) -> bytes:
         state[name] = stored.half() if narrowed else stored
         if narrowed and not bool(torch.isfinite(state[name]).all()):
             raise UserError(f"{checkpoint}: weight '{name}' does not fit into 16 bits; pack it with --half false")
-    return save(dict(state))
+    return save(state)
 
 
 def _card(name: str, where: str, license: str, text: str, facts: dict[str, str], results: str) -> str:

@@ -41,8 +41,6 @@ def load_weights(module: torch.nn.Module, state: Mapping[str, torch.Tensor], fau
     """
     try:
         module.load_state_dict(state, strict=True)
-    except UserError:
-        raise
     except RuntimeError as error:
         raise UserError(f"{fault} ({' '.join(str(error).split())[:300]})") from None
 

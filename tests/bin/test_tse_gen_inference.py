@@ -1,7 +1,7 @@
 import csv
 import json
+import re
 import shutil
-import subprocess
 import sys
 
 import kaldiio
@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from programs import output_of, start
+from refused import refused
 from tiny_discriminative import discriminative_exp_dir
 from tiny_model import RATE, mixture, tiny_exp_dir, voice
 
@@ -18,7 +20,6 @@ from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.inference.masked import MaskedInference
 from espnet_tse_gen.inference.options import SegmentOptions
 from espnet_tse_gen.scoring.decode_facts import read_rtf
-from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp, write_scp
 
 SECONDS = {"utt_a": 0.6, "utt_b": 1.1, "utt_c": 0.35, "utt_d": 0.9}
@@ -63,22 +64,16 @@ def written(data):
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
-def refused(cmd, data):
+def refuse(message, cmd, data):
     """Run a command that must fail in one line and change nothing."""
     before = written(data)
-    with pytest.raises(UserError) as caught:
-        main(cmd)
-    assert "\n" not in str(caught.value)
+    refused(message, main, cmd)
     assert written(data) == before
-    return str(caught.value)
 
 
 def test_help_names_every_option_and_imports_nothing_heavy():
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "espnet_tse_gen.bin.tse_gen_inference", "--help"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert "--codes_scp" in done.stdout and "| torch" not in done.stderr
+    done = start(sys.executable, "-X", "importtime", "-m", "espnet_tse_gen.bin.tse_gen_inference", "--help")
+    assert "--codes_scp" in output_of(done) and "| torch" not in done.stderr
     for name in (*DecodingOptions.names(), *SegmentOptions.names()):
         assert f"--{name} " in done.stdout
 
@@ -225,7 +220,7 @@ def test_key_file_chooses(data):
     main(command(data, "--key_file", str(data / "keys")))
     assert list(read_scp(data / "out" / "spk1.scp")) == ["utt_a", "utt_c"]
     (data / "keys").write_text("utt_x\n")
-    assert "utt_x" in refused(command(data, "--key_file", str(data / "keys")), data)
+    refuse("utt_x", command(data, "--key_file", str(data / "keys")), data)
 
 
 def write_codes(data, change=None):
@@ -263,7 +258,7 @@ def test_token_accuracy(data):
 
 def test_tokens_of_another_length_are_refused(data):
     write_codes(data, lambda key, codes, codec: codes[:, :-1] if key == "utt_b" else codes)
-    assert "(key 'utt_b'): holds (4, 54) tokens" in refused(command(data, "--codes_scp", str(data / "codes.scp")), data)
+    refuse(r"\(key 'utt_b'\): holds \(4, 54\) tokens", command(data, "--codes_scp", str(data / "codes.scp")), data)
 
 
 def replace_line(path, key, value):
@@ -275,21 +270,15 @@ def break_wav(data, name, key, kind):
     path = data / f"{name}_{key}.wav"
     if kind == "corrupt":
         path.write_bytes(b"RIFF nonsense")
-    elif kind == "missing":
-        path.unlink()
     else:
         good = soundfile.read(path, dtype="float32")[0]
-        samples = {"nan": np.r_[good, np.float32("nan")], "short": good[:100], "silent": np.zeros_like(good)}[kind]
-        soundfile.write(path, samples, RATE, subtype="FLOAT")
+        soundfile.write(path, {"short": good[:100], "silent": np.zeros_like(good)}[kind], RATE, subtype="FLOAT")
     return path
 
 
 BAD_RECORDINGS = [
     ("wav", "corrupt", "is not a readable audio file"),
-    ("wav", "missing", "no such file"),
-    ("wav", "nan", "holds NaN"),
     ("wav", "short", "is 12.5 ms long, expected at least one frame"),
-    ("enroll_spk1", "missing", "no such file"),
     ("enroll_spk1", "silent", "is silent"),
 ]
 
@@ -299,8 +288,7 @@ def test_bad_recording_ends_in_one_line_and_changes_nothing(data, name, kind, me
     main(command(data))
     path = break_wav(data, name, "utt_c", kind)
     # Other options would make everything again, if the recordings could be used.
-    line = refused(command(data, "--steps", "1"), data)
-    assert line.startswith(f"{path} (key 'utt_c'): {message}")
+    refuse("^" + re.escape(f"{path} (key 'utt_c'): {message}"), command(data, "--steps", "1"), data)
 
 
 def test_silent_mixture_gives_silence(data):
@@ -311,12 +299,10 @@ def test_silent_mixture_gives_silence(data):
 
 def test_missing_and_extra_keys(data):
     replace_line(data / "enroll_spk1.scp", "utt_b", None)
-    line = refused(command(data), data)
-    assert "enroll_spk1.scp: 1 key(s)" in line and "missing, first 'utt_b'" in line
+    refuse(r"enroll_spk1.scp: 1 key\(s\) .* missing, first 'utt_b'", command(data), data)
     replace_line(data / "enroll_spk1.scp", "utt_b", "x.wav")
     replace_line(data / "wav.scp", "utt_a", None)
-    line = refused(command(data), data)
-    assert "enroll_spk1.scp: 1 key(s) are not in" in line and "first 'utt_a'" in line
+    refuse(r"enroll_spk1.scp: 1 key\(s\) are not in .*first 'utt_a'", command(data), data)
     assert not (data / "out").exists()
 
 
@@ -327,34 +313,21 @@ def test_enrolment_that_is_the_target_is_refused(data, copy):
     if copy:
         path = shutil.copy(path, data / "copy.wav")
     replace_line(data / "enroll_spk1.scp", "utt_b", str(path))
-    line = refused(command(data, "--target_scp", str(data / "spk1.scp")), data)
-    assert line.startswith(f"{path} (key 'utt_b'): the enrolment is the target utterance itself")
+    message = "^" + re.escape(f"{path} (key 'utt_b'): the enrolment is the target utterance itself")
+    refuse(message, command(data, "--target_scp", str(data / "spk1.scp")), data)
 
 
 @pytest.mark.parametrize(
     ("kind", "more", "message"),
     [
-        (
-            "spex_plus",
-            ["--decode_config", "greedy_16"],
-            "preset 'greedy_16': is for other models, and this one is discriminative",
-        ),
         ("spex_plus", ["--steps", "3"], "option 'steps' is for masked generative models"),
         ("spex_plus", ["--codes_scp", "{data}/wav.scp"], "--codes_scp: token accuracy is that of a codec"),
-        ("", ["--scale", "peak"], "option 'scale' is for discriminative models, and this one is masked generative"),
-        (
-            "",
-            ["--decode_config", "gredy_16"],
-            "decoding preset of masked generative models 'gredy_16': did you mean 'greedy_16'",
-        ),
+        ("", ["--decode_config", "gredy_16"], "models 'gredy_16': did you mean 'greedy_16'"),
         ("", ["--gidance", "2"], "unknown option '--gidance': did you mean '--guidance'"),
         ("", ["--guidance", "much"], "decoding option 'guidance': expected a number"),
-        ("", ["--order", "confidense"], "did you mean 'confidence'"),
         ("", ["--steps", "[8, 2"], "--steps: cannot read the value"),
-        ("", ["--model_file", "valid.los.ave.pth"], "did you mean 'valid.loss.ave.pth'"),
         ("", ["--job", "3", "--num_jobs", "2"], "--job: expected 1..2"),
         ("", ["--num_threads", "-1"], "--num_threads"),
-        ("", ["--device", "tpu"], "device 'tpu'"),
         ("", ["--overwrite", "perhaps"], "--overwrite: 'perhaps' is not a valid boolean"),
         ("", ["--target_scp", "nowhere.scp"], "nowhere.scp: no such file"),
     ],
@@ -362,9 +335,8 @@ def test_enrolment_that_is_the_target_is_refused(data, copy):
 def test_bad_option_ends_in_one_line_and_changes_nothing(data, kind, more, message):
     model = discriminative_exp_dir(kind) if kind else None
     more = [word.format(data=data) for word in more]
-    assert message in refused(command(data, *more, model=model), data)
+    refuse(re.escape(message), command(data, *more, model=model), data)
 
 
 def test_required_options_are_named():
-    with pytest.raises(UserError, match="--model_dir, --mixture_scp"):
-        main([])
+    refused("--model_dir, --mixture_scp", main, [])

@@ -9,6 +9,7 @@ from tiny_model import mixture, voice
 from espnet_tse_gen.discriminative.build import load_model
 from espnet_tse_gen.discriminative.halves import split_model
 from espnet_tse_gen.inference.waveform import Scale, WaveformInference
+from espnet_tse_gen.scoring.signal import si_sdr
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
@@ -227,11 +228,6 @@ def test_silent_mixture_gives_silence_of_its_length():
     # Silence inside a recording, and whole segments of it, are no trouble either.
     paused = np.r_[mixture(0.5), np.zeros(9000, np.float32), mixture(0.5)]
     assert np.isfinite(load(decode={"segment_seconds": 0.3, "overlap_seconds": 0.1})(paused, ENROLL)).all()
-
-
-def si_sdr(reference, estimate):
-    scaled = np.dot(reference, estimate) / np.dot(reference, reference) * reference
-    return 10 * np.log10(np.dot(scaled, scaled) / np.square(scaled - estimate).sum())
 
 
 @every_extractor

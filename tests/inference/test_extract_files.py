@@ -145,33 +145,22 @@ def test_tables_that_cannot_be_used(wavs: Path, capsys: pytest.CaptureFixture[st
 def test_places_that_cannot_be_used_are_refused_before_anything_is_computed(wavs: Path) -> None:
     both = wavs / "a/a.wav", wavs / "a/b.flac"
     soundfile.write(wavs / "a.mp3", mixture(0.8, rate=16000), 16000)
-    refuse(
-        "o/a.wav: would be that of .*a/a.wav and of .*a.mp3; rename one",
-        wavs,
-        both[0],
-        wavs / "a.mp3",
-        "-o",
-        wavs / "o",
-    )
+    said = "o/a.wav: would be that of .*a/a.wav and of .*a.mp3; rename one"
+    refuse(said, wavs, both[0], wavs / "a.mp3", "-o", wavs / "o")
     refuse("o/standard_input.wav: would be that of - and of -", wavs, "-", "-", "-o", wavs / "o")
     refuse("expected a folder, as there are 2 mixtures", wavs, *both, "-o", wavs / "o.wav")
     refuse("e.wav: expected a folder", wavs, *both, "-o", wavs / "e.wav")
     refuse("--residual .*l.wav: expected a folder", wavs, *both, "-o", wavs / "o", "--residual", wavs / "l.wav")
     refuse("is the file of the mixture", wavs, *both, "-o", wavs / "a", "--overwrite")
+    refuse("is the file of --enroll", wavs, both[0], "-o", wavs / "e.wav", "--overwrite")
     refuse("--residual .*: is the file of the mixture", wavs, both[0], "-o", wavs / "o.wav", "--residual", both[0])
     refuse(
         "--residual .*: is the file of --output", wavs, both[0], "-o", wavs / "o.wav", "--residual", wavs / "a/../o.wav"
     )
     refuse("--residual .*: is the file of --output", wavs, *both, "-o", wavs / "o", "--residual", wavs / "o")
-    refuse(
-        "--residual .*l.mp3: expected a name that ends in",
-        wavs,
-        both[0],
-        "-o",
-        wavs / "o.wav",
-        "--residual",
-        wavs / "l.mp3",
-    )
+    named = both[0], "-o", wavs / "o.wav", "--residual", wavs / "l.mp3"
+    refuse("--residual .*l.mp3: expected a name that ends in .wav or .flac", wavs, *named)
+    refuse("--output .*o.mp3: expected a name that ends in .wav or .flac", wavs, both[0], "-o", wavs / "o.mp3")
     refuse("cannot be written into .*e.wav", wavs, *both, "-o", wavs / "e.wav/below")
     (wavs / "empty").mkdir()
     refuse("empty: is a folder without audio files", wavs, wavs / "empty", "-o", wavs / "o")
@@ -230,7 +219,8 @@ def test_what_is_left_of_several(wavs: Path, capsys: pytest.CaptureFixture[str])
     assert names(wavs / "l") == names(wavs / "o") == ["a.wav", "b.flac"]
     extract(wavs, wavs / "a/a.wav", "-o", wavs / "o.wav", "--residual", wavs / "l.wav")
     assert (wavs / "l.wav").read_bytes() == (wavs / "l/a.wav").read_bytes()
-    assert capsys.readouterr().out.endswith(f"{wavs / 'l.wav'}: what is left\n")
+    told = f"{wavs / 'o.wav'}: 0.80 s at 16000 Hz\n{wavs / 'l.wav'}: what is left\n"
+    assert capsys.readouterr().out.endswith(f"\n{told}")
 
 
 def test_voice_and_what_is_left_are_written_both_or_not_at_all(wavs: Path) -> None:
@@ -290,16 +280,11 @@ def test_channels(wavs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.testing.assert_allclose(made["two"], made["mean"], atol=1e-6)
     np.testing.assert_array_equal(made["two--channel2"], made["right--channel1"])
     assert np.abs(made["two"] - made["two--channel2"]).max() > 1e-3
-    refuse(
-        "two.wav: has no channel 3; choose one of 1 to 2",
-        wavs,
-        wavs / "two.wav",
-        "--channel",
-        "3",
-        "-o",
-        wavs / "x.wav",
-    )
-    refuse("--channel: 0 is not in the range", wavs, wavs / "two.wav", "--channel", "0", "-o", wavs / "x.wav")
+    for channel, message in {
+        "3": "two.wav: has no channel 3; choose one of 1 to 2",
+        "0": "--channel: 0 is not in the range",
+    }.items():
+        refuse(message, wavs, wavs / "two.wav", "--channel", channel, "-o", wavs / "x.wav")
     soundfile.write(wavs / "e.wav", np.stack([voice(1.0, 110.0)] * 2, 1), RATE)
     extract(wavs, wavs / "right.wav", "-o", wavs / "x.wav")
     assert capsys.readouterr().err == f"{wavs / 'e.wav'}: has 2 channels; their mean is used\n"

@@ -1,11 +1,13 @@
 """Opening trained models: which checkpoint is taken, and what cannot be used ends in one line."""
 
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from refused import refused
 from tiny_discriminative import discriminative_exp_dir
 from tiny_model import fitted_codec, load, mixture, voice
 
@@ -46,20 +48,11 @@ def test_checkpoint_of_another_codec_is_refused(exp_dir):
         TargetSpeakerExtractor.from_pretrained(exp_dir)
 
 
-@pytest.mark.parametrize("keep", [0, 0.5])
-def test_truncated_checkpoint_is_refused(exp_dir, keep):
-    path = exp_dir / "valid.loss.ave.pth"
-    content = path.read_bytes()
-    path.write_bytes(content[: int(keep * len(content))])
-    with pytest.raises(UserError) as caught:
-        TargetSpeakerExtractor.from_pretrained(exp_dir)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("change", ["nan", "missing", "extra", "shape", "not tensors"])
+@pytest.mark.parametrize("change", ["nan", "missing", "extra", "shape", "not tensors", "inside", "half", "nothing"])
 def test_checkpoint_that_does_not_fit_is_refused(exp_dir, change):
     path = exp_dir / "valid.loss.ave.pth"
-    state = torch.load(path, weights_only=True)
+    state, content = torch.load(path, weights_only=True), path.read_bytes()
+    message = re.escape(str(path))
     if change == "nan":
         state["extractor.heads"][0, 0, 0] = float("nan")
     elif change == "missing":
@@ -68,10 +61,14 @@ def test_checkpoint_that_does_not_fit_is_refused(exp_dir, change):
         state["extractor.more"] = torch.zeros(2)
     elif change == "shape":
         state["extractor.heads"] = state["extractor.heads"][:2]
-    torch.save({"epoch": 3} if change == "not tensors" else state, path)
-    with pytest.raises(UserError) as caught:
-        TargetSpeakerExtractor.from_pretrained(exp_dir)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    elif change == "not tensors":
+        state = {"epoch": 3}
+    elif change == "inside":
+        state, message = {"epoch": 3, "state_dict": state}, message + ".* it has 'state_dict': save what is in there"
+    torch.save(state, path)
+    if change in ("half", "nothing"):
+        path.write_bytes(content[: len(content) // 2] if change == "half" else b"")
+    refused(message, TargetSpeakerExtractor.from_pretrained, exp_dir)
 
 
 @pytest.mark.parametrize("kind", ["masked", "dual_path", "spex_plus"])
@@ -96,13 +93,6 @@ def test_names_of_wrapped_models_are_understood(exp_dir, prefix):
     torch.save({prefix + name: value for name, value in state.items()}, path)
     made = TargetSpeakerExtractor.from_pretrained(exp_dir)(mixture(0.5), voice(1.0, 110.0))
     np.testing.assert_array_equal(made, load()(mixture(0.5), voice(1.0, 110.0)))
-
-
-def test_weights_inside_something_else_are_named(exp_dir):
-    path = exp_dir / "valid.loss.ave.pth"
-    torch.save({"epoch": 3, "state_dict": torch.load(path, weights_only=True)}, path)
-    with pytest.raises(UserError, match="it has 'state_dict': save what is in there by itself"):
-        TargetSpeakerExtractor.from_pretrained(exp_dir)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +144,4 @@ def test_a_folder_does_not_hide_a_model_that_ships(exp_dir, tmp_path, monkeypatc
 )
 def test_unknown_name_in_the_configuration_is_refused(exp_dir, key, value, message):
     write_yaml(exp_dir / "config.yaml", {**read_yaml(exp_dir / "config.yaml"), key: value})
-    with pytest.raises(UserError, match=message) as caught:
-        TargetSpeakerExtractor.from_pretrained(exp_dir)
-    assert str(exp_dir / "config.yaml") in str(caught.value)
+    refused(f"{exp_dir}/config.yaml: .*{message}", TargetSpeakerExtractor.from_pretrained, exp_dir)

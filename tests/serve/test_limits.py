@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from broken_audio import encoded, with_long_data, with_total
+from broken_audio import encoded, with_total
 from hypothesis import given
 from hypothesis import strategies as st
 from refused import refused
@@ -52,10 +52,6 @@ def test_a_header_that_claims_gigabytes_is_refused(tmp_path: Path) -> None:
     huge = tmp_path / "huge.flac"
     huge.write_bytes(with_total(encoded(np.zeros(RATE), RATE, "FLAC"), 10 * 2**30))
     refused("huge.flac: is longer than 30 minutes, or its header says so", read_limited, huge, 30)
-    for container in ("RF64", "W64"):
-        # libsndfile itself holds this header against the file.
-        huge.write_bytes(with_long_data(encoded(np.zeros(RATE), RATE, container), 10 * 2**30))
-        refused("huge.flac: is damaged: it has .* of the .* bytes that its header names", read_limited, huge, 30)
 
 
 def test_what_no_microphone_records_and_what_is_no_audio_are_refused(tmp_path: Path) -> None:

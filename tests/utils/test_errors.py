@@ -1,7 +1,6 @@
 """A user's mistake is one line and status 2; a defect keeps its traceback."""
 
 import importlib
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,16 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from programs import ROOT, start
 
 import espnet_tse_gen.bin
 from espnet_tse_gen.utils.errors import EXTRAS, UserError, naming_extra, run_main, unknown_name
 
 BIN = Path(espnet_tse_gen.bin.__file__).parent
-
-
-def without_extras(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(Path(__file__).parents[1] / "without_extras.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 class Broken(torch.utils.data.Dataset):
@@ -103,6 +98,6 @@ def test_every_extra_that_is_named_is_one_of_setup_py(repository: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.stem for path in BIN.glob("[a-z]*.py")))
 def test_every_command_shows_its_help_or_the_pip_command_without_the_extras(name: str) -> None:
-    done = without_extras(f"espnet_tse_gen.bin.{name}", "--help")
+    done = start(sys.executable, ROOT / "tests/without_extras.py", f"espnet_tse_gen.bin.{name}", "--help")
     assert done.returncode == 0 or (done.returncode == 2 and "pip install" in done.stderr), done.stderr
     assert len(done.stderr.splitlines()) <= 1

@@ -25,13 +25,6 @@ CONTENT = bytes(range(256)) * 20000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-class LocalServer(http.server.ThreadingHTTPServer):
-    """Without the name that the library asks the network for, which takes seconds where none answers."""
-
-    def server_bind(self) -> None:
-        socketserver.TCPServer.server_bind(self)
-
-
 class Server:
     """Serves ``content`` at every address, from where a Range asks; says which ranges were asked for."""
 
@@ -58,7 +51,8 @@ class Server:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self.http = LocalServer(("127.0.0.1", 0), Handler)
+        # One of HTTP asks the network for its own name, which takes seconds where nobody answers.
+        self.http = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}/weights.pth"
         threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True).start()
 

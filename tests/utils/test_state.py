@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from programs import ROOT, output_of, start
+from refused import refused
 
 import espnet_tse_gen
 from espnet_tse_gen.bin import current
-from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.state import file_state, is_current, state_of, words_state
 
-ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "egs2" / "TEMPLATE" / "tse_gen1"
 PLAIN = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3))
 
@@ -64,9 +63,7 @@ def ask(place: Path, *options: str) -> tuple[int, str]:
     script = f"""set -euo pipefail; python={sys.executable}
     . {RECIPE}/path.sh; . {RECIPE}/utils/recipe_functions.sh; cd "$1"; shift
     if todo .done output "$@" *.scp *.json *.yaml *.pth; then made; exit 3; fi"""
-    done = subprocess.run(
-        ["bash", "-c", script, "run.sh", place, *options], capture_output=True, text=True, check=False
-    )
+    done = start("bash", "-c", script, "run.sh", place, *options)
     assert not done.stderr
     return done.returncode, done.stdout
 
@@ -124,11 +121,9 @@ def test_another_version_of_the_code_is_noticed(place: Path, monkeypatch: pytest
 
 
 def test_a_question_without_an_output_is_refused() -> None:
-    with pytest.raises(UserError, match="expected RECORD OUTPUT"):
-        current.main(["only/.done"])
+    refused("expected RECORD OUTPUT", current.main, ["only/.done"])
 
 
 def test_the_door_is_light() -> None:
     code = "import sys; import espnet_tse_gen.bin.current; print(sorted({'torch', 'numpy', 'yaml'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    assert output_of(start(sys.executable, "-c", code, folder=ROOT)) == "[]\n"

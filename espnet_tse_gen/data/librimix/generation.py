@@ -265,8 +265,10 @@ def _make(row: Row, plan: Plan) -> int:
     signals = _render(signals, gains, tree.rate, tree.mode)
     outputs = {f"s{index}": signal for index, signal in enumerate(signals[:number], 1)}
     mixed = {"mix_clean": signals[:number], "mix_both": signals, "mix_single": [signals[0], signals[-1]]}
-    # In the precision of the first signal, as the official scripts do.
-    outputs[plan.mix_type] = functools.reduce(np.add, mixed[plan.mix_type]).astype(signals[0].dtype)
+    total = signals[0].copy()
+    for signal in mixed[plan.mix_type][1:]:
+        total += signal  # in the precision of the first signal, as the official scripts do
+    outputs[plan.mix_type] = total
     outputs["noise"] = signals[-1]
     for kind, path in paths.items():
         if not path.exists():
