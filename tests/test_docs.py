@@ -4,7 +4,6 @@ Every block of code is run in a small world, or its options are held against the
 can be neither run nor checked stands below a comment ``<!-- not run: REASON -->``, one of ``NOT_RUN``.
 """
 
-import ast
 import dataclasses
 import os
 import re
@@ -15,7 +14,6 @@ from typing import Any
 
 import pytest
 import soundfile
-import test_extending
 import yaml
 from documented import (
     CHECKED,
@@ -122,7 +120,7 @@ def shell_kinds(page: Path, block: Block) -> set[str]:
 def test_blocks(page: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block is run, or checked."""
     for number, block in enumerate(blocks(page)):
-        # Those that are examples of files are compared with what is run elsewhere, below.
+        # Those that are examples of files; tests/test_extending.py runs those of a codec and an extractor.
         shown = block.language in ("yaml", "json", "text") or (
             page.name.startswith("add_a") and block.language == "python"
         )
@@ -163,23 +161,6 @@ def test_options_in_the_text_are_those_of_a_program() -> None:
         for code in re.findall("`([^`]+)`", text):
             for name in re.findall(r"(?<![\w-])--([a-zA-Z][\w-]*)", code):
                 assert name in known, f"{page}: `{code}`: no program has --{name}"
-
-
-def plain(text: str) -> str:
-    """Return code without regard to how it is formatted."""
-    try:
-        return ast.unparse(ast.parse(text))
-    except SyntaxError:
-        return text.strip()
-
-
-def test_examples_of_a_codec_and_an_extractor_are_those_that_are_run() -> None:
-    nodes = ast.walk(ast.parse(Path(test_extending.__file__).read_text()))
-    run = {plain(node.value) for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    for name in ("add_a_codec", "add_an_extractor"):
-        examples = (block for block in blocks(ROOT / f"docs/{name}.md") if block.language in ("python", "yaml"))
-        shown = {plain(block.text) for block in examples}
-        assert len(shown) == 3 and shown <= run, shown - run
 
 
 def test_every_decoding_option_and_preset_is_explained() -> None:

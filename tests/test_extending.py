@@ -1,4 +1,4 @@
-"""A new codec and a new extractor: one file, one line and one yaml, in a copy of the package with nothing else touched."""
+"""A new codec and a new extractor as the documents show them: one file, one line and one yaml, in a copy of the package."""
 
 import os
 import shutil
@@ -10,80 +10,14 @@ import kaldiio
 import numpy as np
 import pytest
 import soundfile
+from documented import blocks
+from programs import ROOT
 from tiny_model import mixture, voice
 
 from espnet_tse_gen.utils.files import read_scp, write_scp
 
 RATE = 8000
 pytestmark = pytest.mark.slow
-
-CODEC = '''
-"""Samples by the mu-law, 8 bits each."""
-
-import torch
-
-from espnet_tse_gen.codec.base import AbsCodec
-
-
-class MuLawCodec(AbsCodec):
-    """One code for each sample."""
-
-    name = "mu_law"
-
-    def __init__(self, sample_rate=8000):
-        super().__init__()
-        self.sample_rate, self.hop, self.num_codebooks, self.latent_dim, self.codebook_sizes = sample_rate, 1, 1, 1, (256,)
-        value = (torch.arange(256) - 127.5) / 127.5
-        self.register_buffer("values", value.sign() * (256.0 ** value.abs() - 1.0) / 255.0)
-        self.freeze()
-
-    def codebook(self, level):
-        return self.values[:, None]
-
-    def _encode_row(self, wav):
-        folded = wav.sign() * torch.log1p(255.0 * wav.abs().clamp(max=1.0)) / torch.log(torch.tensor(256.0))
-        return ((folded + 1.0) * 127.5).round().long().clamp(0, 255)[None], wav[None]
-
-    def _decode_row(self, latents, mixture, quantized):
-        return latents[0]
-'''
-
-EXTRACTOR = '''
-"""Weights of the spectrum's bins that follow from the enrolment's mean spectrum."""
-
-import torch
-
-from espnet_tse_gen.discriminative.abs_waveform_extractor import AbsWaveformExtractor, Voices
-from espnet_tse_gen.dual_path.bands import Spectrum
-
-
-class MeanSpectrumExtractor(AbsWaveformExtractor):
-    """A linear layer between the enrolment's mean spectrum and a mask."""
-
-    def __init__(self, sample_rate, window=128):
-        super().__init__()
-        self.sample_rate, self.window, self.hop, self.shortest = sample_rate, window, window // 2, (1, 1)
-        self.spectrum = Spectrum(self.window, self.hop)
-        self.mask = torch.nn.Linear(self.spectrum.bins, self.spectrum.bins)
-        self.activity = torch.nn.Linear(self.spectrum.bins, 1)
-
-    def forward(self, mixture, enrolls):
-        kept = self.enroll([[recording] for recordings in enrolls for recording in recordings])
-        made = self.extract_rows(mixture.repeat(len(enrolls), 1), kept)
-        return made.waveforms, made.activity
-
-    def enroll(self, targets):
-        kept = []
-        for recordings in targets:
-            means = [self.spectrum(recording.unsqueeze(0)).abs().mean(dim=(0, 1)) for recording in recordings]
-            kept.append(torch.nn.functional.normalize(torch.stack(means).mean(dim=0), dim=0))
-        return kept
-
-    def extract_rows(self, mixture, enrolments):
-        spectrum = self.spectrum(mixture)
-        masked = spectrum * self.mask(torch.stack(list(enrolments))).sigmoid().unsqueeze(1)
-        return Voices(self.spectrum.inverse(masked, mixture.shape[1]), self.activity(masked.abs()).squeeze(-1))
-'''
 
 TRAIN = """
 import sys
@@ -125,14 +59,15 @@ def copy(tmp_path: Path, repository: Path) -> Path:
     return tmp_path
 
 
-def add(copy: Path, module: str, text: str, registry: str, after: str, line: str, conf: str, yaml: str) -> Path:
-    """Write the file and the yaml, and put the line into the registry; return the yaml."""
-    (copy / "espnet_tse_gen" / module).write_text(text.lstrip())
+def add(copy: Path, page: str, module: str, registry: str, after: str, conf: str) -> Path:
+    """Write the file and the yaml that a page shows, and put its line into the registry; return the yaml."""
+    shown = [block.text for block in blocks(ROOT / "docs" / page) if block.language in ("python", "yaml")]
+    text, line, yaml = shown
+    (copy / "espnet_tse_gen" / module).write_text(text)
     path = copy / "espnet_tse_gen" / registry
     before = path.read_text()
-    assert before.count(after) == 1
+    assert before.count(after) == 1 and len(line.splitlines()) == 1
     path.write_text(before.replace(after, f"{after}\n    {line}"))
-    assert len(path.read_text().splitlines()) == len(before.splitlines()) + 1
     (copy / "conf" / conf).write_text(yaml)
     return copy / "conf" / conf
 
@@ -147,16 +82,8 @@ def run(copy: Path, *command: object) -> str:
 
 
 def test_a_new_codec(copy: Path) -> None:
-    conf = add(
-        copy,
-        "codec/mu_law.py",
-        CODEC,
-        "codec/registry.py",
-        "CODECS: dict[str, str] = {",
-        '"mu_law": "espnet_tse_gen.codec.mu_law:MuLawCodec",',
-        "codec/mu_law_8k.yaml",
-        "codec: mu_law\ncodec_conf: {sample_rate: 8000}\n",
-    )
+    registry = "codec/registry.py", "CODECS: dict[str, str] = {"
+    conf = add(copy, "add_a_codec.md", "codec/mu_law.py", *registry, "codec/mu_law_8k.yaml")
     wav = voice(0.5, 120.0)
     soundfile.write(copy / "a.wav", wav, RATE, subtype="FLOAT")
     write_scp(copy / "wav.scp", {"a": str(copy / "a.wav")})
@@ -173,16 +100,8 @@ def test_a_new_codec(copy: Path) -> None:
 
 
 def test_a_new_extractor(copy: Path) -> None:
-    conf = add(
-        copy,
-        "discriminative/mean_spectrum.py",
-        EXTRACTOR,
-        "discriminative/registry.py",
-        "WAVEFORM_EXTRACTORS: dict[str, str] = {",
-        '"mean_spectrum": "espnet_tse_gen.discriminative.mean_spectrum:MeanSpectrumExtractor",',
-        "train/mean_spectrum_8k.yaml",
-        "extractor: mean_spectrum\nextractor_conf: {window: 256}\nmodel_conf: {precision: float32}\nsample_rate: 8000\n",
-    )
+    registry = "discriminative/registry.py", "WAVEFORM_EXTRACTORS: dict[str, str] = {"
+    conf = add(copy, "add_an_extractor.md", "discriminative/mean_spectrum.py", *registry, "train/mean_spectrum_8k.yaml")
     assert run(copy, "-m", "espnet_tse_gen.bin.task_of", conf) == "tse\n"
     (copy / "train.py").write_text(TRAIN)
     (copy / "exp").mkdir()

@@ -21,8 +21,6 @@ from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml
 from espnet_tse_gen.utils.registry import built, chosen
 
-DEFAULT_RATE = 8000
-"""Hz, where a configuration names no rate."""
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -76,8 +74,8 @@ def build_network(config: Mapping[str, Any]) -> ExtractionNetwork:
 
 
 def rate_of(config: Mapping[str, Any]) -> int:
-    """Return the sampling rate of a configuration, Hz."""
-    return int(config.get("sample_rate") or DEFAULT_RATE)
+    """Return the sampling rate of a configuration, Hz; 8000 where it names none."""
+    return int(config.get("sample_rate") or 8000)
 
 
 def load_model(config_file: str | Path, model_file: str | Path | None, device: str = "cpu") -> ExtractionNetwork:

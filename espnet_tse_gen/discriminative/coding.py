@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from espnet_tse_gen.discriminative.blocks import NUM_SCALES, check_sizes
+from espnet_tse_gen.discriminative.blocks import NUM_SCALES, check_sizes, valid_frames, zero_padding
 from espnet_tse_gen.utils.errors import UserError
 
 
@@ -55,10 +55,9 @@ class MultiScaleConvEncoder(nn.Module):
                 f"signal too short: {shortest} samples, expected at least {self.kernel_sizes[0]}, the encoder's "
                 "shortest window: give a longer recording"
             )
-        if shortest < length:
-            input = input * (torch.arange(length, device=input.device) < ilens.to(input.device)[:, None])
+        signal = zero_padding(input[:, None], valid_frames(ilens, length, input.device))
         covered = self.stride * (-(-(length - self.kernel_sizes[0]) // self.stride))
-        padded = F.pad(input[:, None], (0, covered + self.kernel_sizes[-1] - length))
+        padded = F.pad(signal, (0, covered + self.kernel_sizes[-1] - length))
         scales = [conv(padded[..., : covered + k]) for conv, k in zip(self.convs, self.kernel_sizes, strict=True)]
         features = F.relu(torch.cat(scales, 1), inplace=True)
         hops = torch.div(ilens - self.kernel_sizes[0] + self.stride - 1, self.stride, rounding_mode="floor")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from espnet_tse_gen.discriminative.abs_waveform_extractor import AbsWaveformExtr
 from espnet_tse_gen.discriminative.blocks import MIN_FRAMES
 from espnet_tse_gen.discriminative.build import ExtractionNetwork
 from espnet_tse_gen.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from espnet_tse_gen.discriminative.speakerbeam import TDSpeakerBeamHalves
 
 
 @dataclass
@@ -32,18 +35,6 @@ class Halves:
     """Whether the output is as loud as the target in the mixture; otherwise its level means nothing."""
 
 
-class SplitExtractor(Protocol):
-    """An extractor of features whose enrolment is one embedding."""
-
-    padding_exact: bool
-
-    def embed(self, features: Tensor, lengths: Tensor, /) -> Tensor:
-        """Return embeddings ``[B, D]`` of encoded enrolments ``[B, Te, F]`` with ``lengths [B]`` valid frames."""
-
-    def extract(self, features: Tensor, lengths: Tensor, embedding: Tensor, /) -> Tensor:
-        """Return the target's features, as the decoder's ``forward`` takes them, of encoded mixtures ``[B, T, F]``."""
-
-
 def halves_of(model: ExtractionNetwork) -> Halves:
     """Return the halves of a model in evaluation mode; TD-SpeakerBeam's norms are replaced by equal, faster ones.
 
@@ -56,14 +47,7 @@ def halves_of(model: ExtractionNetwork) -> Halves:
         def extract_rows(mixture: Tensor, lengths: Tensor, enrolments: Sequence[Any]) -> Voices:
             return whole.extract_rows(mixture, enrolments)
 
-        return Halves(
-            whole.enroll,
-            extract_rows,
-            whole.hop,
-            whole.shortest,
-            padding_exact=False,
-            keeps_level=True,
-        )
+        return Halves(whole.enroll, extract_rows, whole.hop, whole.shortest, padding_exact=False, keeps_level=True)
     split = split_model(model)
 
     def embedding(recordings: Sequence[Tensor]) -> Tensor:
@@ -88,8 +72,8 @@ def halves_of(model: ExtractionNetwork) -> Halves:
     return Halves(enroll, extract, hop, shortest, split.padding_exact, keeps_level=False)
 
 
-def split_model(model: ExtractionNetwork) -> SplitExtractor:
-    """Return a model's extractor of features as embedding and extraction with it.
+def split_model(model: ExtractionNetwork) -> "AbsEmbeddingExtractor | TDSpeakerBeamHalves":
+    """Return a model's extractor of features as embedding of an enrolment and extraction with it.
 
     Raises:
         UserError: If it is none that can be split, or the model takes something else than an enrolment's recording.

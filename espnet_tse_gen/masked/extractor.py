@@ -96,20 +96,16 @@ class MaskedExtractor(AbsMaskedExtractor):
         self.max_enroll_frames = max(1, math.ceil(max_enroll_seconds * codec.frame_rate / enroll_stride))
         stft_size = stft_size or 2 ** math.ceil(math.log2(3 * codec.hop))
 
-        def table() -> TokenEmbedding:
-            codebooks = [codec.codebook(k) for k in range(codec.num_codebooks)] if embedding == "codec" else None
-            return TokenEmbedding(codec.num_codebooks, codec.codebook_size, width, embedding, codebooks)
-
         def frame_input(
             features: str | Sequence[str], shared: TokenEmbedding | None = None, valid: Sequence[str] = FEATURES
         ) -> FrameInput:
             names = parse_features(features, valid)
-            tokens = (shared or table()) if "tokens" in names else None
+            tokens = (shared or TokenEmbedding(codec, width, embedding)) if "tokens" in names else None
             return FrameInput(names, tokens, codec, width, stft_size, front_end_width)
 
         # Tokens of enrolment and estimate are meant to be clean speech, so they share the target's tables; the mixture's have
         # their own.
-        shared = self.target_embedding = table()
+        shared = self.target_embedding = TokenEmbedding(codec, width, embedding)
         self.mixture_input = frame_input(mixture_features)
         self.enroll_input = None if enroll_features == NO_FEATURES else frame_input(enroll_features, shared)
         self.mixture_encoder = Transformer(width, mixture_layers, heads, dropout, conv_kernel)

@@ -81,31 +81,27 @@ class TokenEmbedding(nn.Module):
 
     def __init__(
         self,
-        num_codebooks: int,  # K
-        codebook_size: int,  # C
+        codec: AbsCodec,
         width: int,  # d
         # `sum` (learned table per codebook, summed and divided by sqrt(K)) or `codec` (vectors of the codec's frozen codebooks
         # side by side, whose geometry comes for free, a learned mask vector per codebook, and a linear map)
-        mode: str = "sum",
-        codebooks: Sequence[Tensor] | None = None,  # for `codec`, the K codebooks `[C, D']`
+        mode: str,
     ) -> None:
         super().__init__()
         if mode not in EMBEDDINGS:
             raise unknown_name("embedding", mode, EMBEDDINGS)
-        self.num_codebooks = num_codebooks
-        self.codebook_size = codebook_size
+        self.num_codebooks = codec.num_codebooks
+        self.codebook_size = codec.codebook_size
         self.mode = mode
         if mode == "sum":
-            self.tables = nn.Parameter(torch.randn(num_codebooks, codebook_size + 1, width))
+            self.tables = nn.Parameter(torch.randn(self.num_codebooks, self.codebook_size + 1, width))
         else:
-            if codebooks is None:
-                raise ValueError("embedding 'codec' needs the codec's codebooks")
-            vectors = torch.stack([book.detach().float() for book in codebooks])
+            vectors = torch.stack([codec.codebook(k).detach().float() for k in range(self.num_codebooks)])
             vectors = vectors / vectors.std().clamp_min(1e-8)
             # Not saved: they belong to the codec, whose fingerprint the checkpoint carries.
             self.register_buffer("vectors", vectors, persistent=False)
-            self.mask_vectors = nn.Parameter(torch.randn(num_codebooks, 1, vectors.shape[-1]))
-            self.project = nn.Linear(num_codebooks * vectors.shape[-1], width)
+            self.mask_vectors = nn.Parameter(torch.randn(self.num_codebooks, 1, vectors.shape[-1]))
+            self.project = nn.Linear(self.num_codebooks * vectors.shape[-1], width)
 
     def forward(self, codes: Tensor, valid: Tensor) -> Tensor:
         """Return ``[B, T, d]``, zero where ``valid [B, T]`` is False."""
@@ -113,7 +109,7 @@ class TokenEmbedding(nn.Module):
         if self.mode == "sum":
             table = self.tables.flatten(0, 1)
             index = (codes + codebooks * (self.codebook_size + 1)).transpose(1, 2)
-            frames = torch.nn.functional.embedding_bag(index.flatten(0, 1), table, mode="sum")
+            frames = F.embedding_bag(index.flatten(0, 1), table, mode="sum")
             frames = frames.view(*index.shape[:2], -1) / math.sqrt(self.num_codebooks)
         else:
             vectors = torch.cat([self.vectors, self.mask_vectors], dim=1)

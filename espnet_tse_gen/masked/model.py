@@ -1,7 +1,6 @@
 """The model around a codec and a masked-token extractor: training step, validation figures, decoding's callable."""
 
 import dataclasses
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from espnet_tse_gen.audio.losses import RATE
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.decoding.sampler import Known, Means
+from espnet_tse_gen.decoding.strategies import Predictor
 from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor, Signal
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
 from espnet_tse_gen.masked.features import at_frames
@@ -25,8 +25,6 @@ from espnet_tse_gen.masked.losses import (
 from espnet_tse_gen.masked.masking import CODEBOOK_DISTRIBUTIONS, MODES, sample_mask
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.precision import PRECISIONS, autocast
-
-Predictor = Callable[[Tensor, "int | None"], Tensor]
 
 VALIDATION_SEED = 20240602
 

@@ -81,13 +81,10 @@ def test_bad_values_end_in_one_line_that_names_file_and_option(tmp_path, values,
     assert "\n" not in str(error.value)
 
 
-def test_values_are_normalised_and_the_dataclass_is_frozen():
+def test_values_are_normalised():
     options = DecodingOptions.from_dict({"temperature": 1, "joint": True, "steps": [4]})
     assert options.temperature == 1.0 and isinstance(options.temperature, float)
     assert options.steps == 4
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        options.seed = 1  # type: ignore[misc]
-    assert dataclasses.replace(options, seed=3).seed == 3
     assert DecodingOptions.from_dict(dataclasses.asdict(options)) == options
 
 

@@ -155,14 +155,8 @@ def test_means_are_those_of_the_pass_that_commits_a_token(variant, steps):
     valid = valid_frames(lengths)
     codebooks = torch.randn(CODEBOOKS, SIZE, 5, generator=torch.Generator().manual_seed(steps))
     means = sampler.Means(codebooks, torch.zeros(2, 21, 5))
-    f, without = network(lengths)[0], network(lengths, seed=50)[0]
-    decoder, seen = make(variant, steps=steps), []
-
-    def spy(codes, codebook):
-        logits = f(codes, codebook)
-        seen.append((codes.clone(), codebook, logits.clone()))
-        return logits
-
+    f, without = networks(lengths)
+    decoder, spy = make(variant, steps=steps), Spy(f)
     codes = decoder.decode(spy, valid, None, None, without, means)
     assert torch.equal(codes, decoder.decode(f, valid, None, None, without))
     assert not means.latents[~valid].any()
@@ -171,7 +165,7 @@ def test_means_are_those_of_the_pass_that_commits_a_token(variant, steps):
         for k in range(CODEBOOKS):
             # The last call in which a position was still hidden is the one that committed it.
             expected = torch.zeros(2, 21, 5)
-            for before, codebook, logits in seen:
+            for before, codebook, logits in zip(spy.codes, spy.codebooks, spy.logits, strict=True):
                 if codebook in (None, k):
                     own = logits if codebook is not None else logits[:, k]
                     mean = own.softmax(dim=-1) @ codebooks[k].to(own.dtype)

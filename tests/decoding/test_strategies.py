@@ -146,6 +146,7 @@ def test_p01_schedule_exhaustively():
 )
 def test_p01_published_counts(steps, counts):
     assert mask_counts(500, steps) == counts
+    assert mask_counts(0, steps) == ()
 
 
 def test_p01_counts_are_the_exact_floor():
@@ -165,7 +166,3 @@ def test_p01_counts_are_the_exact_floor():
                     exact = math.floor(masked * cosine.quantize(Decimal("1e-30")))
                     before = mask_counts(masked, steps)[step - 2] if step > 1 else masked
                     assert mask_counts(masked, steps)[step - 1] == min(exact, before - 1)
-
-
-def test_nothing_masked_takes_no_pass():
-    assert mask_counts(0, 8) == ()

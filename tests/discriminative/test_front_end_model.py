@@ -1,9 +1,6 @@
 """Discriminative extractors as front ends: the same estimate as alone, any rate, and models that carry theirs with them."""
 
-import functools
-import math
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +29,10 @@ def padded(signals: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])
 
 
-@functools.cache
-def model_exp_dir() -> Path:
-    """The exp directory of a masked model with SpEx+ in front of it, made once. Tests that change it copy it first."""
-    keepers.append(tempfile.TemporaryDirectory(prefix="tiny_front_end_"))
-    directory = Path(keepers[-1].name) / "exp"
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The exp directory of a masked model with SpEx+ in front of it, made once."""
+    directory = tmp_path_factory.mktemp("tiny_front_end") / "exp"
     config = {**CONFIG, "extractor_conf": {**CONFIG["extractor_conf"], "front_end_features": "latent+stft"}}
     codec = fitted_codec()
     save_codec(codec, directory / "codec")
@@ -50,12 +46,10 @@ def model_exp_dir() -> Path:
     return directory
 
 
-keepers: list[tempfile.TemporaryDirectory] = []
-
-
 @pytest.fixture
-def exp_dir(tmp_path: Path) -> Path:
-    return shutil.copytree(model_exp_dir(), tmp_path / "exp")
+def exp_dir(model_dir: Path, tmp_path: Path) -> Path:
+    """A copy of it, for a test that changes it."""
+    return shutil.copytree(model_dir, tmp_path / "exp")
 
 
 def extracted(where: Path, mixed: np.ndarray | None = None) -> np.ndarray:
@@ -94,8 +88,9 @@ def test_the_estimate_is_what_the_model_extracts(kind):
     np.testing.assert_allclose(estimate, wanted, atol=1e-4 * np.abs(wanted).max())
     # A codec of twice the rate gets the same, with nothing above.
     twice = load_front_end(discriminative_exp_dir(kind), 2 * RATE)
-    both = (torch.nn.functional.interpolate(wav[None], scale_factor=2, mode="linear")[0] for wav in (mixed, enroll))
-    mixed, enroll = both
+    mixed, enroll = (
+        torch.nn.functional.interpolate(wav[None], scale_factor=2, mode="linear")[0] for wav in (mixed, enroll)
+    )
     wide = twice(mixed, 2 * lengths, enroll, 2 * sizes).waveform[0].numpy()
     power = np.abs(np.fft.rfft(wide)) ** 2
     assert power[int(0.55 * len(power)) :].sum() < 0.02 * power.sum()
@@ -145,9 +140,9 @@ def test_the_directory_decodes_alone_and_packed(exp_dir, tmp_path, capsys):
     assert "front end:  " in capsys.readouterr().out
 
 
-def test_batches_and_chunks_decode_like_single_recordings():
+def test_batches_and_chunks_decode_like_single_recordings(model_dir):
     options = {"steps": 2, "guidance": 1.5, "chunk_seconds": 1.0, "chunk_overlap_seconds": 0.2}
-    extractor = TargetSpeakerExtractor.from_pretrained(model_exp_dir(), decode=options, dtype="float64")
+    extractor = TargetSpeakerExtractor.from_pretrained(model_dir, decode=options, dtype="float64")
     mixtures = [mixture(0.8), mixture(0.5, 3), mixture(2.3, 4)]
     enrolls = [voice(1.0, 110.0, 1), voice(0.7, 197.0, 2), voice(1.0, 110.0, 3)]
     together = extractor.extract_batch(mixtures, enrolls)
@@ -210,7 +205,7 @@ def test_another_front_end_is_refused(exp_dir):
         extracted(exp_dir)
 
 
-def test_a_missing_or_wrong_front_end_is_named(exp_dir, tmp_path):
+def test_a_missing_or_wrong_front_end_is_named(exp_dir, model_dir, tmp_path):
     with pytest.raises(UserError, match=r"config\.yaml: is not the configuration of a discriminative extractor"):
         load_front_end(tiny_exp_dir(), RATE)
     with pytest.raises(UserError, match="nowhere: no such exp directory"):
@@ -227,27 +222,13 @@ def test_a_missing_or_wrong_front_end_is_named(exp_dir, tmp_path):
     with pytest.raises(UserError, match="front_end: no such directory; the model was trained with a front end"):
         extracted(exp_dir)
     alone = shutil.copytree(tiny_exp_dir(), tmp_path / "plain")
-    shutil.copytree(model_exp_dir() / "front_end", alone / "front_end")
+    shutil.copytree(model_dir / "front_end", alone / "front_end")
     np.testing.assert_array_equal(extracted(alone), extracted(tiny_exp_dir()))
 
 
-PAIRS = [(16000, 8000), (8000, 16000), (44100, 16000), (16000, 24000)]
-
-
-@pytest.mark.parametrize(("rate", "wanted"), PAIRS)
-def test_resampling_keeps_frequency_level_and_phase_of_a_tone_and_removes_what_is_above(rate, wanted):
-    tone = [torch.sin(2 * math.pi * 700 / hz * torch.arange(hz // 5, dtype=torch.float64)) for hz in (rate, wanted)]
-    made = resample(tone[0][None], rate, wanted)[0]
-    assert made.shape == tone[1].shape
-    inner = slice(wanted // 100, -wanted // 100)
-    assert float((made - tone[1])[inner].abs().max()) < 0.01
-    if wanted < rate:
-        high = torch.sin(2 * math.pi * 0.45 * torch.arange(4000))[None]
-        assert float(resample(high, rate, wanted)[:, 100:-100].square().mean()) < 1e-3
-
-
-@pytest.mark.parametrize(("rate", "wanted"), PAIRS)
+@pytest.mark.parametrize(("rate", "wanted"), [(16000, 8000), (8000, 16000), (44100, 16000), (16000, 24000)])
 def test_resampling_is_torchaudios_default(rate, wanted):
-    functional = pytest.importorskip("torchaudio.functional")
+    from torchaudio import functional
+
     wav = torch.randn(2, 5001)
     torch.testing.assert_close(resample(wav, rate, wanted), functional.resample(wav, rate, wanted), atol=2e-6, rtol=0)

@@ -20,13 +20,9 @@ VARIANTS = [
 VARIANT_NAMES = ["tokens-strided-enrolment", "tokens", "latent+tokens", "stft-codec-embedding"]
 
 
-def _prepare(model, batch, rows=slice(None)):
-    mixture_lengths, enroll_lengths = batch["speech_mix_lengths"][rows], batch["enroll_ref1_lengths"][rows]
-    dtype = next(model.parameters()).dtype
-    mixture = model.encode(batch["speech_mix"][rows, : mixture_lengths.max()], mixture_lengths)
-    enroll = model.encode(batch["enroll_ref1"][rows, : enroll_lengths.max()], enroll_lengths)
-    cast = [s.__class__(s.wav.to(dtype), s.codes, s.latents.to(dtype), s.valid) for s in (mixture, enroll)]
-    return mixture, model.extractor.encode_conditions(*cast)
+def conditions_of(model, batch, drop_enroll=False):
+    enroll = model.encode(batch["enroll_ref1"], batch["enroll_ref1_lengths"])
+    return model.conditions(model.encode(batch["speech_mix"], batch["speech_mix_lengths"]), enroll, drop_enroll)
 
 
 @pytest.mark.parametrize("conf", VARIANTS, ids=VARIANT_NAMES)
@@ -42,9 +38,9 @@ def test_p10_a_new_model_costs_exactly_ln_c(build, batch, conf, codec):
 @pytest.mark.parametrize("mode", ["codebook", "joint"])
 def test_p09_hidden_truth_does_not_leak(build, batch, conf, mode, codec):
     model = build(**conf)
-    mixture, conditions = _prepare(model, batch)
+    conditions = conditions_of(model, batch)
     codes = codec.encode(batch["speech_ref1"], batch["speech_ref1_lengths"]).codes
-    mask = sample_mask(mixture.valid, codec.num_codebooks, mode, generator=torch.Generator().manual_seed(0))
+    mask = sample_mask(conditions.valid, codec.num_codebooks, mode, generator=torch.Generator().manual_seed(0))
     other = torch.where(mask.hidden, (codes + 7) % codec.codebook_size, codes)
     outputs = [model.extractor(c.masked_fill(mask.hidden, codec.codebook_size), conditions) for c in (codes, other)]
     assert torch.equal(*outputs)
@@ -53,19 +49,16 @@ def test_p09_hidden_truth_does_not_leak(build, batch, conf, mode, codec):
 @pytest.mark.parametrize("conf", VARIANTS, ids=VARIANT_NAMES)
 def test_p06_a_row_in_a_batch_equals_the_row_alone(build, batch, conf, codec):
     model = build(**conf)
-    mixture, conditions = _prepare(model, batch)
-    nothing = torch.full_like(mixture.codes, codec.codebook_size)
-    together = model.predictor(conditions)(nothing, None)
+    nothing = torch.full((3, codec.num_codebooks, 40), codec.codebook_size)
+    together = model.predictor(conditions_of(model, batch))(nothing, None)
     for row in range(3):
-        alone, single = _prepare(model, batch, slice(row, row + 1))
-        frames = alone.codes.shape[-1]
+        alone = {name: value[row : row + 1] for name, value in batch.items()}
+        for name in ("speech_mix", "enroll_ref1"):
+            alone[name] = alone[name][:, : int(alone[f"{name}_lengths"])]
+        single = conditions_of(model, alone)
+        frames = single.valid.shape[1]
         logits = model.predictor(single)(nothing[row : row + 1, :, :frames], None)
         assert torch.allclose(together[row, :, :frames], logits[0], atol=1e-5)
-
-
-def conditions_of(model, batch, drop_enroll=False):
-    enroll = model.encode(batch["enroll_ref1"], batch["enroll_ref1_lengths"])
-    return model.conditions(model.encode(batch["speech_mix"], batch["speech_mix_lengths"]), enroll, drop_enroll)
 
 
 def test_p17_masked_padding_behind_the_enrolment_changes_nothing(build, batch, codec):
@@ -80,19 +73,17 @@ def test_dropped_enrolment_does_not_matter_and_leaves_the_arguments_alone(build,
     model = build()
     exchanged = dict(batch, enroll_ref1=batch["enroll_ref1"].flip(0), enroll_ref1_lengths=torch.full((3,), 9600))
     before = batch["enroll_ref1"].clone()
-    outputs = []
-    for data in (batch, exchanged):
-        outputs.append(model.predictor(conditions_of(model, data, True))(torch.full((3, 4, 40), 32), 0))
+    nothing = torch.full((3, 4, 40), 32)
+    outputs = [model.predictor(conditions_of(model, data, True))(nothing, 0) for data in (batch, exchanged)]
     assert torch.allclose(*outputs, atol=1e-6)
     assert torch.equal(before, batch["enroll_ref1"])
 
 
 def test_dropping_both_conditions_hides_the_mixture(build, batch):
-    model = build()
-    mixture = model.encode(batch["speech_mix"], batch["speech_mix_lengths"])
-    quiet = model.encode(batch["speech_ref1"], batch["speech_ref1_lengths"])
-    enroll = model.encode(batch["enroll_ref1"], batch["enroll_ref1_lengths"])
-    drop = torch.ones(3, dtype=torch.bool)
+    model, drop = build(), torch.ones(3, dtype=torch.bool)
+    mixture, quiet, enroll = (
+        model.encode(batch[name], batch[f"{name}_lengths"]) for name in ("speech_mix", "speech_ref1", "enroll_ref1")
+    )
     outputs = [
         model.extractor(torch.full((3, 4, 40), 32), model.extractor.encode_conditions(m, enroll, drop, drop))
         for m in (mixture, quiet)

@@ -1,6 +1,5 @@
 """A speaker embedding beside the enrolment's frames, or in their place: in the network, in training and in decoding."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +60,7 @@ def test_in_the_place_of_features_the_enrolment_itself_does_not_matter(build, ba
 
 
 @pytest.mark.parametrize("conf", [BESIDE, INSTEAD])
-def test_a_step_trains_it_and_validation_exchanges_it(build, batch, conf, codec):
+def test_a_step_trains_it_and_validation_exchanges_it(build, batch, conf):
     model = build({"masking": "joint", "drop_enroll": 0.0, "drop_both": 0.0}, **conf)
     model.train()
     loss, _, _ = model(**batch, embed_ref1=embeddings(), embed_ref1_lengths=torch.full((3,), WIDTH))
@@ -69,10 +68,6 @@ def test_a_step_trains_it_and_validation_exchanges_it(build, batch, conf, codec)
     assert model.extractor.embedding_map.weight.grad.abs().sum() > 0
     _, stats, _ = model.eval()(**batch, embed_ref1=embeddings())
     assert stats["enroll_gain"].item() != 0.0
-    torch.nn.init.zeros_(model.extractor.heads)
-    assert model(**batch, embed_ref1=embeddings())[1]["ce"].item() == pytest.approx(
-        math.log(codec.codebook_size), abs=1e-6
-    )
 
 
 def test_what_is_missing_is_named(build, batch):
@@ -97,12 +92,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_embeddings_are_computed_once_and_looked_up_by_path(folder: Path, capsys):
     output = folder / "e.npz"
-    embed_speakers.main(["--scp", str(folder / "enroll.scp"), "--output", str(output)])
+    command, pool = ["--scp", str(folder / "enroll.scp"), "--output", str(output)], str(folder / "pool.json")
+    embed_speakers.main(command)
     assert "2 recordings, 2 embedded now" in capsys.readouterr().out
     first = SpeakerEmbeddings(output)[f"{folder}/0.wav"]
-    embed_speakers.main(
-        ["--spk2enroll", str(folder / "pool.json"), "--scp", str(folder / "enroll.scp"), "--output", str(output)]
-    )
+    embed_speakers.main([*command, "--spk2enroll", pool])
     assert "3 recordings, 1 embedded now" in capsys.readouterr().out
     table = SpeakerEmbeddings(output)
     assert table.width == 256 and np.array_equal(table[f"{folder}/0.wav"], first)
@@ -112,13 +106,7 @@ def test_embeddings_are_computed_once_and_looked_up_by_path(folder: Path, capsys
     np.testing.assert_allclose(embed(0.1 * samples, RATE), first, atol=2e-3)
     # A training item has that of its enrolment.
     preprocess = TSEGenPreprocessor(
-        True,
-        RATE,
-        160,
-        train_spk2enroll=str(folder / "pool.json"),
-        speaker_embeddings=table,
-        ref_num=1,
-        crop_seconds=0.5,
+        True, RATE, 160, train_spk2enroll=pool, speaker_embeddings=table, ref_num=1, crop_seconds=0.5
     )
     data = {"speech_mix": samples, "speech_ref1": samples, "enroll_ref1": "*u s"}
     assert np.array_equal(preprocess("x", data)["embed_ref1"], table[f"{folder}/2.wav"])

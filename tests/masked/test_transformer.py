@@ -85,9 +85,3 @@ def test_attention_in_bfloat16_without_gradients_agrees_with_the_exact_one(maske
     assert decoding.dtype == training.dtype == torch.bfloat16
     errors = [(x.float() - exact).square().mean().sqrt() for x in (decoding, training)]
     assert errors[0] < 1.5 * errors[1] and errors[0] < 0.01
-
-
-@pytest.mark.parametrize("conf", [{"width": 30, "heads": 4}, {"width": 32, "heads": 4, "conv_kernel": 4}])
-def test_impossible_sizes_are_refused(conf):
-    with pytest.raises(ValueError, match="width|conv_kernel"):
-        Transformer(layers=1, **conf)

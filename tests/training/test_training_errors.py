@@ -41,14 +41,15 @@ def refused(corpus: Path, trained: tuple[Path, Result], tmp_path: Path) -> Calla
     return check
 
 
-def edited(corpus: Path, folder: Path, table: str, change: Callable[[dict[str, str]], object]) -> list[str]:
-    """The command of a training whose training table ``table`` is a changed copy."""
-    entries = read_scp(corpus / "train" / table)
-    change(entries)
-    write_scp(folder / table, entries)
-    old = f"{corpus}/train/{table},"
+def edited(corpus: Path, folder: Path, change: Callable[[dict[str, str]], object], *tables: str) -> list[str]:
+    """The command of a training whose training tables ``tables`` are changed copies."""
     command = training(corpus, folder / "exp", "--resume", "true", "--max_epoch", "5")
-    return [word.replace(old, f"{folder}/{table},") for word in command]
+    for table in tables:
+        entries = read_scp(corpus / "train" / table)
+        change(entries)
+        write_scp(folder / table, entries)
+        command = [word.replace(f"{corpus}/train/{table},", f"{folder}/{table},") for word in command]
+    return command
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def edited(corpus: Path, folder: Path, table: str, change: Callable[[dict[str, s
 def test_keys_that_differ(
     refused: Callable[..., str], corpus: Path, tmp_path: Path, table: str, change: Callable, says: str
 ) -> None:
-    line = refused(arguments=edited(corpus, tmp_path, table, change))
+    line = refused(arguments=edited(corpus, tmp_path, change, table))
     assert says in line and f"{tmp_path}/{table}" in line
 
 
@@ -73,7 +74,7 @@ def test_tables_that_do_not_fit(refused: Callable[..., str], corpus: Path, tmp_p
     assert "enroll_ref3 is missing" in refused("--ref_num", "3")
     line = refused("--sample_rate", "16000")
     assert "sampling rate is 8000 Hz, expected 16000 Hz" in line and "wav.scp" in line
-    command = edited(corpus, tmp_path, "spk1.scp", lambda entries: None)
+    command = edited(corpus, tmp_path, lambda entries: None, "spk1.scp")
     (tmp_path / "spk1.scp").unlink()
     assert f"{tmp_path}/spk1.scp: no such file" in refused(arguments=command)
 
@@ -96,16 +97,8 @@ def test_a_recording_that_cannot_be_used(
     bad = tmp_path / "bad.wav"
     DAMAGE[damage][0](bad)
     tables = ["wav.scp", "spk1.scp", "spk2.scp"] if damage != "shorter than its mixture" else ["spk1.scp", "spk2.scp"]
-    command = []
-    for table in tables:
-        entries = read_scp(corpus / "train" / table)
-        # Not the first one, which is looked at before the training starts.
-        entries["train07"] = str(bad)
-        write_scp(tmp_path / table, entries)
-    for word in training(corpus, tmp_path / "exp", "--resume", "true", "--max_epoch", "5"):
-        for table in tables:
-            word = word.replace(f"{corpus}/train/{table},", f"{tmp_path}/{table},")
-        command.append(word)
+    # Not the first one, which is looked at before the training starts.
+    command = edited(corpus, tmp_path, lambda entries: entries.update(train07=str(bad)), *tables)
     # Some epochs of a training may lie before the error; what they wrote stays.
     line = refused("--num_workers", str(workers), arguments=command, unchanged=False)
     assert "'train07'" in line or str(bad) in line
@@ -114,7 +107,7 @@ def test_a_recording_that_cannot_be_used(
 
 def test_statistics_meet_a_bad_recording(refused: Callable[..., str], corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.wav").write_bytes(b"no")
-    command = edited(corpus, tmp_path, "wav.scp", lambda entries: entries.update(train09=str(tmp_path / "bad.wav")))
+    command = edited(corpus, tmp_path, lambda entries: entries.update(train09=str(tmp_path / "bad.wav")), "wav.scp")
     command = [word for word in command if "shape" not in word]
     line = refused("--collect_stats", "true", "--output_dir", f"{tmp_path}/stats", arguments=command, unchanged=False)
     assert "'train09'" in line

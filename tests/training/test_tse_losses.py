@@ -7,16 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from espnet_tse_gen.audio.losses import si_sdr
 from espnet_tse_gen.training.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
 from espnet_tse_gen.utils.errors import UserError
-
-
-def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
-    """The ratio in dB by its definition, of rows [B, L], with means removed."""
-    estimate, reference = (x - x.mean(dim=1, keepdim=True) for x in (estimate, reference))
-    scale = (estimate * reference).sum(1, keepdim=True) / reference.square().sum(1, keepdim=True)
-    target = scale * reference
-    return 10 * torch.log10(target.square().sum(1) / (estimate - target).square().sum(1))
 
 
 def signals(seed: int, count: int, rows: int = 3, size: int = 200) -> list[Tensor]:

@@ -9,14 +9,12 @@ from espnet2.enh.espnet_model_tse import ESPnetExtractionModel
 from espnet2.enh.loss.criterions.time_domain import SISNRLoss
 
 from espnet_tse_gen.discriminative.build import ExtractionNetwork, load_model
-from espnet_tse_gen.discriminative.registry import is_discriminative
 from espnet_tse_gen.training.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
 from espnet_tse_gen.training.tse_model import build_model, load_training_model
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
-ROOT = Path(__file__).parents[2]
-CONF = ROOT / "tests" / "conf"
+CONF = Path(__file__).parents[1] / "conf"
 KINDS = ("td_speakerbeam", "spex_plus", "mc_spex")
 
 
@@ -78,14 +76,6 @@ def test_t07_saved_and_loaded_strictly(kind: str, tmp_path: Path) -> None:
 def test_what_cannot_be_built_is_one_line(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         build_model({**config_of("mc_spex"), **change})
-
-
-def test_a_masked_generative_configuration_is_refused(tmp_path: Path) -> None:
-    config = read_yaml(ROOT / "conf" / "train" / "masked_small.yaml")
-    assert not is_discriminative(config)
-    write_yaml(tmp_path / "config.yaml", config)
-    with pytest.raises(UserError, match="is not the configuration of a discriminative extractor"):
-        load_model(tmp_path / "config.yaml", None)
 
 
 @pytest.mark.parametrize("kind", KINDS)
