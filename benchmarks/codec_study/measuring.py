@@ -83,11 +83,7 @@ def measure_codec(
 ) -> CodecEntry:
     """Measure one codec, or find what was measured of it on the same files with the same options.
 
-    Args:
-        tag: Name of the codec.
-        codec: A codec with weights.
-        options: What to measure.
-        others: Codecs measured before in this run; what they say of the recordings themselves is not measured again.
+    What ``others``, measured before in this run, say of the recordings themselves is not measured again.
 
     Raises:
         UserError: For recordings that cannot be used.

@@ -32,10 +32,7 @@ class EncodecCodec(AbsCodec):
     """EnCodec's causal 24 kHz model.
 
     The waveform is padded with zeros to a multiple of the hop. The latents are the encoder's output (128 wide).
-
-    Args:
-        bandwidth: kbit/s: 1.5, 3, 6, 12 or 24, that is 2, 4, 8, 16 or 32 codebooks.
-        delay: Samples by which the decoder's output lags; measured by ``codec_prepare``.
+    ``bandwidth`` is a key of :data:`CODEBOOKS`; ``delay`` the samples by which the decoder's output lags.
     """
 
     name: ClassVar[str] = "encodec"
