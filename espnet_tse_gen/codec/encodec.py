@@ -38,7 +38,7 @@ class EncodecCodec(AbsCodec):
     name: ClassVar[str] = "encodec"
     # The last convolution reflects 6 frames to its left: a shorter row would reflect its padding.
     padded_from: ClassVar[int | None] = 7
-    pretrained_file: ClassVar[str | None] = "encodec_24khz-d7cc33bc.th"
+    pretrained_file: ClassVar[str | None] = FILE
 
     def __init__(self, bandwidth: float = 6.0, delay: int = 0) -> None:
         super().__init__()
