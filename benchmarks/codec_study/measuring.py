@@ -33,13 +33,13 @@ class MeasuringOptions:
     output_dir: Path  # where the score table and `parts` are
     codebooks: Sequence[str]  # numbers of codebooks, or `all`
     measures: Sequence[str]  # see :data:`codec_study.quality.MEASURES`
-    num_jobs: int = 1  # processes that compute the measures
-    speed_threads: int = 2  # threads that the codec is timed with
-    probe_train: Recordings | None = None  # clean speech to train the probe on; `None` for no probe
-    probe_seconds: float = 1800.0  # audio to train it on at most
-    probe_steps: int = 500  # training steps of it
-    device: str = "cpu"  # where codec and probe compute
-    force: bool = False  # measure again what is there
+    num_jobs: int  # processes that compute the measures
+    speed_threads: int  # threads that the codec is timed with
+    probe_train: Recordings | None  # clean speech to train the probe on; `None` for no probe
+    probe_seconds: float  # audio to train it on at most
+    probe_steps: int  # training steps of it
+    device: str  # where codec and probe compute
+    force: bool  # measure again what is there
 
 
 def read_speakers(recordings: Recordings) -> dict[str, str]:
@@ -83,11 +83,7 @@ def measure_codec(
 ) -> CodecEntry:
     """Measure one codec, or find what was measured of it on the same files with the same options.
 
-    Args:
-        tag: Name of the codec.
-        codec: A codec with weights.
-        options: What to measure.
-        others: Codecs measured before in this run; what they say of the recordings themselves is not measured again.
+    What ``others``, measured before in this run, say of the recordings themselves is not measured again.
 
     Raises:
         UserError: For recordings that cannot be used.

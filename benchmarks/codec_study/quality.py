@@ -119,13 +119,9 @@ def evaluate_codec(
     """Measure what comes back of ``recordings``.
 
     Args:
-        codec: A codec with weights, on any device.
-        recordings: What to encode and decode; each sets its own level unless they have a ``level_scp``.
+        recordings: Each sets its own level unless they have a ``level_scp``.
         codebooks: Numbers of codebooks to decode from, all of which the codec has.
-        measures: Names in :data:`MEASURES`.
         tag: Name of the codec in the rows.
-        set_name: Name of the set in the rows.
-        speakers: Speaker of each recording, for the rows.
         num_jobs: Processes that compute the measures; coding itself is done in this one.
         originals: OVRL of the recordings as they are, where it is known already.
 
@@ -170,13 +166,8 @@ def measure_speed(
 ) -> Speed:
     """Time encoding and decoding; reading and resampling are not counted.
 
-    Args:
-        codec: A codec with weights.
-        recordings: The first of them, up to ``max_seconds`` of audio, are coded whole.
-        threads: Threads that torch may use.
-        max_seconds: Audio to code.
-        repeats: Passes at most; the fastest counts, which other work on the machine disturbed least. No further one
-            begins after 20 seconds.
+    The first recordings, up to ``max_seconds`` of audio, are coded whole. Of ``repeats`` passes at most the fastest counts,
+    which other work on the machine disturbed least. No further one begins after 20 seconds.
     """
     signals: list[torch.Tensor] = []
     seconds = 0.0

@@ -34,7 +34,6 @@ def collect_segments(
     recordings: Recordings,
     speakers: Mapping[str, str],
     max_seconds: float | None = None,
-    seed: int = 0,
     min_seconds: float = CROP_SECONDS,
 ) -> list[Segment]:
     """Cut one segment out of each recording and encode it.
@@ -43,11 +42,8 @@ def collect_segments(
     and where they are cut, does not depend on the codec.
 
     Args:
-        codec: Makes the tokens.
-        recordings: Clean speech.
         speakers: Speaker of each recording.
         max_seconds: Audio to take; ``None`` takes a segment of every recording.
-        seed: Of the choice of recordings and places.
         min_seconds: Shorter recordings are left out.
 
     Raises:
@@ -56,7 +52,7 @@ def collect_segments(
     turns: dict[str, list[str]] = {}
     for key in sorted(recordings):
         turns.setdefault(speakers[key], []).append(key)
-    dice = random.Random(seed)
+    dice = random.Random(0)
     for keys in turns.values():
         dice.shuffle(keys)
     names = list(turns)
@@ -67,7 +63,7 @@ def collect_segments(
     for key in filter(None, order):
         seconds_there = duration(recordings[key])
         # A tenth of a second is a whole number of samples at every usual rate.
-        start = random.Random(f"{seed} {key}").randint(0, max(0, int(10 * (seconds_there - SEGMENT_SECONDS)))) / 10
+        start = random.Random(f"0 {key}").randint(0, max(0, int(10 * (seconds_there - SEGMENT_SECONDS)))) / 10
         wave = _cut(recordings, key, RATE, start)
         if wave.shape[0] < min_seconds * RATE:
             continue

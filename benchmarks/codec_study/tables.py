@@ -180,16 +180,14 @@ def _cells(rows: Sequence[Row], columns: Sequence[Column], bootstrap: Bootstrap)
     names = [metric.name for metric in columns]
     cells = []
     for metric, interval in zip(columns, intervals(rows, names, bootstrap), strict=True):
-        if metric.name == "lag":
+        if rows and rows[0].system == ORIGINAL and metric.name not in rows[0].metrics:
+            cells.append(Cell(""))
+        elif metric.name == "lag":
             lags = _lags(rows)
             cells.append(Cell(metric.show(float(np.median(lags))) if lags else NO_VALUE))
         else:
             cells.append(format_interval(metric, interval, len(rows)))
-    blank = rows and rows[0].system == ORIGINAL
-    return [
-        Cell("") if blank and metric.name not in rows[0].metrics else cell
-        for cell, metric in zip(cells, columns, strict=True)
-    ]
+    return cells
 
 
 def _values(rows: Sequence[Row], bootstrap: Bootstrap) -> dict[str, Any]:
@@ -213,7 +211,8 @@ def _probe_cells(result: ProbeResult | None, codebooks: int) -> list[Cell]:
     if result is None:
         return [Cell(NO_VALUE)] * 3
     part = result.codebooks[:codebooks]
-    cross_entropy, gain = (float(np.mean([getattr(codebook, name) for codebook in part])) for name in ("ce", "gain"))
-    accuracy = float(np.mean([codebook.accuracy for codebook in part]))
-    bits = [Cell(CROSS_ENTROPY.show(value)) for value in (cross_entropy, gain)]
-    return [*bits, Cell(ACCURACY.show(accuracy))]
+    shown = {"ce": CROSS_ENTROPY, "gain": CROSS_ENTROPY, "accuracy": ACCURACY}
+    return [
+        Cell(column.show(float(np.mean([getattr(codebook, name) for codebook in part]))))
+        for name, column in shown.items()
+    ]

@@ -76,7 +76,7 @@ class AbsCodec(torch.nn.Module, ABC):
     sample_rate: int  # Hz
     hop: int  # samples per frame
     num_codebooks: int  # K, the codes per frame
-    codebook_sizes: tuple[int, ...]  # entries of each codebook's codebook
+    codebook_sizes: tuple[int, ...]  # entries of each codebook
     latent_dim: int  # D, the width of the latents
     # Whether the rows of a batch are computed together, where the family can. It pays on a GPU and not on a CPU. Kernels
     # round differently for other shapes: latents then agree with those of the row alone in all but the last digits, and a

@@ -32,16 +32,13 @@ class EncodecCodec(AbsCodec):
     """EnCodec's causal 24 kHz model.
 
     The waveform is padded with zeros to a multiple of the hop. The latents are the encoder's output (128 wide).
-
-    Args:
-        bandwidth: kbit/s: 1.5, 3, 6, 12 or 24, that is 2, 4, 8, 16 or 32 codebooks.
-        delay: Samples by which the decoder's output lags; measured by ``codec_prepare``.
+    ``bandwidth`` is a key of :data:`CODEBOOKS`; ``delay`` the samples by which the decoder's output lags.
     """
 
     name: ClassVar[str] = "encodec"
     # The last convolution reflects 6 frames to its left: a shorter row would reflect its padding.
     padded_from: ClassVar[int | None] = 7
-    pretrained_file: ClassVar[str | None] = "encodec_24khz-d7cc33bc.th"
+    pretrained_file: ClassVar[str | None] = FILE
 
     def __init__(self, bandwidth: float = 6.0, delay: int = 0) -> None:
         super().__init__()

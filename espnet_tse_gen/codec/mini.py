@@ -32,6 +32,8 @@ SHIPPED = Path(__file__).resolve().parents[1] / "pretrained" / "codec_mini_16k"
 """Where the package keeps the weights for 16 kHz, with their card."""
 SUBFRAMES = 2
 """Spectra per frame, of the analysis and of the synthesis: each codec frame is two hops of the transform."""
+KERNEL = 7
+"""Frames, an odd number, that a block's convolution sees."""
 COMPRESSION = 0.3
 """Exponent of the magnitudes of the encoder's complex spectrum."""
 COMPANDING = 0.6
@@ -39,12 +41,12 @@ COMPANDING = 0.6
 
 
 class Block(nn.Module):
-    """ConvNeXt block, ``[B, T, width]`` to the same; its convolution sees ``kernel`` (odd) frames ``dilation`` apart."""
+    """ConvNeXt block, ``[B, T, width]`` to the same; its convolution sees ``KERNEL`` frames ``dilation`` apart."""
 
-    def __init__(self, width: int, expansion: int = 4, kernel: int = 7, dilation: int = 1) -> None:
+    def __init__(self, width: int, expansion: int, dilation: int) -> None:
         super().__init__()
-        self.kernel, self.dilation = kernel, dilation
-        self.depthwise = nn.Parameter(torch.randn(kernel, width) / math.sqrt(kernel))
+        self.dilation = dilation
+        self.depthwise = nn.Parameter(torch.randn(KERNEL, width) / math.sqrt(KERNEL))
         self.norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, expansion * width)
         self.contract = nn.Linear(expansion * width, width)
@@ -53,10 +55,10 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output, of the same shape."""
         # A sum of shifted products is quicker on a CPU than a grouped convolution, and keeps channels last.
-        reach, frames = (self.kernel // 2) * self.dilation, x.shape[1]
+        reach, frames = (KERNEL // 2) * self.dilation, x.shape[1]
         padded = functional.pad(x, (0, 0, reach, reach))
         mixed = padded[:, :frames] * self.depthwise[0]
-        for tap in range(1, self.kernel):
+        for tap in range(1, KERNEL):
             mixed = mixed + padded[:, tap * self.dilation : tap * self.dilation + frames] * self.depthwise[tap]
         return x + self.scale * self.contract(functional.gelu(self.expand(self.norm(mixed))))
 
@@ -67,7 +69,7 @@ class Stack(nn.Module):
     def __init__(self, inputs: int, width: int, blocks: int, outputs: int, expansion: int) -> None:
         super().__init__()
         self.enter = nn.Linear(inputs, width)
-        self.blocks = nn.ModuleList(Block(width, expansion, dilation=1 + index % 2) for index in range(blocks))
+        self.blocks = nn.ModuleList(Block(width, expansion, 1 + index % 2) for index in range(blocks))
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, outputs)
 
@@ -165,11 +167,8 @@ class MiniNetwork(nn.Module):
 
     def __init__(self, codec: Any) -> None:
         super().__init__()
-        self.step, self.num_mels, self.envelope_codebooks = (
-            codec.hop // SUBFRAMES,
-            codec.num_mels,
-            codec.envelope_codebooks,
-        )
+        self.step, self.num_mels = codec.hop // SUBFRAMES, codec.num_mels
+        self.envelope_codebooks = codec.envelope_codebooks
         self.envelope_width, self.waveform_width = codec.envelope_width, codec.waveform_width
         width, window, blocks, expansion = codec.waveform_width, codec.window, codec.encoder_blocks, codec.expansion
         mel, spectrum = SUBFRAMES * codec.num_mels, SUBFRAMES * 2 * (window // 2 + 1)

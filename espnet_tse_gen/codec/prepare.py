@@ -182,10 +182,10 @@ def measure_delay(codec: AbsCodec, signals: Sequence[Tensor] | None = None, max_
     return max(weights, key=lambda shift: weights[shift]) if weights else 0
 
 
-def probe_signals(sample_rate: int, seconds: float = 1.5) -> list[Tensor]:
-    """Return three fixed signals ``[L]`` with pulses and pauses: low-passed noise in bursts like syllables."""
+def probe_signals(sample_rate: int) -> list[Tensor]:
+    """Return three fixed signals of 1.5 s, ``[L]``, with pulses and pauses: low-passed noise in bursts like syllables."""
     signals = []
-    size = int(seconds * sample_rate)
+    size = int(1.5 * sample_rate)
     time = np.arange(size) / sample_rate
     for seed in range(3):
         noise = np.random.default_rng(seed).standard_normal(size + 32)

@@ -214,7 +214,8 @@ class TransformersCodec(AbsCodec):
         except UserError:
             raise
         except Exception as error:  # The libraries that read the file have errors of their own.
-            raise UserError(f"{path}: cannot be loaded with the transformers library ({_one_line(error)})") from None
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UserError(f"{path}: cannot be loaded with the transformers library ({reason})") from None
         for what in ("missing", "unexpected", "mismatched"):
             if keys := sorted(map(str, report.get(f"{what}_keys") or ())):
                 message = f"{len(keys)} {what} weights, first {keys[0]}; it is not a whole model of its type"
@@ -303,7 +304,3 @@ def _library() -> Any:
     with naming_extra("codec 'transformers'"):
         import transformers
     return transformers
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

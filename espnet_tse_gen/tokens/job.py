@@ -52,12 +52,12 @@ class Item(NamedTuple):
 class ExtractionOptions:
     """How a job goes about it; but for ``latents``, none of these changes what it makes."""
 
-    latents: bool = False  # also keep the encoder's output, float16 [T, D]
-    batch_size: int = 16  # recordings in a batch at most
-    batch_seconds: float = 60.0  # audio in a batch at most, each recording counted as long as the longest
-    max_errors: int = 0  # recordings, of all jobs, that may have no tokens
-    num_workers: int = 2  # threads that read recordings ahead
-    log_interval: float = 30.0  # seconds between lines of progress in a log
+    latents: bool  # also keep the encoder's output, float16 [T, D]
+    batch_size: int  # recordings in a batch at most
+    batch_seconds: float  # audio in a batch at most, each recording counted as long as the longest
+    max_errors: int  # recordings, of all jobs, that may have no tokens
+    num_workers: int  # threads that read recordings ahead
+    log_interval: float  # seconds between lines of progress in a log
 
 
 class Extraction:
@@ -311,9 +311,7 @@ def tokenize(
             raise UserError(f"--name {one}: given twice; every table needs a name of its own")
         keys = read_key_file(key_file, table) if key_file else list(table)
         pairs = {key: (table[key], table.level_path(key)) for key in sorted(keys)}
-        tables[one] = {
-            key: Item(path, None if codebook == path else codebook) for key, (path, codebook) in pairs.items()
-        }
+        tables[one] = {key: Item(path, None if level == path else level) for key, (path, level) in pairs.items()}
     set_threads(num_threads)
     codec = load_codec(codec_dir).to(checked_device(device))
     codec.batched = batched

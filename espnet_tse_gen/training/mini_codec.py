@@ -19,6 +19,7 @@ from espnet_tse_gen.training.mini_losses import SpectralDiscriminator, SpectralL
 from espnet_tse_gen.utils.precision import check_precision
 
 KMEANS_ITERATIONS = 8
+UNUSED = 0.02
 SNR_LIMIT = 20.0
 """dB beyond which a better ratio is not rewarded."""
 
@@ -26,15 +27,15 @@ SNR_LIMIT = 20.0
 class MovingAverages(nn.Module):
     """What moving averages know of a quantizer's codebooks, and their updates.
 
-    They decay by ``decay`` per step. An entry whose average count falls below ``unused`` is placed on a vector of the batch.
+    They decay by ``decay`` per step. An entry whose average count falls below ``UNUSED`` is placed on a vector of the batch.
     """
 
     counts: Tensor
     sums: Tensor
 
-    def __init__(self, quantizer: Quantizer, decay: float = 0.99, unused: float = 0.02) -> None:
+    def __init__(self, quantizer: Quantizer, decay: float) -> None:
         super().__init__()
-        self.decay, self.unused = decay, unused
+        self.decay = decay
         self.register_buffer("counts", torch.ones(quantizer.codebooks.shape[:2]))
         self.register_buffer("sums", torch.zeros_like(quantizer.codebooks))
 
@@ -65,7 +66,7 @@ class MovingAverages(nn.Module):
             self.counts[codebook].mul_(self.decay).add_(counts, alpha=1.0 - self.decay)
             self.sums[codebook].mul_(self.decay).add_(sums, alpha=1.0 - self.decay)
             quantizer.codebooks[codebook] = self.sums[codebook] / self.counts[codebook].clamp(min=1e-5).unsqueeze(1)
-            dead = (self.counts[codebook] < self.unused).nonzero()[:, 0]
+            dead = (self.counts[codebook] < UNUSED).nonzero()[:, 0]
             if len(dead):
                 placed = vectors[torch.randint(len(vectors), (len(dead),), device=vectors.device)]
                 quantizer.codebooks[codebook][dead] = placed

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from refused import refused
 
 from espnet_tse_gen.bin import codec_choose
 from espnet_tse_gen.codec.registry import choose_codec
-from espnet_tse_gen.utils.errors import UserError
 
 FETCH = "--codec_args=--download true"
 
@@ -65,15 +65,12 @@ def test_without_the_package(home: Path, capsys, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "dac.model.dac", None)
     name, why = chosen(capsys, FETCH)
     assert name == "mini_16k" and "descript-audio-codec" in why
-    with pytest.raises(UserError, match="descript-audio-codec"):
-        codec_choose.main(["--fs", "16000", "--codec_args=--weights a.pth"])
+    refused("descript-audio-codec", codec_choose.main, ["--fs", "16000", "--codec_args=--weights a.pth"])
 
 
 def test_a_missing_file_and_a_wrong_option(home: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"mel_8k\.yaml: no such file"):
-        choose_codec(tmp_path, 8000)
-    with pytest.raises(UserError, match="--download"):
-        codec_choose.main(["--fs", "16000", "--codec_args=--download perhaps"])
+    refused(r"mel_8k\.yaml: no such file", choose_codec, tmp_path, 8000)
+    refused("--download", codec_choose.main, ["--fs", "16000", "--codec_args=--download perhaps"])
 
 
 @pytest.mark.slow

@@ -7,12 +7,12 @@ import pytest
 import soundfile
 import torch
 from codec_corpus import RATE, SIZES, write_corpus
-from codec_families import make_encodec
+from codec_families import make
+from refused import refused
 
 from espnet_tse_gen.audio.recordings import load_recording
 from espnet_tse_gen.bin import codec_prepare, codec_resynth
 from espnet_tse_gen.codec.registry import load_codec
-from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp, read_yaml, write_yaml
 
 
@@ -41,7 +41,7 @@ def codec_dir(config: Path, corpus: Path, tmp_path_factory: pytest.TempPathFacto
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a configuration of EnCodec that names a file of weights in the released format."""
     folder = tmp_path_factory.mktemp("conf")
-    torch.save(make_encodec().model.state_dict(), folder / "weights.th")
+    torch.save(make("encodec").model.state_dict(), folder / "weights.th")
     content = f"codec: encodec\ncodec_conf: {{bandwidth: 1.5}}\nweights: {folder}/weights.th\n"
     (folder / "encodec.yaml").write_text(content)
     return folder / "encodec.yaml"
@@ -72,8 +72,7 @@ def test_prepare_keeps_what_is_there(config, corpus, tmp_path, capsys) -> None:
     prepare(config, tmp_path / "c", *tables(corpus))
     assert "kept" in capsys.readouterr().out
     assert (tmp_path / "c/weights.pth").stat().st_mtime_ns == before
-    with pytest.raises(UserError, match=r"other settings \(seed\)"):
-        prepare(config, tmp_path / "c", *tables(corpus), "--seed", "1")
+    refused(r"other settings \(seed\)", prepare, config, tmp_path / "c", *tables(corpus), "--seed", "1")
     prepare(config, tmp_path / "c", *tables(corpus), "--seed", "1", "--overwrite", "true")
     assert load_codec(tmp_path / "c").fingerprint() != made
     prepare(config, tmp_path / "d", *tables(corpus))
@@ -123,9 +122,8 @@ def test_prepare_errors(config, corpus, tmp_path, monkeypatch) -> None:
         ((encodec, tmp_path / "c"), missing),
         ((encodec, tmp_path / "c", "--weights", f"{tmp_path}/elsewhere.th"), r"elsewhere\.th: no such file"),
     ):
-        with pytest.raises(UserError, match=message) as caught:
-            prepare(*arguments)
-        assert "\n" not in str(caught.value) and not (tmp_path / "c").exists()
+        refused(message, prepare, *arguments)
+        assert not (tmp_path / "c").exists()
 
 
 @pytest.mark.parametrize("mixture", ["true", "false", "auto"])
@@ -171,7 +169,7 @@ def test_one_file_by_a_configuration_alone(released: Path, tmp_path: Path, capsy
     assert capsys.readouterr().out == ""
 
 
-def test_codebook_and_number_of_codebooks(codec_dir: Path, tmp_path: Path) -> None:
+def test_level_and_number_of_codebooks(codec_dir: Path, tmp_path: Path) -> None:
     """A quiet recording comes back as quiet, and one of floats beyond full scale unclipped, alone and from a table."""
     samples = write(tmp_path / "a.wav", 16000)
     made = {}
@@ -180,8 +178,7 @@ def test_codebook_and_number_of_codebooks(codec_dir: Path, tmp_path: Path) -> No
         one = ["--codec_dir", codec_dir, "--input", tmp_path / "in.wav", "--output", tmp_path / "out.wav", *more]
         resynthesize(*one, "--overwrite")
         made[(factor, *more)] = soundfile.read(tmp_path / "out.wav")[0]
-        with pytest.raises(UserError, match="is there already; choose another name or add --overwrite"):
-            resynthesize(*one)
+        refused("is there already; choose another name or add --overwrite", resynthesize, *one)
         np.testing.assert_array_equal(soundfile.read(tmp_path / "out.wav")[0], made[(factor, *more)])
     for factor in (1 / 64, 32768):
         assert np.std(made[factor,]) / np.std(made[1,]) == pytest.approx(factor, rel=0.05)
@@ -215,6 +212,5 @@ def test_mistakes_are_one_line(codec_dir: Path, released: Path, tmp_path: Path) 
         ([*given, "--wav_scp", "x", "--output_dir", "y"], "--name is missing"),
     ]
     for arguments, message in wrong:
-        with pytest.raises(UserError, match=message) as caught:
-            resynthesize(*arguments)
-        assert "\n" not in str(caught.value) and not (tmp_path / "b.wav").exists()
+        refused(message, resynthesize, *arguments)
+        assert not (tmp_path / "b.wav").exists()

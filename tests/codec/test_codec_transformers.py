@@ -12,11 +12,11 @@ import torch
 from codec_families import noise
 from hf_maker import need_transformers, write_model
 from hub_server import running_hub, use_hub
+from refused import refused
 
 from espnet_tse_gen.bin import codec_prepare
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.registry import build_codec, load_codec
-from espnet_tse_gen.utils.errors import UserError
 
 KINDS = ("encodec", "dac", "mimi")
 FILES = ("config.json", "model.safetensors")
@@ -64,8 +64,7 @@ def test_facts_come_from_the_model(models: dict[str, tuple[Path, Any]], kind: st
     fewer = loaded(models[kind][0], num_codebooks=2)
     wav = noise(1, 3 * codec.hop)
     assert torch.equal(fewer.encode(wav).codes, codec.encode(wav).codes[:, :2])
-    with pytest.raises(UserError, match=rf"num_codebooks must be 1\.\.{codebooks}"):
-        loaded(models[kind][0], num_codebooks=codebooks + 1)
+    refused(rf"num_codebooks must be 1\.\.{codebooks}", loaded, models[kind][0], num_codebooks=codebooks + 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -110,22 +109,17 @@ def test_incomplete_and_damaged_models_are_refused(models: dict[str, tuple[Path,
         ({**state, "extra": torch.zeros(1)}, "1 unexpected weights, first extra"),
     ):
         save_file(change, path / FILES[1], metadata={"format": "pt"})
-        with pytest.raises(UserError, match=message):
-            loaded(path)
+        refused(message, loaded, path)
     (path / FILES[1]).write_bytes(b"nonsense")
-    with pytest.raises(UserError, match="cannot be loaded"):
-        loaded(path)
+    refused("cannot be loaded", loaded, path)
     (path / "model.safetensors.sha256").write_text("0" * 64)
-    with pytest.raises(UserError, match="is damaged"):
-        loaded(path)
+    refused("is damaged", loaded, path)
     (path / FILES[1]).unlink()
-    with pytest.raises(UserError, match="all of its parts"):
-        loaded(path)
+    refused("all of its parts", loaded, path)
     shutil.copy(models["dac"][0] / FILES[1], path)
     (path / FILES[0]).write_text('{"model_type": "dacc"}')
     (path / "model.safetensors.sha256").unlink()
-    with pytest.raises(UserError, match="no model_type 'dacc'"):
-        loaded(path)
+    refused("no model_type 'dacc'", loaded, path)
 
 
 def test_models_without_the_interface_are_refused() -> None:
@@ -136,19 +130,17 @@ def test_models_without_the_interface_are_refused() -> None:
         ({"model_type": "encodec", "audio_channels": 2, "num_filters": 2}, "several channels"),
         ({}, "no model_type None"),
     ):
-        with pytest.raises(UserError, match=message):
-            build_codec("transformers", {"config": config})
-    with pytest.raises(UserError, match="must name a model"):
-        build_codec("transformers")
-    with pytest.raises(UserError, match="a/b is not loaded; make a codec directory"):
-        build_codec("transformers", {"model": "a/b"}).encode(noise(1, 100))
+        refused(message, build_codec, "transformers", {"config": config})
+    refused("must name a model", build_codec, "transformers")
+    unloaded = build_codec("transformers", {"model": "a/b"})
+    refused("a/b is not loaded; make a codec directory", unloaded.encode, noise(1, 100))
 
 
 def test_what_to_install_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(UserError, match="codec 'transformers' needs the package 'transformers'") as caught:
-        build_codec("transformers", {"model": "a/b"})
-    assert "pip install 'espnet_tse_gen[transformers]'" in str(caught.value) and "\n" not in str(caught.value)
+    needs = "codec 'transformers' needs the package 'transformers'"
+    line = refused(needs, build_codec, "transformers", {"model": "a/b"})
+    assert "pip install 'espnet_tse_gen[transformers]'" in line
 
 
 @pytest.fixture
@@ -162,9 +154,8 @@ def hub(models: dict[str, tuple[Path, Any]], tmp_path: Path, monkeypatch) -> Ite
 def test_fetching_from_the_hub(hub: list[str], models: dict[str, tuple[Path, Any]], tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("codec: transformers\ncodec_conf: {model: some/dac, revision: main}\n")
     command = ["--codec_config", f"{tmp_path}/c.yaml", "--output_dir", f"{tmp_path}/codec"]
-    with pytest.raises(UserError, match=r"huggingface\.co/some/dac/tree/main") as caught:
-        codec_prepare.main(command)
-    assert "--download true" in str(caught.value) and not hub
+    assert "--download true" in refused(r"huggingface\.co/some/dac/tree/main", codec_prepare.main, command)
+    assert not hub
     codec_prepare.main([*command, "--download", "true"])
     assert load_codec(tmp_path / "codec").fingerprint() == loaded(models["dac"][0]).fingerprint()
     before = len(hub)
@@ -172,17 +163,13 @@ def test_fetching_from_the_hub(hub: list[str], models: dict[str, tuple[Path, Any
     assert len(hub) == before and load_codec(tmp_path / "other").num_codebooks == 3
     blob = next(tmp_path.glob("hub/models--some--dac/snapshots/*/model.safetensors")).resolve()
     blob.write_bytes(blob.read_bytes()[:-1] + b"x")
-    with pytest.raises(UserError, match="is damaged or another file"):
-        codec_prepare.main([*command, "--output_dir", f"{tmp_path}/third"])
+    refused("is damaged or another file", codec_prepare.main, [*command, "--output_dir", f"{tmp_path}/third"])
     blob.unlink()  # as an interrupted fetch leaves it
-    with pytest.raises(UserError, match="--download true"):
-        codec_prepare.main([*command, "--output_dir", f"{tmp_path}/third"])
+    refused("--download true", codec_prepare.main, [*command, "--output_dir", f"{tmp_path}/third"])
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(hub: list[str], tmp_path: Path) -> None:
-    codec = build_codec("transformers", {"model": "some/other"})
-    with pytest.raises(UserError, match=r"some/other: cannot be fetched .*--weights DIR") as caught:
-        codec.download_pretrained()
-    assert "\n" not in str(caught.value) and hub
-    with pytest.raises(UserError, match="is not the name of a model"):
-        build_codec("transformers", {"model": "./some/dir"}).download_pretrained()
+    other, local = (build_codec("transformers", {"model": model}) for model in ("some/other", "./some/dir"))
+    refused(r"some/other: cannot be fetched .*--weights DIR", other.download_pretrained)
+    assert hub
+    refused("is not the name of a model", local.download_pretrained)

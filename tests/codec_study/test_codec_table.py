@@ -7,11 +7,11 @@ import codec_table
 import numpy as np
 import pytest
 from codec_study import measuring
+from refused import refused
 from tiny_codecs import ConstantCodec, LoudnessCodec, PcmCodec, write_speech
 
 from espnet_tse_gen.codec.registry import CODECS, save_codec
 from espnet_tse_gen.scoring.table import read_scores
-from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import write_scp
 
 
@@ -114,6 +114,6 @@ def test_mistakes_end_in_one_line_before_anything_is_measured(
 ) -> None:
     write_scp(tmp_path / "wav.scp", {"s00-0": str(world / "train" / "wavs" / "s00-0.wav")})
     files = {"SAME": str(world / "test" / "wav.scp"), "BARE": str(tmp_path / "wav.scp")}
-    with pytest.raises(UserError, match=message) as caught:
-        make(world, tmp_path / "out", *codecs, **{name: files.get(value, value) for name, value in options.items()})
-    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+    given = {name: files.get(value, value) for name, value in options.items()}
+    refused(message, make, world, tmp_path / "out", *codecs, **given)
+    assert not (tmp_path / "out").exists()

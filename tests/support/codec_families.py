@@ -1,10 +1,11 @@
 """One small codec of every family, on its real architecture with random weights or fitted to noise, for the tests."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from dac_maker import make_dac
-from espnet_codec_maker import make_espnet
+from espnet_codec_maker import CONFS, make_espnet
 from hf_maker import make_transformers
 from torch import Tensor
 
@@ -18,7 +19,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def make_encodec() -> AbsCodec:
-    """Return EnCodec with two codebooks of random codebooks that are as wide as its latents."""
+    """Return EnCodec with two random codebooks that are as wide as its latents."""
     torch.manual_seed(0)
     codec = build_codec("encodec", {"bandwidth": 1.5})
     latents = codec.encode(noise(1, 8000)).latents[0].T
@@ -54,11 +55,7 @@ FAMILIES: dict[str, Callable[[], AbsCodec]] = {
     "transformers_encodec": lambda: make_transformers("encodec", 2),
     "transformers_dac": lambda: make_transformers("dac"),
     "transformers_mimi": lambda: make_transformers("mimi", 3),
-    "espnet_soundstream": lambda: make_espnet("soundstream"),
-    "espnet_encodec": lambda: make_espnet("encodec"),
-    "espnet_dac": lambda: make_espnet("dac"),
-    "espnet_funcodec": lambda: make_espnet("funcodec"),
-    "espnet_hificodec": lambda: make_espnet("hificodec"),
+    **{f"espnet_{design}": partial(make_espnet, design) for design in CONFS},
 }
 """Name to maker; a family is added here, and the tests of the contract run over it."""
 

@@ -28,22 +28,21 @@ def need_dac() -> Any:
     return pytest.importorskip("dac", reason="needs descript-audio-codec, which the Makefile installs")
 
 
-def write_dac(path: Path, rate: int = RATE, **changes: Any) -> Any:
+def write_dac(path: Path) -> Any:
     """Write random weights as the package saves them (not as a torch package), and return the model."""
     dac = need_dac()
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        model = dac.DAC(**{**SMALL, **changes}, sample_rate=rate, quantizer_dropout=0.5)
+        model = dac.DAC(**SMALL, sample_rate=RATE, quantizer_dropout=0.5)
     model.save(path, package=False)
     return model.eval()
 
 
 def make_dac() -> AbsCodec:
     """Return a codec that was loaded from such a file."""
-    need_dac()
-    codec = build_codec("dac", {"sample_rate": RATE, "model_conf": SMALL})
     with tempfile.TemporaryDirectory() as folder:
         write_dac(Path(folder) / "weights.pth")
+        codec = build_codec("dac", {"sample_rate": RATE, "model_conf": SMALL})
         codec.load_pretrained(Path(folder) / "weights.pth")
     return codec

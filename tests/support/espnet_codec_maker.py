@@ -1,9 +1,6 @@
 """Small trainings of ESPnet's codec task: exp directories with random weights, as ESPnet's trainer writes them."""
 
-from __future__ import annotations
-
 import copy
-import importlib
 import tempfile
 import warnings
 from pathlib import Path
@@ -15,6 +12,7 @@ from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.espnet import DESIGNS
 from espnet_tse_gen.codec.registry import build_codec
 from espnet_tse_gen.utils.files import write_yaml
+from espnet_tse_gen.utils.registry import imported
 
 RATE = 16000
 MEL = {"range_start": 8, "range_end": 9, "n_mels": 10, "window": "hann", "log_base": None}
@@ -89,11 +87,10 @@ def espnet_model(design: str, seed: int = 0) -> Any:
     """Return ESPnet's whole model with random weights, built as its task builds it, in evaluation mode."""
     from espnet2.gan_codec.espnet_model import ESPnetGANCodecModel
 
-    module, _, trained = DESIGNS[design][0].partition(":")
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        codec = getattr(importlib.import_module(module), trained)(**copy.deepcopy(conf_of(design)))
+        codec = imported(DESIGNS[design][0])(**conf_of(design))
     model = ESPnetGANCodecModel(codec=codec)
     _fill_codebooks(model.codec.generator, design)
     return model.eval()
@@ -133,7 +130,5 @@ def make_espnet(design: str) -> AbsCodec:
     with tempfile.TemporaryDirectory() as folder:
         write_exp(Path(folder), design)
         codec = build_codec("espnet", {"exp_dir": folder})
-        path = codec.pretrained_cache()
-        assert path is not None
-        codec.load_pretrained(path)
+        codec.load_pretrained(codec.pretrained_cache())
     return codec

@@ -34,11 +34,11 @@ def need_transformers() -> Any:
 
 
 @torch.no_grad()
-def write_model(directory: Path, kind: str, **changes: Any) -> Any:
+def write_model(directory: Path, kind: str) -> Any:
     """Write a model with random weights and codebooks, and return it."""
     library = need_transformers()
     torch.manual_seed(0)
-    config = library.CONFIG_MAPPING[kind](**{**CONFIGS[kind], **changes})
+    config = library.CONFIG_MAPPING[kind](**CONFIGS[kind])
     model = library.AutoModel.from_config(config).eval()
     # The library leaves the codebooks of EnCodec and Mimi empty; EnCodec's are filled to be as wide as its latents.
     books = [buffer for name, buffer in model.named_buffers() if name.endswith((".embed", ".embed_sum"))]
@@ -57,7 +57,5 @@ def make_transformers(kind: str, num_codebooks: int | None = None) -> AbsCodec:
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder), kind)
         codec = build_codec("transformers", {"model": folder, "num_codebooks": num_codebooks})
-        path = codec.pretrained_cache()
-        assert path is not None
-        codec.load_pretrained(path)
+        codec.load_pretrained(codec.pretrained_cache())
     return codec

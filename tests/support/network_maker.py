@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
+from hf_maker import need_transformers
 
 from espnet_tse_gen.utils.files import write_yaml
 
@@ -13,11 +13,6 @@ WAV2VEC = {
     "conv_kernel": [10, 8], "conv_stride": [16, 20], "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2,
     "num_feat_extract_layers": 2,
 }  # fmt: skip
-
-
-def need_transformers() -> Any:
-    """Return the library, or skip the test."""
-    return pytest.importorskip("transformers", reason="needs the package transformers, which the Makefile installs")
 
 
 def write_wavlm(folder: Path) -> Any:

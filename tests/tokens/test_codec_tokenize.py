@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 from codec_corpus import SIZES, write_corpus
-from codec_families import make_encodec, make_mel
+from codec_families import make, make_mel
 from refused import files_of_at_most, refused
 
 from espnet_tse_gen.audio.level import mixture_gain
@@ -23,7 +23,7 @@ from espnet_tse_gen.utils.files import read_scp, write_scp
 @pytest.fixture(scope="module")
 def codec_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("exp") / "codec_small"
-    save_codec(make_mel(num_mels=40, num_codebooks=4, codebook_size=16), directory)
+    save_codec(make("mel"), directory)
     return directory
 
 
@@ -149,7 +149,7 @@ def test_batches_change_not_a_byte(codec_dir, corpus, tmp_path, limits) -> None:
 
 
 def test_recordings_computed_together_have_the_same_codes(corpus, tmp_path) -> None:
-    save_codec(make_encodec(), tmp_path / "codec")
+    save_codec(make("encodec"), tmp_path / "codec")
     for batched in ("true", "false"):
         tokenize(tmp_path / "codec", corpus, tmp_path / batched, "--batched", batched)
     assert (tmp_path / "true/codes_spk1.1.ark").read_bytes() == (tmp_path / "false/codes_spk1.1.ark").read_bytes()

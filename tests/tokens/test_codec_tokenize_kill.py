@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from codec_families import make_mel
+from codec_families import make
 from programs import ROOT
 
 from espnet_tse_gen.bin import codec_tokenize
@@ -39,15 +39,7 @@ codec_tokenize.main()
 
 
 def options(root: Path, job: int) -> list[str]:
-    command = [
-        "--codec_dir",
-        f"{root}/codec_small",
-        "--output_dir",
-        "out",
-        "--batch_size",
-        str(BATCH),
-        "--latents=true",
-    ]
+    command = ["--codec_dir", f"{root}/codec_small", "--output_dir", "out", f"--batch_size={BATCH}", "--latents=true"]
     for n in (1, 2):
         command += ["--wav_scp", f"{root}/spk{n}.scp", "--name", f"codes_spk{n}"]
     return [*command, "--job", str(job), "--num_jobs", str(JOBS)]
@@ -57,7 +49,7 @@ def options(root: Path, job: int) -> list[str]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a codec, two tables of recordings (the second shares some of the first's) and ``whole``, a whole run."""
     root = tmp_path_factory.mktemp("kill")
-    save_codec(make_mel(num_mels=40, num_codebooks=4, codebook_size=16), root / "codec_small")
+    save_codec(make("mel"), root / "codec_small")
     generator = np.random.default_rng(0)
     paths = [root / f"{number}.wav" for number in range(2 * RECORDINGS)]
     for path in paths:

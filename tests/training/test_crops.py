@@ -1,13 +1,12 @@
 """Crops for the training of codecs: lengths, places, levels, and the batches that they come in."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refused import refused
 
 from espnet_tse_gen.audio.level import LEVEL_DBFS, mixture_gain
 from espnet_tse_gen.training.crops import CropPreprocessor, CropSampler
-from espnet_tse_gen.utils.errors import UserError
 
 FEW = settings(max_examples=20, deadline=None, derandomize=True)
 
@@ -55,12 +54,9 @@ def test_training_draws_and_validation_does_not() -> None:
 
 
 def test_what_cannot_be_used() -> None:
-    with pytest.raises(UserError, match="audio of 'a' has 2 channels"):
-        CropPreprocessor(True, 8000, 4)("a", {"audio": np.zeros((10, 2))})
-    with pytest.raises(UserError, match="--gain_db"):
-        CropPreprocessor(True, 8000, 4, gain_db=(3.0, -3.0))
-    with pytest.raises(UserError, match="--segment_seconds"):
-        CropPreprocessor(True, 8000, 0)
+    refused("audio of 'a' has 2 channels", CropPreprocessor(True, 8000, 4), "a", {"audio": np.zeros((10, 2))})
+    refused("--gain_db", CropPreprocessor, True, 8000, 4, gain_db=(3.0, -3.0))
+    refused("--segment_seconds", CropPreprocessor, True, 8000, 0)
 
 
 @FEW
