@@ -36,7 +36,7 @@ from espnet_tse_gen.utils.errors import run_main
     default="false",
     help="decode with the phase of --level_scp; auto: if the codec can",
 )
-@click.option("--num_codebooks", type=int, help="decode the first so many levels of the codes  [default: all]")
+@click.option("--num_codebooks", type=int, help="decode the first so many codebooks  [default: all]")
 @click.option("--job", type=int, default=1, help="number of this job, from 1")
 @click.option("--num_jobs", type=int, default=1, help="number of all jobs")
 @click.option("--device", default="cpu", help="cpu or cuda")
