@@ -90,7 +90,7 @@ class TSEGenPreprocessor:
         self._warned = False
 
     def __call__(self, uid: str, data: dict[str, str | np.ndarray]) -> dict[str, np.ndarray]:
-        """Return ``speech_mix``, ``enroll_ref1`` and ``codes_ref1`` or ``speech_ref1``, ``embed_ref1`` and label of one target.
+        """Return ``speech_mix``, ``enroll_ref1``, ``codes_ref1``, ``speech_ref1``, ``embed_ref1`` and label of one target, as given.
 
         Raises:
             UserError: If a recording is not mono or not finite, or an enrolment cannot be found.
@@ -105,7 +105,9 @@ class TSEGenPreprocessor:
         start = int(np.random.randint(frames - length + 1)) if self.train else 0
         samples = slice(start * self.hop, (start + length) * self.hop)
         item = {"speech_mix": (mixture[samples] * gain).astype(np.float32)}
-        codes = data.get(f"codes_ref{target}")
+        codes, speech = data.get(f"codes_ref{target}"), data.get(f"speech_ref{target}")
+        if codes is None and speech is None:
+            raise UserError(f"neither codes_ref{target} nor speech_ref{target} given for '{uid}'; give one of them")
         if codes is not None:
             if len(codes) != frames:
                 raise UserError(
@@ -113,10 +115,8 @@ class TSEGenPreprocessor:
                     " extract the tokens again (token extraction stage)"
                 )
             item["codes_ref1"] = np.asarray(codes)[start : start + length].astype(np.int64)
-        else:
-            if f"speech_ref{target}" not in data:
-                raise UserError(f"neither codes_ref{target} nor speech_ref{target} given for '{uid}'; give one of them")
-            speech = one_channel(data[f"speech_ref{target}"], uid, f"speech_ref{target}")
+        if speech is not None:
+            speech = one_channel(speech, uid, f"speech_ref{target}")
             if len(speech) != len(recorded):
                 raise UserError(f"speech_ref{target} of '{uid}' has {len(speech)} samples, its mixture {len(recorded)}")
             speech = resample(speech, self.data_rate, self.rate)

@@ -66,7 +66,10 @@ def test_tokens_and_samples_are_cut_at_the_same_frames(tmp_path: Path) -> None:
         gain = mixture_gain(data["speech_mix"])
         expected = gain * data["speech_mix"][start * HOP : (start + 25) * HOP]
         np.testing.assert_allclose(made["speech_mix"], expected, rtol=1e-5)
-        assert "speech_ref1" not in made
+        # Of the same target, for a loss of the waveform beside that of the tokens; not where it is not given.
+        source = data["speech_ref1"] if first[-1] else data["speech_ref2"]
+        np.testing.assert_allclose(made["speech_ref1"], gain * source[start * HOP : (start + 25) * HOP], rtol=1e-5)
+    assert "speech_ref1" not in make("utt", without(data, "speech_ref"))
     assert len(starts) > 20
     assert {0 <= start <= 125 for start in starts} == {True}
     assert 0.35 < np.mean(first) < 0.65, "every source is a target"
