@@ -90,7 +90,9 @@ class TSEGenPreprocessor:
         self._warned = False
 
     def __call__(self, uid: str, data: dict[str, str | np.ndarray]) -> dict[str, np.ndarray]:
-        """Return ``speech_mix``, ``enroll_ref1``, ``codes_ref1``, ``speech_ref1``, ``embed_ref1`` and label of one target, as given.
+        """Return ``speech_mix`` and, of one target, ``enroll_ref1``, ``codes_ref1``, ``speech_ref1``, ``embed_ref1`` and label.
+
+        Tokens, recording and embedding are there where they are given.
 
         Raises:
             UserError: If a recording is not mono or not finite, or an enrolment cannot be found.
