@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,10 @@ def test_jobs_share_the_processors_as_threads(tmp_path: Path) -> None:
 def test_ending_the_launcher_ends_its_jobs_and_what_they_started(tmp_path: Path, signum: int) -> None:
     # As a training does that starts a process for each GPU.
     code = "sh -c 'echo $$ > below; exec sleep 100' & echo $$ > own; wait"
-    process = subprocess.Popen([sys.executable, UTILS / "run_jobs.py", "x.log", "sh", "-c", code], cwd=tmp_path)
+    command = [sys.executable, UTILS / "run_jobs.py", "x.log", "sh", "-c", code]
+    # Under nohup, which the launcher heeds, the tests themselves would ignore SIGHUP, and it with them.
+    heard = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+    process = subprocess.Popen(command, cwd=tmp_path, preexec_fn=heard)  # noqa: PLW1509 (one thread)
     files = [tmp_path / "own", tmp_path / "below"]
     deadline = time.monotonic() + 20
     while not all(file.exists() and file.read_text() for file in files) and time.monotonic() < deadline:
