@@ -3,7 +3,8 @@
 The quality loss is the disturbance of PESQ (ITU-T P.862; Rix et al., ICASSP 2001), without its search for delays and bad
 intervals, as Martín-Doñas et al. (Signal Processing Letters 2018) made a loss of it: spectra in half a Bark, a loudness in each,
 and how far loudness is from the target's; what was added counts for more than what was lost. The scale of frequency is that of
-Traunmüller (JASA 1990), the threshold of hearing that of Terhardt (Hearing Research 1979) and loudness that of Zwicker and Fastl.
+Zwicker and Terhardt (JASA 1980), the threshold of hearing that of Terhardt (Hearing Research 1979) and loudness that of Zwicker
+and Fastl (Psychoacoustics, 1990).
 
 Networks that are trained by a measure look better by it than they are: judge them by others, too.
 """
