@@ -26,7 +26,7 @@ _LEVEL = 10.0 ** (-30.0 / 20.0)
 
 
 class VoiceEncoder(nn.Module):
-    """Embeds recordings at 16 kHz; frozen. The weights are to be loaded, see :meth:`load_pretrained`."""
+    """Embeds recordings at 16 kHz; frozen, but gradients pass. The weights are to be loaded, see :meth:`load_pretrained`."""
 
     filters: Tensor
     window: Tensor
@@ -40,18 +40,19 @@ class VoiceEncoder(nn.Module):
         self.register_buffer("window", torch.hann_window(_WINDOW), persistent=False)
         self.requires_grad_(False)
 
-    def load_pretrained(self) -> None:
-        """Load the weights from the installed Resemblyzer, without importing it; a :class:`UserError` where it is not."""
+    def load_pretrained(self, option: str = "extractor_conf speaker_embedding") -> None:
+        """Load the weights from the installed Resemblyzer, without importing it.
+
+        Raises:
+            UserError: it is not installed; names the ``option`` that needs it.
+        """
         found = importlib.util.find_spec("resemblyzer")
         if found is None or found.origin is None:
-            raise UserError(
-                "extractor_conf speaker_embedding: needs the weights in resemblyzer; run: pip install resemblyzer"
-            )
+            raise UserError(f"{option}: needs the weights in resemblyzer; run: pip install resemblyzer")
         state = torch.load(Path(found.origin).with_name("pretrained.pt"), map_location="cpu", weights_only=True)
         weights = state["model_state"]
         self.load_state_dict({name: weights[name] for name in self.state_dict()})
 
-    @torch.no_grad()
     def forward(self, recordings: list[Tensor]) -> Tensor:
         """Return unit vectors ``[B, 256]`` of recordings ``[L]`` at 16 kHz, of any lengths and levels, none silent."""
         with torch.autocast(recordings[0].device.type, enabled=False):

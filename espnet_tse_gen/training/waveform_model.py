@@ -9,6 +9,7 @@ from torch import Tensor
 from espnet_tse_gen.audio.losses import RATE, PerceptualLoss, si_sdr
 from espnet_tse_gen.discriminative.abs_waveform_extractor import AbsWaveformExtractor
 from espnet_tse_gen.dual_path.losses import extraction_loss
+from espnet_tse_gen.dual_path.voice_encoder import VoiceEncoder
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.precision import autocast, check_precision
 
@@ -26,6 +27,7 @@ class ESPnetWaveformModel(AbsESPnetModel):
         activity_weight: float = 2.0,  # of the activity
         quality_weight: float = 0.0,  # of the points on PESQ's scale that are missing; at 16 kHz only, as the next
         intelligibility_weight: float = 0.0,  # of what ESTOI is below 1
+        likeness_weight: float = 0.0,  # of what the cosine of Resemblyzer's embeddings is below 1; likewise
         # `float32`, or `bfloat16` to run the network under autocast, with float32 weights and losses
         precision: str = "float32",
     ) -> None:
@@ -35,14 +37,18 @@ class ESPnetWaveformModel(AbsESPnetModel):
         self.level_weight, self.spectrum_weight = level_weight, spectrum_weight
         self.silence_weight, self.activity_weight = silence_weight, activity_weight
         self.quality_weight, self.intelligibility_weight = quality_weight, intelligibility_weight
-        self.perceptual = None
-        if quality_weight or intelligibility_weight:
-            if extractor.sample_rate != RATE:
-                raise UserError(
-                    f"model_conf: quality_weight and intelligibility_weight are for {RATE} Hz, the extractor is for "
-                    f"{extractor.sample_rate} Hz; set both to 0"
-                )
-            self.perceptual = PerceptualLoss()
+        self.likeness_weight = likeness_weight
+        if (quality_weight or intelligibility_weight or likeness_weight) and extractor.sample_rate != RATE:
+            raise UserError(
+                f"model_conf: quality_weight, intelligibility_weight and likeness_weight are for {RATE} Hz, the extractor is "
+                f"for {extractor.sample_rate} Hz; set them to 0"
+            )
+        self.perceptual = PerceptualLoss() if quality_weight or intelligibility_weight else None
+        # Not as a module: what is saved is the network.
+        self._voice: tuple[VoiceEncoder, ...] = ()
+        if likeness_weight:
+            self._voice = (VoiceEncoder(),)
+            self._voice[0].load_pretrained("model_conf likeness_weight")
 
     def forward(
         self, speech_mix: Tensor, speech_mix_lengths: Tensor | None = None, **kwargs: Any
@@ -83,6 +89,13 @@ class ESPnetWaveformModel(AbsESPnetModel):
                 quality, intelligibility = self.perceptual((voices * valid).float()[present], target.float()[present])
                 loss = loss + share * (self.quality_weight * quality + self.intelligibility_weight * intelligibility)
             stats |= {"quality": quality.detach(), "intelligibility": intelligibility.detach()}
+        for encoder in self._voice:
+            stats["unlikeness"] = torch.full_like(share, torch.nan)
+            if present.any():
+                embed = encoder.to(target.device)
+                cosine = (embed(list((voices * valid).float()[present])) * embed(list(target[present]))).sum(dim=1)
+                loss = loss + share * self.likeness_weight * (1.0 - cosine.mean())
+                stats["unlikeness"] = 1.0 - cosine.detach().mean()
         stats["si_sdr_loss"] = stats.pop("si_sdr")
         with torch.no_grad():
             made = (voices * valid).float()[present]

@@ -135,8 +135,24 @@ def test_losses_that_follow_hearing_count_for_present_targets_alone() -> None:
     assert not [key for key in model.state_dict() if "perceptual" in key]
 
 
+def test_the_loss_of_likeness_counts_for_present_targets_alone_and_passes_gradients() -> None:
+    pytest.importorskip("resemblyzer")
+    model = ESPnetWaveformModel(tiny_dual_path().eval(), likeness_weight=30.0)
+    batch = {"speech_mix": noise(2, 16000)} | {f"enroll_ref{n}": noise(2, 9000, seed=2 + n) for n in (1, 2)}
+    refs = [noise(2, 16000, seed=n) for n in (1, 2)]
+    refs[1][0] = 0
+    total, stats, _ = model(**batch, speech_ref1=refs[0], speech_ref2=refs[1])
+    plain = ESPnetWaveformModel(model.extractor)(**batch, speech_ref1=refs[0], speech_ref2=refs[1])[0]
+    torch.testing.assert_close((total - plain).detach(), 0.75 * 30 * stats["unlikeness"], atol=1e-4, rtol=1e-4)
+    assert 0 < float(stats["unlikeness"]) < 1
+    # The part alone moves the network: gradients come through the frozen encoder.
+    (total - plain).backward()
+    assert max(float(p.grad.abs().max()) for p in model.parameters() if p.grad is not None) > 0
+    total, others, _ = model(**batch, speech_ref1=0 * refs[0], speech_ref2=0 * refs[1])
+    assert torch.isfinite(total) and others.keys() == stats.keys() and torch.isnan(others["unlikeness"])
+    assert model.state_dict().keys() == ESPnetWaveformModel(model.extractor).state_dict().keys()
+
+
 def test_losses_that_follow_hearing_are_for_16_khz() -> None:
-    with pytest.raises(
-        UserError, match="quality_weight and intelligibility_weight are for 16000 Hz, the extractor is for 8000"
-    ):
+    with pytest.raises(UserError, match="likeness_weight are for 16000 Hz, the extractor is for 8000"):
         ESPnetWaveformModel(tiny_dual_path(sample_rate=8000, speaker_embedding=False), intelligibility_weight=1.0)
