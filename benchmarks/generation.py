@@ -40,7 +40,7 @@ def judge() -> Callable[[Item, np.ndarray], tuple[float, ...]]:
     from pesq import pesq
     from pystoi import stoi
 
-    from espnet_tse_gen.dual_path.voice_encoder import VoiceEncoder
+    from espnet_tse_gen.audio.voice_encoder import VoiceEncoder
     from espnet_tse_gen.scoring.metrics.mos import dnsmos
     from espnet_tse_gen.scoring.signal import si_sdr
 

@@ -1,16 +1,18 @@
-"""Losses of waveforms: SI-SDR, and those that follow hearing, of quality in the manner of PESQ and of intelligibility by ESTOI.
+"""Losses of waveforms: SI-SDR, and those that follow hearing: quality, intelligibility and likeness of the voice.
 
-The quality loss is the disturbance of PESQ (ITU-T P.862; Rix et al., ICASSP 2001), without its search for delays and bad
-intervals, as Martín-Doñas et al. (Signal Processing Letters 2018) made a loss of it: spectra in half a Bark, a loudness in each,
-and how far loudness is from the target's; what was added counts for more than what was lost. The scale of frequency is that of
-Zwicker and Terhardt (JASA 1980), the threshold of hearing that of Terhardt (Hearing Research 1979) and loudness that of Zwicker
-and Fastl (Psychoacoustics, 1990).
+Intelligibility is that of ESTOI, likeness that of Resemblyzer's embeddings. The quality loss is the disturbance of PESQ (ITU-T
+P.862; Rix et al., ICASSP 2001), without its search for delays and bad intervals, as Martín-Doñas et al. (Signal Processing
+Letters 2018) made a loss of it: spectra in half a Bark, a loudness in each, and how far loudness is from the target's; what was
+added counts for more than what was lost. The scale of frequency is that of Zwicker and Terhardt (JASA 1980), the threshold of
+hearing that of Terhardt (Hearing Research 1979) and loudness that of Zwicker and Fastl (Psychoacoustics, 1990).
 
 Networks that are trained by a measure look better by it than they are: judge them by others, too.
 """
 
 import torch
 from torch import Tensor, nn
+
+from espnet_tse_gen.audio.voice_encoder import VoiceEncoder
 
 RATE = 16000
 _WINDOW = 512  # samples; 32 ms, half of them new in each frame
@@ -25,17 +27,37 @@ _SHORTEST = RATE // 2  # samples; ESTOI correlates 0.4 s
 _EPSILON = 1e-8
 
 
-class PerceptualLoss(nn.Module):
-    """Both losses of waveforms at 16 kHz; nothing in it is trained or saved."""
+class WaveformLoss(nn.Module):
+    """The weighted sum of losses of waveforms at 16 kHz; nothing in it is trained or saved. See :meth:`forward`."""
 
     bands: Tensor
     level: Tensor
     threshold: Tensor
 
-    def __init__(self) -> None:
-        from torch_stoi import NegSTOILoss  # imports SciPy and torchaudio
-
+    def __init__(
+        self,
+        si_sdr_weight: float = 1.0,  # of SI-SDR in dB, negative
+        quality_weight: float = 10.0,  # of the points on PESQ's scale that are missing
+        intelligibility_weight: float = 60.0,  # of what ESTOI is below 1
+        likeness_weight: float = 0.0,  # of what the cosine of Resemblyzer's embeddings is below 1
+    ) -> None:
         super().__init__()
+        self.weights = {
+            "si_sdr": -si_sdr_weight,
+            "quality": quality_weight,
+            "intelligibility": intelligibility_weight,
+            "unlikeness": likeness_weight,
+        }
+        # Not as modules: their constants are parameters, and would be saved with the network.
+        self._stoi: tuple[nn.Module, ...] = ()
+        self._voice: tuple[VoiceEncoder, ...] = ()
+        if intelligibility_weight:
+            from torch_stoi import NegSTOILoss  # imports SciPy and torchaudio
+
+            self._stoi = (NegSTOILoss(RATE, use_vad=True, extended=True, do_resample=False),)
+        if likeness_weight:
+            self._voice = (VoiceEncoder(),)
+            self._voice[0].load_pretrained("model_conf likeness_weight")
         frequencies = torch.arange(_WINDOW // 2 + 1, dtype=torch.float64) * RATE / _WINDOW
         half = RATE / _WINDOW / 2
         low, high = (_bark((frequencies + side).clamp(min=0.0)) for side in (-half, half))
@@ -49,15 +71,36 @@ class PerceptualLoss(nn.Module):
         speech = (frequencies >= _SPEECH_BAND[0]) & (frequencies <= _SPEECH_BAND[1])
         for name, values in (("bands", bands), ("level", speech), ("threshold", 10.0 ** (threshold / 10.0))):
             self.register_buffer(name, values.float(), persistent=False)
-        # Not as a module: its constants are parameters, and would be saved with the network.
-        self._stoi = (NegSTOILoss(RATE, use_vad=True, extended=True, do_resample=False),)
 
-    def forward(self, estimate: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the quality loss, in points of PESQ's scale that are missing, and ESTOI below 1, means over ``[B, L]``."""
+    def forward(self, estimate: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of estimates of ``target [B, L]``, and its parts by name; targets that are silent do not count.
+
+        Parts are means without gradients: SI-SDR always, others where they have a weight; NaN where all targets are silent.
+        """
+        heard = target.abs().amax(dim=1) > 0
+        loss, parts = estimate.sum() * 0.0, {}
+        for name, weight in self.weights.items():
+            if weight or name == "si_sdr":
+                part = loss.new_full((), torch.nan)
+                if heard.any():
+                    part = self.part(name, estimate[heard].float(), target[heard].float()).mean()
+                    loss = loss + weight * part
+                parts[name] = part.detach()
+        return loss, parts
+
+    def part(self, name: str, estimate: Tensor, target: Tensor) -> Tensor:
+        """Return one part ``[B]`` of estimates of ``target [B, L]``, none of them silent."""
+        if name == "si_sdr":
+            return si_sdr(estimate, target)
+        if name == "unlikeness":
+            encoder = self._voice[0].to(target.device)
+            return 1.0 - (encoder(list(estimate)) * encoder(list(target))).sum(dim=1)
         missing = max(0, _SHORTEST - target.shape[1])
         estimate, target = (nn.functional.pad(x, (0, missing)) for x in (estimate, target))
-        stoi = self._stoi[0].to(target.device)
-        return self.quality(estimate, target).mean(), 1.0 + stoi(estimate, target).mean()
+        if name == "quality":
+            return self.quality(estimate, target)
+        found: Tensor = self._stoi[0].to(target.device)(estimate, target)
+        return 1.0 + found
 
     def quality(self, estimate: Tensor, target: Tensor) -> Tensor:
         """Return the disturbance ``[B]`` of ``estimate`` against ``target [B, L]``, neither of them silent: 0 to 4.5 and more."""

@@ -102,8 +102,12 @@ class AbsCodec(torch.nn.Module, ABC):
     @property
     def codebooks_apart(self) -> bool:
         """Whether each codebook has latent dimensions of its own, as bands have, and not a share in all of them."""
-        used = [(self.codebook(number) != 0).any(dim=0) for number in range(self.num_codebooks)]
-        return len(used[0]) == self.latent_dim and int(torch.stack(used).sum(dim=0).max()) <= 1
+        used = (self.all_codebooks() != 0).any(dim=1)
+        return used.shape[1] == self.latent_dim and int(used.sum(dim=0).max()) <= 1
+
+    def all_codebooks(self) -> Tensor:
+        """Return the vectors of all codebooks, float32 ``[K, C, D']``; of a smaller one, zeros after its last."""
+        return pad_sequence([self.codebook(number).float() for number in range(self.num_codebooks)], batch_first=True)
 
     def conf(self) -> dict[str, Any]:
         """Return the constructor's arguments: ``type(codec)(**codec.conf())`` is the same codec without its weights."""

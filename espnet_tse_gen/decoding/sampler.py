@@ -70,6 +70,10 @@ class Means(NamedTuple):
         """Return those of the frames ``start`` to ``end``, of which ``known`` is."""
         return Means(self.codebooks, self.latents[:, start:end], known)
 
+    def vectors_of(self, codes: Tensor) -> Tensor:
+        """Return the vectors ``[B, K, T, D]`` of codes ``[B, K, T]``."""
+        return torch.stack([book[codes[:, k]] for k, book in enumerate(self.codebooks)], dim=1)
+
     def expected(self, logits: Tensor, hidden: Tensor) -> Tensor:
         """Return the mean vectors ``[B, K, T, D]`` under logits ``[B, K, T, C]``, zero but where ``hidden [B, K, T]``."""
         found = _Vectors.of(self, logits.shape[1])
@@ -95,9 +99,8 @@ class _Vectors(NamedTuple):
         if means.known is None:
             return cls(means.codebooks, empty, None, None)
         codes, latents = means.known
-        near = torch.stack([book[codes[:, k]] for k, book in enumerate(means.codebooks)], dim=1)
         own = (means.codebooks != 0).any(dim=1)[:, None]
-        return cls(means.codebooks, empty, codes, (latents.unsqueeze(1) - near) * own)
+        return cls(means.codebooks, empty, codes, (latents.unsqueeze(1) - means.vectors_of(codes)) * own)
 
     def take(self, logits: Tensor, hidden: Tensor, codebook: int | None) -> None:
         """Take the means under logits ``[B, P, C]`` where ``hidden [B, P]``; codebook None stands for all."""

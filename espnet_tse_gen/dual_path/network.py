@@ -20,10 +20,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from espnet_tse_gen.audio.voice_encoder import EMBEDDING_WIDTH, SAMPLE_RATE, VoiceEncoder
 from espnet_tse_gen.discriminative.abs_waveform_extractor import AbsWaveformExtractor, Voices
 from espnet_tse_gen.dual_path.bands import BandFeatures, BandLayout, BandMasks, Spectrum
 from espnet_tse_gen.dual_path.blocks import DualPathBlock, KeysValues
-from espnet_tse_gen.dual_path.voice_encoder import EMBEDDING_WIDTH, SAMPLE_RATE, VoiceEncoder
 from espnet_tse_gen.utils.errors import UserError
 
 LEVEL = 0.05

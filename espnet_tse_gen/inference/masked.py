@@ -149,7 +149,7 @@ class MaskedInference(TargetSpeakerExtractor):
     def _means(self, rows: int, frames: int, known: Known | None = None) -> Means | None:
         if not self.options.soft:
             return None
-        codebooks = torch.stack([self.codec.codebook(k).float() for k in range(self.codec.num_codebooks)])
+        codebooks = self.codec.all_codebooks()
         return Means(codebooks, torch.zeros(rows, frames, codebooks.shape[2], device=self.device), known)
 
     def _decode_long(

@@ -125,12 +125,12 @@ class MaskedExtractor(AbsMaskedExtractor):
         self.latent_head = nn.Linear(width, codec.latent_dim) if latent_head else None
         self.estimate_heads = None
         if estimate_head:
-            books = torch.stack([codec.codebook(k).detach().float() for k in range(codec.num_codebooks)])
             if front_end_features == NO_FEATURES or not codec.codebooks_apart:
                 raise UserError(
                     "extractor_conf: estimate_head needs a front end, and a codec whose codebooks have latent dimensions of"
                     " their own, as mel's with split: bands have; choose 0"
                 )
+            books = codec.all_codebooks().detach()
             squares = books.square().sum(dim=2, keepdim=True)
             self.estimate_heads = nn.Parameter(estimate_head * torch.cat((2.0 * books, -squares), dim=2))
         self.takes_estimate = front_end_features != NO_FEATURES

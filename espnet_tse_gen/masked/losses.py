@@ -1,14 +1,11 @@
-"""Cross-entropy over hidden tokens, its normalisations, the accuracies that the training log shows; and a loss of waveforms."""
+"""Cross-entropy over hidden tokens, its normalisations, and the accuracies that the training log shows."""
 
-import functools
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from espnet_tse_gen.audio.losses import PerceptualLoss, si_sdr
 
 NORMALISATIONS = ("pooled", "per_sample", "elbo")
 
@@ -71,27 +68,4 @@ def codebook_statistics(scores: list[TokenScores], num_codebooks: int) -> dict[s
         f"{name}_codebook{codebook + 1}": values.float().mean()
         for codebook, figures in counted.items()
         for name, values in zip(("ce", "acc", "acc10"), figures, strict=True)
-    }
-
-
-# What the dual-path extractor learns by: a dB, a tenth of a point on PESQ's scale and 1.7 points of ESTOI weigh the same.
-_QUALITY, _INTELLIGIBILITY = 10.0, 60.0
-_hearing = functools.cache(PerceptualLoss)
-
-
-def waveform_loss(estimate: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the loss of estimates of ``target [B, L]`` at 16 kHz, in dB, and its parts; silent targets do not count.
-
-    It is SI-SDR, negative, and the two parts of :class:`PerceptualLoss`.
-    """
-    heard = target.abs().amax(dim=1) > 0
-    sdr = quality = missing = torch.full_like(estimate[:1].sum(), torch.nan)
-    loss = estimate.sum() * 0.0
-    if heard.any():
-        sdr = si_sdr(estimate[heard], target[heard]).mean()
-        quality, missing = _hearing().to(target.device)(estimate[heard], target[heard])
-        loss = _QUALITY * quality + _INTELLIGIBILITY * missing - sdr
-    return loss, {
-        f"decoded_{name}": part.detach()
-        for name, part in (("si_sdr", sdr), ("quality", quality), ("intelligibility", missing))
     }

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from espnet_tse_gen.audio.losses import RATE
+from espnet_tse_gen.audio.losses import RATE, WaveformLoss
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.decoding.sampler import Known, Means
 from espnet_tse_gen.decoding.strategies import Predictor
@@ -20,7 +20,6 @@ from espnet_tse_gen.masked.losses import (
     codebook_statistics,
     masked_cross_entropy,
     score_codebook,
-    waveform_loss,
 )
 from espnet_tse_gen.masked.masking import CODEBOOK_DISTRIBUTIONS, MODES, sample_mask
 from espnet_tse_gen.utils.errors import UserError, unknown_name
@@ -60,7 +59,7 @@ class MaskedTSEModel(torch.nn.Module):
         drop_front_end: float = 0.1,
         front_end: AbsFrontEnd | None = None,  # makes an estimate of the target, for an extractor that takes one
         # weight of the loss of the waveform that soft decoding makes of the front end's estimate: SI-SDR, quality and
-        # intelligibility, see :func:`waveform_loss`; it needs targets as recordings, at 16 kHz
+        # intelligibility, see :class:`WaveformLoss`; it needs targets as recordings, at 16 kHz
         decoded_weight: float = 0.0,
         # learning rate of the front end as a share of the extractor's, with `--optim muon`; 0: it is frozen
         front_end_rate: float = 0.0,
@@ -92,6 +91,8 @@ class MaskedTSEModel(torch.nn.Module):
             raise UserError(
                 f"model_conf decoded_weight: needs a front end, and a codec at {RATE} Hz that can use its estimate; choose 0"
             )
+        if decoded_weight > 0:
+            self.decoded_loss, self._codebooks_apart = WaveformLoss(), codec.codebooks_apart
         self._front_end: list[AbsFrontEnd] = []
         if front_end is not None:
             if front_end.sample_rate != codec.sample_rate:
@@ -172,6 +173,8 @@ class MaskedTSEModel(torch.nn.Module):
             speech_ref1: ``[B, L]`` target; encoded here where there are no precomputed tokens.
             embed_ref1: ``[B, E]`` speaker embedding of the enrolment, for an extractor that takes one.
         """
+        if self.decoded_weight > 0 and speech_ref1 is None:
+            raise UserError("model_conf decoded_weight: targets are given as tokens; give recordings, or choose 0")
         mixture = self.encode(speech_mix, speech_mix_lengths)
         enroll = self.encode(enroll_ref1, enroll_ref1_lengths, embedding=embed_ref1)
         estimate = self.estimate(speech_mix, speech_mix_lengths, enroll_ref1, enroll_ref1_lengths)
@@ -203,13 +206,11 @@ class MaskedTSEModel(torch.nn.Module):
             distance = self._latent_distance(hidden, target, mixture.valid)
             stats["latent_l1"] = distance.detach()
             loss = loss + self.latent_weight * distance
-        if self.decoded_weight > 0 and estimate is not None:
+        if self.decoded_weight > 0 and estimate is not None and speech_ref1 is not None:
             decoded = self._decoded(hidden, target, mask.hidden, estimate)
             told = torch.ones_like(decoded[:, 0], dtype=torch.bool) if drop_enroll is None else ~drop_enroll
-            if speech_ref1 is None:
-                raise UserError("model_conf decoded_weight: targets are given as tokens; give recordings, or choose 0")
-            worth, figures = waveform_loss(decoded[told], speech_ref1.float()[told])
-            stats |= figures
+            worth, figures = self.decoded_loss(decoded[told], speech_ref1[told])
+            stats |= {f"decoded_{name}": figure for name, figure in figures.items()}
             loss = loss + self.decoded_weight * worth
         if not self.training:
             lengths = speech_mix_lengths, enroll_ref1_lengths
@@ -284,16 +285,13 @@ class MaskedTSEModel(torch.nn.Module):
 
     def _decoded(self, hidden: Tensor, target: Tensor, unknown: Tensor, estimate: Signal) -> Tensor:
         """Return what soft decoding makes of the estimate, ``[B, L]``: means where tokens are unknown, else the target's."""
-        codec, rows = self.codec, range(self.extractor.num_codebooks)
-        books = torch.stack([codec.codebook(k).float() for k in rows])
-        logits = torch.stack([self.extractor.logits(hidden, k).float() for k in rows], dim=1)
-        known = Known(estimate.codes, estimate.latents.transpose(1, 2)) if codec.codebooks_apart else None
-        means = Means(books, estimate.latents.transpose(1, 2), known).expected(logits, unknown)
-        entries = torch.stack([books[k][target[:, k]] for k in rows], dim=1)
-        latents = torch.where(unknown.unsqueeze(-1), means, entries).sum(dim=1).transpose(1, 2)
-        return codec.decode_latents(latents, estimate.valid.sum(dim=1), estimate=estimate.wav)[
-            :, : estimate.wav.shape[1]
-        ]
+        codebooks, given = range(self.extractor.num_codebooks), estimate.latents.transpose(1, 2)
+        logits = torch.stack([self.extractor.logits(hidden, k).float() for k in codebooks], dim=1)
+        known = Known(estimate.codes, given) if self._codebooks_apart else None
+        means = Means(self.codec.all_codebooks(), given, known)
+        vectors = torch.where(unknown.unsqueeze(-1), means.expected(logits, unknown), means.vectors_of(target))
+        latents, frames = vectors.sum(dim=1).transpose(1, 2), estimate.valid.sum(dim=1)
+        return self.codec.decode_latents(latents, frames, estimate=estimate.wav)[:, : estimate.wav.shape[1]]
 
     def _latent_distance(self, hidden: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         predicted = self.extractor.predict_latents(hidden)

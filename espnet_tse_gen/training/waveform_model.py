@@ -6,10 +6,9 @@ import torch
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import Tensor
 
-from espnet_tse_gen.audio.losses import RATE, PerceptualLoss, si_sdr
+from espnet_tse_gen.audio.losses import RATE, WaveformLoss
 from espnet_tse_gen.discriminative.abs_waveform_extractor import AbsWaveformExtractor
 from espnet_tse_gen.dual_path.losses import extraction_loss
-from espnet_tse_gen.dual_path.voice_encoder import VoiceEncoder
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.precision import autocast, check_precision
 
@@ -25,9 +24,9 @@ class ESPnetWaveformModel(AbsESPnetModel):
         # of what absent targets leave. Each part is the mean of the rows that have it, and is weighed by their share
         silence_weight: float = 0.3,
         activity_weight: float = 2.0,  # of the activity
-        quality_weight: float = 0.0,  # of the points on PESQ's scale that are missing; at 16 kHz only, as the next
-        intelligibility_weight: float = 0.0,  # of what ESTOI is below 1
-        likeness_weight: float = 0.0,  # of what the cosine of Resemblyzer's embeddings is below 1; likewise
+        quality_weight: float = 0.0,  # see :class:`WaveformLoss`; at 16 kHz only, as the next two
+        intelligibility_weight: float = 0.0,
+        likeness_weight: float = 0.0,
         # `float32`, or `bfloat16` to run the network under autocast, with float32 weights and losses
         precision: str = "float32",
     ) -> None:
@@ -36,19 +35,13 @@ class ESPnetWaveformModel(AbsESPnetModel):
         self.extractor, self.precision, self.sample_rate = extractor, precision, extractor.sample_rate
         self.level_weight, self.spectrum_weight = level_weight, spectrum_weight
         self.silence_weight, self.activity_weight = silence_weight, activity_weight
-        self.quality_weight, self.intelligibility_weight = quality_weight, intelligibility_weight
-        self.likeness_weight = likeness_weight
         if (quality_weight or intelligibility_weight or likeness_weight) and extractor.sample_rate != RATE:
             raise UserError(
                 f"model_conf: quality_weight, intelligibility_weight and likeness_weight are for {RATE} Hz, the extractor is "
                 f"for {extractor.sample_rate} Hz; set them to 0"
             )
-        self.perceptual = PerceptualLoss() if quality_weight or intelligibility_weight else None
-        # Not as a module: what is saved is the network.
-        self._voice: tuple[VoiceEncoder, ...] = ()
-        if likeness_weight:
-            self._voice = (VoiceEncoder(),)
-            self._voice[0].load_pretrained("model_conf likeness_weight")
+        # SI-SDR is among the parts of the other loss, with its bounds.
+        self.hearing = WaveformLoss(0.0, quality_weight, intelligibility_weight, likeness_weight)
 
     def forward(
         self, speech_mix: Tensor, speech_mix_lengths: Tensor | None = None, **kwargs: Any
@@ -83,25 +76,12 @@ class ESPnetWaveformModel(AbsESPnetModel):
             + self.activity_weight * parts.activity
         )
         stats = {name: part.detach() for name, part in parts._asdict().items()}
-        if self.perceptual is not None:
-            quality = intelligibility = torch.full_like(share, torch.nan)
-            if present.any():
-                quality, intelligibility = self.perceptual((voices * valid).float()[present], target.float()[present])
-                loss = loss + share * (self.quality_weight * quality + self.intelligibility_weight * intelligibility)
-            stats |= {"quality": quality.detach(), "intelligibility": intelligibility.detach()}
-        for encoder in self._voice:
-            stats["unlikeness"] = torch.full_like(share, torch.nan)
-            if present.any():
-                embed = encoder.to(target.device)
-                cosine = (embed(list((voices * valid).float()[present])) * embed(list(target[present]))).sum(dim=1)
-                loss = loss + share * self.likeness_weight * (1.0 - cosine.mean())
-                stats["unlikeness"] = 1.0 - cosine.detach().mean()
         stats["si_sdr_loss"] = stats.pop("si_sdr")
-        with torch.no_grad():
-            made = (voices * valid).float()[present]
-            # NaN where there is none: ESPnet's reporter leaves it out of its means.
-            stats["si_sdr"] = si_sdr(made, target.float()[present]).mean()
-            stats["silence"] = stats["silence"] if not present.all() else torch.full_like(stats["silence"], torch.nan)
+        # NaN where there is none: ESPnet's reporter leaves it out of its means.
+        stats["silence"] = stats["silence"] if not present.all() else torch.full_like(stats["silence"], torch.nan)
+        heard, figures = self.hearing(voices * valid, target)
+        loss = loss + share * heard
+        stats |= figures
         stats["loss"] = loss.detach()
         # ESPnet gathers what processes return, and wants a dimension for it.
         stats = {name: value.reshape(1) for name, value in stats.items()}

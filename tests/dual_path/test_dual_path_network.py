@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from tiny_discriminative import DUAL_PATH, tiny_dual_path
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from espnet_tse_gen.audio.voice_encoder import VoiceEncoder
 from espnet_tse_gen.dual_path.blocks import Attention
 from espnet_tse_gen.dual_path.network import DualPathExtractor
-from espnet_tse_gen.dual_path.voice_encoder import VoiceEncoder
 from espnet_tse_gen.utils.errors import UserError
 
 

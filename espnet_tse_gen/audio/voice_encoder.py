@@ -66,7 +66,7 @@ class VoiceEncoder(nn.Module):
         """Return mel spectra ``[n, 160, 40]`` of the overlapping parts of a recording ``[L]``."""
         samples = len(recording)
         recording = recording - recording.mean()
-        recording = recording * (_LEVEL / recording.square().mean().sqrt().clamp(min=1e-8))
+        recording = recording * (_LEVEL / recording.square().mean().clamp(min=1e-16).sqrt())
         frames = -(-(samples + 1) // _HOP)
         starts = list(range(0, max(1, frames - _PARTIAL_FRAMES + _STEP_FRAMES + 1), _STEP_FRAMES))
         covered = (samples - starts[-1] * _HOP) / (_PARTIAL_FRAMES * _HOP)
