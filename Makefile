@@ -78,4 +78,4 @@ constraints:
 
 clean:
 	rm -rf $(VENV) $(VENV)-newest build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf egs2/*/*/data egs2/*/*/downloads egs2/*/*/dump egs2/*/*/exp
+	rm -rf $(addprefix $(DEMO)/,data downloads dump exp)

@@ -43,7 +43,7 @@ from espnet_tse_gen.utils.errors import run_main
 @click.option("--subsets", default="", help="take these subsets of it only; or, without the file, all of them")
 @click.option("--set_name", help="name of the set; 'SPLIT-own' by default")
 @click.option("--rows_of", type=click.Path(), help="instead of drawing: rows of this file without the split's speakers")
-@click.option("--num_mixtures", type=int, default=1000, help="number of mixtures")
+@click.option("--num_mixtures", type=click.IntRange(min=1), default=1000, help="number of mixtures")
 @click.option("--min_seconds", type=float, default=2.0, help="use no shorter recordings")
 @click.option("--segment_seconds", type=float, default=0.0, help="cut recordings into pieces of this length first")
 @click.option("--segment_dir", type=click.Path(), help="where the pieces go; then the --librispeech for the mixtures")

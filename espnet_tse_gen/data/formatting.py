@@ -149,9 +149,9 @@ def format_directory(source: str | Path, output: str | Path, sample_rate: int, n
     for key, path in rows:
         if path not in there and not path.startswith(DYNAMIC_MARK):
             there.add(path)
-            # Two corpora may use one file name, so the folder's full path enters the target's.
-            parent = Path(path).absolute().parent
-            digest = hashlib.sha256(str(parent).encode()).hexdigest()[:8]
+            # Two corpora may use one file name, and a folder one for two formats: what tells them apart enters the target's.
+            parent, suffix = Path(path).absolute().parent, Path(path).suffix.removesuffix(".wav")
+            digest = hashlib.sha256(f"{parent}{suffix}".encode()).hexdigest()[:8]
             target = folder / "enroll" / f"{parent.name}-{digest}" / f"{Path(path).stem}.wav"
             groups.append(Group(key, (path,), (str(target),), enrolment=True))
     done = convert(groups, output, sample_rate, num_jobs)

@@ -116,6 +116,21 @@ def test_three_speakers(tmp_path: Path) -> None:
     assert read_scp(data / "protocol")["target_rows"] == "6"
 
 
+def test_formatting_keeps_recordings_apart_that_differ_by_their_format_alone(corpus: Path, tmp_path: Path) -> None:
+    data = tmp_path / "dev"
+    shutil.copytree(corpus / "data" / "dev", data)
+    wav, flac = tmp_path / "e" / "0001.wav", tmp_path / "e" / "0001.flac"
+    wav.parent.mkdir()
+    for table, path, level in (("enroll_spk1.scp", wav, 0.1), ("enroll_spk2.scp", flac, 0.2)):
+        soundfile.write(path, np.full(16000, level), 16000)
+        (data / table).write_text("".join(f"{key} {path}\n" for key in read_scp(data / table)))
+    for rate in ("16000", "8000"):
+        format_wav.main(["--fs", rate, str(data), str(tmp_path / rate)])
+        for number, level in ((1, 0.1), (2, 0.2)):
+            for path in read_scp(tmp_path / rate / f"enroll_spk{number}.scp").values():
+                assert soundfile.read(path)[0].mean() == pytest.approx(level, rel=0.05)
+
+
 def test_formatting_lists_what_fits_and_converts_the_rest(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -61,6 +61,8 @@ def run(folder: Path, *arguments: str, script_text: str = SCRIPT) -> subprocess.
         (["--stage", "2", "--stage", "4"], "4|a b|false||"),
         (["--stage", "2", "rest", "--stage", "4"], "2|a b|false||rest|--stage|4|"),
         (["--", "--stage"], "1|a b|false||--stage|"),
+        # By its default, an option may hold any text, whatever it was given before.
+        (["--empty", "true", "--empty", "x"], "1|a b|false|x|"),
     ],
 )
 def test_values(tmp_path: Path, arguments: list[str], expected: str) -> None:

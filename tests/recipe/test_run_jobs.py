@@ -59,6 +59,7 @@ def test_only_the_last_lines_are_shown(tmp_path: Path) -> None:
         (["JOB=1:2", "x.log", "true"], "log 'x.log' must contain JOB"),
         (["JOB=2:1", "x.JOB.log", "true"], "empty range"),
         (["--gpu", "1", "x.log", "true"], "offers 0 GPU(s)"),
+        (["--max-jobs-run", "-1", "x.log", "true"], "--max-jobs-run and --num-threads take 0 or more, not -1"),
     ],
 )
 def test_wrong_use_is_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:

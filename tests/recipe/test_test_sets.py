@@ -69,7 +69,9 @@ def test_every_set_is_of_held_out_speakers_of_one_collection(tmp_path: Path) -> 
 
 def test_mistakes_end_in_one_line(tmp_path: Path) -> None:
     for arguments, message in (
-        (["--sets", "test-other"], "--sets: expected SPLIT_NAME=SUBSET, found 'test-other'"),
+        (["--sets", "test-other"], "--sets: expected SPLIT_NAME=SUBSET, without a dash in NAME, found 'test-other'"),
+        (["--sets", "test_a-b=test-other"], "without a dash in NAME, found 'test_a-b=test-other'"),
+        (["--num_mixtures", "0"], "--num_mixtures"),
         (["--speakers_json="], "--speakers_json is missing"),
         (["--set", "test_a=test-other"], "unknown option '--set'; did you mean '--sets'"),
     ):

@@ -79,6 +79,7 @@ whole_number 0 stage stop_stage ngpu
 whole_number 1 num_nodes nj inference_nj ref_num train_processes
 [[ ${fs} =~ ^([1-9][0-9]*)(k?)$ ]] || die "--fs takes a rate such as 16k or 16000, not '${fs}'"
 fs_hz=${BASH_REMATCH[1]}${BASH_REMATCH[2]:+000}
+[[ ${fs_hz} != *000 ]] || fs=${fs_hz%000}k
 read -r -a decode_configs <<< "${inference_config}"
 "${python}" -c 'import espnet_tse_gen' 2> /dev/null ||
     die "'${python}' cannot import espnet_tse_gen: run 'make' in the repository's root, or pip install -e '.[all]' there, or give --python"
@@ -119,11 +120,9 @@ if ${score_with_asr}; then
 fi
 
 [[ ${dynamic_mixing} =~ ^(true|false|)$ ]] || die "--dynamic_mixing takes true or false, not '${dynamic_mixing}'"
-if [[ -n ${dynamic_mixing} ]]; then
-    tse_args="${tse_args:+${tse_args} }--dynamic_mixing ${dynamic_mixing}"
-else
-    dynamic_mixing=$(grep -q '^dynamic_mixing: *true' "${tse_config}" && echo true || echo false)
-fi
+stated=$(grep -q '^dynamic_mixing: *true' "${tse_config}" && echo true || echo false)
+dynamic_mixing=${dynamic_mixing:-${stated}}
+[[ ${dynamic_mixing} == "${stated}" ]] || tse_args="${tse_args:+${tse_args} }--dynamic_mixing ${dynamic_mixing}"
 embeddings=false
 if grep -Eq '^ +speaker_embedding: *[1-9]' "${tse_config}" || [[ ${tse_args} =~ speaker_embedding=[1-9] ]]; then
     embeddings=true

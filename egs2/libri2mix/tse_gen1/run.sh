@@ -5,7 +5,7 @@
 # Stage 1 fetches the enrolment lists of BUT Speech@FIT (1 MB); others: "... --enroll_list full|random|tselm|FILE".
 # The codec is DAC at 16 kHz where its weights are at hand, else the one that ships with the package; to fetch them:
 #   ./run.sh --codec_args "--download true" ...
-# A trained model on the dev set alone: ./run.sh --skip_train true --test_sets dev --pretrained_exp exp/my_model
+# A trained model on the dev set alone, where data/dev is there: ./run.sh --stage 2 --skip_train true --test_sets dev --pretrained_exp exp/my_model
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 

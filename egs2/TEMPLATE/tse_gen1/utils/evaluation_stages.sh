@@ -188,7 +188,7 @@ if ! ${skip_eval}; then
     folders=() protocols=()
     for dset in "${tests[@]}"; do
         folders+=("${dset}=${dumpdir}/raw/${dset}")
-        protocols+=("${dumpdir}/raw/${dset}/protocol")
+        protocols+=("${dumpdir}/raw/${dset}/protocol" "${dumpdir}/raw/${dset}/spk2gender")
     done
 
     if running 9 "scoring: ${result_dir}/scores.csv"; then
@@ -214,7 +214,7 @@ if ! ${skip_eval}; then
                 out=${outputs[i]:-${result_dir}/mixture}/${dset}
                 inf=()
                 words=()
-                state=("${systems[i]}" "${scoring_preset}" "${scoring_args}" "${out}"/*rtf.json)
+                state=("${systems[i]}" "${scoring_preset}" "${scoring_args}" "${raw}/spk2gender" "${out}"/*rtf.json)
                 if ${score_with_asr}; then
                     words=(--score_with_asr true --asr_exp "${asr_exp}" --clean_dir "${result_dir}/clean/${dset}")
                     state+=("${words[@]}" "${asr_exp}"/*.yaml "${asr_exp}"/*.pth)

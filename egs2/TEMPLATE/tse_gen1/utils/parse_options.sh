@@ -21,6 +21,10 @@ _po_script=${BASH_SOURCE[1]:-$0}
 _po_names=$(sed -n -E '/^(\.|source) .*parse_options\.sh/q; s/^([a-z][a-z0-9_]*)=.*/\1/p' "${_po_script}" |
     sort -u)
 _po_given=$(declare -p given 2> /dev/null || :)
+declare -A _po_flags=()
+for _po_name in ${_po_names}; do
+    [[ ${!_po_name} != true && ${!_po_name} != false ]] || _po_flags[${_po_name}]=1
+done
 
 # One clear line on stderr, then exit status 2.
 _po_die() {
@@ -91,7 +95,7 @@ _po_set() {
         given+=("--$1=$2")
         return
     fi
-    if [[ ${!1} == true || ${!1} == false ]] && [[ $2 != true && $2 != false ]]; then
+    if [[ -n ${_po_flags[$1]:-} ]] && [[ $2 != true && $2 != false ]]; then
         _po_die "option '$3' takes true or false, not '$2'"
     fi
     printf -v "$1" '%s' "$2"

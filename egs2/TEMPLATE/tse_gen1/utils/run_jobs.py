@@ -220,6 +220,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         call = parse_call(options.rest)
         jobs = [Job(n, [call.numbered(word, n) for word in call.command], call.log_of(n)) for n in call.numbers]
+        if (least := min(options.gpu, options.max_jobs_run, options.num_threads)) < 0:
+            raise ValueError(f"--gpu, --max-jobs-run and --num-threads take 0 or more, not {least}")
         at_once = options.max_jobs_run or len(os.sched_getaffinity(0))
         devices: list[str] = []
         if options.gpu > 0:

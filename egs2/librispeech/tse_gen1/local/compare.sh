@@ -30,10 +30,13 @@ given+=("$@" --expdir "${expdir}" --python "${python}")
     die "--part takes all, discriminative, masked or dual_path, not '${part}'"
 whole_number 1 epochs
 
-# train NAME CONFIG [ARGUMENTS]: data, statistics and training of one system.
+# train NAME CONFIG [ARGUMENTS]: data, statistics and training of one system. The data are the same of all: one at a time.
 train() {
-    ./run.sh "${given[@]}" --skip_eval true --stop_stage 7 --codec_config conf/codec/mel_16k.yaml \
-        --tse_config "conf/train/$2.yaml" --tse_tag "$1" --tse_args "${3:-}"
+    local options=("${given[@]}" --skip_eval true --codec_config conf/codec/mel_16k.yaml --tse_config "conf/train/$2.yaml"
+        --tse_tag "$1" --tse_args "${3:-}")
+    mkdir -p "${expdir}"
+    flock "${expdir}/.data.lock" ./run.sh "${options[@]}" --stop_stage 3
+    ./run.sh --stage 4 "${options[@]}" --stop_stage 7
 }
 
 # compare FOLDER MEASURE OPTIONS NAME...: the table of the validation of FOLDER/NAME..., in that folder.

@@ -7,12 +7,13 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 models=                     # exp directories, or what bin/pack.py made (the models that ship: espnet_tse_gen/pretrained)
-test_sets="test_a test_b_speechocean test_b_commonvoice dev_c" # which of the sets to decode and score
+test_sets="test_a test_b_speechocean test_b_commonvoice" # which of the sets to decode and score; with --metadata also dev_c
 tse_tag=measured            # the folder of the results
 python=python3              # Python interpreter
 # What local/test_sets.sh takes, and says
 librispeech=                # the corpus
 speakers_json=              # who is of which split
+datadir=data                # where the data directories go
 metadata=                   # official mixtures
 sets=                       # which sets to make
 num_mixtures=               # how many in each
@@ -24,12 +25,13 @@ declare -a given=()
 . utils/recipe_functions.sh
 
 required models
+[[ -z ${metadata} || " ${test_sets} " == *" dev_c "* ]] || test_sets+=" dev_c"
 made=()
-for option in librispeech speakers_json metadata sets num_mixtures allow_missing; do
+for option in datadir librispeech speakers_json metadata sets num_mixtures allow_missing; do
     [[ -z ${!option} ]] || made+=("--${option}" "${!option}")
 done
 
 local/test_sets.sh --python "${python}" "${made[@]}"
-./run.sh "${given[@]}" "$@" --python "${python}" --stage 2 --stop_stage 10 --skip_train true --tse_tag "${tse_tag}" --test_sets "${test_sets}" \
+./run.sh "${given[@]}" "$@" --python "${python}" --datadir "${datadir}" --stage 2 --stop_stage 10 --skip_train true --tse_tag "${tse_tag}" --test_sets "${test_sets}" \
     --tse_config conf/train/dual_path_16k.yaml --pretrained_exp "${models}" \
     --inference_config "conf/decode/segments.yaml conf/decode/augmented.yaml"

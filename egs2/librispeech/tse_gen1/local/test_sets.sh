@@ -40,8 +40,9 @@ metadata_of() {
 
 names=
 for entry in ${sets}; do
-    if [[ ${entry} != *_*=* ]]; then
-        die "--sets: expected SPLIT_NAME=SUBSET, found '${entry}'"
+    # What follows a dash in the name of a set of Libri2Mix is the part of it that is meant.
+    if [[ ${entry} != *_*=* || ${entry%%=*} == *-* ]]; then
+        die "--sets: expected SPLIT_NAME=SUBSET, without a dash in NAME, found '${entry}'"
     fi
     name=${entry%%=*}
     metadata_of "${name}" "${name%%_*}" --librispeech "${librispeech}" --subsets "${entry#*=}" --num_mixtures "${num_mixtures}" \
