@@ -131,8 +131,9 @@ def measure_codec(
         return [asdict(run_probe(codec, seen, unseen, kind, steps, device=device)) for kind in CONDITIONS]
 
     found = kept(
-        "fidelity", fidelity, [recordings], codebooks=codebooks, measures=options.measures, set=options.set_name
-    )
+        "fidelity", fidelity, [recordings], codebooks=codebooks, measures=options.measures, set=options.set_name,
+        speakers=read_speakers(recordings),
+    )  # fmt: skip
     rows = [Row(**values) for values in found]
     replace_rows(options.output_dir / "scores.csv", rows)
     timing = {"threads": options.speed_threads, "device": options.device}
@@ -141,7 +142,8 @@ def measure_codec(
     )
     results, train = [], options.probe_train
     if train is not None:
-        training = {"seconds": options.probe_seconds, "steps": options.probe_steps}
+        speakers = [read_speakers(one) for one in (train, recordings)]
+        training = {"seconds": options.probe_seconds, "steps": options.probe_steps, "speakers": speakers}
         results = kept("probe", lambda: probes(train), [train, recordings], **training)
     kbit = {count: bit_rate(codec, count) for count in codebooks}
     return CodecEntry(tag, facts, kbit, rows, Speed(**speed), list(map(_result, results)))

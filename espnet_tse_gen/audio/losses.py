@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_tse_gen.audio.voice_encoder import VoiceEncoder
+from espnet_tse_gen.utils.errors import naming_extra
 
 RATE = 16000
 _WINDOW = 512  # samples; 32 ms, half of them new in each frame
@@ -48,16 +49,10 @@ class WaveformLoss(nn.Module):
             "intelligibility": intelligibility_weight,
             "unlikeness": likeness_weight,
         }
-        # Not as modules: their constants are parameters, and would be saved with the network.
+        # Not as modules: their constants are parameters, and would be saved with the network. Made when they are first used,
+        # so that a trained model needs the packages of its losses no more.
         self._stoi: tuple[nn.Module, ...] = ()
         self._voice: tuple[VoiceEncoder, ...] = ()
-        if intelligibility_weight:
-            from torch_stoi import NegSTOILoss  # imports SciPy and torchaudio
-
-            self._stoi = (NegSTOILoss(RATE, use_vad=True, extended=True, do_resample=False),)
-        if likeness_weight:
-            self._voice = (VoiceEncoder(),)
-            self._voice[0].load_pretrained("model_conf likeness_weight")
         frequencies = torch.arange(_WINDOW // 2 + 1, dtype=torch.float64) * RATE / _WINDOW
         half = RATE / _WINDOW / 2
         low, high = (_bark((frequencies + side).clamp(min=0.0)) for side in (-half, half))
@@ -93,12 +88,20 @@ class WaveformLoss(nn.Module):
         if name == "si_sdr":
             return si_sdr(estimate, target)
         if name == "unlikeness":
+            if not self._voice:
+                self._voice = (VoiceEncoder(),)
+                self._voice[0].load_pretrained("model_conf likeness_weight")
             encoder = self._voice[0].to(target.device)
             return 1.0 - (encoder(list(estimate)) * encoder(list(target))).sum(dim=1)
         missing = max(0, _SHORTEST - target.shape[1])
         estimate, target = (nn.functional.pad(x, (0, missing)) for x in (estimate, target))
         if name == "quality":
             return self.quality(estimate, target)
+        if not self._stoi:
+            with naming_extra("model_conf intelligibility_weight"):
+                from torch_stoi import NegSTOILoss  # imports SciPy and torchaudio
+
+            self._stoi = (NegSTOILoss(RATE, use_vad=True, extended=True, do_resample=False),)
         found: Tensor = self._stoi[0].to(target.device)(estimate, target)
         return 1.0 + found
 

@@ -62,7 +62,10 @@ class DiscriminativeFrontEnd(AbsFrontEnd):
             extracted = made.waveforms[:, :size]
             wav[rows, : extracted.shape[1]] = extracted.to(wav.dtype)
             if features is not None and made.features is not None:
-                features[rows, : made.features.shape[1]] = made.features.flatten(2).to(wav.dtype)
+                own_frames = made.features.flatten(2).to(wav.dtype)
+                features[rows, : own_frames.shape[1]] = own_frames
+                # What lies beyond a recording may count for its last frame: as alone, its last feature.
+                features[rows, own_frames.shape[1] :] = own_frames[:, -1:]
         return Estimate(_at_rate(_silenced(wav, sizes), sizes, own, rate)[0], features)
 
     def _together(self, sizes: Tensor) -> Iterator[tuple[list[int], int]]:

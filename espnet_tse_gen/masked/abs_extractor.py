@@ -1,11 +1,12 @@
 """The interface between the ESPnet model and a masked-token extractor.
 
-A new extractor is one class behind these four methods, one entry in the task's choices, and one yaml.
+A new extractor is one class behind these four methods, one entry in the task's choices, and one yaml. Its constructor takes
+``codec`` by name, and ``front_end_width``, the width of a front end's features, where there are any.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -25,6 +26,13 @@ class Signal:
         """Return the rows ``index`` of the batch."""
         present = {name: value[index] for name, value in vars(self).items() if value is not None}
         return Signal(**present)
+
+
+class AbsConditions(Protocol):
+    """What an extractor makes of mixture and enrolment, once for all steps."""
+
+    def frames(self, start: int, end: int) -> Any:
+        """Return the conditions of these target frames alone: long recordings are decoded in chunks."""
 
 
 class AbsMaskedExtractor(nn.Module, ABC):
@@ -48,7 +56,7 @@ class AbsMaskedExtractor(nn.Module, ABC):
         drop_mixture: Tensor | None = None,
         estimate: Signal | None = None,
         drop_estimate: Tensor | None = None,
-    ) -> Any:
+    ) -> AbsConditions:
         """Do everything that does not depend on the target's tokens, once per utterance.
 
         Args:

@@ -200,7 +200,8 @@ class MaskedTSEModel(torch.nn.Module):
             hidden = self.extractor(visible, conditions)
             scores = self.score(hidden, target, mask.counted)
         loss, weight = masked_cross_entropy(scores, mask.ratio.to(target.device), self.loss_norm)
-        stats = {"ce": loss.detach(), **codebook_statistics(scores, num_codebooks)}
+        cross_entropy = torch.cat([score.cross_entropy for score in scores]).mean().detach()
+        stats = {"ce": cross_entropy, **codebook_statistics(scores, num_codebooks)}
         stats["acc"] = torch.cat([score.top1 for score in scores]).float().mean()
         if self.latent_weight > 0:
             distance = self._latent_distance(hidden, target, mixture.valid)

@@ -64,7 +64,7 @@ def read_training(exp_dir: str | Path, measure: str, name: str = "") -> Training
         name=name or folder.name,
         parameters=sum(value.numel() for key, value in weights.items() if not key.endswith("num_batches_tracked")),
         epochs=points[-1][0],
-        updates=points[-1][0] * int(config.get("num_iters_per_epoch") or 0),
+        updates=points[-1][0] * (int(config.get("num_iters_per_epoch") or 0) // int(config.get("accum_grad") or 1)),
         minutes=sum(seconds.values()) / 60.0,
         points=tuple(points),
     )

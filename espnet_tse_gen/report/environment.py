@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import importlib.metadata
 import platform
 import shlex
 import subprocess
@@ -10,9 +9,7 @@ import sys
 from pathlib import Path
 
 import espnet_tse_gen
-
-PACKAGES = ("espnet", "torch", "numpy", "mir_eval", "pystoi", "pesq", "resemblyzer", "speechmos", "ci_sdr", "distillmos",
-            "jiwer")  # fmt: skip
+from espnet_tse_gen.scoring.metrics.base import versions
 
 
 def describe_environment(command: str | None = None) -> dict[str, str]:
@@ -21,15 +18,11 @@ def describe_environment(command: str | None = None) -> dict[str, str]:
     Args:
         command: The command that made the result; by default that of this process.
     """
-    versions = []
-    for name in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions.append(f"{name} {importlib.metadata.version(name)}")
     facts = {
         "date": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "espnet_tse_gen": espnet_tse_gen.__version__,
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
-        "packages": ", ".join(versions),
+        "packages": versions(),
         "command": command or shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
     }
     # That of the working directory, marked where files differ from it; none outside git.

@@ -60,7 +60,7 @@ def report_of(
         import jinja2
         import markupsafe
     given, output = output or exp_dir / "report", (output or exp_dir / "report").resolve()
-    if output.exists() and not (output / MARK).exists() and (not output.is_dir() or any(output.iterdir())):
+    if output.exists() and not _is_report(output) and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{given}: exists and is not a report; choose another --output or remove it")
     check_outputs(demos)
     scores = scores or exp_dir / "scores.csv" if scores or (exp_dir / "scores.csv").exists() else None
@@ -172,6 +172,12 @@ def item_table(rows: Sequence[Row], systems: Sequence[str], limit: int = 500) ->
 
 def _short(column: str) -> str:
     return "SI-SDR" if column == "SI_SDR_aligned" else BY_NAME[column].label
+
+
+def _is_report(folder: Path) -> bool:
+    """Whether this program made a folder: others hold an ``index.html``, too."""
+    page = folder / MARK
+    return page.is_file() and "espnet_tse_gen" in page.read_text(encoding="utf-8", errors="replace")
 
 
 def _swap(partial: Path, output: Path) -> None:

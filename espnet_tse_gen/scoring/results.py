@@ -103,7 +103,7 @@ def main_table(
             table.notes.append(f"{system}: {counts.total()} of {len(part)} items have no scores ({reasons}).")
     for system, part in parts.items():
         table.notes += [f"RTF of {system}: {note}." for note in list(filter(None, (row.note for row in part)))[:1]]
-    tools = {name: next((row.tools for row in part if row.tools), "") for name, part in parts.items()}
+    tools = {name: next((row.tools for row in part if row.tools), "") for name, part in parts.items() if part}
     if len({*tools.values()}) == 1:
         table.notes += [f"Scored with: {text}." for text in {*tools.values()} if text]
     else:

@@ -51,7 +51,9 @@ def bootstrap_means(
         overall = sums.sum(axis=0) / totals.sum(axis=0)
     intervals = []
     for mean, drawn, count in zip(overall, means.T, known.sum(axis=0), strict=True):
-        ends = np.percentile(drawn[np.isfinite(drawn)], [2.5, 97.5]) if count else (np.nan, np.nan)
+        drawn = drawn[np.isfinite(drawn)]
+        # Few resamples may hold none of the items that have a value.
+        ends = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (mean, mean)
         intervals.append(Interval(float(mean), float(ends[0]), float(ends[1]), int(count)))
     return intervals
 

@@ -15,6 +15,7 @@ from espnet_tse_gen.scoring.run import run_scoring
 from espnet_tse_gen.scoring.signal import constant_delay
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp
+from espnet_tse_gen.utils.parallel import checked_device
 
 DELAY_RECORDINGS = 50
 """How many clean recordings a codec's delay is measured on."""
@@ -57,8 +58,14 @@ def score_system(
         raise UserError("--delay auto: needs --ceiling_scp, the clean speech through the codec")
     if asr["score_with_asr"] and asr["asr_exp"] is None:
         raise UserError("--score_with_asr: needs --asr_exp, the exp directory of an ESPnet ASR model")
+    checked_device(device)
     folder = data_dir or Path(str(mixture_scp)).parent
     choices = [parse_choice(one, device) for one in networks]
+    for choice in choices:
+        if sum(one.name == choice.name for one in choices) > 1:
+            raise UserError(
+                f"--networks: '{choice.name}' is given twice; score with one, then with the other to another table"
+            )
     for choice in choices:
         if choice.where:
             locate(choice, download_networks)
@@ -90,8 +97,11 @@ def measured_delay(ceiling_scps: Sequence[Path], mixtures: Sequence[Mixture]) ->
     Raises:
         UserError: If it cannot be measured.
     """
+    speakers = min(len(item.references) for item in mixtures)
+    if len(ceiling_scps) > speakers:
+        raise UserError(f"--ceiling_scp: {len(ceiling_scps)} tables for {speakers} speaker(s); give one of each")
     pairs = [
-        (item.references[index], ceiling[item.key], item.key)
+        (item.references[index], ceiling[item.key], item)
         for index, ceiling in enumerate(map(read_scp, ceiling_scps))
         for item in mixtures
         if item.key in ceiling
@@ -99,7 +109,9 @@ def measured_delay(ceiling_scps: Sequence[Path], mixtures: Sequence[Mixture]) ->
     # Spread over the set, and over the speakers.
     chosen = pairs[:: -(-len(pairs) // DELAY_RECORDINGS) or 1]
     try:
-        delay = constant_delay((read_audio(clean)[0], read_audio(coded, key=key)[0]) for clean, coded, key in chosen)
+        delay = constant_delay(
+            (read_audio(clean)[0], read_audio(coded, item.rate, item.key)[0]) for clean, coded, item in chosen
+        )
     except ValueError as error:
         raise UserError(f"--delay auto: cannot be measured on --ceiling_scp ({error})") from None
     logging.info("the codec delays by %d samples, measured on %d clean recordings", delay, len(chosen))

@@ -206,7 +206,8 @@ def load_initial(
     where, *parts = init_param.split(":")
     with contextlib.ExitStack() as opened:
         path = Path(where)
-        if path.suffix == ".zip" or path.is_dir() or not (path.suffix or path.is_file()):
+        is_checkpoint = path.is_file() or path.suffix in (".pth", ".pt", ".th", ".safetensors")
+        if path.is_dir() or path.suffix == ".zip" or not is_checkpoint:
             try:
                 path = opened.enter_context(open_model(where)).checkpoint()
             except UserError as error:

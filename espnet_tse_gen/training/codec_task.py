@@ -114,6 +114,12 @@ class CodecTask(CheckedTask, GANCodecTask):
         if not args.segment_seconds > 0:
             raise UserError(f"--segment_seconds: expected more than 0, got {args.segment_seconds:g}")
         model = cls.build_model(args)
+        warmup, steps = getattr(model, "warmup_steps", 0), args.num_iters_per_epoch
+        if steps and warmup >= steps:
+            raise UserError(
+                f"codec_conf warmup_steps: {warmup} steps without quantization fill the first epoch, which has {steps}"
+                " (--num_iters_per_epoch), and its validation would tell nothing; choose fewer"
+            )
         for train, kind in ((True, "train"), (False, "valid")):
             cls.build_preprocess_fn(args, train)
             option = f"{kind}_data_path_and_name_and_type"

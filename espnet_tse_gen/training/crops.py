@@ -68,7 +68,9 @@ class CropSampler(AbsSampler):
         rank: int = 0,  # which part of every batch is this process's
         processes: int = 1,  # how many parts
     ) -> None:
-        self.keys, self.batch_size, self.shuffle = list(keys), batch_size, shuffle
+        self.keys, self.shuffle = list(keys), shuffle
+        # Kept batches are such that every process has as many of each; of drawn ones, all are full.
+        self.batch_size = batch_size if shuffle else max(processes, batch_size - batch_size % processes)
         self.part = slice(rank, None, processes)
 
     def __len__(self) -> int:

@@ -206,9 +206,10 @@ class MiniGANCodec(AbsGANCodec):
             if self.training:
                 self._seen[name].append(flat.detach())
             return latents, latents.new_zeros(())
-        if self._seen[name] and self.training:
+        if self.training and not self.decoder_only and bool((averages.counts == 1.0).all()):
+            # The first quantized step, also of a training that was resumed here and saw nothing before.
             with torch.autocast(flat.device.type, enabled=False):
-                averages.initialise(quantizer, torch.cat(self._seen[name]))
+                averages.initialise(quantizer, torch.cat([*self._seen[name], flat.detach()]))
             self._seen[name] = []
         with torch.autocast(flat.device.type, enabled=False):
             # In bfloat16 the nearest entry is missed where the latents' mean is far from 0, and quantization falls apart.
@@ -238,7 +239,9 @@ class MiniGANCodec(AbsGANCodec):
         weight = self._adversarial
         if weight > 0.0:
             with self._computing(wav.device):
-                fake, fake_inside = self.discriminator(made)
+                # Without gradients of the discriminators' own weights, which clipping would count as the codec's.
+                weights = {key: value.detach() for key, value in self.discriminator.named_parameters()}
+                fake, fake_inside = torch.func.functional_call(self.discriminator, weights, (made,))
                 with torch.no_grad():
                     _, real_inside = self.discriminator(wav)
             adversarial = sum((1.0 - score.float()).square().mean() for score in fake) / len(fake)

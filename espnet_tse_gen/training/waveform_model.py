@@ -78,7 +78,9 @@ class ESPnetWaveformModel(AbsESPnetModel):
         stats = {name: part.detach() for name, part in parts._asdict().items()}
         stats["si_sdr_loss"] = stats.pop("si_sdr")
         # NaN where there is none: ESPnet's reporter leaves it out of its means.
-        stats["silence"] = stats["silence"] if not present.all() else torch.full_like(stats["silence"], torch.nan)
+        for names, some in ((("si_sdr_loss", "waveform", "spectrum"), present), (("silence",), ~present)):
+            if not some.any():
+                stats |= {name: torch.full_like(stats[name], torch.nan) for name in names}
         heard, figures = self.hearing(voices * valid, target)
         loss = loss + share * heard
         stats |= figures

@@ -117,6 +117,10 @@ def test_validation_repeats_itself_and_tells_the_worth_of_the_enrolment(build, b
     first, second = model(**batch)[1], model(**batch)[1]
     assert first["loss"] == second["loss"] and first["enroll_gain"] == second["enroll_gain"]
     assert 0 <= first["acc_all_hidden"] <= 1
+    # Whatever the loss weighs: both sides are mean cross-entropies.
+    for norm in ("per_sample", "elbo"):
+        again = build({"masking": "mixed", "loss_norm": norm})(**batch)[1]
+        torch.testing.assert_close((again["ce"], again["enroll_gain"]), (first["ce"], first["enroll_gain"]))
 
 
 def test_codec_weights_are_in_no_checkpoint_and_another_codec_is_refused(build, codec):

@@ -126,7 +126,9 @@ def test_making_it_again_replaces_it_and_a_failure_leaves_the_old_one(world: Pat
 def test_a_folder_that_is_no_report_is_left_alone_and_systems_without_anything_are_refused(world: Path) -> None:
     (world / "mine").mkdir()
     (world / "mine/thesis.txt").write_text("years of work")
-    refused("not a report", report.main, arguments(world, "--output", str(world / "mine")))
+    for _ in range(2):
+        refused("not a report", report.main, arguments(world, "--output", str(world / "mine")))
+        (world / "mine/index.html").write_text("<html>my pages</html>")
     refused(r"spk1\.scp", report.main, [*arguments(world)[:-1], f"other={world}"])
     refused("unknown system 'gredy': did you mean 'greedy'", report.main, [*arguments(world), "gredy"])
     assert (world / "mine/thesis.txt").exists()

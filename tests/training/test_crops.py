@@ -72,6 +72,12 @@ def test_batches(count: int, batch_size: int, seed: int, processes: int) -> None
     drawn = [key for batch in whole for key in batch]
     assert len(set(drawn)) == len(drawn) == (count if count < batch_size else count - count % batch_size)
     assert all(len(batch) == min(batch_size, count) for batch in whole)
+    if batch_size >= processes:
+        # Of batches that are kept whole, too, each process has a part.
+        kept = keys[: count - count % processes]
+        parts = [CropSampler(kept, batch_size, False, rank, processes).generate(seed) for rank in range(processes)]
+        assert sorted(key for part in parts for batch in part for key in batch) == sorted(kept)
+        assert all(batch for part in parts for batch in part) and len({len(part) for part in parts}) == 1
     fixed = CropSampler(keys, batch_size, shuffle=False)
     assert [key for batch in fixed.generate(seed) for key in batch] == keys and len(fixed.generate(0)) == len(fixed)
 

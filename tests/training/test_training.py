@@ -138,6 +138,8 @@ def test_initial_weights_of_a_model_by_its_name_its_folder_or_its_package(tmp_pa
         assert torch.equal(model.extractor.masks.weight, wanted["extractor.masks.weight"])
     with pytest.raises(UserError, match="--init_param unknown model 'dual_pth_16k': did you mean 'dual_path_16k'"):
         load_initial("dual_pth_16k", model, False)
+    with pytest.raises(UserError, match=r"--init_param acme/my_model@v1\.0: no such exp directory or zip file"):
+        load_initial("acme/my_model@v1.0", model, False)
     with pytest.raises(UserError, match="nowhere.pth: no such checkpoint"):
         load_initial(f"{tmp_path}/nowhere.pth", model, False)
 

@@ -131,6 +131,8 @@ def test_losses_that_follow_hearing_count_for_present_targets_alone() -> None:
     # Processes gather the figures of one another, so all have the same ones, whatever they were given.
     silent = [torch.zeros_like(ref) for ref in refs]
     total, others, _ = model(**batch, speech_ref1=silent[0], speech_ref2=silent[1])
+    nothing = {"si_sdr", "si_sdr_loss", "waveform", "spectrum", "quality", "intelligibility"}
+    assert {name for name, value in others.items() if torch.isnan(value)} == nothing
     assert torch.isfinite(total) and others.keys() == stats.keys() and torch.isnan(others["quality"])
     assert not [key for key in model.state_dict() if "perceptual" in key]
 

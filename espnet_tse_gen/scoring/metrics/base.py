@@ -1,6 +1,8 @@
 """The interface of a measure, and how it is named and shown."""
 
 import abc
+import contextlib
+import importlib.metadata
 import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,6 +11,10 @@ from typing import Any, ClassVar
 
 from espnet_tse_gen.scoring.items import Item
 from espnet_tse_gen.utils.errors import naming_extra
+
+PACKAGES = ("espnet", "torch", "numpy", "mir_eval", "pystoi", "pesq", "resemblyzer", "speechmos", "ci_sdr", "distillmos",
+            "jiwer")  # fmt: skip
+"""What scores are computed by."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class Metric(abc.ABC):
 
     def state(self) -> str:
         """Return all that the scores follow from, beside the recordings."""
-        return f"{self!r} {self.describe()}"
+        return f"{self!r} {self.describe()} {versions()}"
 
     def check(self) -> None:
         """Require the packages, and what else can be seen before the first item; raise :class:`UserError` otherwise."""
@@ -99,3 +105,12 @@ def require(label: str, packages: Iterable[str], instead: str = "") -> None:
         for name in packages:
             if importlib.util.find_spec(name) is None:
                 raise ModuleNotFoundError(name=name)
+
+
+def versions() -> str:
+    """Return the versions of those of :data:`PACKAGES` that are installed."""
+    found = []
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return ", ".join(found)

@@ -106,6 +106,10 @@ class NetworkSpeaker:
                 warnings.simplefilter("ignore")
                 voice = self._voice(samples, sample_rate).cpu().double()
         except (RuntimeError, ValueError):
+            if (
+                len(samples) >= sample_rate
+            ):  # A second is not too short: something else is wrong, such as the GPU's memory.
+                raise
             return None
         return voice.numpy() if bool(torch.isfinite(voice).all()) else None
 

@@ -66,6 +66,8 @@ class SpeechBERTScore(Metric):
             with torch.no_grad():
                 return model(wave, output_hidden_states=True).hidden_states[self.layer][0].float()
         except (RuntimeError, ValueError):
+            if len(samples) >= rate:  # A second is not too short: something else is wrong, such as the GPU's memory.
+                raise
             return None
 
 

@@ -121,7 +121,7 @@ class Words(Metric):
         return texts[name]
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def _network(recognizer: Recognizer) -> Callable[[np.ndarray, int], str | None]:
     return recognizer.load()
 
@@ -132,7 +132,7 @@ def _transcripts(paths: tuple[str, ...]) -> list[dict[str, str]]:
     return [read_scp(path) if Path(path).exists() else {} for path in paths]
 
 
-@functools.lru_cache(maxsize=4)
+@functools.cache
 def _texts(store: Path) -> dict[str, str | None]:
     """What is kept in ``store``, without lines that a killed run left unfinished."""
     texts: dict[str, str | None] = {}

@@ -192,6 +192,7 @@ if ! ${skip_eval}; then
     done
 
     if running 9 "scoring: ${result_dir}/scores.csv"; then
+        versions=$("${python}" -c 'from espnet_tse_gen.scoring.metrics.base import versions; print(versions())')
         for dset in "${tests[@]}"; do
             raw=${dumpdir}/raw/${dset}
             need "${raw}/wav.scp" 3
@@ -214,7 +215,7 @@ if ! ${skip_eval}; then
                 out=${outputs[i]:-${result_dir}/mixture}/${dset}
                 inf=()
                 words=()
-                state=("${systems[i]}" "${scoring_preset}" "${scoring_args}" "${raw}/spk2gender" "${out}"/*rtf.json)
+                state=("${systems[i]}" "${scoring_preset}" "${scoring_args}" "${versions}" "${raw}/spk2gender" "${out}"/*rtf.json)
                 if ${score_with_asr}; then
                     words=(--score_with_asr true --asr_exp "${asr_exp}" --clean_dir "${result_dir}/clean/${dset}")
                     state+=("${words[@]}" "${asr_exp}"/*.yaml "${asr_exp}"/*.pth)
