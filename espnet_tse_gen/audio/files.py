@@ -18,7 +18,7 @@ import soundfile
 
 from espnet_tse_gen.audio.level import Level
 from espnet_tse_gen.audio.segments import Forward
-from espnet_tse_gen.utils.errors import UserError, warn
+from espnet_tse_gen.utils.errors import UserError, are_warnings_shown, warn
 from espnet_tse_gen.utils.files import is_lfs_pointer
 
 READ_FORMATS = "WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, AU, CAF, W64"
@@ -159,7 +159,8 @@ def open_audio(
         with contextlib.ExitStack() as opened:
             source = source or _source(path, key)
             if isinstance(source, io.BytesIO):
-                source.seek(0)
+                # One of its own, at its start: others may read the same recording, somewhere else in it.
+                source = io.BytesIO(source.getvalue())
             file = opened.enter_context(_Stream(source))
             repaired = None
             if file.frames == 0 and file.format in ("WAV", "WAVEX"):
@@ -301,7 +302,8 @@ def _compare(path: str | Path, key: str | None, file: soundfile.SoundFile, sampl
         text = f"is cut short: its last page is missing; the {seconds} s before it are used"
     else:
         return
-    if name not in _warned:
+    # Once on a terminal, however often a recording is read; where warnings are collected, in each collection.
+    if name not in _warned or not are_warnings_shown():
         _warned.add(name)
         warn(f"{name}: warning: {text}")
 

@@ -129,10 +129,15 @@ def writing_audio(path: str | Path, sample_rate: int, subtype: str) -> Iterator[
     Several that are to get theirs together, or none of them, are closed before their blocks end.
 
     Raises:
-        UserError: If the folder cannot be written or the disk is full.
+        UserError: If the folder cannot be written, the disk is full, or the format does not hold such a rate.
     """
     with atomic_write(path, "wb") as stream:
-        file = AudioWriter(stream, sample_rate, _output_format(path), subtype)
+        try:
+            file = AudioWriter(stream, sample_rate, _output_format(path), subtype)
+        except soundfile.SoundFileError:
+            raise UserError(
+                f"{path}: its format cannot hold {sample_rate} Hz; choose a name that ends in .wav"
+            ) from None
         try:
             yield file
         finally:

@@ -9,7 +9,7 @@ import sys
 import click
 
 from espnet_tse_gen.utils.arguments import command
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.errors import UserError, run_main
 
 
 @command
@@ -27,7 +27,13 @@ def main(conf_dir: str, fs: int, expdir: str | None, codec_args: str) -> None:
     ]
     settings = {"ignore_unknown_options": True, "allow_extra_args": True}
     options = click.Command(None, params=params, context_settings=settings)
-    given = options.make_context(None, shlex.split(codec_args)).params
+    try:
+        words = shlex.split(codec_args)
+    except ValueError as error:
+        raise UserError(
+            f"--codec_args {codec_args}: cannot be split into words ({error}); correct its quotes"
+        ) from None
+    given = options.make_context(None, words).params
     path, reason = choose_codec(conf_dir, fs, expdir, **given)
     print(f"codec_config auto: {path} ({reason})", file=sys.stderr)
     print(path)

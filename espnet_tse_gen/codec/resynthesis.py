@@ -61,6 +61,9 @@ def resynthesize_named(
     if part.is_complete():
         part.merge()
         return f"{part.scp}: is complete and up to date; kept"
+    for key in keys:
+        if "/" in key:
+            raise UserError(f"{wav_scp}: key '{key}': holds a slash and cannot name a file; rename it")
     part.begin()
     made = {key: str(folder / "wavs" / str(name) / f"{key}.wav") for key in keys}
     for key, path in made.items():

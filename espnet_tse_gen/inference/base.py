@@ -253,7 +253,7 @@ class TargetSpeakerExtractor(abc.ABC):
         enroll: Any,
         sample_rate: int | None = None,
         *,
-        enroll_sample_rate: int | None = None,
+        enroll_sample_rate: int | Sequence[int] | None = None,
         row_id: int | str | None = None,
         mixture_name: str = "mixture",
         enroll_name: str = "enrolment",
@@ -264,7 +264,7 @@ class TargetSpeakerExtractor(abc.ABC):
             mixture: What a call takes, or an :class:`AudioFile`; of a file no more is held than is needed at a time.
             enroll: What a call takes.
             sample_rate: Hz; None means the model's rate.
-            enroll_sample_rate: Hz of the enrolment where it differs.
+            enroll_sample_rate: Hz of the enrolment where it differs; of several, also that of each.
             row_id: Where the noise of stochastic decoding starts from; by default the recordings themselves, so that a
                 result does not depend on what else is in a batch.
             mixture_name: What errors call the mixture; ``enroll_name`` the enrolment.
@@ -273,7 +273,6 @@ class TargetSpeakerExtractor(abc.ABC):
             UserError: If a recording cannot be used.
         """
         rate = checked_rate(self.sample_rate if sample_rate is None else sample_rate, mixture_name)
-        enroll_rate = checked_rate(rate if enroll_sample_rate is None else enroll_sample_rate, enroll_name)
         shortest, shortest_enroll = self.shortest_seconds
         what, what_enroll = self.shortest_names
         mixed = AudioFile(mixture, channel=MEAN) if isinstance(mixture, str | Path) else mixture
@@ -286,9 +285,16 @@ class TargetSpeakerExtractor(abc.ABC):
             level, digest = Level([mixed]), hashlib.blake2b(mixed.data, digest_size=16)
         # A list of numbers is one recording.
         several = isinstance(enroll, list | tuple) and len(enroll) > 0 and not isinstance(enroll[0], numbers.Number)
-        enrolls = []
-        for number, each in enumerate(enroll if several else [enroll], 1):
-            own_rate, name = enroll_rate, f"{enroll_name} {number}" if several else enroll_name
+        voices, enrolls = enroll if several else [enroll], []
+        given = rate if enroll_sample_rate is None else enroll_sample_rate
+        rates = given if isinstance(given, Sequence) else [given] * len(voices)
+        if len(rates) != len(voices):
+            raise UserError(
+                f"enroll_sample_rate: {len(rates)} rates for {len(voices)} enrolments; give one for all, or one of each"
+            )
+        for number, (each, own_rate) in enumerate(zip(voices, rates, strict=True), 1):
+            name = f"{enroll_name} {number}" if several else enroll_name
+            own_rate = checked_rate(own_rate, name)
             if isinstance(each, str | Path):
                 name = str(each)
                 each, own_rate = read_audio(each, channel=MEAN)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from espnet_tse_gen.audio.files import AUDIO_SUFFIXES, MEAN, AudioFile, read_audio
-from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.audio.segments import Forward
 from espnet_tse_gen.audio.writing import OUTPUT_FORMATS, as_stored, check_output, output_subtype, writing_audio
 from espnet_tse_gen.utils.errors import UserError, hear_warnings, one_line, print_error, shown, warn
@@ -107,14 +106,17 @@ def extract_files(
             for mixed in only
             for times in enroll_range
         ]
-        rate = voices[0][1]
-        enrolls = [samples if own == rate else resample(samples, own, rate) for samples, own in voices]
+        enrolls, rates = ([*each] for each in zip(*voices, strict=True))
         name = "enrolment" if len(voices) > 1 else str(enroll[0]) if enroll else f"{items[0].path}: --enroll-range"
         del voices
         from espnet_tse_gen.inference.base import open_extractor
 
         model = open_extractor(**extractor)
-    enrolment = {"enroll": enrolls if len(enrolls) > 1 else enrolls[0], "enroll_sample_rate": rate, "enroll_name": name}
+    enrolment = {
+        "enroll": enrolls if len(enrolls) > 1 else enrolls[0],
+        "enroll_sample_rate": rates,
+        "enroll_name": name,
+    }
     results = []
     try:
         for number, item in enumerate(items, 1):

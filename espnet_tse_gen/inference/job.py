@@ -7,8 +7,9 @@ goes on where it was, under any number of jobs, and a changed model, option or r
 import contextlib
 import csv
 import json
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ class InferenceJob:
         part = Part(self.output_dir, self.name, self.job, self.num_jobs, self.settings, keys, files)
         books = {} if overwrite else self._read_books(keys)
         todo = [key for key in keys if key not in books]
-        seconds = self._check(todo)
+        seconds = self._check(keys, set(todo))
         if todo or not part.is_complete():
             part.begin()
             self._extract(sorted(todo, key=lambda key: (seconds[key], key)), seconds, books)
@@ -120,6 +121,10 @@ class InferenceJob:
     def _source(self, key: str) -> str:
         return state_of(key, files=[self.tables["mixture"][key], self.tables["enroll"][key]])
 
+    def _codes_state(self, key: str) -> str:
+        entry = self.tables["codes"][key]
+        return state_of(entry, files=[re.sub(r":\d+$", "", entry)])
+
     def _request(self, key: str) -> tuple[Request, str]:
         """Return what is to be extracted, and the mixture's sample format."""
         paths = self.tables["mixture"][key], self.tables["enroll"][key]
@@ -135,18 +140,19 @@ class InferenceJob:
         )
         return request, subtype
 
-    def _check(self, keys: Sequence[str]) -> dict[str, float]:
-        """Return the mixtures' durations in seconds, after reading everything that will be decoded."""
+    def _check(self, keys: Sequence[str], todo: Container[str]) -> dict[str, float]:
+        """Return the durations of the mixtures ``todo`` in seconds, after reading everything that will be decoded."""
         seconds: dict[str, float] = {}
         failures: list[str] = []
         for key in keys:
             try:
                 if "/" in key:
                     raise UserError(f"key '{key}': holds a slash and cannot name a file; rename it")
-                request, _ = self._request(key)
-                seconds[key] = request.size / request.sample_rate
-                if self.with_codes:
-                    self._target_codes(key, len(request.mixture))
+                if key in todo:
+                    request, _ = self._request(key)
+                    seconds[key] = request.size / request.sample_rate
+                    if self.with_codes:
+                        self._target_codes(key, len(request.mixture))
                 if "target" in self.tables and _same_recording(self.tables["enroll"][key], self.tables["target"][key]):
                     raise UserError(
                         f"{self.tables['enroll'][key]} (key '{key}'): the enrolment is the target utterance itself; "
@@ -177,7 +183,10 @@ class InferenceJob:
                     write_audio(wav, extraction.samples, request.sample_rate, output_subtype(wav, subtype))
                     books[key] = {"source": source, "wav": file_state(wav)}
                     if self.with_codes:
-                        books[key]["accuracy"] = self._accuracy(key, request, extraction)
+                        books[key] |= {
+                            "accuracy": self._accuracy(key, request, extraction),
+                            "codes": self._codes_state(key),
+                        }
                     progress.update(round(seconds[key]))
                 self._write_json("progress.json", {"settings": self.settings, "recordings": books})
         if order:
@@ -209,7 +218,7 @@ class InferenceJob:
                 for key in entries.keys() & set(keys):
                     entry, wav = entries[key], file_state(self._wav(key))
                     holds = wav is not None and entry["wav"] == wav and entry["source"] == self._source(key)
-                    if holds and not (self.with_codes and "accuracy" not in entry):
+                    if holds and not (self.with_codes and entry.get("codes") != self._codes_state(key)):
                         books[key] = entry
         return books
 

@@ -182,9 +182,11 @@ def list_models() -> str:
         if path.is_file():
             told.append(f"{name}: weights of a codec, {_megabytes(path)}, in {path}")
     for name, path in cached(CONFIG).items():
-        if (path / WEIGHTS).is_file():
-            facts = f"{name}: model of the Hugging Face hub, {_megabytes(*path.rglob('*'))}, in {path}"
-            told.append(facts + _card_facts(_checked(path).card))
+        # The cache holds other programs' repositories, too, whose configurations may be anything.
+        with contextlib.suppress(UserError):
+            if (path / WEIGHTS).is_file() and "extractor_conf" in (model := _checked(path)).config:
+                facts = f"{name}: model of the Hugging Face hub, {_megabytes(*path.rglob('*'))}, in {path}"
+                told.append(facts + _card_facts(model.card))
     return "\n".join(told) + "\n"
 
 

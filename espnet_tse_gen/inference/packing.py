@@ -20,7 +20,7 @@ from espnet_tse_gen.utils.checkpoints import read_checkpoint
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write, read_yaml
 from espnet_tse_gen.utils.hub import parse_tag
-from espnet_tse_gen.utils.model_files import WEIGHTS
+from espnet_tse_gen.utils.model_files import PACKED, WEIGHTS
 
 KEPT = (
     "codec", "codec_conf", "encoder", "encoder_conf", "extractor", "extractor_conf", "decoder", "decoder_conf",
@@ -67,11 +67,13 @@ def pack(
     Raises:
         UserError: If the model is incomplete, what is packed does not fit together, or ``output`` is there.
     """
+    output = output.resolve()
     if output.exists() and not overwrite:
         raise UserError(f"--output {output}: is there already; choose another name or add --overwrite true")
     if results is not None and not results.is_file():
         raise UserError(f"--results {results}: no such file")
     with open_model(where) as opened:
+        _check_place(output, opened.path.resolve())
         checkpoint, config, options = opened.checkpoint(model_file), opened.config, opened.options(decode)
         # Loading checks that configuration, codec and checkpoint belong together.
         model = opened.load(model_file)
@@ -91,6 +93,22 @@ def pack(
     (_write_zip if output.suffix == ".zip" else _write_directory)(output, files)
     size = sum(len(content) for content in files.values())
     return f"{output}: {len(files)} files, {size / 2**20:.1f} MiB before compression"
+
+
+_WRITTEN = {Path(name).parts[0] for name in PACKED}
+
+
+def _check_place(output: Path, model: Path) -> None:
+    """Require that nothing is replaced but what was packed before."""
+    if output == model or output in model.parents:
+        raise UserError(f"--output {output}: holds the model that is packed; choose another name")
+    if output.is_dir():
+        kept = [path for path in output.rglob("*") if path.is_file()]
+        others = [path for path in kept if path.relative_to(output).parts[0] not in _WRITTEN]
+        if others:
+            raise UserError(
+                f"--output {output}: holds files that no packing wrote, first '{others[0].name}'; choose another name"
+            )
 
 
 def _parts(directory: Path, with_front_end: bool) -> dict[str, bytes]:

@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.inference.files import part
 from espnet_tse_gen.report.pictures import RANGE_DB, magnitudes
 from espnet_tse_gen.serve.limits import read_limited
@@ -143,9 +142,10 @@ def _extract(opened: "TargetSpeakerExtractor", job: Job, minutes: float, progres
         voices = [] if job.enroll is None else [read_limited(job.enroll, minutes)[:2]]
         if job.times is not None:
             voices.append((part(mixed.samples, mixed.rate, *job.times, str(job.mixture), "enrolment"), mixed.rate))
-    rate = voices[0][1]
-    enrolls = [resample(samples, own, rate) for samples, own in voices]
-    request = opened.request(mixed.samples, enrolls, mixed.rate, enroll_sample_rate=rate, mixture_name=str(job.mixture))
+    enrolls, rates = zip(*voices, strict=True)
+    request = opened.request(
+        mixed.samples, enrolls, mixed.rate, enroll_sample_rate=rates, mixture_name=str(job.mixture)
+    )
     extraction = opened.extract([request], progress=progress)[0]
     residual = mixed.samples - extraction.samples
     picture = draw({"mixture": mixed.samples, "extraction": extraction.samples, "residual": residual}, mixed.rate)

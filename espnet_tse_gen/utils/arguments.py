@@ -180,7 +180,7 @@ def _read_yaml(ctx: click.Context, param: click.Parameter, text: str | None) -> 
 
         try:
             changes[param.name] = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # a ValueError is that of a date that is none
             raise UserError(f"--{param.name}: cannot read the value '{text}'") from None
 
 

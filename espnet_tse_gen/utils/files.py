@@ -163,7 +163,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+    ) as error:  # a ValueError is that of a date that is none, or of bytes that are no text
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{path}: cannot be read as yaml ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a yaml mapping 'name: value'")

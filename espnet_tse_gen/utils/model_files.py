@@ -1,5 +1,6 @@
 """Files of a model: those of a package, and the checkpoint that is taken where none is named. Imports nothing heavy."""
 
+import re
 from pathlib import Path
 
 from espnet_tse_gen.utils.errors import UserError, unknown_name
@@ -40,6 +41,9 @@ def find_checkpoint(directory: Path, model_file: str | Path | None = None) -> Pa
         if Path(model_file).is_file():
             return Path(model_file)
         raise UserError(f"{directory}: {unknown_name('checkpoint', str(model_file), names or ['none'])}")
+    names.sort(
+        key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)], reverse=True
+    )
     further = [name for part in (".ave", ".best", "latest", "") for name in names if part in name]
     for name in (*PREFERRED, *further):
         if (directory / name).is_file():

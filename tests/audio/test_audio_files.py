@@ -1,6 +1,8 @@
 """Recordings: read with errors that name file and key, written whole or not at all."""
 
+import os
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +93,24 @@ def test_a_recording_read_in_parts_is_the_same(tmp_path: Path, channel: int) -> 
         assert len(parts) > 1
         np.testing.assert_array_equal(np.concatenate(parts), whole)
     np.testing.assert_array_equal(file[150000:250000], whole[150000:250000])
+
+
+def test_readers_of_one_pipe_do_not_disturb_one_another(tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).normal(0.0, 0.2, 600001)
+    soundfile.write(tmp_path / "a.wav", samples, 16000)
+    os.mkfifo(tmp_path / "pipe")
+    threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes((tmp_path / "a.wav").read_bytes())).start()
+    file = AudioFile(tmp_path / "pipe")
+    ahead = file.parts()
+    next(ahead)
+    np.testing.assert_array_equal(file[:600001], read_audio(tmp_path / "a.wav")[0])
+    rest = np.concatenate([*ahead])
+    np.testing.assert_array_equal(rest, read_audio(tmp_path / "a.wav")[0][-len(rest) :])
+
+
+def test_a_rate_that_a_format_does_not_hold_is_one_line(tmp_path: Path) -> None:
+    refused("a.flac: its format cannot hold 700000 Hz", write_audio, tmp_path / "a.flac", np.zeros(10), 700000)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_recording_that_changes_while_it_is_read(tmp_path: Path) -> None:

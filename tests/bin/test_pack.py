@@ -85,6 +85,18 @@ def test_existing_output_is_kept_unless_told(exp_dir, tmp_path):
         extracted(output)
 
 
+def test_nothing_is_replaced_but_what_was_packed(exp_dir, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years of work")
+    for output, message in (
+        (exp_dir, "holds the model"),
+        (tmp_path, "holds"),
+        (tmp_path / "mine", r"first 'thesis\.txt'"),
+    ):
+        refused(message, pack, exp_dir, output, "--overwrite", "true")
+    assert (tmp_path / "mine/thesis.txt").exists() and (exp_dir / "config.yaml").exists()
+
+
 def test_incomplete_exp_directory_is_refused(exp_dir, tmp_path):
     shutil.rmtree(exp_dir / "codec")
     refused("codec: no such folder", pack, exp_dir, tmp_path / "tiny.zip")

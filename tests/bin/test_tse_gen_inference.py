@@ -254,6 +254,9 @@ def test_token_accuracy(data):
     before = path.read_bytes()
     main(command(data, "--codes_scp", str(data / "codes.scp")))
     assert path.read_bytes() == before
+    write_codes(data)
+    main(command(data, "--codes_scp", str(data / "codes.scp")))
+    assert all(float(value) == 1.0 for row in [*csv.reader(path.open())][1:] for value in row[1:])
 
 
 def test_tokens_of_another_length_are_refused(data):

@@ -214,3 +214,22 @@ def test_mistakes_are_one_line(codec_dir: Path, released: Path, tmp_path: Path) 
     for arguments, message in wrong:
         refused(message, resynthesize, *arguments)
         assert not (tmp_path / "b.wav").exists()
+
+
+def test_a_key_that_is_a_path_replaces_no_recording(codec_dir, corpus, tmp_path) -> None:
+    source = tmp_path / "a.wav"
+    source.write_bytes((corpus / "wavs/d_spk1.wav").read_bytes())
+    (tmp_path / "wav.scp").write_text(f"{tmp_path}/a {source}\n")
+    before = source.read_bytes()
+    command = [
+        "--codec_dir",
+        codec_dir,
+        "--wav_scp",
+        tmp_path / "wav.scp",
+        "--output_dir",
+        tmp_path / "out",
+        "--name",
+        "x",
+    ]
+    refused("holds a slash", resynthesize, *command)
+    assert source.read_bytes() == before

@@ -43,6 +43,12 @@ def test_a_path_is_what_is_in_the_file(kind: str, channels: int, tmp_path: Path)
     request = extractor.request(mixed, read_audio(tmp_path / "a.wav")[0], 44100, enroll_sample_rate=RATE)
     np.testing.assert_array_equal(one, extractor.extract([request])[0].samples)
     np.testing.assert_array_equal(one, extractor.extract_batch([tmp_path / "m.flac"], [tmp_path / "a.wav"])[0])
+    # Each enrolment goes from its own rate to the model's.
+    arrays = [read_audio(tmp_path / f"{name}.wav")[0] for name in "ab"]
+    request = extractor.request(mixed, arrays, 44100, enroll_sample_rate=[RATE, 16000])
+    named = extractor(tmp_path / "m.flac", [tmp_path / "a.wav", tmp_path / "b.wav"])
+    np.testing.assert_array_equal(named, extractor.extract([request])[0].samples)
+    refused("2 enrolments", extractor.request, mixed, arrays, 44100, enroll_sample_rate=[RATE])
     # A file has its own rate, an array that of the call; what was resampled twice differs by that.
     both = extractor(mixed, [tmp_path / "a.wav", second], 44100)
     assert np.corrcoef(both, extractor(mixed, [first, tmp_path / "b.wav"], 44100))[0, 1] > 0.9

@@ -30,7 +30,7 @@ def test_missing_model_is_refused(where, tmp_path, monkeypatch):
 def test_default_checkpoint_prefers_averages(exp_dir):
     weights = exp_dir / "valid.loss.ave.pth"
     order = [f"valid.{name}.{kind}.pth" for name in ("si_snr_loss_s0", "loss") for kind in ("ave", "best")]
-    order += ["train.loss.ave_1best.pth", "latest.pth", "3epoch.pth"]
+    order += ["train.loss.ave_1best.pth", "latest.pth", "12epoch.pth", "9epoch.pth"]
     for name in {*order, "checkpoint.pth"} - {weights.name}:
         shutil.copy(weights, exp_dir / name)
     for name in order:

@@ -76,7 +76,9 @@ def test_yaml_keeps_its_order_and_characters(tmp_path: Path) -> None:
     assert list(read_yaml(tmp_path / "c.yaml")) == list(content)
 
 
-@pytest.mark.parametrize("content", [b"a: [1", b"- 1\n", b"", b"\xff\xfe", b"a: !!python/object/apply:os.getcwd []"])
+@pytest.mark.parametrize(
+    "content", [b"a: [1", b"- 1\n", b"", b"\xff\xfe", b"a: !!python/object/apply:os.getcwd []", b"a: 2024-13-01"]
+)
 def test_bad_yaml_is_one_line_that_names_the_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "c.yaml").write_bytes(content)
     refused("c.yaml: ", read_yaml, tmp_path / "c.yaml")
