@@ -48,15 +48,6 @@ class DecodingError(RuntimeError):
     """The network or the decoding loop broke its contract: logits that are not finite, or a position left masked."""
 
 
-class Known(NamedTuple):
-    """An estimate of what is decoded: the entry that it is nearest to stands for the estimate itself in a mean."""
-
-    codes: Tensor
-    """``[B, K, T]``."""
-    latents: Tensor
-    """``[B, T, D]``, of a codec each of whose codebooks has dimensions of its own."""
-
-
 class Means(NamedTuple):
     """What soft decoding makes of a frame: the sum of its tokens' mean vectors, each of the pass that commits the token."""
 
@@ -64,54 +55,18 @@ class Means(NamedTuple):
     """``[K, C, D]``."""
     latents: Tensor
     """``[B, T, D]``, updated in place."""
-    known: Known | None = None
+    rest: Tensor | None = None
+    """``[B, K, T, D]``, what is added to each mean: what an estimate's latents have beyond the mean that it alone predicts."""
 
-    def window(self, start: int, end: int, known: Known | None) -> "Means":
-        """Return those of the frames ``start`` to ``end``, of which ``known`` is."""
-        return Means(self.codebooks, self.latents[:, start:end], known)
+    def window(self, start: int, end: int, rest: Tensor | None) -> "Means":
+        """Return those of the frames ``start`` to ``end``, of which ``rest`` is."""
+        return Means(self.codebooks, self.latents[:, start:end], rest)
 
-    def vectors_of(self, codes: Tensor) -> Tensor:
-        """Return the vectors ``[B, K, T, D]`` of codes ``[B, K, T]``."""
-        return torch.stack([book[codes[:, k]] for k, book in enumerate(self.codebooks)], dim=1)
-
-    def expected(self, logits: Tensor, hidden: Tensor) -> Tensor:
-        """Return the mean vectors ``[B, K, T, D]`` under logits ``[B, K, T, C]``, zero but where ``hidden [B, K, T]``."""
-        found = _Vectors.of(self, logits.shape[1])
-        found.take(logits.flatten(1, 2), hidden.flatten(1, 2), None)
-        return found.vectors
-
-
-class _Vectors(NamedTuple):
-    """The mean vectors of a batch's tokens ``[B, K, T, D]``, which are summed when all tokens are committed."""
-
-    codebooks: Tensor
-    vectors: Tensor
-    known: Tensor | None
-    """The estimate's codes."""
-    rest: Tensor | None
-    """``[B, K, T, D]``, what the estimate's latents have beyond the vectors of its codes."""
-
-    @classmethod
-    def of(cls, means: Means, codebooks: int) -> "_Vectors":
-        """Return room for ``means``."""
-        rows, frames, width = means.latents.shape
-        empty = means.latents.new_zeros(rows, codebooks, frames, width)
-        if means.known is None:
-            return cls(means.codebooks, empty, None, None)
-        codes, latents = means.known
-        own = (means.codebooks != 0).any(dim=1)[:, None]
-        return cls(means.codebooks, empty, codes, (latents.unsqueeze(1) - means.vectors_of(codes)) * own)
-
-    def take(self, logits: Tensor, hidden: Tensor, codebook: int | None) -> None:
-        """Take the means under logits ``[B, P, C]`` where ``hidden [B, P]``; codebook None stands for all."""
+    def of(self, logits: Tensor, codebook: int | None = None) -> Tensor:
+        """Return the mean vectors ``[B, K, T, D]`` under logits ``[B, K, T, C]``, of all codebooks or of one, with their rest."""
         which = slice(None) if codebook is None else slice(codebook, codebook + 1)
-        vectors = self.vectors[:, which]
-        shape = (-1, vectors.shape[2])
-        likely = logits.softmax(dim=-1).unflatten(1, shape).float()
-        mean = torch.einsum("bktc,kcd->bktd", likely, self.codebooks[which])
-        if self.known is not None and self.rest is not None:
-            mean += likely.gather(-1, self.known[:, which].unsqueeze(-1)) * self.rest[:, which]
-        vectors.copy_(torch.where(hidden.unflatten(1, shape).unsqueeze(-1), mean, vectors))
+        mean = torch.einsum("bktc,kcd->bktd", logits.softmax(dim=-1).float(), self.codebooks[which])
+        return mean if self.rest is None else mean + self.rest[:, which]
 
 
 class _Pass(NamedTuple):
@@ -133,7 +88,8 @@ class _Batch(NamedTuple):
     frame: Tensor  # int64 [B, T], number of a frame among its row's valid frames
     noise: RowNoise
     finite: Tensor  # bool [], stays on the device until the end
-    vectors: _Vectors | None
+    means: Means | None
+    vectors: Tensor | None  # [B, K, T, D], the means of the tokens that are committed
 
 
 class Sampler:
@@ -206,8 +162,8 @@ class Sampler:
         ]
         noise = RowNoise(self.options.seed, row_ids, valid.device)
         finite = torch.ones((), dtype=torch.bool, device=valid.device)
-        vectors = None if means is None else _Vectors.of(means, self.num_codebooks)
-        batch = _Batch(f, unconditional, codes, valid.cumsum(dim=1) - 1, noise, finite, vectors)
+        vectors = None if means is None else means.latents.new_zeros(*codes.shape, means.latents.shape[2])
+        batch = _Batch(f, unconditional, codes, valid.cumsum(dim=1) - 1, noise, finite, means, vectors)
         for codebook, plan in zip(self.codebooks, plans, strict=True):
             if plan:
                 self._decode_codebook(batch, codebook, plan)
@@ -219,7 +175,7 @@ class Sampler:
             raise DecodingError("internal error: a valid position is still masked after the last pass")
         if means is not None and vectors is not None:
             filled = to_fill.any(dim=1).unsqueeze(-1)
-            means.latents.copy_(torch.where(filled, vectors.vectors.sum(dim=1), means.latents))
+            means.latents.copy_(torch.where(filled, vectors.sum(dim=1), means.latents))
         return codes
 
     def _start(self, valid: Tensor, fixed: Tensor | None) -> Tensor:
@@ -274,8 +230,11 @@ class Sampler:
             finite = logits.gather(-1, chosen.unsqueeze(-1)).squeeze(-1).isfinite()
             batch.finite.logical_and_((finite | ~hidden).all())
             tokens.copy_(torch.where(hidden, chosen, tokens))
-            if batch.vectors is not None:
-                batch.vectors.take(logits, hidden, codebook)
+            if batch.means is not None and batch.vectors is not None:
+                vectors = batch.vectors if codebook is None else batch.vectors[:, codebook : codebook + 1]
+                shape = (-1, vectors.shape[2])
+                found = batch.means.of(logits.unflatten(1, shape), codebook)
+                vectors.copy_(torch.where(hidden.unflatten(1, shape).unsqueeze(-1), found, vectors))
 
             # Where every row commits all it has, and nobody asks later, confidence costs nothing.
             if now.keep is not None or self.options.remask == "rescore":
@@ -330,7 +289,7 @@ def plan_chunks(frames: int, chunk: int, overlap: int) -> list[tuple[int, int]]:
 
 def decode_chunks(
     sampler: Sampler,
-    make_f: Callable[[int, int], tuple[Predictor, Predictor | None, Known | None]],
+    make_f: Callable[[int, int], tuple[Predictor, Predictor | None, Tensor | None]],
     frames: int,
     chunk: int,
     overlap: int,
@@ -343,7 +302,7 @@ def decode_chunks(
     Args:
         sampler: Decodes a chunk.
         make_f: Called once per chunk with its first frame and the frame after its last: returns the conditional network, the
-            unconditional one or None, and what is known for the means, or None.
+            unconditional one or None, and the rest of the means, or None.
         frames: Length T of the recordings. Longer batches of different lengths go row by row: their last chunks differ.
         chunk: Frames per chunk, as ``DecodingOptions.chunk_frames`` gives them; 0 puts everything into one.
         overlap: Frames that a chunk is given from the one before, at least.
@@ -360,8 +319,8 @@ def decode_chunks(
         valid = torch.ones(len(row_ids), end - start, dtype=torch.bool, device=device)
         # Noise is counted from a chunk's start; without the start in the id all chunks would draw the same.
         ids = [f"{row}@{start}" for row in row_ids] if start else row_ids
-        conditional, unconditional, known = make_f(start, end)
-        part = None if means is None else means.window(start, end, known)
+        conditional, unconditional, rest = make_f(start, end)
+        part = None if means is None else means.window(start, end, rest)
         window.copy_(sampler.decode(conditional, valid, window, ids, unconditional, part))
     return codes
 

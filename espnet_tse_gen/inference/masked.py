@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from espnet_tse_gen.decoding.options import DecodingOptions
-from espnet_tse_gen.decoding.sampler import DecodingError, Known, Means, Sampler, decode_chunks
+from espnet_tse_gen.decoding.sampler import DecodingError, Means, Sampler, decode_chunks
 from espnet_tse_gen.decoding.strategies import Predictor
 from espnet_tse_gen.inference.base import (
     DTYPES,
@@ -138,19 +138,19 @@ class MaskedInference(TargetSpeakerExtractor):
     def _decode(self, requests: Sequence[Request]) -> tuple[Tensor, Means | None, Tensor | None]:
         """Return codes ``[B, K, T]`` of requests that each fit a chunk, their means, and what lends the phase ``[B, L]``."""
         mixtures = [request.mixture[:] for request in requests]
-        conditional, unconditional, known, guide = self._preparing(requests)(mixtures)
+        conditional, unconditional, rest, guide = self._preparing(requests)(mixtures)
         frames = torch.tensor([self.codec.num_frames(len(request.mixture)) for request in requests], device=self.device)
         valid = torch.arange(int(frames.max()), device=self.device) < frames[:, None]
         row_ids = [request.row_id for request in requests]
-        means = self._means(len(valid), valid.shape[1], known)
+        means = self._means(len(valid), valid.shape[1], rest)
         codes = self._sampler.decode(conditional, valid, row_ids=row_ids, unconditional=unconditional, means=means)
         return codes, means, guide
 
-    def _means(self, rows: int, frames: int, known: Known | None = None) -> Means | None:
+    def _means(self, rows: int, frames: int, rest: Tensor | None = None) -> Means | None:
         if not self.options.soft:
             return None
         codebooks = self.codec.all_codebooks()
-        return Means(codebooks, torch.zeros(rows, frames, codebooks.shape[2], device=self.device), known)
+        return Means(codebooks, torch.zeros(rows, frames, codebooks.shape[2], device=self.device), rest)
 
     def _decode_long(
         self, request: Request, progress: Callable[[int], None]
@@ -163,15 +163,15 @@ class MaskedInference(TargetSpeakerExtractor):
         prepare, context = self._preparing([request]), round(CONTEXT_SECONDS * rate)
         guides: list[Tensor] = []
 
-        def predictors(start: int, end: int) -> tuple[Predictor, Predictor | None, Known | None]:
+        def predictors(start: int, end: int) -> tuple[Predictor, Predictor | None, Tensor | None]:
             progress(start)
             first = max(0, start - context)
             part, own = [request.mixture[first * hop : (end + context) * hop]], (start - first, end - first)
-            conditional, unconditional, known, guide = prepare(part, own)
+            conditional, unconditional, rest, guide = prepare(part, own)
             if guide is not None:
                 # The rest of the chunk before is what this one begins with.
                 guides.append(guide[:, sum(each.shape[1] for each in guides) - start * hop :])
-            return conditional, unconditional, known
+            return conditional, unconditional, rest
 
         chunk, overlap = self.options.chunk_frames(rate)
         frames = self.codec.num_frames(len(request.mixture))
@@ -181,33 +181,35 @@ class MaskedInference(TargetSpeakerExtractor):
 
     def _preparing(
         self, requests: Sequence[Request]
-    ) -> Callable[..., tuple[Predictor, Predictor | None, Known | None, Tensor | None]]:
+    ) -> Callable[..., tuple[Predictor, Predictor | None, Tensor | None, Tensor | None]]:
         """Return what makes the network for (parts of) the mixtures, and its unconditional twin where guidance needs it.
 
         It takes signals ``[L_i]`` and, where not all of their frames are to be predicted, the first and the end of those. What
-        else it makes is the estimate for soft decoding, and what lends these frames their phase, ``[B, L]``, or None.
+        else it makes is the rest of the means, for soft decoding, and what lends these frames their phase, ``[B, L]``, or None.
         """
         source = self.options.reconstruction if self.codec.supports_mixture else "codec"
-        keeps = self.options.soft and source == "estimate" and self.codec.codebooks_apart
+        keeps = self.options.soft and source == "estimate"
         enroll, enroll_lengths = self._enrolled(requests)
 
         def prepare(signals: Sequence[np.ndarray], frames: tuple[int, int] | None = None) -> Any:
             given = self._padded(signals)
             mixed, estimate = self.model.encode(*given), self.model.estimate(*given, enroll.wav, enroll_lengths)
 
-            def predictor(drop_enroll: bool) -> Predictor:
-                conditions = self.model.conditions(mixed, enroll, drop_enroll, estimate)
-                return self.model.predictor(conditions.frames(*frames) if frames else conditions)
+            def conditions(drop_enroll: bool) -> Any:
+                made = self.model.conditions(mixed, enroll, drop_enroll, estimate)
+                return made.frames(*frames) if frames else made
 
-            guide, known = None if source == "codec" else given[0], None
+            told, guide, rest = conditions(False), None if source == "codec" else given[0], None
             if source == "estimate" and estimate is not None:
                 guide = estimate.wav
                 if keeps:
-                    first, end = frames or (0, estimate.valid.shape[1])
-                    known = Known(estimate.codes[..., first:end], estimate.latents[..., first:end].transpose(1, 2))
+                    rest = self.model.rest(
+                        told, estimate.latents.transpose(1, 2)[:, slice(*frames) if frames else slice(None)]
+                    )
             if guide is not None and frames:
                 guide = guide[:, frames[0] * self.codec.hop : frames[1] * self.codec.hop]
-            return predictor(False), None if self.options.guidance == 1.0 else predictor(True), known, guide
+            without = None if self.options.guidance == 1.0 else self.model.predictor(conditions(True))
+            return self.model.predictor(told), without, rest, guide
 
         return prepare
 

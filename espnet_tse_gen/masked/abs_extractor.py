@@ -78,6 +78,10 @@ class AbsMaskedExtractor(nn.Module, ABC):
     def logits(self, hidden: Tensor, codebook: int) -> Tensor:
         """Map hidden states ``[..., d]`` to logits ``[..., C]`` of one codebook."""
 
+    def estimate_logits(self, conditions: Any, codebook: int) -> Tensor | None:
+        """Return the logits ``[B, T, C]`` that the estimate alone gives, for an extractor whose heads see it; None for others."""
+        return None
+
     @abstractmethod
     def predict_latents(self, hidden: Tensor) -> Tensor | None:
         """Map hidden states ``[B, T, d]`` to the target's codec latents ``[B, D, T]``; None without such a head."""

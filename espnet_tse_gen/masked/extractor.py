@@ -246,13 +246,21 @@ class MaskedExtractor(AbsMaskedExtractor):
     def logits(self, hidden: Tensor, codebook: int) -> Tensor:
         """Map what :meth:`forward` returns, ``[..., d]``, to the logits ``[..., C]`` of ``codebook``."""
         head = self.heads[codebook]
-        if self.estimate_heads is not None:
-            # In float32: distances are differences of large numbers.
-            seen = hidden[..., head.shape[1] :].float()
-            with torch.autocast(hidden.device.type, enabled=False):
-                known = nn.functional.linear(seen, self.estimate_heads[codebook].float())
-            return nn.functional.linear(hidden[..., : head.shape[1]], head) + known
-        return nn.functional.linear(hidden, head)
+        if self.estimate_heads is None:
+            return nn.functional.linear(hidden, head)
+        known = self._known(hidden[..., head.shape[1] :], self.estimate_heads[codebook])
+        return nn.functional.linear(hidden[..., : head.shape[1]], head) + known
+
+    def estimate_logits(self, conditions: Conditions, codebook: int) -> Tensor | None:
+        """Return the logits ``[B, T, C]`` that the estimate alone gives; None without ``estimate_head``."""
+        if self.estimate_heads is None or conditions.estimate is None:
+            return None
+        return self._known(conditions.estimate, self.estimate_heads[codebook])
+
+    def _known(self, seen: Tensor, head: Tensor) -> Tensor:
+        # In float32: distances are differences of large numbers.
+        with torch.autocast(seen.device.type, enabled=False):
+            return nn.functional.linear(seen.float(), head.float())
 
     def predict_latents(self, hidden: Tensor) -> Tensor | None:
         """Map hidden states ``[B, T, d]`` to latents ``[B, D, T]``, or None without a latent head."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from espnet_tse_gen.audio.losses import RATE, WaveformLoss
 from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.decoding.sampler import Known, Means
+from espnet_tse_gen.decoding.sampler import Means
 from espnet_tse_gen.decoding.strategies import Predictor
 from espnet_tse_gen.masked.abs_extractor import AbsMaskedExtractor, Signal
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd
@@ -92,7 +92,7 @@ class MaskedTSEModel(torch.nn.Module):
                 f"model_conf decoded_weight: needs a front end, and a codec at {RATE} Hz that can use its estimate; choose 0"
             )
         if decoded_weight > 0:
-            self.decoded_loss, self._codebooks_apart = WaveformLoss(), codec.codebooks_apart
+            self.decoded_loss = WaveformLoss()
         self._front_end: list[AbsFrontEnd] = []
         if front_end is not None:
             if front_end.sample_rate != codec.sample_rate:
@@ -208,8 +208,10 @@ class MaskedTSEModel(torch.nn.Module):
             stats["latent_l1"] = distance.detach()
             loss = loss + self.latent_weight * distance
         if self.decoded_weight > 0 and estimate is not None and speech_ref1 is not None:
-            decoded = self._decoded(hidden, target, mask.hidden, estimate)
-            told = torch.ones_like(decoded[:, 0], dtype=torch.bool) if drop_enroll is None else ~drop_enroll
+            decoded = self._decoded(hidden, target, mask.hidden, estimate, conditions)
+            told = torch.ones_like(decoded[:, 0], dtype=torch.bool)
+            for dropped in (drop_enroll, drop_estimate):
+                told = told if dropped is None else told & ~dropped
             worth, figures = self.decoded_loss(decoded[told], speech_ref1[told])
             stats |= {f"decoded_{name}": figure for name, figure in figures.items()}
             loss = loss + self.decoded_weight * worth
@@ -284,14 +286,29 @@ class MaskedTSEModel(torch.nn.Module):
             raise UserError("neither codes_ref1 nor speech_ref1 is among the data; give one of them for every target")
         return self.encode(wav, lengths).codes
 
-    def _decoded(self, hidden: Tensor, target: Tensor, unknown: Tensor, estimate: Signal) -> Tensor:
+    def rest(self, conditions: Any, latents: Tensor) -> Tensor | None:
+        """Return the rest of the means, see :class:`Means`, for an estimate's ``latents [B, T, D]``.
+
+        With it, a mean is the estimate and what the network's prediction differs by from that of the estimate alone: where the
+        network adds nothing, the estimate stays as it is. None for an extractor whose heads do not see the estimate.
+        """
+        with self._autocast():
+            alone = [self.extractor.estimate_logits(conditions, k) for k in range(self.extractor.num_codebooks)]
+        seen = [each.float() for each in alone if each is not None]
+        if not seen:
+            return None
+        means = Means(self.codec.all_codebooks(), latents)
+        own = (means.codebooks != 0).any(dim=1)[:, None]
+        return latents.unsqueeze(1) * own - means.of(torch.stack(seen, dim=1))
+
+    def _decoded(self, hidden: Tensor, target: Tensor, unknown: Tensor, estimate: Signal, conditions: Any) -> Tensor:
         """Return what soft decoding makes of the estimate, ``[B, L]``: means where tokens are unknown, else the target's."""
         codebooks, given = range(self.extractor.num_codebooks), estimate.latents.transpose(1, 2)
-        logits = torch.stack([self.extractor.logits(hidden, k).float() for k in codebooks], dim=1)
-        known = Known(estimate.codes, given) if self._codebooks_apart else None
-        means = Means(self.codec.all_codebooks(), given, known)
-        vectors = torch.where(unknown.unsqueeze(-1), means.expected(logits, unknown), means.vectors_of(target))
-        latents, frames = vectors.sum(dim=1).transpose(1, 2), estimate.valid.sum(dim=1)
+        means = Means(self.codec.all_codebooks(), given, self.rest(conditions, given))
+        found = means.of(torch.stack([self.extractor.logits(hidden, k).float() for k in codebooks], dim=1))
+        entries = torch.stack([means.codebooks[k][target[:, k]] for k in codebooks], dim=1)
+        latents = torch.where(unknown.unsqueeze(-1), found, entries).sum(dim=1).transpose(1, 2)
+        frames = estimate.valid.sum(dim=1)
         return self.codec.decode_latents(latents, frames, estimate=estimate.wav)[:, : estimate.wav.shape[1]]
 
     def _latent_distance(self, hidden: Tensor, target: Tensor, valid: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """The decoding loop, whatever the options: P2 to P7 of the specification, with networks small enough to reason about."""
 
 import itertools
-import math
 
 import pytest
 import torch
@@ -174,29 +173,19 @@ def test_means_are_those_of_the_pass_that_commits_a_token(variant, steps):
         torch.testing.assert_close(means.latents, latents)
 
 
-def test_the_estimates_own_entries_stand_for_the_estimate_in_a_mean():
-    """Sure of the estimate's entries, the mean is the estimate; sure of others, it is theirs; between, both count."""
+def test_the_rest_is_added_to_the_mean_of_each_token_that_is_predicted():
     generator = torch.Generator().manual_seed(3)
-    valid, width = valid_frames([21, 21]), 2
-    codebooks = torch.zeros(CODEBOOKS, SIZE, CODEBOOKS * width)
-    for k in range(CODEBOOKS):
-        codebooks[k, :, k * width : (k + 1) * width] = torch.randn(SIZE, width, generator=generator)
-    codes = torch.randint(0, SIZE, (2, CODEBOOKS, 21), generator=generator)
-    latents = torch.randn(2, 21, CODEBOOKS * width, generator=generator)
-    decoder, other = sampler.Sampler(DecodingOptions(steps=3), CODEBOOKS, SIZE), (codes + 1) % SIZE
-    vectors = torch.stack([codebooks[k][other[:, k]] for k in range(CODEBOOKS)]).sum(dim=0)
-    for share, expected in ((1.0, latents), (0.0, vectors), (0.25, 0.25 * latents + 0.75 * vectors)):
-        means = sampler.Means(codebooks, torch.zeros_like(latents), sampler.Known(codes, latents))
-        log = torch.full((2, CODEBOOKS, 21, SIZE), -1e4)
-        log.scatter_(-1, codes[..., None], math.log(share or 1e-30)).scatter_(
-            -1, other[..., None], math.log(1 - share or 1e-30)
-        )
-
-        def f(codes, codebook, log=log):
-            return log if codebook is None else log[:, codebook]
-
-        decoder.decode(f, valid, means=means)
-        torch.testing.assert_close(means.latents, expected, atol=1e-5, rtol=1e-5)
+    lengths = [21, 8]
+    valid = valid_frames(lengths)
+    codebooks = torch.randn(CODEBOOKS, SIZE, 5, generator=generator)
+    rest = torch.randn(2, CODEBOOKS, 21, 5, generator=generator)
+    f, _ = networks(lengths)
+    for joint in (True, False):
+        decoder = sampler.Sampler(DecodingOptions(steps=3, joint=joint), CODEBOOKS, SIZE)
+        plain, more = (sampler.Means(codebooks, torch.zeros(2, 21, 5), one) for one in (None, rest))
+        assert torch.equal(decoder.decode(f, valid, means=plain), decoder.decode(f, valid, means=more))
+        torch.testing.assert_close(more.latents[valid], (plain.latents + rest.sum(dim=1))[valid])
+        assert not more.latents[~valid].any()
 
 
 @pytest.mark.gpu

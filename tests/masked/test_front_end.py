@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from espnet_tse_gen.codec.mel import MelCodec
+from espnet_tse_gen.decoding.sampler import Means
 from espnet_tse_gen.masked.abs_front_end import AbsFrontEnd, Estimate
 from espnet_tse_gen.masked.build import build_model
 from espnet_tse_gen.masked.extractor import MaskedExtractor
@@ -136,6 +137,24 @@ def test_heads_that_see_the_estimate_start_from_its_tokens(make, codec, batch):
     assert not logits(model, batch, drop_enroll=True).any()
     model.train()(**batch)[0].backward()
     assert model.extractor.estimate_heads.grad.abs().sum() > 0
+
+
+def test_a_network_that_adds_nothing_leaves_the_estimate_as_it_is(make, codec, batch):
+    model = make(estimate_head=0.5)
+    mixed, enroll, estimate = signals(model, batch)
+    given = estimate.latents.transpose(1, 2)
+    conditions = model.conditions(mixed, enroll, estimate=estimate)
+    predict = model.predictor(conditions)
+    hidden = torch.full_like(estimate.codes, 32)
+    for scale, close in ((0.0, True), (1.0, False)):
+        torch.nn.init.normal_(model.extractor.heads, std=scale)
+        means = Means(codec.all_codebooks(), given, model.rest(conditions, given))
+        found = means.of(predict(hidden, None)).sum(dim=1)
+        assert torch.allclose(found[estimate.valid], given[estimate.valid], atol=1e-4) == close
+        # Of some frames, those alone.
+        part = model.rest(conditions.frames(3, 9), given[:, 3:9])
+        torch.testing.assert_close(part, model.rest(conditions, given)[:, :, 3:9])
+    assert make().rest(make().conditions(mixed, enroll, estimate=estimate), given) is None
 
 
 def test_the_waveform_that_soft_decoding_makes_has_a_loss(make, batch):
