@@ -40,7 +40,7 @@ class WaveformLoss(nn.Module):
         si_sdr_weight: float = 1.0,  # of SI-SDR in dB, negative
         quality_weight: float = 10.0,  # of the points on PESQ's scale that are missing
         intelligibility_weight: float = 60.0,  # of what ESTOI is below 1
-        likeness_weight: float = 0.0,  # of what the cosine of Resemblyzer's embeddings is below 1
+        likeness_weight: float = 40.0,  # of what the cosine of Resemblyzer's embeddings is below 1
     ) -> None:
         super().__init__()
         self.weights = {

@@ -98,7 +98,7 @@ def test_the_loss_is_the_weighted_sum_of_parts_over_what_is_heard(loss, voices):
     assert loss.part("unlikeness", voices[3:], target[:1].expand(3, -1)).min() > parts["unlikeness"] > 0
     total, parts = loss(estimate, torch.zeros_like(target))
     assert float(total) == 0 and all(torch.isnan(part) for part in parts.values())
-    total, parts = WaveformLoss(2.0, 0.0, 0.0)(estimate, target)
+    total, parts = WaveformLoss(2.0, 0.0, 0.0, 0.0)(estimate, target)
     assert list(parts) == ["si_sdr"] and float(total) == pytest.approx(-2 * float(parts["si_sdr"]))
 
 

@@ -162,6 +162,7 @@ def test_the_waveform_that_soft_decoding_makes_has_a_loss(make, batch):
     plain, model = (make(None, {**conf, "decoded_weight": weight}, estimate_head=0.5) for weight in (0.0, 0.5))
     (before, *_), (after, stats, _) = (_seeded(one, batch) for one in (plain, model))
     parts = 10 * stats["decoded_quality"] + 60 * stats["decoded_intelligibility"] - stats["decoded_si_sdr"]
+    parts = parts + 40 * stats["decoded_unlikeness"]
     torch.testing.assert_close(after.detach() - before.detach(), 0.5 * parts)
     gradients = []
     for one, loss in ((plain, before), (model, after)):
