@@ -11,11 +11,8 @@ import torch
 from codec_study.quality import (
     _Job,
     _score,
-    bit_rate,
-    check_measures,
     choose_codebooks,
     evaluate_codec,
-    faint_noise,
     measure_speed,
 )
 from refused import refused
@@ -94,13 +91,6 @@ def test_mute_codec_does_not_escape_the_average(table: Path) -> None:
         assert row["SI_SDR"] < -20 and row["similarity"] == 0 and "lag" not in row
 
 
-def test_bit_rate_codebooks_and_measures() -> None:
-    codec = PcmCodec()
-    assert [bit_rate(codec, count) for count in (1, 2)] == [128.0, 256.0]
-    assert choose_codebooks(codec, ["8", "all", "1"]) == [1, 2]
-    assert check_measures(["stoi", "pesq"]) == ("pesq", "stoi")
-
-
 def test_speed_leaves_the_number_of_threads_as_it_was(table: Path) -> None:
     before = torch.get_num_threads()
     speed = measure_speed(PcmCodec(), Recordings(table), threads=2, max_seconds=1.0, repeats=2)
@@ -120,10 +110,3 @@ def test_mistakes_end_in_one_line(tmp_path: Path) -> None:
     write_scp(tmp_path / "wav.scp", {"quiet": str(tmp_path / "quiet.wav")})
     refused("found '0'", choose_codebooks, PcmCodec(), ["0"])
     refused("is silent", measured, PcmCodec(), tmp_path / "wav.scp", ["si_sdr"])
-
-
-def test_faint_noise_has_its_level_and_is_repeatable() -> None:
-    noise = faint_noise(20000, "a")
-    assert np.array_equal(noise, faint_noise(20000, "a"))
-    assert not np.array_equal(noise, faint_noise(20000, "b"))
-    assert 10 * np.log10(np.mean(np.square(noise))) == pytest.approx(-100.0, abs=0.2)
