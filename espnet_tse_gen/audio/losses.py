@@ -56,7 +56,9 @@ class WaveformLoss(nn.Module):
         frequencies = torch.arange(_WINDOW // 2 + 1, dtype=torch.float64) * RATE / _WINDOW
         half = RATE / _WINDOW / 2
         low, high = (_bark((frequencies + side).clamp(min=0.0)) for side in (-half, half))
-        edges = torch.arange(int(_bark(torch.tensor(RATE / 2.0)) / _BARK) + 1, dtype=torch.float64) * _BARK
+        # On the CPU also where a model is built without memory, on the device "meta".
+        count = int(_bark(torch.tensor(RATE / 2.0, device="cpu")) / _BARK)
+        edges = torch.arange(count + 1, dtype=torch.float64) * _BARK
         # The share of each bin's width that lies in each band. The bin at 0 Hz is that of no band.
         inside = torch.minimum(high, edges[1:, None]) - torch.maximum(low, edges[:-1, None])
         bands = inside.clamp(min=0.0) / (high - low)
