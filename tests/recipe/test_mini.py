@@ -220,7 +220,7 @@ def test_a_stage_says_which_stage_it_needs(tmp_path: Path, stage: int, missing: 
         (["--score_with_asr", "true", "--asr_exp", "nowhere"], "--asr_exp: nowhere/config.yaml: no such file"),
         (["--python", "no-such-python"], "'no-such-python' cannot import espnet_tse_gen"),
         (["more"], "takes options only, found 'more'"),
-        (["--dynamic_mixing", "yes"], "'--dynamic_mixing' takes true or false, not 'yes'"),
+        (["--dynamic_mixing", "yes"], "--dynamic_mixing takes true or false, not 'yes'"),
         (["--speech_dir", "speech"], "--speech_dir is for dynamic mixing"),
     ],
 )
