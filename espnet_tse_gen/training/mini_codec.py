@@ -1,8 +1,8 @@
 """Training of the ``mini`` codec, as a design of ESPnet's GAN codec task.
 
 The generator is :class:`~espnet_tse_gen.codec.mini.MiniNetwork`. It learns to match mel magnitudes and compressed
-complex spectra at several resolutions and the waveform, and, from some step on, to pass a discriminator. Codebooks start
-from k-means over the first batches' latents and then follow moving averages (van den Oord et al., "Neural Discrete
+complex spectra at several resolutions and the waveform, what hearing makes of it (:class:`WaveformLoss`), and, from some step on,
+to pass a discriminator. Codebooks start from k-means over the first batches' latents and then follow moving averages (van den Oord et al., "Neural Discrete
 Representation Learning", 2017, appendix A.1); entries that fall out of use are placed anew.
 """
 
@@ -13,9 +13,11 @@ from espnet2.gan_codec.abs_gan_codec import AbsGANCodec
 from torch import Tensor, nn
 from torch.nn import functional
 
+from espnet_tse_gen.audio.losses import RATE, WaveformLoss
 from espnet_tse_gen.codec.mel import kmeans
 from espnet_tse_gen.codec.mini import MiniCodec, Quantizer
 from espnet_tse_gen.training.mini_losses import SpectralDiscriminator, SpectralLoss, signal_to_noise
+from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.precision import check_precision
 
 KMEANS_ITERATIONS = 8
@@ -91,6 +93,10 @@ class MiniGANCodec(AbsGANCodec):
         lambda_mel: float = 1.0,  # weight of the log-mel distance
         lambda_complex: float = 10.0,  # weight of the compressed complex spectra's distance
         lambda_snr: float = 0.05,  # weight of the signal-to-noise ratio, per dB
+        # weights of what is missing of PESQ's points, of ESTOI and of the voices' likeness, see :class:`WaveformLoss`; at 16 kHz only
+        lambda_quality: float = 0.0,
+        lambda_intelligibility: float = 0.0,
+        lambda_likeness: float = 0.0,
         lambda_envelope: float = 1.0,  # weight of the log-mel distance of what the envelope codebooks alone describe
         lambda_commit: float = 1.0,  # weight of the distance between latents and their codebook vectors
         lambda_adv: float = 0.1,  # weight of passing the discriminators
@@ -120,6 +126,12 @@ class MiniGANCodec(AbsGANCodec):
         self.adversarial_start, self.adversarial_ramp = adversarial_start, max(1, adversarial_ramp)
         self.discriminator = SpectralDiscriminator(tuple(discriminator_windows), discriminator_channels)
         self.spectral_loss = SpectralLoss(sampling_rate)
+        self.hearing = WaveformLoss(0.0, lambda_quality, lambda_intelligibility, lambda_likeness)
+        if sampling_rate != RATE and any(self.hearing.weights.values()):
+            raise UserError(
+                f"codec_conf sampling_rate: lambda_quality, lambda_intelligibility and lambda_likeness need {RATE} Hz,"
+                f" not {sampling_rate}; set them to 0"
+            )
         self.quantizers = {"waveform": self.generator.waveform_quantizer}
         if self.generator.envelope_codebooks:
             self.quantizers = {"envelope": self.generator.envelope_quantizer, **self.quantizers}
@@ -234,8 +246,10 @@ class MiniGANCodec(AbsGANCodec):
         loss = self.lambda_mel * mel + self.lambda_complex * complex_
         loss = loss - self.lambda_snr * ratio.clamp(max=SNR_LIMIT).mean()
         loss = loss + self.lambda_envelope * envelope_loss + self.lambda_commit * commit
+        hearing, parts = self.hearing(made, wav)
+        loss = loss + hearing
         shown = ratio[whole].mean() if bool(whole.any()) else ratio.mean()
-        stats = {"mel": mel, "complex": complex_, "snr": shown, "envelope": envelope_loss, "commit": commit}
+        stats = {"mel": mel, "complex": complex_, "snr": shown, "envelope": envelope_loss, "commit": commit, **parts}
         weight = self._adversarial
         if weight > 0.0:
             with self._computing(wav.device):
