@@ -7,7 +7,8 @@ Models are masked generative ones, with or without a front end; several stand in
 conditions do. First come the mixture, the front end's estimate and the ceilings, which are the target's own tokens, decoded with
 the phase of the mixture or of the estimate. Then every model is decoded in 1 to 32 steps, greedily and by sampling, with guidance
 and with the mean of what is predicted in the place of tokens. Where the codec can use a phase, that of the estimate serves, and
-the mixture's in one row. Use the validation set: options are chosen by it.
+the mixture's in one row. Of the models of --few, such as short trainings that are to be compared, only three rows are made. Use
+the validation set: options are chosen by it.
 """
 
 import time
@@ -31,6 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     **{f"1 step, guidance {scale:g}": {"joint": True, "steps": 1, "guidance": scale} for scale in (1.25, 1.5, 2.0)},
     "codebook by codebook": {"steps": 1},
 }
+FEW = ("1 step", "16 steps", "1 step, soft")
 HEADINGS = ["model", "decoding", "SI-SDR (dB)", "PESQ-WB", "ESTOI (%)", "similarity", "DNSMOS OVRL", "wrong", "RTF"]
 Scored = list[tuple[float, ...]]
 
@@ -97,6 +99,9 @@ def main(cmd: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     parser = get_parser(str(__doc__), items=32, models="+")
     parser.add_argument("--only", nargs="+", default=[], help="rows of decoding to keep, such as '1 step, soft'; all")
+    parser.add_argument(
+        "--few", nargs="+", default=[], metavar="MODEL", help=f"further models, of which these are kept: {FEW}"
+    )
     parser.add_argument("--output", type=Path, help="write the table there, too")
     args = parser.parse_args(cmd)
     unknown = {*args.only} - {*OPTIONS}
@@ -109,16 +114,20 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
     torch.set_num_threads(args.threads)
     items, score = read_items(args.data_dir, args.items), judge()
+    seen = set[str]()
     rows = [row("", "mixture", [score(item, item.mixture) for item in items])]
-    for name in args.model:
+    for name in (*args.model, *args.few):
         extractor, model = TargetSpeakerExtractor.from_pretrained(name), Path(name).name
         if not isinstance(extractor, MaskedInference):
             raise UserError(f"--model: {name} is not masked generative; give one that is, such as tse_gen_16k")
-        rows += [row(model, what, scored) for what, scored in ceilings(extractor, items, score).items()]
+        if (digest := extractor.codec.fingerprint()) not in seen:
+            rows += [row(model, what, scored) for what, scored in ceilings(extractor, items, score).items()]
+        seen.add(digest)
         guided = extractor.model.front_end is not None and extractor.codec.supports_mixture
         source = {"reconstruction": "estimate"} if guided else {}
-        chosen = {what: {**source, **options} for what, options in OPTIONS.items() if what in (args.only or OPTIONS)}
-        if guided and not args.only:
+        kept = FEW if name in args.few else args.only or (*OPTIONS,)
+        chosen = {what: {**source, **OPTIONS[what]} for what in kept}
+        if guided and kept == (*OPTIONS,):
             chosen["1 step, soft, phase of the mixture"] = {**OPTIONS["1 step, soft"], "reconstruction": "mixture"}
         for what, options in chosen.items():
             if "guidance" in what and extractor.model.drop_enroll + extractor.model.drop_both <= 0:
