@@ -7,6 +7,10 @@ again in every pass. All run in turn, round after round, so that whatever else t
 order moves by one place per round. Weights are random: they do not change the time.
 
     python benchmarks/decoding.py --threads 2 --repeats 5
+    python benchmarks/decoding.py --threads 2 --repeats 5 --model tse_gen_16k
+
+With --model, a trained model takes the place of ours, from arrays to arrays, its front end included: 16 steps, and one with the
+mean of what is predicted; what can use an estimate's phase does.
 
 The real-time factor is computing time over the duration of the mixtures. "With codec" counts everything from the waveform
 to the waveform: encoding mixture and enrolment, the network, the codec's decoder.
@@ -23,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import common
 from common import ROOT, SAMPLE_RATE, System, markdown, measure, speech_like, spread
 
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
 CODEBOOKS, CODEBOOK_SIZE, HOP = 8, 1024, 320
 PRESETS = {"greedy_16": "16 passes", "one_step": "1 pass"}
+TRAINED = {"16 steps": {"joint": True, "steps": 16}, "1 step, soft": {"joint": True, "steps": 1, "soft": True}}
 PEER = "TD-SpeakerBeam"
 UNCACHED = ", nothing cached"
 PRECISIONS = "float32", "bfloat16"
@@ -52,6 +57,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--enroll_seconds", type=float, default=5.0, help="duration of an enrolment")
     parser.add_argument("--batch_size", type=int, nargs="+", default=[1], help="mixtures at a time; a table each")
     parser.add_argument("--config", type=Path, default=ROOT / "conf/train/masked.yaml", help="of our model")
+    parser.add_argument("--model", help="a trained model in the place of one with random weights")
     return parser
 
 
@@ -133,14 +139,41 @@ def our_system(model: "MaskedTSEModel", preset: str, precision: str, peer: Syste
     return System(name, [precision, str(sampler.passes)], run, peer)
 
 
+def trained_systems(name: str, peer: System) -> list[System]:
+    """Return the rows of a trained masked generative model."""
+    from espnet_tse_gen import TargetSpeakerExtractor
+    from espnet_tse_gen.inference.masked import MaskedInference
+
+    def system(extractor: MaskedInference, label: str, precision: str) -> System:
+        guided = extractor.model.front_end is not None and extractor.codec.supports_mixture
+        options = {**TRAINED[label], **({"reconstruction": "estimate"} if guided else {}), "batch_size": 64}
+
+        def run(clips: Clips) -> tuple[None, None]:
+            extractor.options = options
+            pairs = zip(clips.mixture.numpy(), clips.enroll.numpy(), strict=True)
+            extractor.extract([extractor.request(mixture, enroll, SAMPLE_RATE) for mixture, enroll in pairs])
+            return None, None
+
+        return System(f"ours, {label}", [precision, str(TRAINED[label]["steps"])], run, peer)
+
+    made = []
+    for precision in PRECISIONS:
+        extractor = TargetSpeakerExtractor.from_pretrained(name, dtype=precision)
+        if not isinstance(extractor, MaskedInference):
+            raise UserError(f"--model: {name} is not masked generative; give one that is, such as tse_gen_16k")
+        made += [system(extractor, label, precision) for label in TRAINED]
+    return made
+
+
 def table(systems: Sequence[System], rows: int, seconds: float) -> list[str]:
     """Return a table in Markdown, and below it what it says about speed and about the cache, one line each."""
     cells, found, cached = [], [], {}
     for system in systems:
         name, precision = system.name.removeprefix("ours, "), system.facts[0]
         total = spread([value / (rows * seconds) for value in system.seconds], 4)
-        network = statistics.median(value / (rows * seconds) for value, _ in system.results)
-        cells.append([system.name, *system.facts, total, f"{network:.4f}", system.shown_ratio()])
+        networks = [value / (rows * seconds) for value, _ in system.results if value is not None]
+        network = f"{statistics.median(networks):.4f}" if networks else ""
+        cells.append([system.name, *system.facts, total, network, system.shown_ratio()])
         if system.peer and not name.endswith(UNCACHED):
             cached[name, precision] = system
             times = statistics.median(system.times_as_fast())
@@ -170,9 +203,14 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
     torch.manual_seed(0)
     peer = build_model(common.speakerbeam(512, kernel_size=32)).eval()
-    model = build_ours(read_yaml(args.config))
-    codec, body = model.codec, getattr(model.extractor, "backbone", None)
-    parts = f" (token transformer {parameters(body)})" if body is not None else ""
+    if not args.model:
+        model = build_ours(read_yaml(args.config))
+        codec, body = model.codec, getattr(model.extractor, "backbone", None)
+        parts = f" (token transformer {parameters(body)})" if body is not None else ""
+        ours = (
+            f"{args.config.name}, {parameters(model.extractor)} parameters{parts}; codec '{codec.name}', "
+            f"{codec.num_codebooks} codebooks of {codec.codebook_size} entries, {codec.frame_rate:g} frames/s"
+        )
     report = [
         "## Real-time factor of decoding",
         "",
@@ -180,8 +218,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         f"{args.repeats} rounds with every system once in each.",
         "",
         f"- peer: {PEER} of ESPnet, {parameters(peer)} parameters",
-        f"- ours: {args.config.name}, {parameters(model.extractor)} parameters{parts}; codec '{codec.name}', "
-        f"{codec.num_codebooks} codebooks of {codec.codebook_size} entries, {codec.frame_rate:g} frames/s",
+        f"- ours: {args.model or ours}",
         *common.machine(args.threads),
         "",
     ]
@@ -189,8 +226,11 @@ def main(cmd: Sequence[str] | None = None) -> None:
         first = peer_system(peer, "float32")
         systems = [first, peer_system(peer, "bfloat16")]
         systems[1].peer = first
-        systems += [our_system(model, preset, precision, first) for preset in PRESETS for precision in PRECISIONS]
-        systems += [our_system(model, "greedy_16", precision, first, cached=False) for precision in PRECISIONS]
+        if args.model:
+            systems += trained_systems(args.model, first)
+        else:
+            systems += [our_system(model, preset, precision, first) for preset in PRESETS for precision in PRECISIONS]
+            systems += [our_system(model, "greedy_16", precision, first, cached=False) for precision in PRECISIONS]
         measure(systems, args.repeats, partial(make_clips, rows, args=args))
         report += table(systems, rows, args.seconds)
     common.write_report(report, args.output)

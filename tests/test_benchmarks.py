@@ -51,6 +51,15 @@ def test_decoding_benchmark(repository, tmp_path):
 
 
 @pytest.mark.slow
+def test_decoding_benchmark_of_a_trained_model(repository, tmp_path):
+    options = ["--seconds", "0.5", "--enroll_seconds", "0.5", "--model", "tse_gen_16k"]
+    text = report(repository, tmp_path / "table.md", "decoding", *options)
+    rows = re.findall(r"^\| (.+?) \| (float32|bfloat16) \| (\d+) \| \d+\.\d+ .*? \|  \|", text, flags=re.MULTILINE)
+    systems = {"ours, 16 steps": "16", "ours, 1 step, soft": "1"}
+    assert rows == [(name, each, steps) for each in ("float32", "bfloat16") for name, steps in systems.items()]
+
+
+@pytest.mark.slow
 def test_tokenization_benchmark(repository, tmp_path):
     options = ["--codecs", "encodec", "--num_files", "1", "--seconds", "0.3", "0.5"]
     text = report(repository, tmp_path / "table.md", "tokenization", *options)

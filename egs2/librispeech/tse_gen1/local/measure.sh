@@ -9,6 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 models=                     # exp directories, or what bin/pack.py made (the models that ship: espnet_tse_gen/pretrained)
 test_sets="test_a test_b_speechocean test_b_commonvoice" # which of the sets to decode and score; with --metadata also dev_c
 tse_tag=measured            # the folder of the results
+inference_config="conf/decode/segments.yaml conf/decode/augmented.yaml" # files of conf/decode, one or more
 python=python3              # Python interpreter
 # What local/test_sets.sh takes, and says
 librispeech=                # the corpus
@@ -34,4 +35,4 @@ done
 local/test_sets.sh --python "${python}" "${made[@]}"
 ./run.sh "${given[@]}" "$@" --python "${python}" --datadir "${datadir}" --stage 2 --stop_stage 10 --skip_train true --tse_tag "${tse_tag}" --test_sets "${test_sets}" \
     --tse_config conf/train/dual_path_16k.yaml --pretrained_exp "${models}" \
-    --inference_config "conf/decode/segments.yaml conf/decode/augmented.yaml"
+    --inference_config "${inference_config}"
