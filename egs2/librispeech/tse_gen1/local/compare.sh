@@ -7,7 +7,7 @@
 # enrolment's frames, without the embedding of the voice, without attention over bands, and on fewer hours of speech. Validation in
 # EXPDIR/ablations/comparison.md.
 # With --part generation, what masked generation brings on top of a front end, at an equal, short budget: tokens of several codecs,
-# and one codec's with each of the front end's conditions alone and with the mixture only. EXPDIR/generation/generation.md judges them
+# and one codec's with the front end trained along, with each of its conditions alone, and with the mixture only. EXPDIR/generation/generation.md judges them
 # by what they decode, with every way of decoding of the model that ships (benchmarks/generation.py).
 # Options are those of run.sh, and these:
 set -euo pipefail
@@ -84,6 +84,7 @@ if [[ ${part} == generation ]]; then
         esac
     done
     codec=${codecs%% *}
+    generate "${codec}_trained_along" "${codec}" "${guided} --model_conf front_end_rate=0.1"
     for features in features latent+stft tokens; do
         generate "${codec}_${features}" "${codec}" \
             "${guided} --extractor_conf estimate_head=0 --extractor_conf front_end_features=${features}"
