@@ -32,12 +32,8 @@ class LazyClassChoices(ClassChoices):
     """ESPnet's ClassChoices over ``"module:Class"`` strings, imported when chosen: a library that is missing harms no other."""
 
     def __init__(self, name: str, classes: Mapping[str, str], default: str) -> None:
-        super().__init__(name, {}, default=default)
-        self.locations = dict(classes)
-
-    def choices(self) -> tuple[str | None, ...]:
-        """Return the valid names."""
-        return tuple(self.locations)
+        super().__init__(name, dict.fromkeys(classes, object), default=default)
+        self.locations = classes
 
     def get_class(self, name: str | None) -> type:
         """Import and return the class called ``name``; an unknown one is a :class:`UserError`."""
