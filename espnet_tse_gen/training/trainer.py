@@ -28,40 +28,39 @@ class KillSafe:
     """What makes one of ESPnet's trainers safe; a mixin, to be named before the trainer. See the module's text."""
 
     @classmethod
-    def train_one_epoch(cls, *, reporter: Any, options: Any, distributed_option: Any, **kwargs: Any) -> bool:
+    def train_one_epoch(cls, **given: Any) -> bool:
         """Train an epoch; everything of the one before it is on disk by now. One that diverged is a :class:`UserError`."""
-        rank = distributed_option.dist_rank if distributed_option.distributed else 0
+        options, epoch, rank = given["options"], given["reporter"].get_epoch(), _rank(given)
         if rank == 0:
             (Path(options.output_dir) / PREVIOUS).unlink(missing_ok=True)
         else:
             # ESPnet seeds all processes alike, so that their masks would be the same ones, item by item.
-            torch.manual_seed(options.seed + reporter.get_epoch() + 1_000_003 * rank)
-        invalid = super().train_one_epoch(  # type: ignore[misc]
-            reporter=reporter, options=options, distributed_option=distributed_option, **kwargs
-        )
+            torch.manual_seed(options.seed + epoch + 1_000_003 * rank)
+        invalid = super().train_one_epoch(**given)  # type: ignore[misc]
         # ESPnet would write the checkpoint, over the last sound one, and end with success.
-        names = [name for name, value in kwargs["model"].named_parameters() if not torch.isfinite(value).all()]
+        names = [name for name, value in given["model"].named_parameters() if not torch.isfinite(value).all()]
         if names or invalid:
-            fault = (
-                f"weight '{names[0]}' holds NaN or infinite values"
-                if names
-                else "its gradients were not finite at any step"
-            )
+            fault = "its gradients were not finite at any step"
+            fault = f"weight '{names[0]}' holds NaN or infinite values" if names else fault
             raise UserError(
-                f"the training diverged in epoch {reporter.get_epoch()}: {fault}; the checkpoints of epochs before it are kept; "
+                f"the training diverged in epoch {epoch}: {fault}; the checkpoints of epochs before it are kept; "
                 "train again in another folder, with a lower learning rate (optim_conf: lr) or lower grad_clip"
             )
         return invalid
 
     @classmethod
-    def validate_one_epoch(cls, *, options: Any, distributed_option: Any, **kwargs: Any) -> None:
+    def validate_one_epoch(cls, **given: Any) -> None:
         """Validate; what follows is the writing of the checkpoint, so the last one steps aside."""
-        super().validate_one_epoch(  # type: ignore[misc]
-            options=options, distributed_option=distributed_option, **kwargs
-        )
-        if not distributed_option.distributed or distributed_option.dist_rank == 0:
+        super().validate_one_epoch(**given)  # type: ignore[misc]
+        if _rank(given) == 0:
+            folder = Path(given["options"].output_dir)
             with contextlib.suppress(FileNotFoundError):
-                os.replace(Path(options.output_dir) / CHECKPOINT, Path(options.output_dir) / PREVIOUS)
+                os.replace(folder / CHECKPOINT, folder / PREVIOUS)
+
+
+def _rank(given: dict[str, Any]) -> int:
+    distributed = given["distributed_option"]
+    return distributed.dist_rank if distributed.distributed else 0
 
 
 class TSEGenTrainer(KillSafe, Trainer):

@@ -14,14 +14,7 @@ from espnet_tse_gen.utils.files import read_scp, read_yaml, write_scp
 
 pytestmark = pytest.mark.slow
 
-MIXING = [
-    "min_seconds=0.5",
-    "absent_share=0.4",
-    "overlap=[0.5,1.0]",
-    "reverb=synthetic",
-    "rt60=[0.05,0.1]",
-    "gain_db=2",
-]
+MIXING = {"min_seconds": 0.5, "absent_share": 0.4, "overlap": [0.5, 1.0], "reverb": "synthetic", "rt60": [0.05, 0.1]}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +28,9 @@ def dynamic(corpus: Path, sources: Path, output: Path, *options: str) -> list[st
     """The command line of a training whose mixtures are drawn from ``sources``; two epochs of four batches."""
     command = drawn_from(training(corpus, output), sources)
     command += ["--num_iters_per_epoch", "4", "--max_epoch", "2"]
-    return [*command, *(word for pair in MIXING for word in ("--dynamic_mixing_conf", pair)), *options]
+    for name, value in MIXING.items():
+        command += ["--dynamic_mixing_conf", f"{name}={value}"]
+    return [*command, *options]
 
 
 @pytest.fixture(scope="module")
