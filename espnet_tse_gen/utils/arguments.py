@@ -44,7 +44,7 @@ class Command(_OneLine):
         words: list[str] = []
         for word in args:
             # `--systems a b` becomes `--systems a --systems b`.
-            if words and not word.startswith("-") and len(words) > 1 and words[-2] in greedy:
+            if len(words) > 1 and words[-2] in greedy and not word.startswith("-"):
                 words.append(words[-2])
             words.append(word)
         return super().parse_args(ctx, words)

@@ -95,6 +95,9 @@ def test_statistics_are_those_of_the_validation_data(corpus: Path, sources: Path
             ],
             "speeds: speaker embeddings are those at speed 1; leave it out",
         ),
+        (["--extractor_conf", "speaker_embedding=4"], "takes embeddings of 4 numbers"),
+        (["--speaker_embeddings"], "takes embeddings of 0 numbers"),
+        (["--extractor_conf", "speaker_embedding=5", "--speaker_embeddings"], "takes embeddings of 5 numbers"),
     ],
 )
 def test_mistakes_end_in_one_line_before_anything_is_written(
@@ -138,15 +141,3 @@ def test_training_with_speaker_embeddings(
     loss = results(succeed(command, tmp_path / "log"))[1]["train/loss"]
     assert np.isfinite(float(loss)) and loss != results(straight[1])[1]["train/loss"]
     assert read_checkpoint(tmp_path / "exp" / "1epoch.pth")["extractor.embedding_map.weight"].shape[1] == 4
-
-
-@pytest.mark.parametrize(
-    ("width", "given", "says"),
-    [(4, False, "takes embeddings of 4 numbers"), (0, True, "of 0 numbers"), (5, True, "of 5 numbers")],
-)
-def test_embeddings_that_do_not_fit(
-    corpus: Path, embeddings: Path, tmp_path: Path, width: int, given: bool, says: str
-) -> None:
-    options = ["--extractor_conf", f"speaker_embedding={width}"]
-    options += ["--speaker_embeddings", str(embeddings)] if given else []
-    refuse(says, training(corpus, tmp_path / "exp", *options), tmp_path / "log")
