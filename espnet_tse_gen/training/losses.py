@@ -17,9 +17,7 @@ from espnet_tse_gen.utils.errors import UserError
 
 LABEL, LOGITS = "spk_label", "spk_logits"
 """What carries the speaker's number and its scores in ESPnet's ``others``, each followed by ``_spk1``, ``_spk2`` ..."""
-UNKNOWN_SPEAKER = -1
-"""Label of an enrolment whose speaker is not among the training speakers."""
-
+UNKNOWN_SPEAKER = -1  # label of an enrolment whose speaker is not among the training speakers
 Estimate = Tensor | Sequence[Tensor]
 
 _MISSING = {

@@ -55,10 +55,7 @@ def read_options(args: argparse.Namespace) -> MixingOptions:
 
 
 def build_mixer(args: argparse.Namespace, preprocessor: TSEGenPreprocessor) -> DynamicMixer:
-    """Return the mixer that the options describe, with the preprocessor's rates, lengths and level; one for the same options.
-
-    Options, tables or recordings that cannot be used are a :class:`UserError`.
-    """
+    """Return the mixer of the options, with the preprocessor's rates and lengths; what cannot be used is a :class:`UserError`."""
     speeds = read_options(args).speeds
     given = {name: path for path, name, _ in args.train_data_path_and_name_and_type}
     if set(given) != {SPEECH, SPEAKER}:

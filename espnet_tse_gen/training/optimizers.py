@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-LEAST_WIDTH = 16
-"""Of a layer, for its weight to be one of Muon's: fewer directions leave nothing to balance."""
+LEAST_WIDTH = 16  # of a layer, for its weight to be one of Muon's: fewer directions leave nothing to balance
 
 
 class MuonAdamW(torch.optim.Optimizer):
@@ -74,8 +73,7 @@ class MuonAdamW(torch.optim.Optimizer):
         self._share_groups()
 
 
-OWN_OPTIMIZERS: dict[str, Any] = {"muon": MuonAdamW}
-"""Values of ``--optim`` beside ESPnet's."""
+OWN_OPTIMIZERS: dict[str, Any] = {"muon": MuonAdamW}  # values of --optim beside ESPnet's
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from unittest.mock import patch
 
 import torch
-from espnet2.tasks.abs_task import optim_classes
+from espnet2.tasks import abs_task
 from espnet2.train.class_choices import ClassChoices
 from torch.utils.data import DataLoader
 
@@ -81,15 +81,11 @@ class CheckedTask:
 
     @classmethod
     def main_worker(cls, args: argparse.Namespace) -> None:
-        """Train as one of one or more processes, which leave their group together.
-
-        One that ends inside it may be aborted by threads of the group that still run, after all its work is done.
-        """
+        """Train as one of one or more processes, which leave their group together, or its threads may abort them."""
         keep_freed_memory()  # not all of these processes were started by a command of this package
         if _writes(args):
             cls.write_beside(args)
-        ours = {"load_pretrained_model": checks.load_initial, "ESPnetDataset": TSEGenDataset}
-        with patch.multiple("espnet2.tasks.abs_task", **ours):  # type: ignore[arg-type]
+        with patch.multiple(abs_task, load_pretrained_model=checks.load_initial, ESPnetDataset=TSEGenDataset):
             super().main_worker(args)  # type: ignore[misc]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.barrier()
@@ -128,14 +124,14 @@ class MixtureTask(CheckedTask):
         """Return the parser, whose ``--optim`` takes ``muon`` too."""
         parser = super().get_parser()
         (optim,) = (action for action in parser._actions if "--optim" in action.option_strings)
-        optim.choices = [*optim_classes, *OWN_OPTIMIZERS]
+        optim.choices = [*abs_task.optim_classes, *OWN_OPTIMIZERS]
         return parser
 
     @classmethod
     def get_default_config(cls) -> dict[str, Any]:
         """Return what ``--print_config`` shows."""
         # ESPnet looks the optimizer's options up among its own.
-        with patch.dict(optim_classes, OWN_OPTIMIZERS):
+        with patch.dict(abs_task.optim_classes, OWN_OPTIMIZERS):
             return super().get_default_config()  # type: ignore[misc]
 
     @classmethod

@@ -39,10 +39,8 @@ extractor_choices = LazyClassChoices("extractor", EXTRACTORS | WAVEFORM_EXTRACTO
 decoder_choices = LazyClassChoices("decoder", DECODERS, default="stft")
 preprocessor_choices = LazyClassChoices("preprocessor", PREPROCESSORS, default="tse")
 
-SPEAKERS = "speakers.txt"
-"""The training speakers in the order of their labels, beside the checkpoints."""
-AUTO = "auto"
-"""Value of ``extractor_conf: num_train_spk`` that takes the number of training speakers."""
+SPEAKERS = "speakers.txt"  # the training speakers in the order of their labels, beside the checkpoints
+AUTO = "auto"  # value of `extractor_conf: num_train_spk` that takes the number of training speakers
 
 
 class TSETask(MixtureTask, TargetSpeakerExtractionTask):

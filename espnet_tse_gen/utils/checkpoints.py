@@ -16,8 +16,7 @@ import torch
 from espnet_tse_gen.utils.errors import UserError, reason_of
 from espnet_tse_gen.utils.files import is_lfs_pointer
 
-WRAPPERS = ("module.", "_orig_mod.")
-"""What DistributedDataParallel and torch.compile put before the name of every weight."""
+WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before every name
 
 
 def load_checkpoint(model: torch.nn.Module, path: Path, config_path: Path) -> None:

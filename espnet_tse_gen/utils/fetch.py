@@ -20,8 +20,7 @@ from espnet_tse_gen.utils.errors import UserError, reason_of
 from espnet_tse_gen.utils.files import atomic_write
 
 BLOCK = 1 << 20
-TIMEOUT = 60.0
-"""Seconds without a byte after which the connection counts as broken."""
+TIMEOUT = 60.0  # seconds without a byte after which the connection counts as broken
 
 
 def file_sha256(path: str | Path) -> str:
@@ -41,12 +40,8 @@ def file_sha256(path: str | Path) -> str:
 def verify(path: str | Path, sha256: str | None = None, remember: bool = False) -> str:
     """Check a file against its known hash, else against the one kept beside it, and return its SHA-256.
 
-    Args:
-        sha256: Its known SHA-256, hex, or the first 8 or more digits of it; ``None`` where it is not known.
-        remember: Keep the hash beside the file.
-
-    Raises:
-        UserError: If the file is missing or is not the one that was meant.
+    ``sha256`` is hex, or the first 8 or more digits of it; with ``remember``, it is kept beside the file. A file that is missing
+    or is not the one that was meant is a :class:`UserError`.
     """
     path = Path(path)
     found, kept = file_sha256(path), _kept(path)

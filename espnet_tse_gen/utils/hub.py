@@ -11,8 +11,7 @@ from typing import Any
 from espnet_tse_gen.utils.errors import UserError, are_warnings_shown, naming_extra, reason_of
 from espnet_tse_gen.utils.fetch import file_sha256
 
-BAR_AFTER = 0.5
-"""Seconds of fetching after which a bar is shown."""
+BAR_AFTER = 0.5  # seconds of fetching after which a bar is shown
 _LOG_IN = "log in with 'hf auth login' or set HF_TOKEN"
 
 
@@ -31,8 +30,7 @@ def snapshot(repository: str, revision: str, files: Iterable[str], fetch: bool =
         files: Names or patterns of the files that are wanted; nothing else is fetched.
         fetch: Fetch what is not in the cache, and check files by their SHA-256; otherwise no network is used.
 
-    Raises:
-        UserError: If it cannot be had. The text calls the repository "it", as the caller says what it was to be.
+    What cannot be had is a :class:`UserError` that calls the repository "it", as the caller says what it was to be.
     """
     with naming_extra("it"):
         from huggingface_hub import errors, snapshot_download

@@ -8,8 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-"""Parameters of glibc's ``mallopt``."""
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # parameters of glibc's mallopt
 
 
 def keep_freed_memory() -> bool:

@@ -48,16 +48,10 @@ def checked_device(device: str) -> str:
 def map_jobs(
     function: Callable[[Item], Result], items: Sequence[Item], num_jobs: int = 1, description: str = "", chunk: int = 16
 ) -> Iterator[Result]:
-    """Yield ``function(item)`` for every item, in order.
+    """Yield ``function(item)`` for every item, in order, by ``num_jobs`` processes that take ``chunk`` items at a time.
 
-    Args:
-        function: A function at module level (it is pickled when ``num_jobs`` exceeds 1).
-        num_jobs: Number of processes; 1 runs in this one.
-        description: Name of the progress on stderr: a bar on a terminal, elsewhere a line now and then. Empty: silent.
-        chunk: Number of items that a process takes at a time.
-
-    Raises:
-        UserError: That a worker process was killed; also what ``function`` raises, unchanged.
+    Progress goes to stderr under the name ``description``, if there is one: a bar on a terminal, elsewhere a line now and then.
+    A worker process that was killed is a :class:`UserError`; what ``function``, which is pickled, raises comes unchanged.
     """
     if num_jobs < 1:
         raise UserError(f"--nj is {num_jobs}; expected a positive number of processes")

@@ -25,10 +25,7 @@ def imported(location: str, what: str = "this") -> Any:
 
 
 def chosen(kind: str, name: str, registry: Mapping[str, str]) -> Any:
-    """Import and return the class that a registry has under ``name``; ``kind`` is what is chosen, for the message.
-
-    An unknown name or a package that is not installed is a :class:`UserError`.
-    """
+    """Import and return the class of ``kind`` that a registry has under ``name``; an unknown one is a :class:`UserError`."""
     if name not in registry:
         raise unknown_name(kind, str(name), registry)
     return imported(registry[name], f"{kind} '{name}'")
