@@ -121,7 +121,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     from espnet_tse_gen.data.mixing_options import MixingOptions
     from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
     from espnet_tse_gen.data.sources import read_sources, write_sources
-    from espnet_tse_gen.training.dataset import DynamicMixingDataset, DynamicMixingSampler, TSEGenDataset
+    from espnet_tse_gen.training.dataset import DynamicMixingDataset, EpochBatches, TSEGenDataset, drawn_batches
 
     count = max(1, args.items // args.batch_size)
     listed = read_sources(args.sources / "wav.scp", args.sources / "utt2spk")[: args.utterances]
@@ -135,7 +135,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
             mixer = DynamicMixer(
                 sources, MixingOptions(**options), RATE, round(args.crop_seconds * RATE / HOP) * HOP, seed=args.seed
             )
-            return DynamicMixingDataset(mixer), DynamicMixingSampler(count, args.batch_size, args.seed)
+            batches = EpochBatches(lambda number: drawn_batches(count, args.batch_size, number - args.seed))
+            return DynamicMixingDataset(mixer), batches
 
         preprocess = TSEGenPreprocessor(
             True, RATE, HOP, train_spk2enroll=str(folder / "spk2enroll.json"), crop_seconds=args.crop_seconds

@@ -1,8 +1,7 @@
 """What a training is given, checked before it writes anything: tables against each other, rates, checkpoints.
 
 ESPnet meets most of these mistakes after it has rewritten ``config.yaml``, some only after hours, and answers with a traceback.
-Recordings themselves are read when their turn comes (see :mod:`espnet_tse_gen.training.dataset`); all of a corpus takes too long.
-Whatever cannot be used is a :class:`UserError`.
+Here, whatever cannot be used is a :class:`UserError`. Recordings themselves are read when their turn comes.
 """
 
 import argparse
@@ -25,14 +24,11 @@ from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.data.enrolment.embeddings import SpeakerEmbeddings
 from espnet_tse_gen.inference.loading import open_model
 from espnet_tse_gen.training.optimizers import OWN_OPTIMIZERS
-from espnet_tse_gen.training.trainer import CHECKPOINT
+from espnet_tse_gen.training.trainer import CHECKPOINT, recover_checkpoint
 from espnet_tse_gen.utils.checkpoints import check_finite, load_checkpoint, read_checkpoint
-from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.errors import UserError, reason_of, unknown_name
 from espnet_tse_gen.utils.errors import check_options as check_keys
 from espnet_tse_gen.utils.files import check_same_keys, read_scp, read_yaml
-
-TABLE_TYPES = ("sound", "text", "kaldi_ark", "npy")
-"""Data types whose file is a table with one line per key."""
 
 Data = Sequence[tuple[str, str, str]]
 
@@ -52,28 +48,12 @@ def check_options(args: argparse.Namespace, num_optimizers: int = 1) -> None:
             raise UserError(
                 f"--{name}: {size} items cannot be split over {processes} processes; give {processes} or more"
             )
-    numbers = ["", *map(str, range(2, num_optimizers + 1))]
     optimizers = optim_classes | OWN_OPTIMIZERS if num_optimizers == 1 else optim_classes
-    options: list[tuple[str, Mapping[str, Any], str]] = [(f"optim{n}", optimizers, "params") for n in numbers]
-    options += [(f"scheduler{n}", scheduler_classes, "optimizer") for n in numbers]
-    # What an optimizer or scheduler says of its options, it says before there is a model.
-    optimizer: Any = None
-    for kind, classes, given in options:
-        name = getattr(args, kind)
-        if name is None and kind.startswith("scheduler"):
-            continue
-        if name not in classes:
-            raise unknown_name(f"value of --{kind}", str(name), classes)
-        conf = getattr(args, f"{kind}_conf") or {}
-        check_keys(f"key of --{kind}_conf", conf, classes[name], (given,))
-        _check_numbers(f"--{kind}_conf", conf)
-        try:
-            if given == "params":
-                optimizer = classes[name]([torch.nn.Parameter(torch.zeros(1))], **conf)
-            else:
-                classes[name](optimizer, **conf)
-        except Exception as error:  # PyTorch's, ESPnet's and typeguard's have nothing in common
-            raise UserError(f"--{kind}_conf: {' '.join(str(error).split())}; correct it") from None
+    for number in ["", *map(str, range(2, num_optimizers + 1))]:
+        # What an optimizer or scheduler says of its options, it says before there is a model.
+        made = _make(args, f"optim{number}", optimizers, [torch.nn.Parameter(torch.zeros(1))], "params")
+        if getattr(args, f"scheduler{number}") is not None:
+            _make(args, f"scheduler{number}", scheduler_classes, made, "optimizer")
     own, highest = (args.optim_conf or {}).get("lr"), (args.scheduler_conf or {}).get("max_lr")
     if args.scheduler is not None and None not in (own, highest) and own != highest:
         print(
@@ -83,12 +63,21 @@ def check_options(args: argparse.Namespace, num_optimizers: int = 1) -> None:
         )
 
 
-def _check_numbers(option: str, conf: Mapping[str, Any]) -> None:
-    """Require that no number is text: to yaml 1.1, as ESPnet reads it, ``1e-3`` and ``1.0e30`` are."""
-    for name, value in conf.items():
+def _make(args: argparse.Namespace, kind: str, classes: Mapping[str, Any], first: Any, given: str) -> Any:
+    """Return what ``--optim`` or ``--scheduler`` names, made with its options, the parameter ``given`` being ``first``."""
+    name, conf, option = getattr(args, kind), getattr(args, f"{kind}_conf") or {}, f"--{kind}_conf"
+    if name not in classes:
+        raise unknown_name(f"value of --{kind}", str(name), classes)
+    check_keys(f"key of {option}", conf, classes[name], (given,))
+    for key, value in conf.items():
+        # To yaml 1.1, as ESPnet reads it, 1e-3 and 1.0e30 are texts.
         if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+", value):
             number = yaml.safe_dump(float(value)).split()[0]
-            raise UserError(f"{option} {name}: '{value}' is text to yaml; write the number as {number}")
+            raise UserError(f"{option} {key}: '{value}' is text to yaml; write the number as {number}")
+    try:
+        return classes[name](first, **conf)
+    except Exception as error:  # PyTorch's, ESPnet's and typeguard's have nothing in common
+        raise UserError(f"{option}: {reason_of(error)}; correct it") from None
 
 
 def check_data(
@@ -112,9 +101,10 @@ def check_data(
                 raise UserError(
                     f"{option}: {' or '.join(choice)} is missing; give it as 'PATH,{choice[0]},TYPE', or correct --ref_num"
                 )
-    tables = [path for path, kind in given.values() if kind in TABLE_TYPES]
     reference = given["speech_mix"][0]
-    check_same_keys(reference, *(table for table in tables if table != reference))
+    check_same_keys(
+        reference, *(path for path, kind in given.values() if kind in ("sound", "text", "kaldi_ark", "npy"))
+    )
     for file in shape_files:
         try:
             check_same_keys(reference, file)
@@ -124,27 +114,22 @@ def check_data(
 
 def check_rates(data: Data, sample_rate: int) -> None:
     """Require that the first recording of every table has ``sample_rate`` Hz; ESPnet requires that the others have its rate."""
-    for path, _, kind in data:
-        if kind == "sound":
-            key, wav = next(iter(read_scp(path).items()))
-            _, rate = read_header(wav, key, mono=False)
-            if rate != sample_rate:
-                raise UserError(
-                    f"{wav} (key '{key}' of {path}): sampling rate is {rate} Hz, expected {sample_rate} Hz;"
-                    " resample it, or correct --sample_rate"
-                )
+    for path in (path for path, _, kind in data if kind == "sound"):
+        key, wav = next(iter(read_scp(path).items()))
+        _, rate = read_header(wav, key, mono=False)
+        if rate != sample_rate:
+            raise UserError(
+                f"{wav} (key '{key}' of {path}): sampling rate is {rate} Hz, expected {sample_rate} Hz; resample it, or correct"
+                " --sample_rate"
+            )
 
 
 def check_codes(data: Data, codec: AbsCodec) -> None:
     """Require that extracted tokens are those of ``codec``, as far as the files beside them say whose they are."""
-    for path, name, _ in data:
-        manifest = Path(path).with_suffix(".json")
-        if not name.startswith("codes_ref") or not manifest.is_file():
-            continue
-        try:
-            fingerprint = json.loads(manifest.read_text(encoding="utf-8"))["fingerprint"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+    for path in (path for path, name, _ in data if name.startswith("codes_ref")):
+        fingerprint = codec.fingerprint()
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            fingerprint = json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8"))["fingerprint"]
         if fingerprint != codec.fingerprint():
             raise UserError(
                 f"{path}: holds the tokens of another codec (fingerprint {fingerprint[:12]}..., this codec is"
@@ -181,15 +166,16 @@ def _check_steps(args: argparse.Namespace) -> None:
             )
 
 
-def check_checkpoints(args: argparse.Namespace, model: torch.nn.Module) -> None:
-    """Require that what the training starts from fits ``model``, which gets its weights; name the checkpoint otherwise."""
-    checkpoint = Path(args.output_dir) / CHECKPOINT
-    if args.resume and checkpoint.exists():
-        _check_steps(args)
-        load_checkpoint(model, checkpoint, Path(args.config or "of this training"))
+def check_start(args: argparse.Namespace, model: torch.nn.Module) -> None:
+    """Require that what the training starts from fits ``model``, going back to the last whole epoch first."""
+    if args.collect_stats:
         return
-    for given in args.init_param:
-        load_initial(given, model, args.ignore_init_mismatch)
+    if args.resume and recover_checkpoint(args):
+        _check_steps(args)
+        load_checkpoint(model, Path(args.output_dir) / CHECKPOINT, Path(args.config or "of this training"))
+    else:
+        for given in args.init_param:
+            load_initial(given, model, args.ignore_init_mismatch)
 
 
 def load_initial(
@@ -199,15 +185,12 @@ def load_initial(
 
     ``init_param`` is ``WHERE[:SOURCE[:TARGET[:EXCLUDED]]]``, in which ``WHERE`` is a checkpoint, also in safetensors, or a model:
     its exp directory, a zip file made by ``pack``, or the name of one that ships.
-
-    Raises:
-        UserError: If there is no such checkpoint, or it cannot be used.
     """
     where, *parts = init_param.split(":")
     with contextlib.ExitStack() as opened:
         path = Path(where)
-        is_checkpoint = path.is_file() or path.suffix in (".pth", ".pt", ".th", ".safetensors")
-        if path.is_dir() or path.suffix == ".zip" or not is_checkpoint:
+        is_checkpoint = path.is_file() if path.exists() else path.suffix in (".pth", ".pt", ".th", ".safetensors")
+        if path.suffix == ".zip" or not is_checkpoint:
             try:
                 path = opened.enter_context(open_model(where)).checkpoint()
             except UserError as error:
@@ -222,7 +205,7 @@ def load_initial(
         except UserError as error:
             raise UserError(f"--init_param {where}: {error}") from None
         except (RuntimeError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:300]
             raise UserError(
-                f"--init_param {init_param}: does not fit the model ({reason}); --ignore_init_mismatch true takes what fits"
+                f"--init_param {init_param}: does not fit the model ({reason_of(error)}); --ignore_init_mismatch true takes what "
+                "fits"
             ) from None

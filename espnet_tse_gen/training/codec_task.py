@@ -1,8 +1,7 @@
 """The ESPnet task ``codec``: training a codec as a generator against discriminators.
 
-It is ESPnet's own GAN codec task (``espnet2.tasks.gan_codec``) with three things changed: the choices hold all five of ESPnet's
-designs and those of this package; crops are cut by this package's preprocessor (ESPnet's chunk iterator fails with NumPy 2);
-and checkpoints are safe against being killed. What it writes is an ``exp`` directory as ESPnet's own task writes it.
+It is ESPnet's own GAN codec task, with more designs to choose from, crops cut by this package's preprocessor (ESPnet's chunk
+iterator fails with NumPy 2), and checkpoints that are safe against being killed.
 """
 
 import argparse
@@ -20,8 +19,8 @@ from espnet2.tasks.gan_codec import GANCodecTask
 
 from espnet_tse_gen.codec.espnet import DESIGNS as ESPNET_DESIGNS
 from espnet_tse_gen.training import checks
-from espnet_tse_gen.training.crops import CropPreprocessor, CropSampler
-from espnet_tse_gen.training.dataset import fixed_batches, rank_of
+from espnet_tse_gen.training.crops import CropPreprocessor, kept_batches, shuffled_batches
+from espnet_tse_gen.training.dataset import EpochBatches, iter_factory, rank_of
 from espnet_tse_gen.training.shared import CheckedTask, LazyClassChoices
 from espnet_tse_gen.training.trainer import CodecTrainer
 from espnet_tse_gen.utils.errors import UserError, check_options, unknown_name
@@ -60,7 +59,7 @@ class CodecTask(CheckedTask, GANCodecTask):
     def build_preprocess_fn(
         cls, args: argparse.Namespace, train: bool
     ) -> Callable[[str, dict[str, Any]], dict[str, Any]] | None:
-        """Return what cuts the crops, told the codec's rate and hop; ``None`` with ``--use_preprocessor false``."""
+        """Return what cuts the crops; ``None`` with ``--use_preprocessor false``."""
         if not args.use_preprocessor:
             return None
         rate, hop = cls.rate_and_hop(args)
@@ -69,7 +68,7 @@ class CodecTask(CheckedTask, GANCodecTask):
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> ESPnetGANCodecModel:
-        """Build generator, discriminators and losses; an unknown name, key or value that cannot be used is one line."""
+        """Build generator, discriminators and losses; what cannot be used is a :class:`UserError`."""
         check_options("key of --model_conf", args.model_conf or {}, ESPnetGANCodecModel, ("codec",))
         # A copy: some of ESPnet's constructors write into what they are given, and this is what config.yaml will show.
         conf = copy.deepcopy(args.codec_conf or {})
@@ -91,15 +90,14 @@ class CodecTask(CheckedTask, GANCodecTask):
     @classmethod
     def build_sequence_iter_factory(cls, args: argparse.Namespace, iter_options: Any, mode: str) -> SequenceIterFactory:
         """Return the batches of training or validation; crops have one length, so no statistics are needed for them."""
-        keys = list(read_scp(iter_options.data_path_and_name_and_type[0][0]))
+        keys, size = list(read_scp(iter_options.data_path_and_name_and_type[0][0])), iter_options.batch_size
         if not iter_options.train and args.max_valid_recordings > 0:
             keys = keys[:: -(-len(keys) // args.max_valid_recordings)]
-        rank, processes = rank_of(iter_options, min(len(keys), iter_options.batch_size))
-        if not iter_options.train:
-            keys = keys[: len(keys) - len(keys) % processes]
-        batches = CropSampler(keys, iter_options.batch_size, iter_options.train, rank, processes)
-        dataset = cls.build_dataset(args, iter_options)
-        return fixed_batches(args, iter_options, dataset, batches, iter_options.num_iters_per_epoch)
+        mine = rank_of(iter_options, min(len(keys), size))
+        drawn = EpochBatches(lambda seed: shuffled_batches(keys, size, seed), *mine)
+        batches = drawn if iter_options.train else kept_batches(keys, size, *mine)
+        dataset, steps = cls.build_dataset(args, iter_options), iter_options.num_iters_per_epoch
+        return iter_factory(args, iter_options, batches, dataset=dataset, num_iters_per_epoch=steps)
 
     @classmethod
     def check(cls, args: argparse.Namespace) -> None:
@@ -120,19 +118,17 @@ class CodecTask(CheckedTask, GANCodecTask):
                 f"codec_conf warmup_steps: {warmup} steps without quantization fill the first epoch, which has {steps}"
                 " (--num_iters_per_epoch), and its validation would tell nothing; choose fewer"
             )
-        for train, kind in ((True, "train"), (False, "valid")):
-            cls.build_preprocess_fn(args, train)
+        cls.build_preprocess_fn(args, True)
+        for kind in () if args.dry_run else ("train", "valid"):
             option = f"{kind}_data_path_and_name_and_type"
             data = getattr(args, option)
-            if args.dry_run:
-                continue
             if not data:
                 raise UserError(f"--{option} is missing; give 'WAV_SCP,audio,sound'")
             for path, name, _ in data:
                 if name != "audio":
                     raise unknown_name(f"data name in --{option} of {path}", name, ["audio"])
             checks.check_rates(data, args.sample_rate or cls.rate_and_hop(args)[0])
-        cls.check_start(args, model)
+        checks.check_start(args, model)
 
 
 @contextlib.contextmanager
@@ -145,8 +141,7 @@ def _quietly() -> Iterator[None]:
         try:
             yield
         finally:
-            for handler in set(logging.root.handlers) - set(before):
-                logging.root.removeHandler(handler)
+            logging.root.handlers[:] = before
 
 
 _RATE_AND_HOP: dict[str, tuple[int, int]] = {}

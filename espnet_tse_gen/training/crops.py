@@ -1,15 +1,13 @@
 """Crops of one length from recordings of speech, in batches: what a codec is trained on.
 
-A codec meets, after training, whatever stands in a mixture: a target some decibels below or above the mixture's level. So a
-crop is brought to the common level (:mod:`espnet_tse_gen.audio.level`) by its whole recording, and in training moved by a
-random gain.
+A codec meets, after training, whatever stands in a mixture: a target some decibels below or above the mixture's level. So a crop
+is brought to the common level (:mod:`espnet_tse_gen.audio.level`) by its whole recording, and in training moved by a random gain.
 """
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from espnet2.samplers.abs_sampler import AbsSampler
 
 from espnet_tse_gen.audio.level import mixture_gain
 from espnet_tse_gen.audio.recordings import resample
@@ -20,13 +18,12 @@ from espnet_tse_gen.utils.errors import UserError
 class CropPreprocessor:
     """Preprocessor of the ``codec`` task: what ESPnet's dataset calls with every recording that it read.
 
-    Training draws from NumPy's global generator, which ESPnet seeds with epoch and worker; validation takes the same crop of
-    a recording every time, at the common level.
+    Training draws from NumPy's global generator, which ESPnet seeds with epoch and worker.
     """
 
     def __init__(
         self,
-        train: bool,  # whether crops and gains are random (training) or fixed by the recording's name (validation)
+        train: bool,  # whether crops and gains are random, or fixed by the recording's name and none
         codec_sample_rate: int,  # Hz of what the codec gets
         samples: int,  # length of a crop at that rate
         sample_rate: int = 0,  # Hz of the recordings; 0 means the codec's rate
@@ -54,35 +51,13 @@ class CropPreprocessor:
         return {"audio": np.pad(crop * np.float32(gain), (0, self.samples - len(crop)))}
 
 
-class CropSampler(AbsSampler):
-    """Batches of recordings, drawn anew every epoch: each recording once, in random order.
+def shuffled_batches(keys: Sequence[str], size: int, seed: int) -> list[list[str]]:
+    """Return batches of all keys in random order; a last one that is not full is left out, unless it is the only one."""
+    order = [keys[index] for index in np.random.RandomState(seed).permutation(len(keys))]
+    return [order[start : start + size] for start in range(0, max(1, len(keys) - size + 1), size)]
 
-    A last batch that is not full is left out, unless it is the only one.
-    """
 
-    def __init__(
-        self,
-        keys: Sequence[str],  # of the recordings
-        batch_size: int,
-        shuffle: bool = True,  # otherwise every batch is kept, in the order of `keys`
-        rank: int = 0,  # which part of every batch is this process's
-        processes: int = 1,  # how many parts
-    ) -> None:
-        self.keys, self.shuffle = list(keys), shuffle
-        # Kept batches are such that every process has as many of each; of drawn ones, all are full.
-        self.batch_size = batch_size if shuffle else max(processes, batch_size - batch_size % processes)
-        self.part = slice(rank, None, processes)
-
-    def __len__(self) -> int:
-        size = len(self.keys)
-        return max(1, size // self.batch_size) if self.shuffle else -(-size // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[str]]:
-        return iter(self.generate(0))
-
-    def generate(self, seed: int) -> list[list[str]]:
-        """Return the batches of the epoch that ``seed`` stands for."""
-        order = np.random.RandomState(seed).permutation(len(self.keys)) if self.shuffle else range(len(self.keys))
-        keys = [self.keys[index] for index in order]
-        starts = range(0, len(self) * self.batch_size, self.batch_size)
-        return [keys[start : start + self.batch_size][self.part] for start in starts]
+def kept_batches(keys: list[str], size: int, rank: int = 0, processes: int = 1) -> list[list[str]]:
+    """Return batches of as many keys as ``processes`` can share alike, in their order: of each, what process ``rank`` has."""
+    keys, size = keys[: len(keys) - len(keys) % processes], max(processes, size - size % processes)
+    return [keys[start + rank : start + size : processes] for start in range(0, len(keys), size)]

@@ -1,10 +1,8 @@
-"""What ESPnet's data loader reads training items from.
-
-Tables of recordings, with errors that name table and key in one line; or dynamic mixing, whose keys are numbers.
-"""
+"""What ESPnet's data loader reads: tables, with errors that name table and key; or dynamic mixing, whose keys are numbers."""
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections import UserDict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +10,32 @@ import numpy as np
 import torch.distributed as group
 from espnet2.iterators.sequence_iter_factory import SequenceIterFactory
 from espnet2.samplers.abs_sampler import AbsSampler
-from espnet2.train.dataset import AbsDataset, ESPnetDataset
+from espnet2.train.dataset import ESPnetDataset
+from torch.utils.data import Dataset
 
 from espnet_tse_gen.data.dynamic_mixing import DynamicMixer
 from espnet_tse_gen.data.enrolment.embeddings import SpeakerEmbeddings
 from espnet_tse_gen.data.preprocessor import LABEL, SpeakerTable
-from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.errors import UserError, reason_of
 
 
-class NamedErrors(Mapping[str, Any]):
+class NamedErrors(UserDict[str, Any]):
     """What one of ESPnet's readers reads from the table ``path``, where whatever cannot be read is a :class:`UserError`."""
 
-    def __init__(self, loader: Mapping[str, Any], path: str) -> None:
-        self.loader, self.path = loader, path
+    def __init__(self, loader: Any, path: str) -> None:
+        self.data, self.path = loader, path
 
     def __getitem__(self, key: str) -> Any:
         try:
-            return self.loader[key]
+            return self.data[key]
         except KeyError:
             raise UserError(f"{self.path}: key '{key}' is missing; add it") from None
         except Exception as error:  # whatever libsndfile, kaldiio or ESPnet raise for a damaged file
-            reason = " ".join(str(error).split()) or type(error).__name__
-            file = getattr(getattr(self.loader, "loader", None), "data", {}).get(key)
+            reason = reason_of(error)
+            file = getattr(getattr(self.data, "loader", None), "data", {}).get(key)
             if isinstance(file, str) and not Path(file).exists():
                 reason = f"{file}: no such file"
             raise UserError(f"{self.path}: key '{key}' cannot be read ({reason}); replace or remove it") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.loader)
-
-    def __len__(self) -> int:
-        return len(self.loader)
 
 
 class TSEGenDataset(ESPnetDataset):
@@ -52,7 +45,7 @@ class TSEGenDataset(ESPnetDataset):
         return NamedErrors(super()._build_loader(path, loader_type, keys_to_load), path)
 
 
-class DynamicMixingDataset(AbsDataset):
+class DynamicMixingDataset(Dataset):
     """The items that a mixer draws; a key is ``EPOCH-NUMBER``."""
 
     def __init__(
@@ -62,16 +55,6 @@ class DynamicMixingDataset(AbsDataset):
         speakers: SpeakerTable | None = None,  # numbers of the speakers, for a model that learns to tell them apart
     ) -> None:
         self.mixer, self.speaker_embeddings, self.speakers = mixer, speaker_embeddings, speakers
-
-    def has_name(self, name: str) -> bool:
-        """Return whether items hold ``name``."""
-        return name in self.names()
-
-    def names(self) -> tuple[str, ...]:
-        """Return what an item holds."""
-        kinds = ["speech_ref", "enroll_ref", *(["embed_ref"] if self.speaker_embeddings is not None else [])]
-        names = [f"{kind}{n}" for n in range(1, self.mixer.options.targets + 1) for kind in kinds]
-        return ("speech_mix", *names, *([LABEL] if self.speakers is not None else []))
 
     def __getitem__(self, uid: str) -> tuple[str, dict[str, np.ndarray]]:
         """Return the key and one item, float32: signals ``[L]`` and embeddings ``[E]``."""
@@ -87,30 +70,29 @@ class DynamicMixingDataset(AbsDataset):
         return uid, item
 
 
-class DynamicMixingSampler(AbsSampler):
-    """Batches of keys ``EPOCH-NUMBER``, by which a data loader asks for a mixer's items."""
+class EpochBatches(AbsSampler):
+    """Batches of keys that ``make`` makes of what stands for an epoch, its number plus ESPnet's seed.
 
-    def __init__(
-        self,
-        batches: int,  # in an epoch
-        batch_size: int,  # items of all processes together
-        seed: int = 0,  # what ESPnet adds to the number of the epoch
-        rank: int = 0,  # which part of every batch is this process's
-        processes: int = 1,  # how many parts
-    ) -> None:
-        self.batches, self.batch_size, self.seed = batches, batch_size, seed
-        self.part = slice(rank, None, processes)
+    Process ``rank`` of ``processes`` has its part of each.
+    """
+
+    def __init__(self, make: Callable[[int], list[list[str]]], rank: int = 0, processes: int = 1) -> None:
+        self.make, self.part = make, slice(rank, None, processes)
 
     def __len__(self) -> int:
-        return self.batches
+        return len(self.make(0))
 
     def __iter__(self) -> Iterator[list[str]]:
-        return iter(self.generate(self.seed + 1))
+        return iter(self.generate(0))
 
     def generate(self, seed: int) -> list[list[str]]:
-        """Return the batches of the epoch ``seed - self.seed``."""
-        numbers = np.arange(self.batches * self.batch_size).reshape(self.batches, self.batch_size)
-        return [[f"{seed - self.seed}-{number}" for number in batch[self.part]] for batch in numbers]
+        """Return the batches of one epoch."""
+        return [batch[self.part] for batch in self.make(seed)]
+
+
+def drawn_batches(batches: int, batch_size: int, epoch: int) -> list[list[str]]:
+    """Return keys ``EPOCH-NUMBER``, by which a data loader asks for a mixer's items."""
+    return [[f"{epoch}-{batch * batch_size + item}" for item in range(batch_size)] for batch in range(batches)]
 
 
 def rank_of(iter_options: Any, batch_size: int) -> tuple[int, int]:
@@ -121,21 +103,7 @@ def rank_of(iter_options: Any, batch_size: int) -> tuple[int, int]:
     return rank, processes
 
 
-def fixed_batches(
-    args: argparse.Namespace,
-    iter_options: Any,
-    dataset: AbsDataset,
-    batches: AbsSampler,
-    num_iters_per_epoch: int | None = None,
-) -> SequenceIterFactory:
-    """Return ESPnet's factory of the batches that a sampler makes."""
-    return SequenceIterFactory(
-        dataset=dataset,
-        batches=batches,
-        seed=args.seed,
-        num_iters_per_epoch=num_iters_per_epoch,
-        shuffle=False,
-        num_workers=args.num_workers,
-        collate_fn=iter_options.collate_fn,
-        pin_memory=args.ngpu > 0,
-    )
+def iter_factory(args: argparse.Namespace, iter_options: Any, batches: Any, **given: Any) -> SequenceIterFactory:
+    """Return ESPnet's factory of batches that are made already, or by a sampler."""
+    own = {"seed": args.seed, "num_workers": args.num_workers, "pin_memory": args.ngpu > 0}
+    return SequenceIterFactory(batches=batches, collate_fn=iter_options.collate_fn, **own, **given)

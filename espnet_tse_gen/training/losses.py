@@ -1,9 +1,10 @@
 """Losses of extractors that predict a waveform at several scales and classify the enrolled speaker.
 
-The scales are weighed 0.8/0.1/0.1 in the code of SpEx+'s authors (Ge et al., Interspeech 2020, arXiv 2005.04686). The weight of
-the speaker's cross-entropy differs between published versions of it; 0.5 is that of its final one. Both are options here.
+The scales are weighed 0.8/0.1/0.1 in the code of SpEx+'s authors (Ge et al., Interspeech 2020, arXiv 2005.04686), and the
+speaker's cross-entropy 0.5 in its final version.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,9 +17,7 @@ from espnet_tse_gen.utils.errors import UserError
 
 LABEL, LOGITS = "spk_label", "spk_logits"
 """What carries the speaker's number and its scores in ESPnet's ``others``, each followed by ``_spk1``, ``_spk2`` ..."""
-UNKNOWN_SPEAKER = -1
-"""Label of an enrolment whose speaker is not among the training speakers."""
-
+UNKNOWN_SPEAKER = -1  # label of an enrolment whose speaker is not among the training speakers
 Estimate = Tensor | Sequence[Tensor]
 
 _MISSING = {
@@ -30,8 +29,7 @@ _MISSING = {
 class MultiScaleSolver(AbsLossWrapper):
     """Weighted sum of a waveform loss over the scales of each speaker's estimate, in the order of the speakers.
 
-    An estimate that is one waveform (TD-SpeakerBeam's) is one scale. Rows whose reference is digital silence are left out of the
-    mean, since ratios to a silent reference are infinite.
+    An estimate that is one waveform (TD-SpeakerBeam's) is one scale. Rows whose reference is digital silence are left out.
     """
 
     def __init__(
@@ -54,7 +52,7 @@ class MultiScaleSolver(AbsLossWrapper):
         References ``[B, L]`` are one per speaker, and so are estimates, or one per scale of each speaker.
         """
         total = ref[0].new_zeros((), dtype=torch.float32)
-        by_scale: dict[int, list[Tensor]] = {}
+        by_scale = defaultdict[int, list[Tensor]](list)
         for reference, estimate in zip(ref, inf, strict=True):
             scales = [estimate] if isinstance(estimate, Tensor) else list(estimate)
             weights = (1.0,) if isinstance(estimate, Tensor) else self.scale_weights
@@ -67,7 +65,7 @@ class MultiScaleSolver(AbsLossWrapper):
                 # In float32 whatever the network computes in: ratios of small differences.
                 rows = self.criterion(reference[heard].float(), scale[heard].float())
                 loss = rows.mean() if len(rows) else scale.float().sum() * 0.0
-                by_scale.setdefault(number, []).append(loss)
+                by_scale[number].append(loss)
                 total = total + weight * loss / len(ref)
         name = self.criterion.name
         stats = {f"{name}_s{number}": torch.stack(losses).mean().detach() for number, losses in by_scale.items()}
@@ -77,13 +75,10 @@ class MultiScaleSolver(AbsLossWrapper):
 
 
 class SpeakerCrossEntropy(TimeDomainLoss):
-    """Cross-entropy of the enrolled speaker among the training speakers.
+    """Cross-entropy of the enrolled speaker among the training speakers; a ``TimeDomainLoss`` to ESPnet's model alone."""
 
-    A ``TimeDomainLoss`` because ESPnet's extraction model takes no other kind beside frequency-domain ones; it sees no waveform.
-    """
-
-    def __init__(self, name: str | None = None, only_for_test: bool = False) -> None:
-        super().__init__("spk_ce" if name is None else name, only_for_test=only_for_test)
+    def __init__(self, name: str = "spk_ce", only_for_test: bool = False) -> None:
+        super().__init__(name, only_for_test=only_for_test)
 
     def forward(self, ref: Tensor, inf: Tensor) -> Tensor:
         """Return the cross-entropy ``[B]`` of scores ``inf [B, S]`` for speakers ``ref [B]``, none of them unknown."""
@@ -93,8 +88,7 @@ class SpeakerCrossEntropy(TimeDomainLoss):
 class SpeakerSolver(AbsLossWrapper):
     """Reads labels and scores from ESPnet's ``others`` and applies :class:`SpeakerCrossEntropy` to the labelled rows.
 
-    Where no row has a known speaker, as in validation on other speakers, the loss is exactly zero and keeps its graph. Its
-    weight is applied by the model.
+    Where no row has a known speaker, as in validation on other speakers, the loss is exactly zero and keeps its graph.
     """
 
     def __init__(self, criterion: TimeDomainLoss, weight: float = 0.5) -> None:
@@ -110,17 +104,13 @@ class SpeakerSolver(AbsLossWrapper):
         model does not classify, or the data come without speakers.
         """
         given = others or {}
-        logits: list[Tensor] = []
-        labels: list[Tensor] = []
-        for number in range(1, len(ref) + 1):
-            for kind, found in ((LOGITS, logits), (LABEL, labels)):
-                key = f"{kind}_spk{number}"
-                if key not in given:
-                    raise UserError(
-                        f"criterion 'spk_ce': {_MISSING[kind].format(number)}, or take spk_ce out of criterions"
-                    )
-                found.append(given[key])
-        scores, speakers = torch.cat(logits), torch.cat([label.reshape(-1) for label in labels])
+        numbers = range(1, len(ref) + 1)
+        for number in numbers:
+            for kind, missing in _MISSING.items():
+                if f"{kind}_spk{number}" not in given:
+                    raise UserError(f"criterion 'spk_ce': {missing.format(number)}, or take spk_ce out of criterions")
+        scores = torch.cat([given[f"{LOGITS}_spk{number}"] for number in numbers])
+        speakers = torch.cat([given[f"{LABEL}_spk{number}"].reshape(-1) for number in numbers])
         known = speakers != UNKNOWN_SPEAKER
         if known.any():
             rows = self.criterion(speakers[known], scores[known])

@@ -1,6 +1,7 @@
 """Dynamic mixing as ESPnet's trainer meets it: its options, its checks, and batches whose keys are numbers."""
 
 import argparse
+import functools
 import json
 import logging
 from collections.abc import Sequence
@@ -17,14 +18,11 @@ from espnet_tse_gen.data.dynamic_mixing import DynamicMixer
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.data.preprocessor import TSEGenPreprocessor
 from espnet_tse_gen.data.sources import read_sources
-from espnet_tse_gen.training.dataset import DynamicMixingDataset, DynamicMixingSampler, fixed_batches, rank_of
+from espnet_tse_gen.training.dataset import DynamicMixingDataset, EpochBatches, drawn_batches, iter_factory, rank_of
 from espnet_tse_gen.utils.errors import UserError, check_options
 
 SPEECH, SPEAKER = "speech", "speaker"
 """Data names of the clean utterances and of their speakers."""
-BATCH_TYPES = ("unsorted", "sorted", "folded")
-"""Types of batches that are a number of items."""
-
 Data = Sequence[tuple[str, str, str]]
 
 
@@ -57,29 +55,23 @@ def read_options(args: argparse.Namespace) -> MixingOptions:
 
 
 def build_mixer(args: argparse.Namespace, preprocessor: TSEGenPreprocessor) -> DynamicMixer:
-    """Return the mixer that the options describe, with the preprocessor's rates, lengths and level; one for the same options.
-
-    Raises:
-        UserError: If options, tables or recordings cannot be used.
-    """
-    option = "--train_data_path_and_name_and_type"
-    conf, options = args.dynamic_mixing_conf or {}, read_options(args)
+    """Return the mixer of the options, with the preprocessor's rates and lengths; what cannot be used is a :class:`UserError`."""
+    speeds = read_options(args).speeds
     given = {name: path for path, name, _ in args.train_data_path_and_name_and_type}
     if set(given) != {SPEECH, SPEAKER}:
         raise UserError(
-            f"{option}: dynamic mixing takes 'WAV_SCP,{SPEECH},sound' and 'UTT2SPK,{SPEAKER},text', found"
-            f" {', '.join(sorted(given)) or 'nothing'}; give these two, or --dynamic_mixing false"
+            "--train_data_path_and_name_and_type: dynamic mixing takes 'WAV_SCP,speech,sound' and 'UTT2SPK,speaker,text',"
+            f" found {', '.join(sorted(given)) or 'nothing'}; give these two, or --dynamic_mixing false"
         )
     if args.iterator_type != "sequence" or args.multiple_iterator:
         raise UserError("--iterator_type, --multiple_iterator: dynamic mixing makes batches of its own; leave them out")
-    if args.batch_type not in BATCH_TYPES:
+    if args.batch_type not in ("unsorted", "sorted", "folded"):  # those that are a number of items
         raise UserError(f"--batch_type: '{args.batch_type}' cannot be used with dynamic mixing; give 'unsorted'")
-    if preprocessor.speaker_embeddings is not None and set(options.speeds) != {1.0}:
+    if preprocessor.speaker_embeddings is not None and set(speeds) != {1.0}:
         raise UserError(
             "--dynamic_mixing_conf speeds: speaker embeddings are those at speed 1; leave it out, or"
             " extractor_conf speaker_embedding"
         )
-    batches = args.num_iters_per_epoch
     arguments = {
         "rate": preprocessor.rate,
         "samples": preprocessor.crop_frames * preprocessor.hop,
@@ -88,19 +80,16 @@ def build_mixer(args: argparse.Namespace, preprocessor: TSEGenPreprocessor) -> D
         "level_dbfs": preprocessor.level_dbfs,
         "band_rate": preprocessor.data_rate if preprocessor.data_rate < preprocessor.rate else 0,
         "seed": args.seed,
-        "items_per_epoch": batches * args.batch_size if batches else 0,
+        "items_per_epoch": (args.num_iters_per_epoch or 0) * args.batch_size,
     }
-    key = json.dumps([given, conf, arguments], sort_keys=True)
-    if key not in _MIXERS:
-        _MIXERS.clear()
-        _MIXERS[key] = DynamicMixer(
-            read_sources(given[SPEECH], given[SPEAKER]), options, **arguments, where=given[SPEECH]
-        )
-    return _MIXERS[key]
+    conf = json.dumps(args.dynamic_mixing_conf or {}, sort_keys=True)
+    return _mixer(given[SPEECH], given[SPEAKER], conf, **arguments)
 
 
 # Reading the headers of a large corpus takes minutes, so that what was checked is kept for the training.
-_MIXERS: dict[str, DynamicMixer] = {}
+@functools.lru_cache(maxsize=1)
+def _mixer(speech: str, speaker: str, conf: str, **arguments: Any) -> DynamicMixer:
+    return DynamicMixer(read_sources(speech, speaker), MixingOptions(**json.loads(conf)), **arguments, where=speech)
 
 
 def build_iter_factory(
@@ -110,9 +99,10 @@ def build_iter_factory(
     mixer, size = build_mixer(args, preprocessor), iter_options.batch_size
     rank, processes = rank_of(iter_options, size)
     logging.info(f"[train] {mixer}")
-    batches = iter_options.num_iters_per_epoch or max(1, mixer.items_per_epoch // size)
-    dataset = DynamicMixingDataset(mixer, preprocessor.speaker_embeddings, getattr(preprocessor, "speakers", None))
-    return fixed_batches(args, iter_options, dataset, DynamicMixingSampler(batches, size, args.seed, rank, processes))
+    count = iter_options.num_iters_per_epoch or max(1, mixer.items_per_epoch // size)
+    dataset = DynamicMixingDataset(mixer, preprocessor.speaker_embeddings, preprocessor.speakers)
+    batches = EpochBatches(lambda number: drawn_batches(count, size, number - args.seed), rank, processes)
+    return iter_factory(args, iter_options, batches, dataset=dataset)
 
 
 def statistics_loader(preprocessor: TSEGenPreprocessor, collate_fn: Any) -> DataLoader:

@@ -6,21 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-LEAST_WIDTH = 16
-"""Of a layer, for its weight to be one of Muon's: fewer directions leave nothing to balance."""
+LEAST_WIDTH = 16  # of a layer, for its weight to be one of Muon's: fewer directions leave nothing to balance
 
 
 class MuonAdamW(torch.optim.Optimizer):
     """Muon for the weights of linear layers, AdamW for all else (Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982).
 
-    An update of Muon moves all directions of a matrix alike, and is brought to the size that AdamW's would have, so that both
-    take one learning rate.
+    Muon moves all directions of a matrix alike, by as much as AdamW would, so that both take one learning rate.
     """
 
     def __init__(
         self,
-        # or groups of them as :func:`parameter_groups` makes; those of a group with `matrices` are Muon's, and `scale` is a
-        # group's share of the learning rate
+        # or :func:`parameter_groups`; `matrices` are Muon's, and `scale` is a group's share of the learning rate
         params: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.98),  # AdamW's
@@ -28,24 +25,25 @@ class MuonAdamW(torch.optim.Optimizer):
         weight_decay: float = 0.02,  # of both
     ) -> None:
         super().__init__(params, {"lr": lr, "matrices": False, "scale": 1.0})
-        groups: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
-        for group in self.param_groups:
-            groups[group["matrices"]].append({"params": group["params"], "scale": group["scale"]})
+        muon, adamw = (
+            [
+                {key: group[key] for key in ("params", "scale")}
+                for group in self.param_groups
+                if group["matrices"] == own
+            ]
+            for own in (True, False)
+        )
+        common: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
         self.parts: dict[str, torch.optim.Optimizer] = {}
-        if groups[True]:
-            self.parts["muon"] = torch.optim.Muon(
-                groups[True], lr=lr, momentum=momentum, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
-        if groups[False]:
-            self.parts["adamw"] = torch.optim.AdamW(groups[False], lr=lr, betas=betas, weight_decay=weight_decay)
+        if muon:
+            self.parts["muon"] = torch.optim.Muon(muon, momentum=momentum, adjust_lr_fn="match_rms_adamw", **common)
+        if adamw:
+            self.parts["adamw"] = torch.optim.AdamW(adamw, betas=betas, **common)
         self._share_groups()
 
     def _share_groups(self) -> None:
         # Schedulers set the learning rate in these.
         self.param_groups = [group for part in self.parts.values() for group in part.param_groups]
-        for group in self.param_groups:
-            # States from before there were scales have none.
-            group.setdefault("scale", 1.0)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -75,8 +73,7 @@ class MuonAdamW(torch.optim.Optimizer):
         self._share_groups()
 
 
-OWN_OPTIMIZERS: dict[str, Any] = {"muon": MuonAdamW}
-"""Values of ``--optim`` beside ESPnet's."""
+OWN_OPTIMIZERS: dict[str, Any] = {"muon": MuonAdamW}  # values of --optim beside ESPnet's
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:

@@ -1,8 +1,4 @@
-"""What the tasks of this package do alike around ESPnet's: mixins, to be named before the task of ESPnet that they change.
-
-Classes are chosen by name, mistakes end in one line, data are checked before anything is written, and training mixtures may be
-drawn on the fly.
-"""
+"""What the tasks of this package do alike around ESPnet's: mixins, to be named before the task of ESPnet that they change."""
 
 import argparse
 import contextlib
@@ -16,7 +12,7 @@ from typing import Any, NoReturn
 from unittest.mock import patch
 
 import torch
-from espnet2.tasks.abs_task import optim_classes
+from espnet2.tasks import abs_task
 from espnet2.train.class_choices import ClassChoices
 from torch.utils.data import DataLoader
 
@@ -24,7 +20,7 @@ from espnet_tse_gen.data.preprocessor import GIVEN, TSEGenPreprocessor
 from espnet_tse_gen.training import checks, mixing
 from espnet_tse_gen.training.dataset import TSEGenDataset
 from espnet_tse_gen.training.optimizers import OWN_OPTIMIZERS, MuonAdamW, parameter_groups
-from espnet_tse_gen.training.trainer import PREVIOUS, is_first_process, lock_folder, recover_checkpoint
+from espnet_tse_gen.training.trainer import PREVIOUS, is_first_process, lock_folder
 from espnet_tse_gen.utils.errors import UserError, check_options, unknown_name
 from espnet_tse_gen.utils.files import read_scp, read_yaml
 from espnet_tse_gen.utils.memory import keep_freed_memory
@@ -33,18 +29,11 @@ from espnet_tse_gen.utils.registry import chosen
 
 
 class LazyClassChoices(ClassChoices):
-    """ESPnet's ClassChoices over ``"module:Class"`` strings, imported when chosen.
-
-    A codec family whose library is not installed does not keep the others from working.
-    """
+    """ESPnet's ClassChoices over ``"module:Class"`` strings, imported when chosen: a library that is missing harms no other."""
 
     def __init__(self, name: str, classes: Mapping[str, str], default: str) -> None:
-        super().__init__(name, {}, default=default)
-        self.locations = dict(classes)
-
-    def choices(self) -> tuple[str | None, ...]:
-        """Return the valid names."""
-        return tuple(self.locations)
+        super().__init__(name, dict.fromkeys(classes, object), default=default)
+        self.locations = classes
 
     def get_class(self, name: str | None) -> type:
         """Import and return the class called ``name``; an unknown one is a :class:`UserError`."""
@@ -66,33 +55,8 @@ class CheckedTask:
         return parser
 
     @classmethod
-    def build_dataset(cls, args: argparse.Namespace, iter_options: Any, keys_to_load: Any = None) -> TSEGenDataset:
-        """Return the data of training or validation; what cannot be read is an error that names table and key."""
-        return TSEGenDataset(
-            iter_options.data_path_and_name_and_type,
-            float_dtype=args.train_dtype,
-            preprocess=iter_options.preprocess_fn,
-            max_cache_size=iter_options.max_cache_size,
-            max_cache_fd=iter_options.max_cache_fd,
-            allow_multi_rates=iter_options.allow_multi_rates,
-            keys_to_load=keys_to_load,
-        )
-
-    @classmethod
-    def check_start(cls, args: argparse.Namespace, model: torch.nn.Module) -> None:
-        """Require that what the training starts from fits ``model``, going back to the last whole epoch first."""
-        if not args.collect_stats:
-            if args.resume:
-                recover_checkpoint(args)
-            checks.check_checkpoints(args, model)
-
-    @classmethod
     def main(cls, args: argparse.Namespace | None = None, cmd: Sequence[str] | None = None) -> None:
-        """Check, then run ESPnet's training, as the only one in its folder, or statistics.
-
-        Raises:
-            UserError: If another training writes into the folder; see also the task's ``check``.
-        """
+        """Check, then run ESPnet's training, as the only one in its folder, or statistics."""
         if args is None:
             args = cls.get_parser().parse_args(cmd)
         with contextlib.ExitStack() as locked:
@@ -117,14 +81,11 @@ class CheckedTask:
 
     @classmethod
     def main_worker(cls, args: argparse.Namespace) -> None:
-        """Train as one of one or more processes, which leave their group together.
-
-        One that ends inside it may be aborted by threads of the group that still run, after all its work is done.
-        """
+        """Train as one of one or more processes, which leave their group together, or its threads may abort them."""
         keep_freed_memory()  # not all of these processes were started by a command of this package
         if _writes(args):
             cls.write_beside(args)
-        with patch("espnet2.tasks.abs_task.load_pretrained_model", checks.load_initial):
+        with patch.multiple(abs_task, load_pretrained_model=checks.load_initial, ESPnetDataset=TSEGenDataset):
             super().main_worker(args)  # type: ignore[misc]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.barrier()
@@ -163,14 +124,14 @@ class MixtureTask(CheckedTask):
         """Return the parser, whose ``--optim`` takes ``muon`` too."""
         parser = super().get_parser()
         (optim,) = (action for action in parser._actions if "--optim" in action.option_strings)
-        optim.choices = [*optim_classes, *OWN_OPTIMIZERS]
+        optim.choices = [*abs_task.optim_classes, *OWN_OPTIMIZERS]
         return parser
 
     @classmethod
     def get_default_config(cls) -> dict[str, Any]:
         """Return what ``--print_config`` shows."""
         # ESPnet looks the optimizer's options up among its own.
-        with patch.dict(optim_classes, OWN_OPTIMIZERS):
+        with patch.dict(abs_task.optim_classes, OWN_OPTIMIZERS):
             return super().get_default_config()  # type: ignore[misc]
 
     @classmethod
@@ -179,8 +140,7 @@ class MixtureTask(CheckedTask):
     ) -> tuple[Any, argparse.Namespace]:
         """Build a trained model by the task's ``load_trained``: unlike ESPnet, strictly and without unpickling code.
 
-        By default, the config.yaml beside ``model_file`` is taken; without the latter, weights stay as initialised. A file that
-        is missing, damaged or of another configuration is a :class:`UserError`.
+        By default, the config.yaml beside ``model_file`` is taken; without the latter, weights stay as initialised.
         """
         if config_file is None and model_file is None:
             raise UserError("neither config_file nor model_file given; give one of them")
@@ -205,17 +165,17 @@ class MixtureTask(CheckedTask):
         references: Sequence[str] = ("speech_ref", "codes_ref"),
     ) -> checks.Data:
         """Require that training or validation data can be used, and return their tables; none where mixtures are drawn."""
-        kind = "train" if train else "valid"
-        option = f"{kind}_data_path_and_name_and_type"
-        data, shapes = getattr(args, option), getattr(args, f"{kind}_shape_file")
         if args.dry_run:
             return []
         if train and mixing.is_dynamic(args):
             # One item is drawn, so that what is wrong with all recordings shows at once.
             mixing.build_mixer(args, preprocessor).draw(1, 0)
             return []
+        kind = "train" if train else "valid"
+        data = getattr(args, f"{kind}_data_path_and_name_and_type")
         names = cls.required_data_names() + cls.optional_data_names()  # type: ignore[attr-defined]
-        checks.check_data(f"--{option}", data, shapes, names, ref_num, references)
+        option, shapes = f"--{kind}_data_path_and_name_and_type", getattr(args, f"{kind}_shape_file")
+        checks.check_data(option, data, shapes, names, ref_num, references)
         checks.check_rates(data, sample_rate)
         return data
 
@@ -243,21 +203,14 @@ class MixtureTask(CheckedTask):
         preprocess_fn: Any,
         collate_fn: Any,
         key_file: str | None = None,
-        batch_size: int = 1,
         dtype: str = "float32",
+        batch_size: int = 1,
         num_workers: int = 0,
-        ngpu: int = 0,
         **_: Any,
     ) -> DataLoader:
         """Return the data of the statistics stage, in the order of ``key_file`` or else of the mixtures' table."""
         if mixing.is_speech(data_path_and_name_and_type):
             return mixing.statistics_loader(preprocess_fn, collate_fn)
         dataset = TSEGenDataset(data_path_and_name_and_type, float_dtype=dtype, preprocess=preprocess_fn)
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=list(read_scp(key_file)) if key_file else list(dataset),
-            collate_fn=collate_fn,
-            num_workers=num_workers,
-            pin_memory=ngpu > 0,
-        )
+        keys = list(read_scp(key_file) if key_file else dataset)
+        return DataLoader(dataset, batch_size, sampler=keys, collate_fn=collate_fn, num_workers=num_workers)

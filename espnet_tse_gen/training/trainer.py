@@ -1,7 +1,6 @@
-"""ESPnet's trainers, made safe against being killed while it writes a checkpoint.
+"""ESPnet's trainers, made safe against being killed while they write ``checkpoint.pth``, which ESPnet does in place.
 
-ESPnet writes ``checkpoint.pth`` in place: a process killed at that moment leaves half a file, and ``--resume true`` can never
-go on. Here the last whole checkpoint is kept under another name until everything of the next epoch is on disk.
+The last whole checkpoint is kept under another name until everything of the next epoch is on disk.
 """
 
 import argparse
@@ -29,43 +28,39 @@ class KillSafe:
     """What makes one of ESPnet's trainers safe; a mixin, to be named before the trainer. See the module's text."""
 
     @classmethod
-    def train_one_epoch(cls, *, reporter: Any, options: Any, distributed_option: Any, **kwargs: Any) -> bool:
+    def train_one_epoch(cls, **given: Any) -> bool:
         """Train an epoch; everything of the one before it is on disk by now. One that diverged is a :class:`UserError`."""
-        rank = distributed_option.dist_rank if distributed_option.distributed else 0
+        options, epoch, rank = given["options"], given["reporter"].get_epoch(), _rank(given)
         if rank == 0:
             (Path(options.output_dir) / PREVIOUS).unlink(missing_ok=True)
         else:
             # ESPnet seeds all processes alike, so that their masks would be the same ones, item by item.
-            torch.manual_seed(options.seed + reporter.get_epoch() + 1_000_003 * rank)
-        invalid = super().train_one_epoch(  # type: ignore[misc]
-            reporter=reporter, options=options, distributed_option=distributed_option, **kwargs
-        )
+            torch.manual_seed(options.seed + epoch + 1_000_003 * rank)
+        invalid = super().train_one_epoch(**given)  # type: ignore[misc]
         # ESPnet would write the checkpoint, over the last sound one, and end with success.
-        _check_sound(kwargs["model"], bool(invalid), reporter.get_epoch())
+        names = [name for name, value in given["model"].named_parameters() if not torch.isfinite(value).all()]
+        if names or invalid:
+            fault = "its gradients were not finite at any step"
+            fault = f"weight '{names[0]}' holds NaN or infinite values" if names else fault
+            raise UserError(
+                f"the training diverged in epoch {epoch}: {fault}; the checkpoints of epochs before it are kept; "
+                "train again in another folder, with a lower learning rate (optim_conf: lr) or lower grad_clip"
+            )
         return invalid
 
     @classmethod
-    def validate_one_epoch(cls, *, options: Any, distributed_option: Any, **kwargs: Any) -> None:
+    def validate_one_epoch(cls, **given: Any) -> None:
         """Validate; what follows is the writing of the checkpoint, so the last one steps aside."""
-        super().validate_one_epoch(  # type: ignore[misc]
-            options=options, distributed_option=distributed_option, **kwargs
-        )
-        if not distributed_option.distributed or distributed_option.dist_rank == 0:
+        super().validate_one_epoch(**given)  # type: ignore[misc]
+        if _rank(given) == 0:
+            folder = Path(given["options"].output_dir)
             with contextlib.suppress(FileNotFoundError):
-                os.replace(Path(options.output_dir) / CHECKPOINT, Path(options.output_dir) / PREVIOUS)
+                os.replace(folder / CHECKPOINT, folder / PREVIOUS)
 
 
-def _check_sound(model: torch.nn.Module, invalid: bool, epoch: int) -> None:
-    fault = "its gradients were not finite at any step" if invalid else ""
-    for name, value in model.named_parameters():
-        if not bool(torch.isfinite(value).all()):
-            fault = f"weight '{name}' holds NaN or infinite values"
-            break
-    if fault:
-        raise UserError(
-            f"the training diverged in epoch {epoch}: {fault}; the checkpoints of epochs before it are kept; train again in "
-            "another folder, with a lower learning rate (optim_conf: lr) or lower grad_clip"
-        )
+def _rank(given: dict[str, Any]) -> int:
+    distributed = given["distributed_option"]
+    return distributed.dist_rank if distributed.distributed else 0
 
 
 class TSEGenTrainer(KillSafe, Trainer):
@@ -82,13 +77,10 @@ def is_first_process(args: argparse.Namespace) -> bool:
 
 
 def lock_folder(folder: Path) -> IO[str]:
-    """Keep other trainings out of ``folder`` for as long as the returned file is open.
+    """Keep other trainings out of ``folder`` for as long as the returned file is open, or the process lives.
 
-    The system frees a lock when its process ends, however it ends. Locks of this kind work across machines, too, and processes
-    that are forked do not inherit them.
-
-    Raises:
-        UserError: If another training has the lock, or the folder cannot be written.
+    Locks of this kind work across machines, too, and processes that are forked do not inherit them. A lock that another training
+    has, or a folder that cannot be written, is a :class:`UserError`.
     """
     try:
         stream = open(folder / LOCK, "a+", encoding="utf-8")  # noqa: SIM115  (closing it frees the lock)
@@ -107,11 +99,12 @@ def lock_folder(folder: Path) -> IO[str]:
     return stream
 
 
-def recover_checkpoint(args: argparse.Namespace) -> None:
-    """Go back to the last whole epoch where the writing of one was interrupted. Call before a training that resumes."""
+def recover_checkpoint(args: argparse.Namespace) -> bool:
+    """Go back to the last whole epoch where the writing of one was interrupted; return whether there is one to resume from."""
     checkpoint, previous = Path(args.output_dir) / CHECKPOINT, Path(args.output_dir) / PREVIOUS
     if previous.exists():
         # Not by logging, which ESPnet sets up later, and only where nothing was logged before.
         print(f"{checkpoint}: its writing was interrupted; going on from the epoch before", file=sys.stderr)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):  # another process of this training was faster
             os.replace(previous, checkpoint)
+    return checkpoint.exists()

@@ -1,9 +1,4 @@
-"""The ESPnet task ``tse_gen``: masked generative target speaker extraction.
-
-Codec, extractor and preprocessor are chosen by name, so a yaml under ``conf/train`` swaps any of them; everything else is
-ESPnet's own trainer. ``--codec_dir`` takes the directory that the recipe's codec stage made and overrides ``--codec`` and
-``--codec_conf``; ``--front_end`` takes a trained discriminative extractor whose estimates are a further condition.
-"""
+"""The ESPnet task ``tse_gen``: masked generative target speaker extraction, by ESPnet's own trainer."""
 
 import argparse
 import functools
@@ -29,17 +24,14 @@ from espnet_tse_gen.training.shared import LazyClassChoices, MixtureTask
 from espnet_tse_gen.training.trainer import TSEGenTrainer
 from espnet_tse_gen.utils.errors import UserError
 
-PREPROCESSORS: dict[str, str] = {"tse_gen": "espnet_tse_gen.data.preprocessor:TSEGenPreprocessor"}
-"""Registry: name to ``module:Class``."""
-
 codec_choices = LazyClassChoices("codec", CODECS, default="mel")
 extractor_choices = LazyClassChoices("extractor", EXTRACTORS, default="masked")
-preprocessor_choices = LazyClassChoices("preprocessor", PREPROCESSORS, default="tse_gen")
+preprocessor_choices = LazyClassChoices(
+    "preprocessor", {"tse_gen": "espnet_tse_gen.data.preprocessor:TSEGenPreprocessor"}, default="tse_gen"
+)
 
 # ESPnet trains models of its class; this one must extract where ESPnet is not installed.
 AbsESPnetModel.register(MaskedTSEModel)
-
-MAX_REFERENCES = 10
 
 
 class TSEGenTask(MixtureTask, AbsTask):
@@ -103,9 +95,8 @@ class TSEGenTask(MixtureTask, AbsTask):
     @classmethod
     def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
         """Names that the data may have: a target's waveform or tokens, and further speakers."""
-        numbers = range(1, MAX_REFERENCES + 1)
-        kinds = ("speech_ref", "codes_ref", "enroll_ref")
-        return tuple(f"{kind}{n}" for kind in kinds for n in numbers if (kind, n) != ("enroll_ref", 1))
+        names = [f"{kind}{n}" for kind in ("speech_ref", "codes_ref", "enroll_ref") for n in range(1, 11)]
+        return tuple(name for name in names if name != "enroll_ref1")
 
     @classmethod
     def build_codec(cls, args: argparse.Namespace) -> AbsCodec:
@@ -143,13 +134,12 @@ class TSEGenTask(MixtureTask, AbsTask):
             raise UserError(
                 f"--optim {args.optim}: has one learning rate for all; model_conf front_end_rate needs --optim muon"
             )
-        codec = model.codec
         for train in (True, False):
             preprocessor = cls.build_preprocess_fn(args, train)
             checks.check_embeddings(model.extractor.speaker_embedding, preprocessor.speaker_embeddings)
-            rate = args.sample_rate or codec.sample_rate
-            checks.check_codes(cls.check_data(args, train, preprocessor, args.ref_num, rate), codec)
-        cls.check_start(args, model)
+            rate = args.sample_rate or model.codec.sample_rate
+            checks.check_codes(cls.check_data(args, train, preprocessor, args.ref_num, rate), model.codec)
+        checks.check_start(args, model)
 
     @classmethod
     def write_beside(cls, args: argparse.Namespace) -> None:
@@ -162,9 +152,7 @@ class TSEGenTask(MixtureTask, AbsTask):
             front_ends.save_front_end(front_end, directory)
 
 
-@functools.lru_cache(maxsize=1)
-def _embeddings(path: str) -> SpeakerEmbeddings:
-    return SpeakerEmbeddings(path)
+_embeddings = functools.lru_cache(maxsize=1)(SpeakerEmbeddings)
 
 
 def _holds(directory: Path, codec: AbsCodec) -> bool:

@@ -1,7 +1,6 @@
 """The ESPnet model around encoder, extractor and decoder: ESPnet's own, with speakers' labels and several scales.
 
-ESPnet's model passes no label on, decodes one waveform per speaker, counts padding in its losses, and creates lengths on the
-CPU where they are not given. All of that is put right here, without touching its code.
+ESPnet's model passes no label on, decodes one waveform per speaker, and counts padding in its losses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,8 +33,7 @@ AbsDecoder.register(MultiScaleConvDecoder)
 class ESPnetTSEModel(ESPnetExtractionModel):
     """ESPnet's target speaker extraction model, for SpEx+, MC-SpEx and ESPnet's own extractors.
 
-    A decoder with ``decode_scales`` gives several waveforms per speaker to the losses; the first is the result. Whatever an
-    estimate holds beyond the length of its mixture is silenced before the losses see it.
+    A decoder with ``decode_scales`` gives several waveforms per speaker to the losses; the first is the result.
     """
 
     def __init__(
@@ -47,24 +45,14 @@ class ESPnetTSEModel(ESPnetExtractionModel):
         num_spk: int = 1,  # targets per item
         flexible_numspk: bool = False,  # ESPnet's option
         share_encoder: bool = True,  # whether the encoder also encodes the enrolment
-        # `float32`, or `bfloat16` to run the network under autocast, with float32 weights and losses
-        precision: str = "float32",
+        precision: str = "float32",  # or `bfloat16`: the network runs under autocast, with float32 weights and losses
         extract_feats_in_collect_stats: bool = False,  # ESPnet's option
     ) -> None:
         check_precision(precision)
-        super().__init__(
-            encoder=encoder,
-            extractor=extractor,
-            decoder=decoder,
-            loss_wrappers=loss_wrappers,
-            num_spk=num_spk,
-            flexible_numspk=flexible_numspk,
-            share_encoder=share_encoder,
-            extract_feats_in_collect_stats=extract_feats_in_collect_stats,
-        )
+        own = num_spk, flexible_numspk, share_encoder, extract_feats_in_collect_stats
+        super().__init__(encoder, extractor, decoder, loss_wrappers, *own)
         self.precision = precision
-        self.sample_rate = 0
-        """Hz of the recordings it was trained on; set by whoever builds it from a configuration."""
+        self.sample_rate = 0  # Hz of the recordings it was trained on; set by whoever builds it from a configuration
         self._labels: dict[str, Tensor] = {}
 
     def forward(
@@ -74,20 +62,12 @@ class ESPnetTSEModel(ESPnetExtractionModel):
 
         Args:
             speech_mix: ``[B, L]``, or ``[B, L, C]`` for an encoder of several channels.
-            speech_mix_lengths: ``[B]`` samples; None where all have one length.
+            speech_mix_lengths: ``[B]`` samples.
             **kwargs: ``speech_ref{n} [B, L]``, ``enroll_ref{n} [B, Le]`` with their lengths, and ``spk_label_ref{n} [B, 1]``,
                 the number of the enrolled speaker or -1.
         """
-        self._labels = {
-            key.replace("_ref", "_spk"): kwargs.pop(key)
-            for key in [*kwargs]
-            if key.startswith(f"{LABEL}_ref") and not key.endswith("_lengths")
-        }
-        rows, device = speech_mix.shape[0], speech_mix.device
-        if speech_mix_lengths is None:
-            speech_mix_lengths = torch.full((rows,), speech_mix.shape[1], device=device)
-        for key in [key for key in kwargs if key.startswith("enroll_ref") and not key.endswith("_lengths")]:
-            kwargs.setdefault(f"{key}_lengths", torch.full((rows,), kwargs[key].shape[1], device=device))
+        labels = [key for key in kwargs if key.startswith(f"{LABEL}_ref") and not key.endswith("_lengths")]
+        self._labels = {key.replace("_ref", "_spk"): kwargs.pop(key) for key in labels}
         try:
             return super().forward(speech_mix, speech_mix_lengths, **kwargs)
         finally:
@@ -142,12 +122,8 @@ def build_model(
 ) -> ESPnetTSEModel | ESPnetWaveformModel:
     """Build an untrained model to train with ESPnet; without losses, one that only extracts, or has a loss of its own.
 
-    Args:
-        config: ``encoder``, ``extractor``, ``decoder``, each with its ``_conf``, ``model_conf`` and ``sample_rate`` of a training
-            configuration.
-
-    Raises:
-        UserError: For an unknown name or key, or a value that cannot be used.
+    Of a training configuration, ``encoder``, ``extractor``, ``decoder``, each with its ``_conf``, ``model_conf`` and
+    ``sample_rate`` are read; what cannot be used is a :class:`UserError`.
     """
     parts = build_parts(config)
     model_conf = config.get("model_conf") or {}

@@ -1,8 +1,7 @@
 """The ESPnet task ``tse``: discriminative target speaker extraction, trained from waveforms to waveforms.
 
-ESPnet's own TSE task, with what it lacks: SpEx+ and MC-SpEx beside TD-SpeakerBeam, losses at several scales, the speaker
-cross-entropy with numbers of training speakers, dynamic mixing, checkpoints that are safe against being killed, and errors in one
-line. All options of ESPnet's task still work; nothing of ESPnet is changed.
+It is ESPnet's own task, all of whose options work, with further extractors, losses at several scales, the speaker cross-entropy
+and dynamic mixing.
 """
 
 import argparse
@@ -28,12 +27,10 @@ from espnet_tse_gen.utils.errors import UserError, check_options, unknown_name
 from espnet_tse_gen.utils.files import read_scp
 from espnet_tse_gen.utils.registry import built
 
-PREPROCESSORS: dict[str, str] = {
-    "tse": "espnet2.train.preprocessor:TSEPreprocessor",
-    "tse_gen": "espnet_tse_gen.data.preprocessor:TSEGenPreprocessor",
+PREPROCESSORS = {
+    "tse": "espnet2.train.preprocessor:TSEPreprocessor",  # ESPnet's, without labels
+    "tse_gen": "espnet_tse_gen.data.preprocessor:TSEGenPreprocessor",  # draws as the tse_gen task does
 }
-"""Registry: name to ``module:Class``. ``tse`` is ESPnet's, without labels; ``tse_gen`` draws as the ``tse_gen`` task does."""
-
 CRITERIONS = {**criterion_choices.classes, "spk_ce": SpeakerCrossEntropy}
 WRAPPERS = {**loss_wrapper_choices.classes, "multi_scale": MultiScaleSolver, "spk_ce": SpeakerSolver}
 
@@ -42,10 +39,8 @@ extractor_choices = LazyClassChoices("extractor", EXTRACTORS | WAVEFORM_EXTRACTO
 decoder_choices = LazyClassChoices("decoder", DECODERS, default="stft")
 preprocessor_choices = LazyClassChoices("preprocessor", PREPROCESSORS, default="tse")
 
-SPEAKERS = "speakers.txt"
-"""The training speakers in the order of their labels, beside the checkpoints."""
-AUTO = "auto"
-"""Value of ``extractor_conf: num_train_spk`` that takes the number of training speakers."""
+SPEAKERS = "speakers.txt"  # the training speakers in the order of their labels, beside the checkpoints
+AUTO = "auto"  # value of `extractor_conf: num_train_spk` that takes the number of training speakers
 
 
 class TSETask(MixtureTask, TargetSpeakerExtractionTask):
@@ -90,30 +85,26 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
     @classmethod
     def speakers(cls, args: argparse.Namespace) -> SpeakerTable | None:
         """Return the training speakers, or None where the data do not tell them."""
-        if getattr(args, "dynamic_mixing", False):
-            tables = [path for path, name, _ in args.train_data_path_and_name_and_type if name == mixing.SPEAKER]
-            if not tables:
-                return None
-            speeds = mixing.read_options(args).speeds
-            return SpeakerTable(speaker_at(name, speed) for name in read_scp(tables[0]).values() for speed in speeds)
-        if not args.train_spk2enroll or args.preprocessor != "tse_gen":
-            return None
-        return SpeakerTable(read_pool(args.train_spk2enroll))
+        if args.dynamic_mixing:
+            for path in (path for path, name, _ in args.train_data_path_and_name_and_type if name == mixing.SPEAKER):
+                speeds = mixing.read_options(args).speeds
+                return SpeakerTable(speaker_at(name, speed) for name in read_scp(path).values() for speed in speeds)
+        elif args.train_spk2enroll and args.preprocessor == "tse_gen":
+            return SpeakerTable(read_pool(args.train_spk2enroll))
+        return None
 
     @classmethod
     def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
-        """Names that the data may have beside ESPnet's: further references, and a label read from a table."""
-        names = super().optional_data_names(train, inference)
-        return (*names, *(f"speech_ref{n}" for n in range(2, 11) if f"speech_ref{n}" not in names), "spk_label_ref1")
+        """Names that the data may have: ESPnet's, and a label read from a table."""
+        return (*super().optional_data_names(train, inference), "spk_label_ref1")
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> ESPnetTSEModel | ESPnetWaveformModel:
         """Build encoder, extractor, decoder, losses and the model; what cannot be used is a :class:`UserError`."""
-        waveform = args.extractor in WAVEFORM_EXTRACTORS
-        # Such a model has a loss of its own.
-        model = build_model(vars(args), [] if waveform else [_build_loss(given) for given in args.criterions or ()])
-        voice = getattr(model.extractor, "voice", None) if waveform else None
-        if voice is not None:
+        # A model around an extractor of waveforms has a loss of its own.
+        given = () if args.extractor in WAVEFORM_EXTRACTORS else args.criterions or ()
+        model = build_model(vars(args), [_build_loss(loss) for loss in given])
+        if voice := getattr(model.extractor, "voice", None):
             voice.load_pretrained()
         if args.init is not None:
             from espnet2.torch_utils.initialize import initialize
@@ -123,10 +114,7 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
 
     @classmethod
     def check(cls, args: argparse.Namespace) -> None:
-        """Require that a training can start, before it writes anything; fill in the number of training speakers.
-
-        What cannot be used is a :class:`UserError` that names the option, file or key.
-        """
+        """Require that a training can start, before it writes anything; fill in the number of training speakers."""
         checks.check_options(args)
         if args.iterator_type == "chunk":
             raise UserError(
@@ -142,7 +130,7 @@ class TSETask(MixtureTask, TargetSpeakerExtractionTask):
                 raise UserError("--dynamic_mixing: needs --preprocessor tse_gen, by whose lengths and level it draws")
             if own:
                 cls.check_data(args, train, preprocessor, args.num_spk, args.sample_rate, ("speech_ref",))
-        cls.check_start(args, model)
+        checks.check_start(args, model)
 
     @classmethod
     def write_beside(cls, args: argparse.Namespace) -> None:
@@ -156,9 +144,9 @@ def _build_loss(given: Any) -> Any:
     """Build one loss of ``--criterions``; an unknown name or key is a :class:`UserError`."""
     if not isinstance(given, dict) or not {"name", "wrapper"} <= given.keys():
         raise UserError(f"--criterions: every loss needs 'name', 'conf', 'wrapper' and 'wrapper_conf', found {given}")
-    for key in given:
-        if key not in ("name", "conf", "wrapper", "wrapper_conf"):
-            raise unknown_name("key of --criterions", str(key), ("name", "conf", "wrapper", "wrapper_conf"))
+    keys = ("name", "conf", "wrapper", "wrapper_conf")
+    if unknown := [key for key in given if key not in keys]:
+        raise unknown_name("key of --criterions", str(unknown[0]), keys)
     for key, classes in (("name", CRITERIONS), ("wrapper", WRAPPERS)):
         if given[key] not in classes:
             raise unknown_name(f"{key} in --criterions", str(given[key]), classes)

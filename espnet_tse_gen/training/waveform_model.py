@@ -27,8 +27,7 @@ class ESPnetWaveformModel(AbsESPnetModel):
         quality_weight: float = 0.0,  # see :class:`WaveformLoss`; at 16 kHz only, as the next two
         intelligibility_weight: float = 0.0,
         likeness_weight: float = 0.0,
-        # `float32`, or `bfloat16` to run the network under autocast, with float32 weights and losses
-        precision: str = "float32",
+        precision: str = "float32",  # or `bfloat16`: the network runs under autocast, with float32 weights and losses
     ) -> None:
         check_precision(precision)
         super().__init__()

@@ -1,13 +1,6 @@
 """Command lines by click: a mistake is one :class:`UserError` that names the nearest valid option or command.
 
 Imports nothing heavy, so that ``--help`` answers at once.
-
-    @command
-    @click.option("--output_dir", type=PATH, required=True, help="where the tables go")
-    def main(output_dir: Path) -> None:
-        \"\"\"List recordings.\"\"\"
-
-    main(["--output_dir", "data"])
 """
 
 import dataclasses
@@ -32,11 +25,7 @@ class _OneLine(click.Command):
     """A command whose mistakes are a :class:`UserError`; called with words, or with none for those of the process."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
-        """Run the command.
-
-        Raises:
-            UserError: For what the user typed.
-        """
+        """Run the command."""
         try:
             return super().main(args, *more, **{**extra, "standalone_mode": False})
         except click.UsageError as error:
@@ -55,7 +44,7 @@ class Command(_OneLine):
         words: list[str] = []
         for word in args:
             # `--systems a b` becomes `--systems a --systems b`.
-            if words and not word.startswith("-") and len(words) > 1 and words[-2] in greedy:
+            if len(words) > 1 and words[-2] in greedy and not word.startswith("-"):
                 words.append(words[-2])
             words.append(word)
         return super().parse_args(ctx, words)
@@ -79,11 +68,7 @@ class Group(_OneLine, click.Group):
         return super().get_command(ctx, cmd_name)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Find the command that the first word names.
-
-        Raises:
-            UserError: For an unknown one.
-        """
+        """Find the command that the first word names; an unknown one is a :class:`UserError`."""
         if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             raise unknown_name("command", args[0], self.list_commands(ctx))
         return super().resolve_command(ctx, args)
@@ -144,11 +129,7 @@ def decoding_options(*kinds: type[Options], only: Sequence[str] = ()) -> Callabl
 
 
 def pairs(option: str, texts: Sequence[str], expected: str) -> dict[str, str]:
-    """Read words ``NAME=VALUE``.
-
-    Raises:
-        UserError: For a word of another form, naming ``option`` and what was ``expected``.
-    """
+    """Read words ``NAME=VALUE``; one of another form is an error that names ``option`` and what was ``expected``."""
     found = {}
     for text in texts:
         name, separator, value = text.partition("=")
@@ -159,17 +140,12 @@ def pairs(option: str, texts: Sequence[str], expected: str) -> dict[str, str]:
 
 
 def seconds_range(option: str, text: str) -> tuple[float, float]:
-    """Read a part of a recording, ``START-END`` in seconds.
-
-    Raises:
-        UserError: If it is none, naming ``option``.
-    """
+    """Read a part of a recording, ``START-END`` in seconds; what is none is an error that names ``option``."""
     found = re.fullmatch(r"(\d+\.?\d*)-(\d+\.?\d*)", text.strip())
-    if not found:
-        raise UserError(f"{option} {text}: expected START-END in seconds, as 12.5-18.0")
-    start, end = float(found[1]), float(found[2])
+    start, end = map(float, found.groups()) if found else (0.0, 0.0)
     if start >= end:
-        raise UserError(f"{option} {text}: ends before it begins; expected START-END in seconds, as 12.5-18.0")
+        fault = "ends before it begins; " if found else ""
+        raise UserError(f"{option} {text}: {fault}expected START-END in seconds, as 12.5-18.0")
     return start, end
 
 

@@ -1,4 +1,7 @@
-"""Checkpoints from wherever they come: every weight and no other, numbers only, and without unpickling code."""
+"""Checkpoints from wherever they come: every weight and no other, numbers only, and without unpickling code.
+
+What cannot be used is a :class:`UserError`.
+"""
 
 import datetime
 import hashlib
@@ -10,21 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.errors import UserError, reason_of
 from espnet_tse_gen.utils.files import is_lfs_pointer
 
-WRAPPERS = ("module.", "_orig_mod.")
-"""What DistributedDataParallel and torch.compile put before the name of every weight."""
+WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before every name
 
 
 def load_checkpoint(model: torch.nn.Module, path: Path, config_path: Path) -> None:
-    """Load a checkpoint into ``model``: every weight and no other, without unpickling code.
-
-    Takes a state dictionary (also in half precision) or ESPnet's ``checkpoint.pth``.
-
-    Raises:
-        UserError: If the file is missing, damaged, holds NaN, or does not fit ``config_path`` or the codec.
-    """
+    """Load a state dictionary (also in half precision) or ESPnet's ``checkpoint.pth``; it must fit ``config_path``, the codec."""
     state = read_checkpoint(path)
     try:
         load_weights(model, state, f"{path}: does not fit the configuration {config_path}")
@@ -34,23 +30,15 @@ def load_checkpoint(model: torch.nn.Module, path: Path, config_path: Path) -> No
 
 
 def load_weights(module: torch.nn.Module, state: Mapping[str, torch.Tensor], fault: str) -> None:
-    """Load a state dictionary into ``module``: every key and no other.
-
-    Raises:
-        UserError: ``fault`` and the reason, if it does not fit.
-    """
+    """Load a state dictionary into ``module``; one that does not fit is an error of ``fault`` and the reason."""
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise UserError(f"{fault} ({' '.join(str(error).split())[:300]})") from None
+        raise UserError(f"{fault} ({reason_of(error)})") from None
 
 
 def check_finite(state: Mapping[str, torch.Tensor], path: str | Path, prefix: str = "") -> None:
-    """Require that the weights read from ``path`` are numbers.
-
-    Raises:
-        UserError: Naming the first that is not, with ``prefix`` before its name.
-    """
+    """Require that the weights read from ``path`` are numbers; ``prefix`` stands before the name of one that is not."""
     for name, value in state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise UserError(f"{path}: weight '{prefix}{name}' holds NaN or infinite values; take another checkpoint")
@@ -67,11 +55,7 @@ def state_digest(described: Any, state: Mapping[str, torch.Tensor]) -> str:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
-    """Return the weights in a checkpoint, on the CPU, by their names in the model alone.
-
-    Raises:
-        UserError: If the file is missing or is not a checkpoint.
-    """
+    """Return the weights in a checkpoint, on the CPU, by their names in the model alone."""
     state = read_tensors(path)
     if isinstance(state, dict) and "model" in state and "optimizers" in state:
         state = state["model"]
@@ -87,11 +71,7 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def read_tensors(path: str | Path) -> Any:
-    """Return what ``torch.save`` put into a file, on the CPU, as long as it is tensors, numbers and names; or safetensors.
-
-    Raises:
-        UserError: If the file is missing, damaged, or holds anything else.
-    """
+    """Return what ``torch.save`` put into a file, on the CPU, as long as it is tensors, numbers and names; or safetensors."""
     if is_lfs_pointer(path):
         raise UserError(f"{path}: is a pointer of Git LFS in the place of the checkpoint; run 'git lfs pull'")
     scalar = np.float64(0.0).__reduce__()[0]

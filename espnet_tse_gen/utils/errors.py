@@ -1,9 +1,4 @@
-"""Errors that a user's input can cause, and the one-line form in which every command prints them.
-
-Whatever a user typed or supplied ends in a :class:`UserError`: one line that names the file, key or option, what was
-expected, and what to do. :func:`run_main` is the shell of every command-line entry: it prints that line and exits with
-status 2, and leaves real defects their traceback.
-"""
+"""Errors that a user's input can cause, and the one line in which :func:`run_main`, the shell of every command, prints them."""
 
 import contextlib
 import difflib
@@ -42,21 +37,16 @@ _FEATURES = {
     "the page of tse-gen serve": ("serve", "gradio matplotlib"),
     "models of the Hugging Face hub": ("hub", _MODULES["hub"]),
 }
-
-
 DEBUG = "TSE_GEN_DEBUG"
 """Variable of the environment with which errors of users have a traceback."""
 
 
 class UserError(ValueError):
-    """Something that the user typed or supplied cannot be used; the message is one complete line."""
+    """Something that the user typed or supplied cannot be used: one line that names it, what was expected, and what to do."""
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
-    """Return the error for a name that is not among ``choices``, naming the nearest valid one.
-
-    ``kind`` says what is being chosen, as the user knows it ("codec", "option of codec 'encodec'").
-    """
+    """Return the error for a ``kind`` ("option of codec 'encodec'") that is not among ``choices``, naming the nearest."""
     valid = sorted(choices)
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
     hint = f"did you mean '{near[0]}'? " if near else ""
@@ -91,14 +81,9 @@ def hear_warnings(shown: bool = True) -> Iterator[list[str]]:
 
 
 def check_options(kind: str, conf: Mapping[str, Any], function: Any, given: Iterable[str] = ()) -> None:
-    """Require that every key of ``conf`` is a parameter of ``function`` (a class or callable).
+    """Require that every key of ``conf`` is a parameter of ``function``, but none of ``given``, which the caller passes itself.
 
-    Args:
-        kind: What a key is, as the user knows it ("key of extractor_conf").
-        given: Parameters that the caller passes itself, which are not the user's to set.
-
-    Raises:
-        UserError: Naming the key and the nearest valid one.
+    ``kind`` says what a key is, as the user knows it ("key of extractor_conf"). An unknown one is a :class:`UserError`.
     """
     valid = set(inspect.signature(function).parameters) - {"self", *given}
     for key in conf:
@@ -133,9 +118,7 @@ def _is_installed(module: str) -> bool:
 def naming_extra(what: str = "this", instead: str = "") -> Iterator[None]:
     """Turn a package that is missing inside the block into a :class:`UserError` with the pip command that installs it.
 
-    Args:
-        what: What needs the package, as the user knows it.
-        instead: What else the user can do, after "or".
+    ``what`` needs the package, as the user knows it; ``instead`` is what else the user can do, after "or".
     """
     try:
         yield
@@ -150,17 +133,14 @@ def naming_extra(what: str = "this", instead: str = "") -> Iterator[None]:
 def run_main(main: Callable[[], int | None], program: str = "") -> None:
     """Run ``main``, turn a :class:`UserError` or a missing package into one line on stderr, and exit with the right status.
 
-    The process keeps the memory that it frees, and numba has a cache; see :func:`keep_freed_memory`, :func:`find_numba_cache`.
-
-    Exit status: 0 (or what ``main`` returns), 2 for a user's error, 130 after Ctrl-C. With the variable ``TSE_GEN_DEBUG``, which
-    ``--debug`` sets, the traceback of a user's error comes before its line.
+    That is 0 (or what ``main`` returns), 2 for a user's error, 130 after Ctrl-C; real defects keep their traceback.
     """
     keep_freed_memory()
     find_numba_cache()
     program = program or Path(sys.argv[0]).stem
     try:
         with naming_extra("this command"):
-            status = main()
+            sys.exit(main() or 0)
     except UserError as error:
         print_error(program, error)
         sys.exit(2)
@@ -169,11 +149,10 @@ def run_main(main: Callable[[], int | None], program: str = "") -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
-    sys.exit(status or 0)
 
 
 def print_error(program: str, error: UserError) -> None:
-    """Say on stderr what the user did wrong; to be called where the error is handled."""
+    """Say on stderr what the user did wrong, after the traceback where :data:`DEBUG` asks for it."""
     if os.environ.get(DEBUG):
         traceback.print_exc()
     print(f"{program}: error: {one_line(error)}", file=sys.stderr)
@@ -185,6 +164,11 @@ def one_line(error: UserError | str) -> str:
     if "Original Traceback" in text:
         text = text.splitlines()[-1].removeprefix(f"{UserError.__module__}.{UserError.__qualname__}: ")
     return shown(" ".join(text.splitlines()))
+
+
+def reason_of(error: object, length: int = 300) -> str:
+    """Return what an error says in one line of at most so many characters; where it says nothing, its name."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:length]
 
 
 def shown(text: str) -> str:

@@ -1,10 +1,7 @@
 """The explicit step that fetches a released file: progress bar, cache, and a check by SHA-256.
 
-A file is fetched under a temporary name and gets its own only when it is whole and its hash is right, so whatever lies
-in a cache can be trusted. Its hash is kept beside it in ``<name>.sha256``; where nobody has published one, the hash of
-the first fetch is what every later look at the file is held to (trust on first use).
-
-    fetch("https://example.org/weights.pth", Path.home() / ".cache/x/weights.pth", sha256="95ab7176...")
+A file gets its name only when it is whole and its hash is right. The hash is kept beside it in ``<name>.sha256``; where nobody
+has published one, the hash of the first fetch is what every later look at the file is held to (trust on first use).
 """
 
 import contextlib
@@ -19,20 +16,15 @@ import urllib.request
 from pathlib import Path
 from typing import BinaryIO
 
-from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.errors import UserError, reason_of
 from espnet_tse_gen.utils.files import atomic_write
 
 BLOCK = 1 << 20
-TIMEOUT = 60.0
-"""Seconds without a byte after which the connection counts as broken."""
+TIMEOUT = 60.0  # seconds without a byte after which the connection counts as broken
 
 
 def file_sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file, hex.
-
-    Raises:
-        UserError: If the file cannot be read.
-    """
+    """Return the SHA-256 of a file, hex; one that cannot be read is a :class:`UserError`."""
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as stream:
@@ -48,12 +40,8 @@ def file_sha256(path: str | Path) -> str:
 def verify(path: str | Path, sha256: str | None = None, remember: bool = False) -> str:
     """Check a file against its known hash, else against the one kept beside it, and return its SHA-256.
 
-    Args:
-        sha256: Its known SHA-256, hex, or the first 8 or more digits of it; ``None`` where it is not known.
-        remember: Keep the hash beside the file if none is kept there yet.
-
-    Raises:
-        UserError: If the file is missing or is not the one that was meant.
+    ``sha256`` is hex, or the first 8 or more digits of it; with ``remember``, it is kept beside the file. A file that is missing
+    or is not the one that was meant is a :class:`UserError`.
     """
     path = Path(path)
     found, kept = file_sha256(path), _kept(path)
@@ -72,13 +60,8 @@ def verify(path: str | Path, sha256: str | None = None, remember: bool = False) 
 def fetch(url: str, path: str | Path, sha256: str | None = None) -> Path:
     """Return ``path``, fetched from ``url`` unless it is there already; checked by hash either way.
 
-    A connection that breaks off leaves a file ``.<name>.part``, which the next call continues.
-
-    Args:
-        sha256: Its known SHA-256, hex, or the first 8 or more digits of it; ``None`` where it is not known.
-
-    Raises:
-        UserError: If the network does not give the file, or gives another one.
+    A connection that breaks off leaves a file ``.<name>.part``, which the next call continues. ``sha256`` is as for
+    :func:`verify`. What the network does not give, or gives as another file, is a :class:`UserError`.
     """
     path = Path(path)
     if path.is_file():
@@ -96,7 +79,13 @@ def fetch(url: str, path: str | Path, sha256: str | None = None) -> Path:
             _receive(url, stream, resume=sha256 is not None, name=path.name)
             stream.flush()
             os.fsync(stream.fileno())
-            _accept(partial, path, url, sha256)
+            found, wanted = file_sha256(partial), sha256 or _kept(path)
+            if wanted is not None and not found.startswith(wanted.lower()):
+                partial.unlink()
+                whose = "expected" if sha256 else f"but {_record(path)} says that it was at the first fetch"
+                raise UserError(f"{path}: {url} gave a file with SHA-256 {found}, {whose} {wanted}; nothing was kept")
+            _keep(path, found)
+            os.replace(partial, path)
     except UserError:
         raise
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -105,8 +94,8 @@ def fetch(url: str, path: str | Path, sha256: str | None = None) -> Path:
                 partial.unlink()
         known = f"SHA-256 {sha256}" if sha256 else "its SHA-256 is not published"
         raise UserError(
-            f"{path}: cannot be fetched from {url} ({_reason(error)}); run again with a network, or fetch that file "
-            f"elsewhere ({known}) and put it there"
+            f"{path}: cannot be fetched from {url} ({reason_of(getattr(error, 'reason', error))}); run again with a network, or "
+            f"fetch that file elsewhere ({known}) and put it there"
         ) from error
     return path
 
@@ -143,18 +132,6 @@ def _receive(url: str, stream: BinaryIO, resume: bool, name: str) -> None:
         raise OSError(f"the connection broke off after {have} of {total} bytes")
 
 
-def _accept(partial: Path, path: Path, url: str, sha256: str | None) -> None:
-    """Give the fetched file its name if it is the one that was meant; otherwise delete it."""
-    found = file_sha256(partial)
-    wanted = sha256 or _kept(path)
-    if wanted is not None and not found.startswith(wanted.lower()):
-        partial.unlink()
-        whose = "expected" if sha256 else f"but {_record(path)} says that it was at the first fetch"
-        raise UserError(f"{path}: {url} gave a file with SHA-256 {found}, {whose} {wanted}; nothing was kept")
-    _keep(path, found)
-    os.replace(partial, path)
-
-
 def _record(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
@@ -166,15 +143,7 @@ def _keep(path: Path, sha256: str) -> None:
 
 
 def _kept(path: Path) -> str | None:
-    """Return the hash that is kept beside ``path``."""
-    try:
-        text = _record(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
-    match = re.match(r"\s*([0-9a-fA-F]{64})\b", text)
-    return match[1].lower() if match else None
-
-
-def _reason(error: Exception) -> str:
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    return " ".join(str(reason).split()) or type(error).__name__
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if match := re.match(r"\s*([0-9a-fA-F]{64})\b", _record(path).read_text(encoding="utf-8")):
+            return match[1].lower()
+    return None

@@ -1,7 +1,6 @@
-"""Tables as Kaldi lays them out, JSON, CSV and yaml: read with checks and written atomically.
+"""Tables as Kaldi lays them out, JSON, CSV and yaml, written atomically.
 
-Every writer writes to a temporary name beside the target and renames it, so that what exists under its final name is
-whole. Every reader names the file and the key in its error.
+A file that is missing or cannot be read is a :class:`UserError` that names it, and the line or key.
 """
 
 import contextlib
@@ -13,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.errors import UserError, reason_of
 
 
 class OutputError(UserError):
@@ -22,10 +21,9 @@ class OutputError(UserError):
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[IO[Any]]:
-    """Open a temporary file beside ``path`` and rename it to ``path`` when the block ends without an exception.
+    """Open a temporary file beside ``path`` and rename it when the block ends without an exception.
 
-    Raises:
-        OutputError: If the directory cannot be written or the disk is full.
+    A directory that cannot be written or a full disk is an :class:`OutputError`.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -56,11 +54,7 @@ def is_lfs_pointer(path: str | Path) -> bool:
 
 
 def read_text(path: str | Path) -> str:
-    """Return the text of a UTF-8 file, without the byte order mark that editors on Windows begin it with.
-
-    Raises:
-        UserError: If it is missing or is no such text.
-    """
+    """Return the text of a UTF-8 file, without the byte order mark that editors on Windows begin it with."""
     if is_lfs_pointer(path):
         raise UserError(f"{path}: is a pointer of Git LFS in the place of the file; run 'git lfs pull'")
     try:
@@ -74,11 +68,7 @@ def read_text(path: str | Path) -> str:
 
 
 def read_scp(path: str | Path) -> dict[str, str]:
-    """Read a Kaldi table ``key value...`` into a dictionary, in file order.
-
-    Raises:
-        UserError: If the file is missing, empty, or has a line without a value or a key twice.
-    """
+    """Read a Kaldi table ``key value...``, in file order; none is empty or has a line without a value or a key twice."""
     table: dict[str, str] = {}
     for number, line in enumerate(read_text(path).split("\n"), 1):
         fields = line.split(maxsplit=1)
@@ -95,27 +85,18 @@ def read_scp(path: str | Path) -> dict[str, str]:
 
 
 def write_scp(path: str | Path, table: Mapping[str, str]) -> None:
-    """Write ``table`` as a Kaldi table, sorted by key, atomically.
-
-    Raises:
-        UserError: If a key or value cannot stand in such a table, or the file cannot be written.
-    """
+    """Write ``table`` as a Kaldi table, sorted by key; a key or value that cannot stand in one is a :class:`UserError`."""
     for key, value in table.items():
-        if len(key.split()) != 1 or key.split()[0] != key:
+        if key.split() != [key]:
             raise UserError(f"{path}: the name '{key}' has a space, which a table's key must not have; rename it")
         if not value.strip() or "\n" in value:
             raise UserError(f"{path}: key '{key}': the value '{value!r}' is empty or of several lines")
     with atomic_write(path) as stream:
-        for key in sorted(table):
-            stream.write(f"{key} {table[key]}\n")
+        stream.writelines(f"{key} {table[key]}\n" for key in sorted(table))
 
 
 def check_same_keys(reference: str | Path, *others: str | Path) -> list[dict[str, str]]:
-    """Read tables, ``reference`` first, all of which must have its keys.
-
-    Raises:
-        UserError: Naming the file and the first missing or extra key.
-    """
+    """Read tables, ``reference`` first, all of which must have its keys; the first missing or extra one is an error."""
     tables = [read_scp(path) for path in (reference, *others)]
     for other, table in zip(others, tables[1:], strict=True):
         missing, extra = tables[0].keys() - table.keys(), table.keys() - tables[0].keys()
@@ -129,11 +110,7 @@ def check_same_keys(reference: str | Path, *others: str | Path) -> list[dict[str
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        UserError: If the file is missing or not JSON.
-    """
+    """Read a JSON file."""
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
@@ -141,11 +118,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_csv(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Read a CSV file with a header: its columns, and its rows; what a short row lacks is empty.
-
-    Raises:
-        UserError: If the file is missing or cannot be read.
-    """
+    """Read a CSV file with a header: its columns, and its rows; what a short row lacks is empty."""
     try:
         reader = csv.DictReader(io.StringIO(read_text(path), newline=""), restval="")
         return list(reader.fieldnames or ()), list(reader)
@@ -154,29 +127,21 @@ def read_csv(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a yaml mapping.
-
-    Raises:
-        UserError: If the file is missing, not yaml, or not a mapping.
-    """
+    """Read a yaml mapping."""
     import yaml
 
+    text = read_text(path)
     try:
-        content = yaml.safe_load(read_text(path))
-    except (
-        yaml.YAMLError,
-        ValueError,
-    ) as error:  # a ValueError is that of a date that is none, or of bytes that are no text
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path}: cannot be read as yaml ({' '.join(str(error).split())})") from None
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError is that of a date that is none
+        raise UserError(f"{path}: cannot be read as yaml ({reason_of(error, 500)})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a yaml mapping 'name: value'")
     return content
 
 
 def write_yaml(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write ``content`` as yaml in its own key order, atomically."""
+    """Write ``content`` as yaml in its own key order."""
     import yaml
 
     with atomic_write(path) as stream:

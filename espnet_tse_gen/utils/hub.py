@@ -1,10 +1,4 @@
-"""Repositories of the Hugging Face hub, fetched by its own library into its own cache.
-
-    folder = snapshot("org/name", "v1.0", ["config.yaml", "model.safetensors"])
-
-``HF_HOME``, ``HF_ENDPOINT``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` mean what they mean to that library, which is imported where
-it is wanted.
-"""
+"""Repositories of the Hugging Face hub, fetched by its own library, which has its own cache and variables (``HF_...``)."""
 
 import contextlib
 import logging
@@ -14,19 +8,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from espnet_tse_gen.utils.errors import UserError, are_warnings_shown, naming_extra
+from espnet_tse_gen.utils.errors import UserError, are_warnings_shown, naming_extra, reason_of
 from espnet_tse_gen.utils.fetch import file_sha256
 
-BAR_AFTER = 0.5
-"""Seconds of fetching after which a bar is shown."""
+BAR_AFTER = 0.5  # seconds of fetching after which a bar is shown
 _LOG_IN = "log in with 'hf auth login' or set HF_TOKEN"
 
 
 def parse_tag(text: str) -> tuple[str, str] | None:
-    """Return repository and revision of ``ORG/NAME`` or ``ORG/NAME@REVISION``, the revision "" where none is named.
-
-    None is returned for what cannot be a tag: a name alone, a path of more or of other parts, a zip file.
-    """
+    """Return repository and revision (or "") of ``ORG/NAME`` or ``ORG/NAME@REVISION``; None for any other path or name."""
     found = re.fullmatch(r"(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?", text, re.ASCII)
     return None if found is None or text.endswith(".zip") else (found[1], found[2] or "")
 
@@ -38,22 +28,16 @@ def snapshot(repository: str, revision: str, files: Iterable[str], fetch: bool =
         repository: ``ORG/NAME``.
         revision: Branch, tag or commit; "" for the main branch.
         files: Names or patterns of the files that are wanted; nothing else is fetched.
-        fetch: Fetch what is not in the cache, and hold files that the cache names by their SHA-256 to it; otherwise no network is
-            used.
+        fetch: Fetch what is not in the cache, and check files by their SHA-256; otherwise no network is used.
 
-    Raises:
-        UserError: If it cannot be had. The text calls the repository "it", as the caller says what it was to be.
+    What cannot be had is a :class:`UserError` that calls the repository "it", as the caller says what it was to be.
     """
     with naming_extra("it"):
         from huggingface_hub import errors, snapshot_download
-    options: dict[str, Any] = {
-        "revision": revision or None,
-        "allow_patterns": list(files),
-        "local_files_only": not fetch,
-    }
+    options: dict[str, Any] = {"revision": revision or None, "allow_patterns": list(files)}
     try:
         with _progress() as bar:
-            folder = Path(snapshot_download(repository, tqdm_class=bar, **options))
+            folder = Path(snapshot_download(repository, local_files_only=not fetch, tqdm_class=bar, **options))
     except errors.GatedRepoError:
         raise UserError(f"it is gated: accept its conditions on its page, and {_LOG_IN}") from None
     except errors.RepositoryNotFoundError:
@@ -61,14 +45,14 @@ def snapshot(repository: str, revision: str, files: Iterable[str], fetch: bool =
     except errors.RevisionNotFoundError:
         raise UserError(f"it has no branch, tag or commit '{revision}'; name another") from None
     except errors.HFValidationError as error:
-        raise UserError(f"it cannot exist by this name ({_reason(error)}); correct it") from None
+        raise UserError(f"it cannot exist by this name ({reason_of(error)}); correct it") from None
     except errors.LocalEntryNotFoundError as error:
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise UserError(
-            f"it is not in the cache, nor can it be fetched ({_reason(cause)}); run again with a network"
+            f"it is not in the cache, nor can it be fetched ({reason_of(cause)}); run again with a network"
         ) from None
     except Exception as error:  # The libraries below it raise errors of their own.
-        raise UserError(f"it cannot be fetched ({_reason(error)}); run again later, or with a network") from None
+        raise UserError(f"it cannot be fetched ({reason_of(error)}); run again later, or with a network") from None
     for path in folder.rglob("*") if fetch else ():
         blob = path.resolve()
         # The cache names large files by their SHA-256.
@@ -116,7 +100,3 @@ def _progress() -> Iterator[Any]:
         log.setLevel(level)
         if bars:
             utils.enable_progress_bars()
-
-
-def _reason(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]

@@ -1,7 +1,7 @@
 """Options of decoding as frozen dataclasses, whose fields say all there is to say of an option, once.
 
-The checks of what a yaml file or a caller gives, the options of command lines and the presets (the files of ``conf/decode``)
-are made of them.
+Checks, options of command lines and presets (the files of ``conf/decode``) are made of them. What cannot be used is a
+:class:`UserError` that names the option and what it takes.
 """
 
 import math
@@ -25,11 +25,11 @@ FROM_0: Check = ("0 or more", lambda value: value >= 0)
 FROM_1: Check = ("1 or more", lambda value: value >= 1)
 PROBABILITY: Check = ("a probability in 0..1", lambda value: 0 <= value <= 1)
 _TYPES: dict[str, tuple[str, Callable[[Any], bool], type]] = {
-    "bool": ("true or false", lambda value: isinstance(value, bool), bool),
-    "int": ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool), int),
+    "bool": ("true or false", lambda value: type(value) is bool, bool),
+    "int": ("a whole number", lambda value: type(value) is int, int),
     "float": (
         "a number",
-        lambda value: isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value),
+        lambda value: (isinstance(value, float) or type(value) is int) and math.isfinite(value),
         float,
     ),
 }
@@ -38,24 +38,15 @@ _TYPES: dict[str, tuple[str, Callable[[Any], bool], type]] = {
 def option(
     default: Any, meaning: str, check: Check | None = None, *, choices: tuple[str, ...] = (), read: Any = None
 ) -> Any:
-    """Return a field of a class of options.
+    """Return a field of a class of options, with its ``meaning``, a line for people, and a ``check`` of its values.
 
-    Args:
-        meaning: One line for people.
-        check: What else a value of the field's type must be.
-        choices: The texts that it may be.
-        read: For a field of another type than bool, int, float or such a text: called with the field's name and a value,
-            returns the value or raises :class:`UserError`.
+    These are bool, int, float, one of the texts ``choices``, or what ``read(name, value)`` makes of them.
     """
     return field(default=default, metadata={"meaning": meaning, "check": check, "choices": choices, "read": read})
 
 
 def require(condition: bool, name: str, expected: str, value: object) -> None:
-    """Require something of option ``name``.
-
-    Raises:
-        UserError: Naming the option, what was expected, and the value.
-    """
+    """Require something of option ``name``, or name it, what was ``expected``, and the value."""
     if not condition:
         raise UserError(f"decoding option '{name}': expected {expected}, found {value!r}")
 
@@ -67,11 +58,7 @@ def presets() -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class Options:
-    """Base of the classes of options; their fields are made by :func:`option`.
-
-    Raises:
-        UserError: From the constructor, naming the option and what it takes.
-    """
+    """Base of the classes of options; their fields are made by :func:`option`."""
 
     models: ClassVar[str] = ""  # which models they are for
     former: ClassVar[Mapping[str, str]] = {}  # names that options had in earlier versions, and their names now
@@ -102,11 +89,7 @@ class Options:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str = "") -> "Self":
-        """Make options from a mapping; ``source`` says where it comes from, for the error message.
-
-        Raises:
-            UserError: If a name is unknown or is an option of other models, or a value is not usable.
-        """
+        """Make options from a mapping; ``source`` says where it comes from, for the error message."""
         at = f"{source}: " if source else ""
         for old in values.keys() & cls.former.keys():
             warnings.warn(f"{at}decoding option '{old}' is called '{cls.former[old]}' now", FutureWarning, stacklevel=3)
@@ -127,11 +110,7 @@ class Options:
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> "Self":
-        """Return the options of a preset (the name of a file of ``conf/decode``), with ``changes``.
-
-        Raises:
-            UserError: If there is no such preset, or it is one for other models.
-        """
+        """Return the options of a preset (the name of a file of ``conf/decode``), with ``changes``."""
         contents = {known: read_yaml(path) for known, path in presets().items()}
         own = [known for known, content in contents.items() if content.keys() <= set(cls.names())]
         if name in contents and name not in own:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -16,17 +17,12 @@ from espnet_tse_gen.utils.memory import keep_freed_memory
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# A log file gets a line only of jobs that are worth one, and not more often than this, in seconds.
-_WORTH_A_LINE = 500
-_LINE_INTERVAL = 30.0
+# A log file gets a line only of so many jobs, and not more often than this, in seconds.
+_WORTH_A_LINE, _LINE_INTERVAL = 500, 30.0
 
 
 def set_threads(number: int) -> None:
-    """Let torch compute with ``number`` threads (0: as it likes), at most one per core: more take many times as long.
-
-    Raises:
-        UserError: If it is negative.
-    """
+    """Let torch compute with ``number`` threads (0: as it likes), at most one per core: more take many times as long."""
     if number < 0:
         raise UserError(f"--num_threads: expected 0 or more, got {number}")
     if number:
@@ -39,20 +35,12 @@ def set_threads(number: int) -> None:
 
 
 def checked_device(device: str) -> str:
-    """Return ``device``, which must be ``cpu``, or ``cuda`` or ``cuda:N`` of this machine.
-
-    Raises:
-        UserError: If it is not.
-    """
+    """Return ``device``, which must be ``cpu``, or ``cuda`` or ``cuda:N`` of this machine, or it is a :class:`UserError`."""
     import torch
 
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise UserError(f"device '{device}': unknown; expected cpu, cuda or cuda:N") from None
-    if chosen.type not in ("cpu", "cuda"):
-        raise UserError(f"device '{device}': not supported; expected cpu, cuda or cuda:N")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+    if not (found := re.fullmatch(r"cpu(?::0)?|cuda(?::(\d+))?", str(device))):
+        raise UserError(f"device '{device}': unknown; expected cpu, cuda or cuda:N")
+    if "cuda" in str(device) and int(found[1] or 0) >= torch.cuda.device_count():
         raise UserError(f"device '{device}': this machine has {torch.cuda.device_count()} CUDA device(s); use cpu")
     return device
 
@@ -60,17 +48,10 @@ def checked_device(device: str) -> str:
 def map_jobs(
     function: Callable[[Item], Result], items: Sequence[Item], num_jobs: int = 1, description: str = "", chunk: int = 16
 ) -> Iterator[Result]:
-    """Yield ``function(item)`` for every item, in order.
+    """Yield ``function(item)`` for every item, in order, by ``num_jobs`` processes that take ``chunk`` items at a time.
 
-    Args:
-        function: A function at module level (it is pickled when ``num_jobs`` exceeds 1).
-        num_jobs: Number of processes; 1 runs in this one.
-        description: What is being done. Progress goes to stderr under this name: a bar on a terminal, elsewhere a line
-            now and then. Empty: silent.
-        chunk: Number of items that a process takes at a time.
-
-    Raises:
-        UserError: What ``function`` raises, unchanged; or that a worker process was killed.
+    Progress goes to stderr under the name ``description``, if there is one: a bar on a terminal, elsewhere a line now and then.
+    A worker process that was killed is a :class:`UserError`; what ``function``, which is pickled, raises comes unchanged.
     """
     if num_jobs < 1:
         raise UserError(f"--nj is {num_jobs}; expected a positive number of processes")

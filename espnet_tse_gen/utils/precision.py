@@ -11,11 +11,7 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 def check_precision(precision: str) -> None:
-    """Require a known precision.
-
-    Raises:
-        UserError: If it is unknown.
-    """
+    """Require a known precision, or it is a :class:`UserError`."""
     if precision not in PRECISIONS:
         raise unknown_name("precision", str(precision), PRECISIONS)
 

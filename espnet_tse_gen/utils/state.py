@@ -1,11 +1,7 @@
 """Whether an output is still current: the one answer to this question.
 
-The state of an output is a digest of all that it is made from: the version of this package, options, and input files. Its maker
-puts the state down beside it once it is whole; an output beside which another state stands is made again.
-
-    state = state_of({"steps": 16}, files=["mixture.wav", "enroll.wav"])
-
-An input counts by its path, its size and its time of modification. The stages of a recipe ask through ``bin.current``.
+The state of an output is a digest of all that it is made from: the package's version, options, and files by path, size and time.
+Its maker puts the state down beside it once it is whole; an output beside which another state stands is made again.
 """
 
 import contextlib
@@ -19,45 +15,33 @@ from typing import Any
 
 import espnet_tse_gen
 
-WEIGHTS = (".pth", ".safetensors")
-"""Endings of files that are too large to be read for this."""
-
 
 def file_state(path: str | Path | None) -> list[int] | None:
     """Return size (bytes) and time of modification (nanoseconds) of a file, or None where there is none."""
-    if path is None:
-        return None
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return [status.st_size, status.st_mtime_ns]
+    with contextlib.suppress(OSError, ValueError):
+        status = os.stat(path or "")
+        return [status.st_size, status.st_mtime_ns]
+    return None
 
 
 def state_of(*values: Any, files: Iterable[str | Path | None] = (), version: str | None = None) -> str:
-    """Return a digest (32 hex digits) of plain values and of files, there or not.
-
-    Args:
-        values: What JSON can hold, and paths.
-        version: The code's; None: of this package.
-    """
+    """Return a digest (32 hex digits) of values (what JSON can hold, paths), files, there or not, and the code's version."""
     inputs = [(str(path), file_state(path)) for path in files]
     content = [espnet_tse_gen.__version__ if version is None else version, values, inputs]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 def words_state(words: Iterable[str]) -> str:
-    """Return the state of a stage, as its script names it: options, and files among them.
+    """Return the state of a stage, as its script names it: options, and files by their content, weights by size and time.
 
-    A file counts by its content, weights by size and time. A table (``*scp``) and a list of enrolments (``*.json``) bring the
-    recordings that they list.
+    A table (``*scp``) and a list of enrolments (``*.json``) bring the recordings that they list.
     """
     values, listed = [], dict[str, None]()
     for word in words:
         path, content = Path(word), None
         # Unlike Path.is_file, it says no to options that are longer than a name may be.
         if os.path.isfile(word):
-            weights = path.suffix in WEIGHTS
+            weights = path.suffix in (".pth", ".safetensors")  # too large to be read for this
             content = file_state(path) if weights else hashlib.sha256(path.read_bytes()).hexdigest()
             listed |= dict.fromkeys([] if weights else _listed(path))
         values.append([word, content])

@@ -17,20 +17,18 @@ SMALL = {"num_train_spk": 3, "bottleneck_channel": 12, "hidden_channel": 16, "st
          "speaker_channel": 12, "speaker_wide_channel": 16}  # fmt: skip
 DUAL_PATH = {"window": 160, "hop": 80, "band_widths": [4, 7, 10, 20, 40], "width": 16, "head_width": 8, "encoder_blocks": 2,
              "extractor_blocks": 2, "kernel": 3, "embedding_dropout": 0.0}  # fmt: skip
+SPEX = {
+    "encoder": "ms_conv", "encoder_conf": MULTI_SCALE, "decoder": "ms_conv", "decoder_conf": MULTI_SCALE,
+    "extractor_conf": SMALL,
+}  # fmt: skip
 CONFIGS = {
     "td_speakerbeam": {
         "encoder": "conv", "encoder_conf": CONV, "decoder": "conv", "decoder_conf": CONV,
         "extractor_conf": {"layer": 2, "stack": 2, "bottleneck_dim": 12, "hidden_dim": 16, "skip_dim": 12,
                            "i_adapt_layer": 1, "adapt_enroll_dim": 12},
     },
-    "spex_plus": {
-        "encoder": "ms_conv", "encoder_conf": MULTI_SCALE, "decoder": "ms_conv", "decoder_conf": MULTI_SCALE,
-        "extractor_conf": SMALL,
-    },
-    "mc_spex": {
-        "encoder": "ms_conv", "encoder_conf": MULTI_SCALE, "decoder": "ms_conv", "decoder_conf": MULTI_SCALE,
-        "extractor_conf": SMALL,
-    },
+    "spex_plus": SPEX,
+    "mc_spex": SPEX,
     # Embeddings of the voice are made at 16 kHz only.
     "dual_path": {"extractor_conf": {**DUAL_PATH, "speaker_embedding": False}},
 }  # fmt: skip

@@ -1,7 +1,4 @@
-"""A small data set, and trainings of it in processes of their own that start in a moment.
-
-Importing ESPnet's tasks takes about ten seconds, so one process does it and is forked for every training.
-"""
+"""A small data set, and trainings of it, forked from one process, as to import ESPnet's tasks takes ten seconds."""
 
 import importlib
 import json
@@ -173,6 +170,20 @@ def run(command: Sequence[str], log: Path, program: str = "tse_gen_train") -> Re
     return finish(start(command, log, program), log)
 
 
+def succeed(command: Sequence[str], log: Path, program: str = "tse_gen_train") -> str:
+    """Run a training to its end, and return what it printed."""
+    result = run(command, log, program)
+    assert result.status == 0, result.log
+    return result.log
+
+
+def refuse(message: str, command: Sequence[str], log: Path, program: str = "tse_gen_train") -> None:
+    """Require that a training ends in one line that has ``message``, before it writes anything."""
+    result = run(command, log, program)
+    assert result.status == 2 and message in result.error and "Traceback" not in result.log, result.log
+    assert not Path(command[command.index("--output_dir") + 1]).exists()
+
+
 def kill(process: BaseProcess) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.join()
@@ -196,18 +207,12 @@ def wait_for(log: Path, text: str, process: BaseProcess, timeout: float = 120.0)
 
 def results(log: str) -> dict[int, dict[str, str]]:
     """Every epoch's printed figures but the times and the memory, as they were printed."""
-    table = {}
-    for match in re.finditer(r"(\d+)epoch results: (.*)", log):
-        part = "train"
-        figures = {}
-        for word in re.findall(r"\[\w+\]|\w+=[^,\s]+", match[2]):
-            if word.startswith("["):
-                part = word.strip("[]")
-                continue
-            name, value = word.split("=")
-            if not name.endswith("time") and "cached" not in name:
-                figures[f"{part}/{name}"] = value
-        table[int(match[1])] = figures
+    table: dict[int, dict[str, str]] = {}
+    for epoch, line in re.findall(r"(\d+)epoch results: (.*)", log):
+        figures = table.setdefault(int(epoch), {})
+        for part, own in re.findall(r"\[(\w+)\] ([^\[]*)", line):
+            found = re.findall(r"(\w+)=([^,\s]+)", own)
+            figures |= {f"{part}/{name}": value for name, value in found if not re.search("time$|cached", name)}
     return table
 
 

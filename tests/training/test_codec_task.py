@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-import yaml
-from training_runs import PRELOAD, Result, kill_when, results, run, start
+from training_runs import PRELOAD, kill_when, refuse, results, start, succeed
 
 from espnet_tse_gen.bin.codec_prepare import main as codec_prepare
 from espnet_tse_gen.codec.registry import build_codec, load_codec
-from espnet_tse_gen.utils.files import write_scp, write_yaml
+from espnet_tse_gen.utils.files import read_yaml, write_scp, write_yaml
 
 ROOT = Path(__file__).parents[2]
 FIXTURE = ROOT / "tests" / "conf" / "soundstream_test.yaml"
@@ -41,27 +40,20 @@ def training(speech: Path, output: Path, *options: str) -> list[str]:
     return ["--config", str(FIXTURE), "--output_dir", str(output), *data, *options]
 
 
-def train(speech: Path, output: Path, *options: str) -> Result:
-    return run(training(speech, output, *options), output.with_suffix(".log"), "codec_train")
-
-
 @pytest.fixture(scope="module")
-def trained(speech: Path) -> tuple[Path, Result]:
-    result = train(speech, speech / "straight")
-    assert result.status == 0, result.log
-    return speech / "straight", result
+def trained(speech: Path) -> tuple[Path, str]:
+    output = speech / "straight"
+    return output, succeed(training(speech, output), output.with_suffix(".log"), "codec_train")
 
 
 @pytest.mark.slow
-def test_what_a_training_leaves(trained: tuple[Path, Result]) -> None:
-    exp, result = trained
+def test_what_a_training_leaves(trained: tuple[Path, str]) -> None:
+    exp, log = trained
     names = {path.name for path in exp.iterdir()}
     assert {"config.yaml", "1epoch.pth", "2epoch.pth", "latest.pth", "valid.mel_loss.best.pth"} <= names
     assert "checkpoint.previous.pth" not in names
-    config = yaml.safe_load((exp / "config.yaml").read_text())
-    given = yaml.safe_load(FIXTURE.read_text())
-    assert config["codec_conf"] == given["codec_conf"]
-    figures = results(result.log)
+    assert read_yaml(exp / "config.yaml")["codec_conf"] == read_yaml(FIXTURE)["codec_conf"]
+    figures = results(log)
     assert sorted(figures) == [1, 2]
     assert all(np.isfinite(float(figures[2][f"{part}/loss"])) for part in ("train", "valid"))
     states = [torch.load(exp / f"{n}epoch.pth", weights_only=True) for n in (1, 2)]
@@ -71,12 +63,10 @@ def test_what_a_training_leaves(trained: tuple[Path, Result]) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_as_if_it_had_not_been(trained: tuple[Path, Result], speech: Path) -> None:
-    log, command = speech / "killed.log", training(speech, speech / "killed")
+def test_a_killed_training_goes_on_as_if_it_had_not_been(trained: tuple[Path, str], speech: Path) -> None:
+    log, command = speech / "killed.log", training(speech, speech / "killed", "--resume", "true")
     kill_when(start(command, log, "codec_train"), log, "2epoch:train:1-1batch")
-    again = train(speech, speech / "killed", "--resume", "true")
-    assert again.status == 0, again.log
-    assert results(again.log)[2] == results(trained[1].log)[2]
+    assert results(succeed(command, log, "codec_train"))[2] == results(trained[1])[2]
     wanted, found = (torch.load(speech / name / "2epoch.pth", weights_only=True) for name in ("straight", "killed"))
     assert all(torch.equal(wanted[key], found[key]) for key in wanted)
 
@@ -97,13 +87,12 @@ def _train_every_design(speech: str) -> None:
 
     from espnet_tse_gen.training.codec_task import CodecTask
 
-    base = yaml.safe_load(FIXTURE.read_text())
+    base = read_yaml(FIXTURE)
     small = {"max_epoch": 1, "num_iters_per_epoch": 1, "batch_size": 2, "segment_seconds": 0.25}
     for design in sorted(CONFS.keys() - {base["codec"]}):
         conf = {**base, **small, "codec": design, "codec_conf": {**conf_of(design), "use_dual_decoder": False}}
         write_yaml(f"{speech}/{design}.yaml", conf)
-        command = training(Path(speech), Path(speech) / design, "--config", f"{speech}/{design}.yaml")
-        CodecTask.main(cmd=command[2:])
+        CodecTask.main(cmd=training(Path(speech), Path(speech) / design, "--config", f"{speech}/{design}.yaml"))
 
 
 @pytest.mark.slow
@@ -126,13 +115,11 @@ def _codes_of_espnet(exp: str, wav: str, output: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_trained_codec_has_the_codes_of_espnet(trained: tuple[Path, Result], speech: Path) -> None:
-    exp, made = trained[0], speech / "codec"
-    codec_prepare(
-        ["--codec_config", f"{ROOT}/conf/codec/espnet.yaml", "--weights", str(exp), "--output_dir", str(made)]
-    )
+def test_the_trained_codec_has_the_codes_of_espnet(trained: tuple[Path, str], speech: Path) -> None:
+    config, exp, made = f"{ROOT}/conf/codec/espnet.yaml", str(trained[0]), str(speech / "codec")
+    codec_prepare(["--codec_config", config, "--weights", exp, "--output_dir", made])
     wav = str(speech / "valid2.wav")
-    assert _in_a_process(_codes_of_espnet, str(exp), wav, str(speech / "codes.pth")) == 0
+    assert _in_a_process(_codes_of_espnet, exp, wav, str(speech / "codes.pth")) == 0
     want = torch.load(speech / "codes.pth", weights_only=True)
     samples = torch.from_numpy(soundfile.read(wav, dtype="float32")[0])
     found = load_codec(made).encode(samples[: len(samples) // 320 * 320].unsqueeze(0))
@@ -151,19 +138,14 @@ def test_the_trained_codec_has_the_codes_of_espnet(trained: tuple[Path, Result],
         (["--iterator_type", "chunk"], "--iterator_type: 'chunk' cannot be used"),
         (["--segment_seconds", "0"], "--segment_seconds: expected more than 0"),
         (["--gain_db", "3", "1"], "--gain_db: expected the lowest and the highest"),
+        (["--valid_data_path_and_name_and_type", "wav.scp,speech,sound"], "'speech': valid: audio"),
     ],
 )
 def test_mistakes_end_in_one_line_before_anything_is_written(speech: Path, options: list[str], message: str) -> None:
-    result = train(speech, speech / "mistake", *options)
-    assert result.status == 2 and message in result.error
-    assert not (speech / "mistake").exists()
+    refuse(message, training(speech, speech / "mistake", *options), speech / "mistake.log", "codec_train")
 
 
 @pytest.mark.slow
-def test_data_that_is_not_there(speech: Path, tmp_path: Path) -> None:
+def test_data_that_is_not_there(tmp_path: Path) -> None:
     command = ["--config", str(FIXTURE), "--output_dir", str(tmp_path / "exp")]
-    result = run(command, tmp_path / "log", "codec_train")
-    assert result.status == 2 and "--train_data_path_and_name_and_type is missing" in result.error
-    option = f"--valid_data_path_and_name_and_type={speech}/valid/wav.scp,speech,sound"
-    result = train(speech, speech / "mistake", option)
-    assert result.status == 2 and "'speech': valid: audio" in result.error
+    refuse("--train_data_path_and_name_and_type is missing", command, tmp_path / "log", "codec_train")

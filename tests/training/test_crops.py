@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from refused import refused
 
 from espnet_tse_gen.audio.level import LEVEL_DBFS, mixture_gain
-from espnet_tse_gen.training.crops import CropPreprocessor, CropSampler
+from espnet_tse_gen.training.crops import CropPreprocessor, kept_batches, shuffled_batches
 
 FEW = settings(max_examples=20, deadline=None, derandomize=True)
 
@@ -60,29 +60,15 @@ def test_what_cannot_be_used() -> None:
 
 
 @FEW
-@given(
-    count=st.integers(1, 30), batch_size=st.integers(1, 8), seed=st.integers(0, 5), processes=st.sampled_from([1, 2, 3])
-)
-def test_batches(count: int, batch_size: int, seed: int, processes: int) -> None:
+@given(count=st.integers(1, 30), size=st.integers(1, 8), seed=st.integers(0, 5), processes=st.sampled_from([1, 2, 3]))
+def test_batches(count: int, size: int, seed: int, processes: int) -> None:
     keys = [f"k{n}" for n in range(count)]
-    parts = [CropSampler(keys, batch_size, True, rank, processes) for rank in range(processes)]
-    made = [part.generate(seed) for part in parts]
-    assert all(len(batches) == len(part) for part, batches in zip(parts, made, strict=True))
-    whole = [sorted(key for batches in made for key in batches[n]) for n in range(len(parts[0]))]
-    drawn = [key for batch in whole for key in batch]
-    assert len(set(drawn)) == len(drawn) == (count if count < batch_size else count - count % batch_size)
-    assert all(len(batch) == min(batch_size, count) for batch in whole)
-    if batch_size >= processes:
-        # Of batches that are kept whole, too, each process has a part.
-        kept = keys[: count - count % processes]
-        parts = [CropSampler(kept, batch_size, False, rank, processes).generate(seed) for rank in range(processes)]
-        assert sorted(key for part in parts for batch in part for key in batch) == sorted(kept)
-        assert all(batch for part in parts for batch in part) and len({len(part) for part in parts}) == 1
-    fixed = CropSampler(keys, batch_size, shuffle=False)
-    assert [key for batch in fixed.generate(seed) for key in batch] == keys and len(fixed.generate(0)) == len(fixed)
-
-
-def test_every_epoch_has_other_batches() -> None:
-    sampler = CropSampler([f"k{n}" for n in range(20)], 4)
-    first, second = ({frozenset(batch) for batch in sampler.generate(seed)} for seed in (0, 1))
-    assert first != second
+    batches = shuffled_batches(keys, size, seed)
+    drawn = [key for batch in batches for key in batch]
+    assert len(set(drawn)) == len(drawn) == (count if count < size else count - count % size)
+    assert all(len(batch) == min(size, count) for batch in batches)
+    assert count < 20 or drawn != [key for batch in shuffled_batches(keys, size, seed + 1) for key in batch]
+    parts = [kept_batches(keys, max(size, processes), rank, processes) for rank in range(processes)]
+    kept = [key for part in parts for batch in part for key in batch]
+    assert sorted(kept) == sorted(keys[: count - count % processes])
+    assert all(batch for part in parts for batch in part) and len({len(part) for part in parts}) == 1

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from exact_corpus import make_exact_corpus
-from training_runs import Result, finish, kill, kill_when, start
+from training_runs import finish, kill, kill_when, start, succeed
 
 from espnet_tse_gen.utils.checkpoints import read_checkpoint
 
@@ -28,18 +28,14 @@ def command(root: Path, output: Path, *options: str, valid: str = "valid") -> li
     words = ["--config", f"{root}/train.yaml", "--codec_dir", f"{root}/codec", "--output_dir", str(output)]
     for name, folder in (("train", "train"), ("valid", valid)):
         words += [f"--{name}_shape_file", f"{root}/{folder}/shape.scp"]
-        for kind, entry in (
-            ("wav", "speech_mix,sound"),
-            ("spk1", "speech_ref1,sound"),
-            ("enroll_spk1", "enroll_ref1,text"),
-        ):
-            words += [f"--{name}_data_path_and_name_and_type", f"{root}/{folder}/{kind}.scp,{entry}"]
+        for entry in ("wav.scp,speech_mix,sound", "spk1.scp,speech_ref1,sound", "enroll_spk1.scp,enroll_ref1,text"):
+            words += [f"--{name}_data_path_and_name_and_type", f"{root}/{folder}/{entry}"]
     return [*words, *options]
 
 
 def train_together(
     root: Path, output: Path, logs: Sequence[Path], *options: str, valid: str = "valid", kill_at: str = ""
-) -> list[Result]:
+) -> None:
     """Start a process for each log, and wait for all; kill them where the first log says ``kill_at``."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
@@ -54,8 +50,10 @@ def train_together(
         kill_when(processes[0], logs[0], kill_at)
         for process in processes[1:]:
             kill(process)
-        return []
-    return [finish(process, log) for process, log in zip(processes, logs, strict=True)]
+        return
+    for process, log in zip(processes, logs, strict=True):
+        result = finish(process, log)
+        assert result.status == 0, result.log
 
 
 def stored(output: Path, number: int) -> dict[str, dict[str, float]]:
@@ -75,15 +73,13 @@ def assert_equal_weights(one: Path, other: Path) -> None:
 def together(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole training of two processes, each of which has one validation recording at a time."""
     folder = tmp_path_factory.mktemp("together")
-    for result in train_together(corpus, folder / "exp", [folder / "log.0", folder / "log.1"]):
-        assert result.status == 0, result.log
+    train_together(corpus, folder / "exp", [folder / "log.0", folder / "log.1"])
     return folder / "exp"
 
 
 def test_two_processes_train_as_one(corpus: Path, together: Path, tmp_path: Path) -> None:
-    alone, log = tmp_path / "alone", tmp_path / "log"
-    single = finish(start(command(corpus, alone, "--valid_batch_size", "1"), log), log)
-    assert single.status == 0, single.log
+    alone = tmp_path / "alone"
+    succeed(command(corpus, alone, "--valid_batch_size", "1"), tmp_path / "log")
     for number in (1, 2):
         one, two = stored(alone, number), stored(together, number)
         for part, name in (("train", "loss"), ("train", "grad_norm"), ("train", "acc10_codebook1"), ("valid", "loss")):
@@ -101,8 +97,7 @@ def test_two_killed_processes_go_on_as_if_nothing_had_been(corpus: Path, togethe
     logs = [tmp_path / "log.0", tmp_path / "log.1"]
     train_together(corpus, tmp_path / "exp", logs, "--resume", "true", kill_at="2epoch:train:1-1batch")
     assert not (tmp_path / "exp" / "2epoch.pth").exists()
-    for result in train_together(corpus, tmp_path / "exp", logs, "--resume", "true"):
-        assert result.status == 0, result.log
+    train_together(corpus, tmp_path / "exp", logs, "--resume", "true")
     assert "training was resumed" in logs[0].read_text()
     assert_equal_weights(tmp_path / "exp" / "2epoch.pth", together / "2epoch.pth")
 
@@ -110,6 +105,5 @@ def test_two_killed_processes_go_on_as_if_nothing_had_been(corpus: Path, togethe
 def test_unequal_shares_of_a_batch(corpus: Path, tmp_path: Path) -> None:
     """The batch of validation has three recordings: two for one process, and one for the other."""
     logs = [tmp_path / "log.0", tmp_path / "log.1"]
-    for result in train_together(corpus, tmp_path / "exp", logs, "--max_epoch", "1", valid="odd"):
-        assert result.status == 0, result.log
+    train_together(corpus, tmp_path / "exp", logs, "--max_epoch", "1", valid="odd")
     assert np.isfinite(stored(tmp_path / "exp", 1)["valid"]["enroll_gain"])

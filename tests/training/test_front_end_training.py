@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_discriminative import discriminative_exp_dir
 from tiny_model import RATE
-from training_runs import run, state, training
+from training_runs import refuse, run, state, succeed, training
 
 from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.audio.files import read_audio
@@ -27,8 +27,7 @@ def test_a_training_leaves_a_model_that_needs_nothing_else(
     source = shutil.copytree(discriminative_exp_dir(kind), tmp_path / kind)
     conf = ["--extractor_conf", f"front_end_features={features}"] if features else []
     command = training(corpus, tmp_path / "exp", *SHORT, "--front_end", str(source), *conf)
-    result = run(command, tmp_path / "train.log")
-    assert result.status == 0, result.log
+    succeed(command, tmp_path / "train.log")
     config = read_yaml(tmp_path / "exp" / "config.yaml")
     assert config["front_end"] == str(source)
     # The default is not in the configuration that was given.
@@ -44,26 +43,22 @@ def test_a_training_leaves_a_model_that_needs_nothing_else(
     before = state(tmp_path / "exp")
     again = training(corpus, tmp_path / "exp", *SHORT, "--resume", "true", "--front_end", str(other), *conf)
     result = run(again, tmp_path / "again.log")
-    refused = (
-        "are those of a front end that has some" if features else "trained with the estimates of another front end"
-    )
-    assert result.status == 2 and refused in result.error, result.log
+    says = "are those of a front end that has some" if features else "trained with the estimates of another front end"
+    assert result.status == 2 and says in result.error, result.log
     assert state(tmp_path / "exp") == before
 
     shutil.rmtree(source)
     key, path = next(iter(read_scp(corpus / "valid" / "wav.scp").items()))
-    enroll = read_scp(corpus / "valid" / "enroll_spk1.scp")[key]
-    extractor = TargetSpeakerExtractor.from_pretrained(tmp_path / "exp", decode="one_step")
-    voices = [extractor(read_audio(path)[0], read_audio(enroll)[0], RATE)]
-    shutil.move(tmp_path / "exp", tmp_path / "elsewhere")
-    extractor = TargetSpeakerExtractor.from_pretrained(tmp_path / "elsewhere", decode="one_step")
-    voices.append(extractor(read_audio(path)[0], read_audio(enroll)[0], RATE))
+    recordings = [read_audio(one)[0] for one in (path, read_scp(corpus / "valid" / "enroll_spk1.scp")[key])]
+    voices = []
+    for name in ("exp", "elsewhere"):
+        if voices:
+            shutil.move(tmp_path / "exp", tmp_path / name)
+        voices.append(TargetSpeakerExtractor.from_pretrained(tmp_path / name, decode="one_step")(*recordings, RATE))
     assert (voices[0] == voices[1]).all() and voices[0].any()
     from espnet_tse_gen.training.tse_gen_task import TSEGenTask
 
-    model, _ = TSEGenTask.build_model_from_file(
-        tmp_path / "elsewhere" / "config.yaml", tmp_path / "elsewhere" / "1epoch.pth"
-    )
+    model, _ = TSEGenTask.build_model_from_file(model_file=tmp_path / "elsewhere" / "1epoch.pth")
     assert torch.equal(model.front_end_fingerprint, weights["front_end_fingerprint"])
 
 
@@ -71,15 +66,12 @@ def test_a_front_end_that_is_trained_along_is_in_the_checkpoint(corpus: Path, tm
     source = discriminative_exp_dir("dual_path")
     conf = ["--extractor_conf", "front_end_features=features+latent", "--model_conf", "front_end_rate=0.1"]
     conf += ["--optim", "muon", "--front_end", str(source)]
-    result = run(training(corpus, tmp_path / "exp", *SHORT, *conf), tmp_path / "train.log")
-    assert result.status == 0, result.log
+    succeed(training(corpus, tmp_path / "exp", *SHORT, *conf), tmp_path / "train.log")
     begun, weights = load_front_end(source, RATE), read_checkpoint(tmp_path / "exp" / "1epoch.pth")
     assert load_front_end(tmp_path / "exp" / "front_end", RATE).fingerprint() == begun.fingerprint()
     trained = {name: value for name, value in weights.items() if name.startswith("trained_front_end.")}
-    changed = [
-        not torch.equal(value, trained[f"trained_front_end.{name}"]) for name, value in begun.state_dict().items()
-    ]
-    assert any(changed) and not all(changed)
+    same = [torch.equal(value, trained[f"trained_front_end.{name}"]) for name, value in begun.state_dict().items()]
+    assert any(same) and not all(same)
     extractor = TargetSpeakerExtractor.from_pretrained(tmp_path / "exp", decode="one_step")
     for name, value in extractor.model.front_end.state_dict().items():
         assert torch.equal(value, trained[f"trained_front_end.{name}"]), name
@@ -96,7 +88,7 @@ def test_a_front_end_that_is_trained_along_is_in_the_checkpoint(corpus: Path, tm
         ),
         (
             ["--front_end", "dual_path_16k", "--model_conf", "front_end_rate=0.1"],
-            "--optim adamw: has one learning rate for all",
+            "--optim adamw: has one learning rate",
         ),
         (
             ["--front_end", "mc_spex_16k", "--model_conf", "front_end_rate=0.1", "--optim", "muon"],
@@ -107,6 +99,4 @@ def test_a_front_end_that_is_trained_along_is_in_the_checkpoint(corpus: Path, tm
 def test_mistakes_are_named_before_anything_is_written(
     corpus: Path, tmp_path: Path, options: list[str], message: str
 ) -> None:
-    result = run(training(corpus, tmp_path / "exp", *SHORT, *options), tmp_path / "train.log")
-    assert result.status == 2 and message in result.error, result.log
-    assert not (tmp_path / "exp").exists()
+    refuse(message, training(corpus, tmp_path / "exp", *SHORT, *options), tmp_path / "train.log")

@@ -13,16 +13,9 @@ except ImportError:
     sys.exit(0)
 import typeguard
 typechecked, asked = typeguard.typechecked, []
-def download(*names, **_):
-    asked.append(names)
-nltk.download = download
-from espnet_tse_gen.utils.quiet import import_quietly, no_nltk_download
-with no_nltk_download():
-    assert nltk.download("cmudict") is False
-import_quietly()
-assert "g2p_en" in sys.modules, "nothing imported"
+nltk.download = download = lambda *names, **_: asked.append(names)
 import espnet_tse_gen.training
-import_quietly()
+assert "g2p_en" in sys.modules, "nothing imported"
 assert nltk.download is download
 assert not asked, asked
 import inflect

@@ -5,11 +5,11 @@ import torch
 from espnet2.enh.loss.criterions.time_domain import SISNRLoss
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refused import refused
 from torch import Tensor
 
 from espnet_tse_gen.audio.losses import si_sdr
 from espnet_tse_gen.training.losses import MultiScaleSolver, SpeakerCrossEntropy, SpeakerSolver
-from espnet_tse_gen.utils.errors import UserError
 
 
 def signals(seed: int, count: int, rows: int = 3, size: int = 200) -> list[Tensor]:
@@ -43,29 +43,21 @@ def test_one_waveform_per_speaker_counts_whole() -> None:
 
 def test_silent_references_are_left_out() -> None:
     reference, *scales = signals(3, 4)
-    silent = reference.clone()
+    silent, kept, solver = reference.clone(), [0, 2], MultiScaleSolver(SISNRLoss())
     silent[1] = 0
-    kept = [0, 2]
-    solver = MultiScaleSolver(SISNRLoss())
-    torch.testing.assert_close(
-        solver([silent], [scales])[0], solver([reference[kept]], [[scale[kept] for scale in scales]])[0]
-    )
+    wanted = solver([reference[kept]], [[scale[kept] for scale in scales]])[0]
+    torch.testing.assert_close(solver([silent], [scales])[0], wanted)
     nothing = solver([torch.zeros_like(reference)], [[scale.requires_grad_() for scale in scales]])[0]
     assert nothing.item() == 0
     nothing.backward()
     assert all(scale.grad is not None and not scale.grad.any() for scale in scales)
 
 
-@pytest.mark.parametrize("weights", [(0.8, -0.1, 0.1), (0.0, 0.0, 0.0)])
-def test_impossible_scale_weights_are_refused(weights: tuple[float, ...]) -> None:
-    with pytest.raises(UserError, match="scale_weights"):
-        MultiScaleSolver(SISNRLoss(), scale_weights=weights)
-
-
-def test_another_number_of_scales_is_refused() -> None:
+def test_impossible_scale_weights_are_refused() -> None:
+    for weights in ((0.8, -0.1, 0.1), (0.0, 0.0, 0.0)):
+        refused("scale_weights", MultiScaleSolver, SISNRLoss(), scale_weights=weights)
     reference, *scales = signals(4, 3)
-    with pytest.raises(UserError, match="3 weights, expected 2"):
-        MultiScaleSolver(SISNRLoss())([reference], [scales])
+    refused("3 weights, expected 2", MultiScaleSolver(SISNRLoss()), [reference], [scales])
 
 
 def test_t02_unknown_speakers_cost_exactly_nothing() -> None:
@@ -89,5 +81,4 @@ def test_t02_unknown_speakers_cost_exactly_nothing() -> None:
 )
 def test_t03_missing_labels_and_scores_fail_loudly(kept: str, message: str) -> None:
     given = {"spk_logits_spk1": torch.zeros(2, 3), "spk_label_spk1": torch.zeros(2, 1, dtype=torch.int64)}
-    with pytest.raises(UserError, match=message):
-        SpeakerSolver(SpeakerCrossEntropy())([torch.ones(2, 8)], [], {kept: given[kept]})
+    refused(message, SpeakerSolver(SpeakerCrossEntropy()), [torch.ones(2, 8)], [], {kept: given[kept]})

@@ -18,8 +18,7 @@ WORDS = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), m
 def test_a_table_comes_back_as_written(tmp_path_factory: pytest.TempPathFactory, table: dict[str, str]) -> None:
     path = tmp_path_factory.getbasetemp() / "table.scp"
     write_scp(path, table)
-    assert read_scp(path) == table
-    assert list(read_scp(path)) == sorted(table)
+    assert read_scp(path) == table and list(read_scp(path)) == sorted(table)
 
 
 @pytest.mark.parametrize(
@@ -57,28 +56,17 @@ def test_what_fails_while_being_written_leaves_the_old_file(tmp_path: Path) -> N
         raise RuntimeError("stop")
     assert path.read_text() == "old"
     assert [entry.name for entry in path.parent.iterdir()] == ["file.txt"]
-
-
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file/x.txt: cannot be written"), atomic_write(tmp_path / "file" / "x.txt"):
+    with pytest.raises(UserError, match=r"file.txt/x.txt: cannot be written"), atomic_write(path / "x.txt"):
         pass
     with pytest.raises(UserError, match="cannot be written"), atomic_write(tmp_path / "y") as stream:
         raise OSError(28, os.strerror(28))
-    assert stream.closed
-    assert not (tmp_path / "y").exists()
+    assert stream.closed and not (tmp_path / "y").exists()
 
 
 def test_yaml_keeps_its_order_and_characters(tmp_path: Path) -> None:
-    content = {"z": 1, "a": {"name": "Łódź"}, "list": [1.5, None, True]}
-    write_yaml(tmp_path / "c.yaml", content)
-    assert read_yaml(tmp_path / "c.yaml") == content
-    assert list(read_yaml(tmp_path / "c.yaml")) == list(content)
-
-
-@pytest.mark.parametrize(
-    "content", [b"a: [1", b"- 1\n", b"", b"\xff\xfe", b"a: !!python/object/apply:os.getcwd []", b"a: 2024-13-01"]
-)
-def test_bad_yaml_is_one_line_that_names_the_file(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "c.yaml").write_bytes(content)
-    refused("c.yaml: ", read_yaml, tmp_path / "c.yaml")
+    path, content = tmp_path / "c.yaml", {"z": 1, "a": {"name": "Łódź"}, "list": [1.5, None, True]}
+    write_yaml(path, content)
+    assert read_yaml(path) == content and list(read_yaml(path)) == list(content)
+    for bad in (b"a: [1", b"- 1\n", b"", b"\xff\xfe", b"a: !!python/object/apply:os.getcwd []", b"a: 2024-13-01"):
+        path.write_bytes(bad)
+        refused("c.yaml: ", read_yaml, path)
