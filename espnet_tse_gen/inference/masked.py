@@ -84,11 +84,7 @@ class MaskedInference(TargetSpeakerExtractor):
                 " no mean; choose false"
             )
         self._options, self._sampler = options, sampler
-
-    @property
-    def passes(self) -> int:
-        """Calls of the network per recording or chunk, at most."""
-        return self._sampler.passes * (1 if self.options.guidance == 1.0 else 2)
+        self.passes = sampler.passes * (1 if options.guidance == 1.0 else 2)
 
     @torch.inference_mode()
     def extract(

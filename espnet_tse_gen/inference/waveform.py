@@ -71,11 +71,7 @@ class WaveformInference(TargetSpeakerExtractor):
     @options.setter
     def options(self, decode: SegmentChoice) -> None:
         self._options = SegmentOptions.resolve(decode)
-
-    @property
-    def passes(self) -> int:
-        """Calls of the network per segment."""
-        return self.options.augmentations
+        self.passes = self._options.augmentations
 
     @torch.inference_mode()
     def extract(
