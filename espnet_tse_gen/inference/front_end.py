@@ -2,8 +2,6 @@
 
 The one place that knows both the masked extractor and what may stand in front of it. A directory ``front_end`` beside a
 model's ``config.yaml`` is a discriminative model in itself: ``config.yaml`` and ``model.pth``.
-
-    model = load_model("exp/my_model/config.yaml", "exp/my_model/valid.loss.ave.pth")
 """
 
 import functools
