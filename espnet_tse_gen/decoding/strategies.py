@@ -51,11 +51,8 @@ def mask_counts(masked: int, steps: int) -> tuple[int, ...]:
     """Return how many of a row's ``masked`` positions are left after each pass, strictly decreasing down to 0.
 
     The cosine schedule of MaskGIT (Chang et al. 2022): pass ``s`` of ``S`` leaves ``floor(N cos(pi/2 s/S))``, and commits at
-    least one token. The plan is shorter than ``steps`` where ``steps`` exceeds ``masked``. Counted on the host, row by row: a
-    plan depends neither on neighbours in the batch nor on padding, and decoding does not wait for the device.
-
-        >>> mask_counts(500, 8)
-        (490, 461, 415, 353, 277, 191, 97, 0)
+    least one token; there are fewer passes where ``steps`` exceeds ``masked``. Counted on the host, row by row: a plan depends
+    neither on neighbours in the batch nor on padding, and decoding does not wait for the device.
     """
     counts: list[int] = []
     for step in range(1, min(masked, steps) + 1):
@@ -73,11 +70,8 @@ def guided_logits(
 ) -> Tensor:
     """Call the network, or both, and combine their logits: l = l_u + g (l_c - l_u), ``scale`` being g.
 
-    Papers that write ``(1 + w) l_c - w l_u`` mean ``g = 1 + w``. Where g is 1 the network with null conditions
-    (``unconditional``) is not called, and where it is 0 the other is not.
-
-    Returns:
-        Logits in float32 (float64 where the network computes in float64).
+    Papers that write ``(1 + w) l_c - w l_u`` mean ``g = 1 + w``. Where g is 1, ``unconditional`` (with null conditions) is not
+    called, and where it is 0 the other is not. Logits come in float32 (float64 where the network computes in float64).
 
     Raises:
         UserError: If guidance is asked for and there is no unconditional network.
@@ -139,8 +133,8 @@ def order_score(options: DecodingOptions, confidence: Tensor, step: Step, places
 
     - ``confidence``: the most probable tokens (MaskGIT), with annealed Gumbel noise of ``choice_temperature``.
     - ``random``: drawn anew in every pass; with one token per pass and full temperature this is ancestral sampling.
-    - ``halton``: frames spread evenly, codebook by codebook (Halton scheduler, Besnier et al. 2025). Neighbouring frames are the
-      least independent ones given the rest; this order commits them in different passes.
+    - ``halton``: frames spread evenly, codebook by codebook (Halton scheduler, Besnier et al. 2025): neighbouring frames, which
+      depend on each other most, are committed in different passes.
 
     ``coarse_first`` lowers it by so much per codebook in joint decoding.
     """
@@ -168,7 +162,7 @@ def expected_again(options: DecodingOptions, decoded: int, masked_after: int) ->
 
     ReMDM (Wang et al. 2025): every committed token is masked again with probability min(eta, limit) (``remdm_cap``) or
     eta * min(1, limit) (``remdm_rescale``). The limit ``(1 - alpha_s) / alpha_t`` keeps the share of masked positions on
-    schedule; here that share is exact: the number masked again is drawn with the right mean, and as many more are committed.
+    schedule, here exactly: the number masked again is drawn with the right mean, and as many more are committed.
     """
     if options.remask == "remdm_cap":
         return min(options.remdm_eta * decoded, float(masked_after))
