@@ -1,7 +1,4 @@
-"""Check data directories: keys, recordings, lengths, speakers, and that no enrolment is the target utterance.
-
-tse-gen check --ref_num 2 --fs 16000 --train_dir dump/raw/train dump/raw/dev dump/raw/test
-"""
+"""``tse-gen check``: check data directories, and that no enrolment is the target utterance."""
 
 import sys
 from pathlib import Path

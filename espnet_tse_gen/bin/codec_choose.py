@@ -1,7 +1,4 @@
-"""Print the codec configuration that ``auto`` stands for, and on stderr why.
-
-python -m espnet_tse_gen.bin.codec_choose --conf_dir conf/codec --fs 16000 --expdir exp
-"""
+"""Print the codec configuration that ``auto`` stands for, and on stderr why."""
 
 import shlex
 import sys

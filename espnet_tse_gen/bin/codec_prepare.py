@@ -1,9 +1,6 @@
-"""Make a codec directory: fit a codec to recordings, or load released weights, once and for all later stages.
+"""``tse-gen codec``: make a codec directory, for all later stages; one that exists with the same settings is kept.
 
-    tse-gen codec --codec_config conf/codec/mel_16k.yaml --output_dir exp/codec_mel_16k \\
-        --wav_scp dump/raw/train/spk1.scp --level_scp dump/raw/train/wav.scp
-
-A directory that exists with the same settings is kept. Nothing is fetched from a network unless ``--download true``.
+Nothing is fetched from a network unless ``--download true``.
 """
 
 from pathlib import Path

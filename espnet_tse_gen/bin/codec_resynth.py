@@ -1,8 +1,4 @@
-"""Encode and decode recordings: what a codec keeps of them, which is the ceiling of every extraction through its codes.
-
-    tse-gen resynth --codec_dir exp/codec_mel_16k --wav_scp dump/raw/test/spk1.scp --level_scp dump/raw/test/wav.scp \\
-        --mixture true --output_dir exp/ceiling/test --name spk1
-    tse-gen resynth --codec_config conf/codec/mini_16k.yaml --input a.wav --output b.wav
+"""``tse-gen resynth``: what a codec keeps of recordings, which is the ceiling of every extraction through its codes.
 
 Every output has its input's rate, length and level.
 """

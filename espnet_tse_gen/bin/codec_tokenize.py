@@ -1,8 +1,4 @@
-"""Encode recordings into codes on disk: int16 ``[T, K]`` per key in a Kaldi ark with its scp.
-
-    tse-gen tokenize --codec_dir exp/codec_mel_16k --output_dir dump/codec/mel_16k/train \\
-        --wav_scp dump/raw/train/spk1.scp --level_scp dump/raw/train/wav.scp --name codes_spk1 \\
-        --wav_scp dump/raw/train/spk2.scp --level_scp dump/raw/train/wav.scp --name codes_spk2 --job 1 --num_jobs 4
+"""``tse-gen tokenize``: encode recordings into codes on disk, int16 ``[T, K]`` per key in a Kaldi ark with its scp.
 
 What was made of the same recordings with the same codec is kept, see :mod:`espnet_tse_gen.tokens.job`; a job that was killed
 goes on behind its last batch. Paths in the scp are as ``--output_dir`` was given.

@@ -1,9 +1,4 @@
-"""Compare trainings by their validation: a table and a chart of curves.
-
-    tse-gen compare --exp_dirs exp/spex_plus_16k_small exp/mc_spex_16k_small --output_dir exp
-
-Writes ``comparison.md`` and ``comparison.svg``, and prints the table.
-"""
+"""``tse-gen compare``: a table (``comparison.md``) and a chart of curves (``comparison.svg``) of trainings."""
 
 import click
 

@@ -1,8 +1,5 @@
 """Compute the speaker embeddings of recordings, for training with ``extractor_conf: speaker_embedding``.
 
-    python -m espnet_tse_gen.bin.embed_speakers --spk2enroll dump/raw/train/spk2enroll.json \\
-        --scp dump/raw/dev/enroll_spk1.scp --scp dump/raw/dev/enroll_spk2.scp --output embeddings.npz --nj 4
-
 By Resemblyzer, one embedding for each whole recording. What the file holds already is kept; an interrupted run goes on.
 """
 

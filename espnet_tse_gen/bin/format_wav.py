@@ -1,7 +1,4 @@
-"""Write a data directory with all recordings as mono 16-bit wav at one sampling rate.
-
-python -m espnet_tse_gen.bin.format_wav --fs 16000 --nj 4 data/train dump/raw/train
-"""
+"""Write a data directory with all recordings as mono 16-bit wav at one sampling rate."""
 
 import click
 

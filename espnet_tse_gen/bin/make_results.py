@@ -1,9 +1,4 @@
-"""Write RESULTS.md from a score table.
-
-Systems that are not named follow those that are.
-
-    python -m espnet_tse_gen.bin.make_results --exp_dir exp/m --systems mixture codec greedy_16
-"""
+"""``tse-gen results``: write RESULTS.md from a score table."""
 
 from typing import Any
 

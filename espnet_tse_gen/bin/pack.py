@@ -1,7 +1,4 @@
-"""Pack a trained model into one file that any of the doors opens: the exp directory without what only training needs.
-
-tse-gen pack --model exp/tse_x --output tse_x.zip --half true
-"""
+"""``tse-gen pack``: the exp directory without what only training needs, in one file that any of the doors opens."""
 
 from typing import Any
 

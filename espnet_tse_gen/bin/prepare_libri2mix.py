@@ -1,6 +1,4 @@
-"""Make the data directories of Libri2Mix, or of any corpus in its form; from an existing tree:
-
-    python -m espnet_tse_gen.bin.prepare_libri2mix --libri2mix Libri2Mix --sets "train-100 dev test" --enroll_list but
+"""Make the data directories of Libri2Mix, or of any corpus in its form.
 
 With ``--metadata DIR`` (LibriMix's CSV files) the mixtures are generated into ``--libri2mix`` first; files that are there are
 kept. With ``--make_metadata`` it writes such a file, drawn from the speakers of a list, and nothing else.

@@ -1,7 +1,5 @@
 """List clean utterances for dynamic mixing: wav.scp, utt2spk and utt2dur.
 
-    python -m espnet_tse_gen.bin.prepare_sources --spk2enroll dump/raw/train/spk2enroll.json --output_dir dump/raw/train_sources
-
 The utterances are those that a training set draws its enrolments from (``--spk2enroll``), or those of a folder with ``wav.scp``
 and ``utt2spk`` (``--speech_dir``, as ``prepare_speech_lists`` makes one). Every header is read once, here, for the durations.
 """

@@ -1,8 +1,5 @@
 """List the recordings of a split's speakers: wav.scp, utt2spk and spk2gender of single-speaker speech.
 
-    python -m espnet_tse_gen.bin.prepare_speech_lists --librispeech downloads/LibriSpeech \\
-        --speakers_json splits.json --split train --subsets train-clean-100 --output_dir data/train
-
 The JSON file says which speakers belong to which split: ``{"train": {"train-clean-100": ["19", "26"]}}``.
 """
 

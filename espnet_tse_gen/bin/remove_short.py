@@ -1,7 +1,4 @@
-"""Remove the mixtures below a length from every table of a data directory, in place.
-
-python -m espnet_tse_gen.bin.remove_short --min_seconds 1.0 dump/raw/train
-"""
+"""Remove the mixtures below a length from every table of a data directory, in place."""
 
 import click
 

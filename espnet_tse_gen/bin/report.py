@@ -1,12 +1,4 @@
-"""Make the report page: result tables, recordings with spectrograms, scores per item, training curves.
-
-For example, with the table row of the mixture and two systems:
-
-    tse-gen report --exp_dir exp/m --sets test=dump/raw/test \\
-        --systems mixture codec=exp/m/decode_codec greedy_16=exp/m/decode_greedy_16
-
-A system's directory holds ``SET/spk1.scp``, ``SET/spk2.scp``. The page opens from the file system; it needs no server.
-"""
+"""``tse-gen report``: result tables, recordings with spectrograms, scores per item, training curves on a page."""
 
 from typing import Any
 

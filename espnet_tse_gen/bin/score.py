@@ -1,11 +1,4 @@
-"""Score one system on one set and put a row per item into the score table.
-
-For example, both targets of a decoded set:
-
-    tse-gen score --data_dir dump/raw/test --set test --system greedy_16 \\
-        --inf_scp exp/m/decode_greedy_16/test/spk1.scp --inf_scp exp/m/decode_greedy_16/test/spk2.scp \\
-        --output_dir exp/m/decode_greedy_16/test/scoring --scores exp/m/scores.csv --nj 4
-"""
+"""``tse-gen score``: score one system on one set and put a row per item into the score table."""
 
 import logging
 from typing import Any

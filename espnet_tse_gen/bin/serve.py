@@ -1,9 +1,4 @@
-"""Serve a local page that extracts a voice.
-
-    tse-gen serve --open
-
-The page and what it is given stay on this machine: nothing is asked of another one.
-"""
+"""``tse-gen serve``: a local page that extracts a voice."""
 
 from typing import Any
 

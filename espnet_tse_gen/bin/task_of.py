@@ -1,7 +1,4 @@
-"""Tell the recipe which task a training configuration is for: ``tse`` (discriminative) or ``tse_gen`` (masked generative).
-
-python -m espnet_tse_gen.bin.task_of conf/train/spex_plus_16k.yaml --sample_rate 16000
-"""
+"""Tell the recipe which task a training configuration is for: ``tse`` (discriminative) or ``tse_gen`` (masked generative)."""
 
 import click
 

@@ -1,9 +1,5 @@
 """Extract one speaker of every mixture of a set: the decoding stage of the recipe.
 
-    python -m espnet_tse_gen.bin.tse_gen_inference --model exp/tse_x --decode conf/decode/greedy_16.yaml \\
-        --mixture_scp dump/raw/test/wav.scp --enroll_scp dump/raw/test/enroll_spk1.scp --name spk1 \\
-        --output_dir exp/tse_x/greedy_16/test --job 1 --num_jobs 4
-
 Writes ``wavs/NAME/KEY.wav`` (at the mixture's rate, length, level and, if that is lossless, sample format), ``NAME.N.scp`` for
 job N, ``NAME.N.rtf.json`` (how long it took, codec included) and, given the target's tokens, ``NAME.N.token_accuracy.csv``; the
 job that completes the last part writes ``NAME.scp``. What was made from the same recordings, model and options is kept.
