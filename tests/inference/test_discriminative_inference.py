@@ -3,6 +3,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from refused import refused
 from tiny_discriminative import CONFIGS, RATE, discriminative_exp_dir
 from tiny_model import mixture, voice
 
@@ -10,7 +11,6 @@ from espnet_tse_gen.discriminative.build import load_model
 from espnet_tse_gen.discriminative.halves import split_model
 from espnet_tse_gen.inference.waveform import Scale, WaveformInference
 from espnet_tse_gen.scoring.signal import si_sdr
-from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
 EXTRACTORS = sorted(CONFIGS)
@@ -111,24 +111,6 @@ def test_td_speakerbeam_on_spectra(tmp_path):
     assert_close(extractor.extract([request])[0].samples * np.float32(request.gain), expected)
 
 
-@every_extractor
-@pytest.mark.parametrize("rate", [8000, 11025, 16000, 48000])
-def test_any_rate(name, rate):
-    mixed = mixture(0.7123, rate=rate)
-    out = load(name)(mixed, voice(1.0, 110.0, seed=5, rate=rate), rate)
-    assert out.shape == mixed.shape and out.dtype == np.float32 and np.isfinite(out).all() and out.any()
-
-
-@pytest.mark.parametrize("scale", ["mixture", "peak", "none"])
-def test_output_follows_the_inputs_level_exactly(scale):
-    extractor = load(decode={"scale": scale})
-    mixed = mixture(0.6)
-    out = extractor(mixed, ENROLL)
-    for factor in (1e-3, 0.25, 8.0):
-        assert_close(extractor(factor * mixed, ENROLL), factor * out, 1e-3)
-        assert_close(extractor(mixed, max(factor, 0.05) * ENROLL), out, 1e-3)
-
-
 def test_scale_is_that_of_the_mixture():
     mixed = mixture(0.6)
     fitted, peak, raw = (load(decode={"scale": scale})(mixed, ENROLL) for scale in ("mixture", "peak", "none"))
@@ -222,10 +204,7 @@ def test_only_so_many_embeddings_are_kept(monkeypatch):
         assert_close(extractor(mixture(0.2), enroll), row)
 
 
-def test_silent_mixture_gives_silence_of_its_length():
-    out = load().extract_batch([np.zeros(12345, np.float32), mixture(0.5)], [ENROLL] * 2)
-    assert out[0].shape == (12345,) and not out[0].any() and out[1].any()
-    # Silence inside a recording, and whole segments of it, are no trouble either.
+def test_silence_inside_a_recording_is_no_trouble():
     paused = np.r_[mixture(0.5), np.zeros(9000, np.float32), mixture(0.5)]
     assert np.isfinite(load(decode={"segment_seconds": 0.3, "overlap_seconds": 0.1})(paused, ENROLL)).all()
 
@@ -245,24 +224,13 @@ def test_an_autocast_of_the_caller_changes_nothing():
         np.testing.assert_array_equal(load()(mixture(0.5), ENROLL), expected)
 
 
-@pytest.mark.parametrize(
-    ("mixed", "enroll", "message"),
-    [
-        (mixture(1.0)[:19], ENROLL, "mixture 0: is 2.38 ms long, expected at least one window of the encoder"),
-        (mixture(0.5), ENROLL[:279], "enrolment 0: is 34.9 ms long, expected at least one statistic of the"),
-    ],
-)
-def test_bad_input_is_refused_in_one_line(mixed, enroll, message):
-    with pytest.raises(UserError) as caught:
-        load().extract_batch([mixed], [enroll])
-    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
-
-
-def test_shortest_input_is_processed():
+def test_the_shortest_input_is_processed_and_shorter_is_refused():
     for rate in (8000, 11025, 16000):
         size, enroll_size = -(-20 * rate // RATE), -(-280 * rate // RATE)
         out = load()(mixture(1.0, rate=rate)[:size], voice(1.0, 110.0, rate=rate)[-enroll_size:], rate)
         assert out.shape == (size,) and np.isfinite(out).all()
+    refused("^mixture: is 2.38 ms long, expected at least one window of the encoder", load(), mixture(1.0)[:19], ENROLL)
+    refused("^enrolment: is 34.9 ms long, .* one statistic of the", load(), mixture(0.5), ENROLL[:279])
 
 
 def test_a_model_that_wants_embeddings_is_refused(tmp_path):
@@ -272,5 +240,4 @@ def test_a_model_that_wants_embeddings_is_refused(tmp_path):
     write_yaml(exp_dir / "config.yaml", config)
     (exp_dir / "valid.loss.ave.pth").unlink()
     torch.save(load_model(exp_dir / "config.yaml", None).state_dict(), exp_dir / "latest.pth")
-    with pytest.raises(UserError, match="takes speaker embeddings"):
-        WaveformInference.from_pretrained(exp_dir)
+    refused("takes speaker embeddings", WaveformInference.from_pretrained, exp_dir)

@@ -24,23 +24,6 @@ def correlation(a, b):
     return float(np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
-@pytest.mark.parametrize("rate", [8000, 11025, 16000, 48000])
-@pytest.mark.parametrize("seconds", [0.021, 0.731, 1.2345])
-def test_output_has_the_inputs_length(extractor, rate, seconds):
-    mixed = mixture(seconds, rate=rate)
-    out = extractor(mixed, voice(1.0, 110.0, seed=5, rate=rate), rate)
-    assert out.shape == mixed.shape and out.dtype == np.float32 and np.isfinite(out).all()
-
-
-def test_output_follows_the_inputs_level_exactly():
-    extractor = load({"reconstruction": "mixture"})
-    mixed, enroll = mixture(1.0), voice(1.0, 110.0, seed=5)
-    out = extractor(mixed, enroll)
-    for factor in (1e-3, 0.25, 8.0):
-        np.testing.assert_allclose(extractor(factor * mixed, enroll), factor * out, rtol=1e-3, atol=2e-5 * factor)
-        np.testing.assert_allclose(extractor(mixed, max(factor, 0.05) * enroll), out, rtol=1e-3, atol=2e-5)
-
-
 def test_output_is_aligned_with_the_mixture_at_another_rate():
     # Decoding with the mixture's phase attenuates bands of the mixture, so the result stays in step with it.
     extractor = load({"reconstruction": "mixture"})
@@ -48,14 +31,6 @@ def test_output_is_aligned_with_the_mixture_at_another_rate():
     out = extractor(high, voice(1.0, 110.0, seed=5, rate=16000), 16000)
     shifted = [correlation(out[20:-20], np.roll(high, shift)[20:-20]) for shift in range(-8, 9)]
     assert int(np.argmax(shifted)) == 8
-
-
-def test_integers_are_scaled(extractor):
-    mixed, enroll = mixture(0.5), voice(1.0, 110.0, seed=5)
-    as_int16 = np.round(mixed * 32768).astype(np.int16), np.round(enroll * 32768).astype(np.int16)
-    as_float = as_int16[0] / np.float32(32768), as_int16[1] / np.float32(32768)
-    np.testing.assert_array_equal(extractor(*as_int16), extractor(*as_float))
-    np.testing.assert_array_equal(extractor(as_int16[0][None], as_int16[1][:, None]), extractor(*as_float))
 
 
 def test_bfloat16_computes_in_bfloat16_and_gives_nearly_the_same():
@@ -160,12 +135,6 @@ def test_long_and_short_requests_mix():
         np.testing.assert_array_equal(row, alone)
 
 
-def test_silent_mixture_gives_silence_of_its_length(extractor):
-    out = extractor.extract_batch([np.zeros(12345, np.float32), mixture(0.5)], [voice(1.0, 110.0)] * 2)
-    assert out[0].shape == (12345,) and not out[0].any()
-    assert out[1].any()
-
-
 def test_enrolment_is_cut_to_what_the_extractor_uses(extractor):
     enroll = voice(5.0, 110.0)
     np.testing.assert_array_equal(
@@ -211,6 +180,9 @@ def test_what_is_no_batch_is_refused(extractor, mixtures, enrolls, message):
 
 
 ARRAYS = {
+    "int16": lambda samples: (samples * 32768).round().astype(np.int16),
+    "row": lambda samples: samples[None],
+    "column": lambda samples: samples[:, None],
     "gradient": lambda samples: torch.from_numpy(samples).requires_grad_(),
     "bfloat16": lambda samples: torch.from_numpy(samples).bfloat16(),
     "float16": lambda samples: torch.from_numpy(samples).half(),
@@ -225,7 +197,9 @@ ARRAYS = {
 def test_any_array_of_numbers_is_taken(extractor, kind):
     signals = [mixture(0.5), voice(1.0, 110.0)]
     mixed, enroll = map(ARRAYS[kind], signals)
-    if kind in ("bfloat16", "float16"):
+    if kind == "int16":
+        signals = [mixed / np.float32(32768), enroll / np.float32(32768)]
+    elif kind in ("bfloat16", "float16"):
         signals = [mixed.float().numpy(), enroll.float().numpy()]
     made = extractor(*signals)
     np.testing.assert_array_equal(extractor(mixed, enroll, 8000.0), made)
