@@ -114,32 +114,29 @@ def test_model_and_enrolment_are_prepared_once(wavs: Path, monkeypatch: pytest.M
 def test_one_that_is_broken_is_named_and_the_others_go_on(wavs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (wavs / "a/aa.wav").write_bytes(b"not audio")
     soundfile.write(wavs / "a/ab.wav", np.zeros(8), 16000)
-    assert extract(wavs, wavs / "a", wavs / "missing.wav", "-o", wavs / "o") == 2
+    (wavs / "wav.scp").write_text("m sox x.wav -t wav - |\n")
+    assert extract(wavs, wavs / "a", wavs / "missing.wav", wavs / "wav.scp", "-o", wavs / "o") == 2
     told = capsys.readouterr()
     assert names(wavs / "o") == ["a.wav", "b.flac"]
     errors = told.err.splitlines()
-    assert [line.split(": ")[2] for line in errors] == [str(wavs / n) for n in ("a/aa.wav", "a/ab.wav", "missing.wav")]
-    assert all(line.startswith("tse-gen: error: ") for line in errors)
-    assert told.out.count("none, see its error") == 3 and told.out.endswith("\n3 of 5 could not be used\n")
+    assert [line.split(": ")[2] for line in errors[:3]] == [
+        str(wavs / n) for n in ("a/aa.wav", "a/ab.wav", "missing.wav")
+    ]
+    assert all(line.startswith("tse-gen: error: ") for line in errors) and "commands in tables are not run" in errors[3]
+    assert told.out.count("none, see its error") == 4 and told.out.endswith("\n4 of 6 could not be used\n")
 
 
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("m sox x.wav -t wav - |\n", "commands in tables are not run"),
         ("m {0}/a/a.wav\nm {0}/a/b.flac\n", "key 'm' appears twice"),
-        ("m\n", "expected 'key value'"),
         ("", "is empty"),
         ("../m {0}/a/a.wav\n", "no file can be called so"),
     ],
 )
-def test_tables_that_cannot_be_used(wavs: Path, capsys: pytest.CaptureFixture[str], table: str, message: str) -> None:
+def test_tables_that_cannot_be_used(wavs: Path, table: str, message: str) -> None:
     (wavs / "wav.scp").write_text(table.format(wavs))
-    if table.endswith("|\n"):
-        assert extract(wavs, wavs / "wav.scp", "-o", wavs / "o") == 2
-        assert message in capsys.readouterr().err and not (wavs / "o").exists()
-    else:
-        refuse(message, wavs, wavs / "wav.scp", "-o", wavs / "o")
+    refuse(message, wavs, wavs / "wav.scp", "-o", wavs / "o")
 
 
 def test_places_that_cannot_be_used_are_refused_before_anything_is_computed(wavs: Path) -> None:
@@ -154,9 +151,8 @@ def test_places_that_cannot_be_used_are_refused_before_anything_is_computed(wavs
     refuse("is the file of the mixture", wavs, *both, "-o", wavs / "a", "--overwrite")
     refuse("is the file of --enroll", wavs, both[0], "-o", wavs / "e.wav", "--overwrite")
     refuse("--residual .*: is the file of the mixture", wavs, both[0], "-o", wavs / "o.wav", "--residual", both[0])
-    refuse(
-        "--residual .*: is the file of --output", wavs, both[0], "-o", wavs / "o.wav", "--residual", wavs / "a/../o.wav"
-    )
+    named = both[0], "-o", wavs / "o.wav", "--residual", wavs / "a/../o.wav"
+    refuse("--residual .*: is the file of --output", wavs, *named)
     refuse("--residual .*: is the file of --output", wavs, *both, "-o", wavs / "o", "--residual", wavs / "o")
     named = both[0], "-o", wavs / "o.wav", "--residual", wavs / "l.mp3"
     refuse("--residual .*l.mp3: expected a name that ends in .wav or .flac", wavs, *named)
