@@ -157,14 +157,11 @@ def test_rescoring_masks_only_the_least_certain_share():
         assert (codes[:, 0] == SIZE).sum(dim=1).tolist() == [8, 4]
 
 
-def test_greedy_decoding_draws_no_noise(monkeypatch):
+def test_nothing_is_computed_that_is_not_needed(monkeypatch):
+    """Greedy decoding draws no noise, and a pass that commits everything ranks nothing."""
     monkeypatch.setattr(sampler.RowNoise, "uniform", None)
     for variant in ("greedy", "joint", "halton", "guided", "rescore"):
         run(variant, [12, 7])
-
-
-def test_one_step_codebooks_rank_nothing(monkeypatch):
-    """A pass that commits everything needs neither confidence nor sorting."""
     monkeypatch.setattr(sampler, "log_confidence", None)
     monkeypatch.setattr(sampler, "_lowest", None)
     run("one_step", [12, 7])
@@ -204,10 +201,3 @@ def test_empty_batches():
     for shape in ((0, 5), (2, 0)):
         codes = make("joint").decode(lambda codes, codebook: codes, torch.ones(shape, dtype=torch.bool))
         assert codes.shape == (shape[0], CODEBOOKS, shape[1])
-
-
-def test_no_gradients():
-    weight = torch.ones(1, requires_grad=True)
-    net, valid = network([6])
-    codes = make("greedy").decode(lambda codes, codebook: net(codes, codebook) * weight, valid)
-    assert not codes.requires_grad
