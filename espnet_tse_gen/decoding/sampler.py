@@ -61,16 +61,6 @@ class Means(NamedTuple):
         return mean if self.rest is None else mean + self.rest[:, which]
 
 
-class _Pass(NamedTuple):
-    """One call of the network. Counts are int64 ``[B, 1]``, on the device; None stands for no row having any."""
-
-    step: Step
-    mask_ratio: float  # nominal share of masked positions before the pass
-    keep: Tensor | None = None  # predicted positions that are masked again
-    again: Tensor | None = None  # committed positions that are masked again
-    rescored: Tensor | None = None  # least certain positions that are masked before the pass
-
-
 class _Batch(NamedTuple):
     """What stays the same during the decoding of one batch."""
 
@@ -166,7 +156,7 @@ class Sampler:
 
     def _plan(
         self, row_ids: Sequence[RowId], codebook: int | None, steps: int, masked: list[int], device: torch.device
-    ) -> list[_Pass]:
+    ) -> list[Step]:
         """Plan the passes of a codebook with ``masked`` positions per row."""
 
         def counts(numbers: Sequence[int]) -> Tensor | None:
@@ -184,14 +174,14 @@ class Sampler:
                 lot = unit_interval(self.options.seed, row, codebook, number, "again") if expected else 0.0
                 again.append(math.floor(expected + lot))
                 keep.append(after - again[-1])
-            step = Step(codebook, number, 1.0 - number / steps if self.options.anneal else 1.0)
-            passes.append(_Pass(step, mask_ratio(number - 1, steps), counts(keep), counts(again)))
+            heat = 1.0 - number / steps if self.options.anneal else 1.0
+            passes.append(Step(codebook, number, heat, mask_ratio(number - 1, steps), counts(keep), counts(again)))
         for numbers in zip(*(rescored(self.options, count) for count in masked), strict=True) if passes else ():
-            step = Step(codebook, len(passes) + 1, 0.0)
-            passes.append(_Pass(step, self.options.rescore_fraction, rescored=counts(numbers)))
+            share = self.options.rescore_fraction
+            passes.append(Step(codebook, len(passes) + 1, 0.0, share, rescored=counts(numbers)))
         return passes
 
-    def _decode_codebook(self, batch: _Batch, codebook: int | None, plan: list[_Pass]) -> None:
+    def _decode_codebook(self, batch: _Batch, codebook: int | None, plan: list[Step]) -> None:
         """Fill the masked positions of a codebook, or of all codebooks where ``codebook`` is None."""
         # [B, P], a view into the codes: what is written here is what the network sees next.
         tokens = batch.codes.flatten(1) if codebook is None else batch.codes[:, codebook]
@@ -203,8 +193,7 @@ class Sampler:
                 tokens.masked_fill_(_lowest(certainty, generated, now.rescored), self.mask_id)
             hidden = tokens == self.mask_id
             logits = self._logits(batch, codebook, now.mask_ratio)
-            temperature = self.options.temperature * now.step.heat
-            chosen = choose_tokens(logits, temperature, now.step, places, batch.noise)
+            chosen = choose_tokens(logits, self.options.temperature * now.heat, now, places, batch.noise)
             finite = logits.gather(-1, chosen.unsqueeze(-1)).squeeze(-1).isfinite()
             batch.finite.logical_and_((finite | ~hidden).all())
             tokens.copy_(torch.where(hidden, chosen, tokens))
@@ -219,10 +208,10 @@ class Sampler:
                 confidence = log_confidence(logits, chosen)
                 certainty = torch.where(hidden, confidence, certainty)
             if now.keep is not None:
-                score = order_score(self.options, confidence, now.step, places, batch.noise)
+                score = order_score(self.options, confidence, now, places, batch.noise)
                 tokens.masked_fill_(_lowest(score, hidden, now.keep), self.mask_id)
             if now.again is not None:
-                lots = batch.noise.uniform(places.counter, codebook, now.step.number, "again")
+                lots = batch.noise.uniform(places.counter, codebook, now.number, "again")
                 tokens.masked_fill_(_lowest(lots, generated & ~hidden, now.again), self.mask_id)
 
     def _logits(self, batch: _Batch, codebook: int | None, ratio: float) -> Tensor:

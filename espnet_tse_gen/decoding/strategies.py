@@ -21,11 +21,15 @@ Predictor = Callable[[Tensor, int | None], Tensor]
 
 
 class Step(NamedTuple):
-    """One pass: its codebook (``None`` for all together), its number from 1, and how much of the temperatures is left."""
+    """One pass. Counts are int64 ``[B, 1]``, on the device; None stands for no row having any."""
 
-    codebook: int | None
-    number: int
-    heat: float
+    codebook: int | None  # None for all together
+    number: int  # from 1
+    heat: float  # how much of the temperatures is left
+    mask_ratio: float = 0.0  # nominal share of masked positions before the pass
+    keep: Tensor | None = None  # predicted positions that are masked again
+    again: Tensor | None = None  # committed positions that are masked again
+    rescored: Tensor | None = None  # least certain positions that are masked before the pass
 
 
 class Places(NamedTuple):

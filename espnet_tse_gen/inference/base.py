@@ -61,10 +61,7 @@ class Request:
 
 
 class Output:
-    """What a model makes of a request, on its way to the input's rate, level and length.
-
-    It is kept, or given to ``write`` and let go, so that a long recording is nowhere held.
-    """
+    """What a model makes of a request, on its way to the input's rate, level and length: kept, or given to ``write``."""
 
     def __init__(self, request: Request, sample_rate: int, write: Write | None = None) -> None:
         self._request, self._write, self._done = request, write, 0
@@ -181,15 +178,12 @@ class TargetSpeakerExtractor(abc.ABC):
         """
 
     def __call__(self, mixture: Any, enroll: Any, sample_rate: int | None = None) -> np.ndarray:
-        """Extract the enrolled speaker's voice; any number of threads may call at once.
+        """Extract the enrolled speaker's voice, float32 ``[L]`` at the mixture's rate and level; threads may call at once.
 
         Args:
             mixture: ``[L]`` floats in -1..1, or 16- or 32-bit integers; or the path of a recording.
             enroll: ``[Le]`` or a path, likewise: the target speaker alone; or a list of several such recordings.
             sample_rate: Hz of the arrays; None means the model's rate. A file has its own.
-
-        Returns:
-            float32 ``[L]`` at the mixture's rate and level.
 
         Raises:
             UserError: If a recording cannot be read, is empty, not mono (of a file the mean of all channels is taken), not
@@ -208,11 +202,8 @@ class TargetSpeakerExtractor(abc.ABC):
         mixtures: Sequence[Any],
         enrolls: Sequence[Any],
         sample_rate: int | None = None,
-        row_ids: Sequence[int | str] | None = None,
     ) -> list[np.ndarray]:
         """Extract from several mixtures, each with its own enrolment; each result is what its own call gives.
-
-        ``row_ids`` are where stochastic decoding draws from, one per mixture; by default what is in the recordings.
 
         Raises:
             UserError: Naming the number of the mixture or enrolment that cannot be used.
@@ -222,15 +213,14 @@ class TargetSpeakerExtractor(abc.ABC):
                 raise UserError(
                     f"extract_batch: {name} is of type {type(several).__name__}, expected a list of recordings"
                 )
-        ids = [None] * len(mixtures) if row_ids is None else row_ids
-        if not len(mixtures) == len(enrolls) == len(ids):
+        if len(mixtures) != len(enrolls):
             raise UserError(
-                f"extract_batch: {len(mixtures)} mixtures, {len(enrolls)} enrolments and {len(ids)} row ids; expected as many "
-                "of each (one enrolment for all: [enroll] * len(mixtures))"
+                f"extract_batch: {len(mixtures)} mixtures and {len(enrolls)} enrolments; expected as many of each (one "
+                "enrolment for all: [enroll] * len(mixtures))"
             )
         requests = [
-            self.request(*pair, sample_rate, row_id=row_id, mixture_name=f"mixture {n}", enroll_name=f"enrolment {n}")
-            for n, (*pair, row_id) in enumerate(zip(mixtures, enrolls, ids, strict=True))
+            self.request(*pair, sample_rate, mixture_name=f"mixture {n}", enroll_name=f"enrolment {n}")
+            for n, pair in enumerate(zip(mixtures, enrolls, strict=True))
         ]
         return [extraction.samples for extraction in self.extract(requests, confidence=False)]
 
@@ -249,8 +239,7 @@ class TargetSpeakerExtractor(abc.ABC):
 
         Args:
             mixture: What a call takes, or an :class:`AudioFile`; of a file no more is held than is needed at a time.
-            enroll: What a call takes.
-            sample_rate: Hz; None means the model's rate.
+            enroll: What a call takes, as ``sample_rate``.
             enroll_sample_rate: Hz of the enrolment where it differs; of several, also that of each.
             row_id: Where the noise of stochastic decoding starts from; by default the recordings themselves, so that a
                 result does not depend on what else is in a batch.
@@ -309,9 +298,7 @@ class TargetSpeakerExtractor(abc.ABC):
 def checked_signal(value: Any, rate: int, shortest: float, name: str, least: str) -> np.ndarray:
     """Return floats, or 16- or 32-bit integers, ``[L]``, ``[L, 1]`` or ``[1, L]`` at ``rate`` Hz as float32 ``[L]`` in -1..1.
 
-    Args:
-        shortest: Least duration in seconds; ``least`` says what it is.
-        name: What errors call it.
+    It is to last ``shortest`` seconds, which are ``least``; errors call it ``name``.
 
     Raises:
         UserError: If it is not one channel of numbers, or is empty, not finite or too short.
@@ -377,14 +364,11 @@ def open_extractor(
     num_threads: int = 0,
     changes: Mapping[str, Any] | None = None,
 ) -> TargetSpeakerExtractor:
-    """Load a model as a command line names it; arguments up to ``dtype`` as for ``from_pretrained``.
+    """Load a model as a command line names it; arguments up to ``dtype``, and errors, as for ``from_pretrained``.
 
     Args:
         num_threads: CPU threads of this process; 0 leaves it to torch.
         changes: Fields of the decoding options that are replaced.
-
-    Raises:
-        UserError: If the model or an option cannot be used.
     """
     set_threads(num_threads)
     extractor = TargetSpeakerExtractor.from_pretrained(model, device, model_file, decode, dtype)

@@ -147,9 +147,9 @@ def _extract(opened: "TargetSpeakerExtractor", job: Job, minutes: float, progres
     extraction = opened.extract([request], progress=progress)[0]
     made = {"extraction": extraction.samples, "residual": mixed.samples - extraction.samples}
     picture = draw({"mixture": mixed.samples, **made}, mixed.rate)
-    as_int16 = (np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16) for samples in made.values())
+    voice, rest = (np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16) for samples in made.values())
     return Outcome(
-        mixed.rate, *as_int16, picture, extraction.confidence, [_without_folders(line, job) for line in heard]
+        mixed.rate, voice, rest, picture, extraction.confidence, [_without_folders(line, job) for line in heard]
     )
 
 

@@ -172,7 +172,7 @@ def test_bad_input_is_refused_in_one_line(extractor, case):
     [
         ("m.wav", ["e.wav"], "mixtures is of type str, expected a list of recordings"),
         ([mixture(0.5)], iter([0.1]), "enrolls is of type list_iterator, expected a list of recordings"),
-        ([mixture(0.5)] * 2, voice(1.0, 110.0), r"2 mixtures, 8000 enrolments .*\[enroll\] \* len\(mixtures\)"),
+        ([mixture(0.5)] * 2, voice(1.0, 110.0), r"2 mixtures and 8000 enrolments; .*\[enroll\] \* len\(mixtures\)"),
     ],
 )
 def test_what_is_no_batch_is_refused(extractor, mixtures, enrolls, message):
