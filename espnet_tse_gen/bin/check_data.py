@@ -5,11 +5,10 @@ from pathlib import Path
 
 import click
 
-from espnet_tse_gen.utils.arguments import PATH, command
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import PATH, program
 
 
-@command
+@program
 @click.option("--ref_num", type=int, default=2, help="number of speakers in a mixture")
 @click.option("--fs", type=int, help="the sampling rate in Hz that all recordings must have")
 @click.option(
@@ -32,7 +31,3 @@ def main(ref_num: int, fs: int | None, train_dir: Path | None, data_dirs: tuple[
                 f"the training data {train_dir}; figures on this set do not tell how a model does with new voices",
                 file=sys.stderr,
             )
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
-from espnet_tse_gen.utils.arguments import command
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import program
 
 
-@command
+@program
 @click.option("--codec_dir", type=click.Path(), help="codec directory, made by 'tse-gen codec'")
 @click.option(
     "--codec_config",
@@ -42,7 +41,3 @@ def main(**options: Any) -> None:
 
     if told := resynthesize_named(**options):
         print(told)
-
-
-if __name__ == "__main__":
-    run_main(main)

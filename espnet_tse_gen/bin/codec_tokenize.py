@@ -8,11 +8,10 @@ from typing import Any
 
 import click
 
-from espnet_tse_gen.utils.arguments import AT_LEAST_0, AT_LEAST_1, boolean, command
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import AT_LEAST_0, AT_LEAST_1, boolean, program
 
 
-@command
+@program
 @click.option("--codec_dir", required=True, type=click.Path(), help="codec directory, made by 'tse-gen codec'")
 @click.option("--wav_scp", required=True, multiple=True, type=click.Path(), help="recordings to encode; may be repeated, "
               "with a --name for each")  # fmt: skip
@@ -39,7 +38,3 @@ def main(**options: Any) -> None:
     from espnet_tse_gen.tokens.job import tokenize
 
     tokenize(**options)
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -8,11 +8,10 @@ from typing import Any
 
 import click
 
-from espnet_tse_gen.utils.arguments import boolean, command
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import boolean, program
 
 
-@command
+@program
 @click.option("--libri2mix", type=click.Path(), help="the Libri2Mix tree (wav8k, wav16k): read, and generated into")
 @click.option("--librispeech", type=click.Path(), help="the folder that holds train-clean-100 etc. and SPEAKERS.TXT")
 @click.option("--metadata", type=click.Path(), help="LibriMix's CSV files; with them, mixtures are generated first")
@@ -50,7 +49,3 @@ def main(make_metadata: bool, **options: Any) -> None:
     from espnet_tse_gen.data.librimix.commands import prepare_metadata, prepare_sets
 
     (prepare_metadata if make_metadata else prepare_sets)(**options)
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -5,11 +5,10 @@ The JSON file says which speakers belong to which split: ``{"train": {"train-cle
 
 import click
 
-from espnet_tse_gen.utils.arguments import command, several
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import program, several
 
 
-@command
+@program
 @click.option("--librispeech", required=True, type=click.Path(), help="folder in LibriSpeech's layout")
 @click.option("--speakers_json", type=click.Path(), help="split -> subset -> list of speakers; default: all speakers")
 @click.option("--split", help="split of --speakers_json to list, for example train")
@@ -28,7 +27,3 @@ def main(
     collections = {one.name: one.subset for one in utterances}
     write_sources(output_dir, rows, collections, read_speaker_sexes(librispeech), durations=False)
     print(f"{output_dir}: {len(rows)} recordings of {len({speaker for _, speaker, _ in rows})} speakers")
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -2,11 +2,10 @@
 
 import click
 
-from espnet_tse_gen.utils.arguments import command
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import program
 
 
-@command
+@program
 @click.option("--min_seconds", type=float, default=1.0, help="mixtures shorter than this are removed")
 @click.argument("data_dir", type=click.Path())
 def main(min_seconds: float, data_dir: str) -> None:
@@ -15,7 +14,3 @@ def main(min_seconds: float, data_dir: str) -> None:
 
     kept, removed = remove_short(data_dir, min_seconds)
     print(f"{data_dir}: {kept} mixtures kept, {removed} shorter than {min_seconds} s removed")
-
-
-if __name__ == "__main__":
-    run_main(main)

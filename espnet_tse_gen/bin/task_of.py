@@ -2,11 +2,10 @@
 
 import click
 
-from espnet_tse_gen.utils.arguments import command
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import program
 
 
-@command
+@program
 @click.argument("config", type=click.Path())
 @click.option("--sample_rate", type=int, help="Hz of the recordings; refused where the configuration names another")
 def main(config: str, sample_rate: int | None) -> None:
@@ -14,7 +13,3 @@ def main(config: str, sample_rate: int | None) -> None:
     from espnet_tse_gen.discriminative.registry import task_of
 
     print(task_of(config, sample_rate))
-
-
-if __name__ == "__main__":
-    run_main(main)

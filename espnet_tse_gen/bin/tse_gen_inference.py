@@ -11,11 +11,10 @@ import click
 
 from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.inference.options import SegmentOptions
-from espnet_tse_gen.utils.arguments import AT_LEAST_0, boolean, command, decoding_options
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import AT_LEAST_0, boolean, decoding_options, program
 
 
-@command
+@program
 @click.option("--model", "--model_dir", "model", required=True, help="exp directory, packed zip file, or shipped model")
 @click.option("--model_file", help="checkpoint in it; default: the best average that is there")
 @click.option("--mixture_scp", type=click.Path(), required=True, help="table of the mixtures")
@@ -39,7 +38,3 @@ def main(**options: Any) -> None:
     from espnet_tse_gen.inference.job import extract_set
 
     print(extract_set(**options))
-
-
-if __name__ == "__main__":
-    run_main(main)
