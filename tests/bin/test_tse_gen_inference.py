@@ -297,9 +297,6 @@ def test_enrolment_that_is_the_target_is_refused(data, copy):
         ("", ["--gidance", "2"], "unknown option '--gidance': did you mean '--guidance'"),
         ("", ["--guidance", "much"], "decoding option 'guidance': expected a number"),
         ("", ["--steps", "[8, 2"], "--steps: cannot read the value"),
-        ("", ["--job", "3", "--num_jobs", "2"], "--job: expected 1..2"),
-        ("", ["--num_threads", "-1"], "--num_threads"),
-        ("", ["--overwrite", "perhaps"], "--overwrite: 'perhaps' is not a valid boolean"),
         ("", ["--target_scp", "nowhere.scp"], "nowhere.scp: no such file"),
     ],
 )

@@ -70,19 +70,26 @@ def test_batch_equals_single_token_for_token(decode, dtype):
         np.testing.assert_array_equal(row.codes, together[requests.index(request)].codes)
 
 
+def calls_of(model, monkeypatch):
+    """Collect what ``model.conditions`` is given: samples of the mixture, and whether it is to do without the enrolment."""
+    calls, conditions = [], model.conditions
+    monkeypatch.setattr(
+        model, "conditions", lambda *args: calls.append((args[0].wav.shape[1], args[2])) or conditions(*args)
+    )
+    return calls
+
+
 def test_a_chunk_is_encoded_once_for_both_branches_and_an_enrolment_for_all_chunks_and_mixtures(monkeypatch):
     extractor = load({"steps": 1, "guidance": 1.5, "chunk_seconds": 0.6, "chunk_overlap_seconds": 0.1})
-    chunks = []
-    conditions = extractor.model.conditions
-    monkeypatch.setattr(extractor.model, "conditions", lambda *args: chunks.append(args[2]) or conditions(*args))
+    calls, seen, encode = calls_of(extractor.model, monkeypatch), [], extractor.codec.encode
     enroll, other = voice(0.9, 110.0, seed=5), voice(0.7, 197.0, seed=6)
-    encode, seen = extractor.codec.encode, []
     monkeypatch.setattr(
         extractor.codec, "encode", lambda wav, lengths: seen.append(wav.shape[1]) or encode(wav, lengths)
     )
     first, _, third = (extractor(mixture(1.5), given) for given in (enroll, enroll, other))
     assert (seen.count(len(enroll)), seen.count(len(other))) == (1, 1)
-    assert len(seen) - 2 == chunks.count(False) == chunks.count(True) > 6
+    dropped = [drop for _, drop in calls]
+    assert len(seen) - 2 == dropped.count(False) == dropped.count(True) > 6
     assert not np.array_equal(first, third)
     np.testing.assert_array_equal(extractor(mixture(1.5), enroll), first)
 
@@ -100,31 +107,19 @@ def test_seed_decides_in_stochastic_decoding_only():
 
 
 def test_guidance_of_one_never_prepares_the_unconditional_branch(extractor, monkeypatch):
-    dropped = []
-    conditions = extractor.model.conditions
-    monkeypatch.setattr(extractor.model, "conditions", lambda *args: dropped.append(args[2]) or conditions(*args))
-    extractor(mixture(0.3), voice(1.0, 110.0))
-    assert dropped == [False]
-    guided = load({"guidance": 2.0})
-    assert guided.passes == 2 * extractor.passes
-    default, twice = extractor(mixture(1.0), voice(1.0, 110.0)), guided(mixture(1.0), voice(1.0, 110.0))
+    calls, guided = calls_of(extractor.model, monkeypatch), load({"guidance": 2.0})
+    default, twice = (one(mixture(1.0), voice(1.0, 110.0)) for one in (extractor, guided))
+    assert [drop for _, drop in calls] == [False] and guided.passes == 2 * extractor.passes
     assert not np.array_equal(default, twice)
 
 
-def test_long_input_is_decoded_in_chunks_of_bounded_size(extractor, monkeypatch):
-    chunked = load({"chunk_seconds": 1.0, "chunk_overlap_seconds": 0.2})
-    seen = []
-    conditions = chunked.model.conditions
-    monkeypatch.setattr(
-        chunked.model, "conditions", lambda *args: seen.append(args[0].wav.shape[1]) or conditions(*args)
-    )
-    mixed, enroll = mixture(4.63), voice(1.0, 110.0, seed=5)
+def test_long_input_is_decoded_in_chunks_of_bounded_size(monkeypatch):
+    chunked, whole = load({"chunk_seconds": 1.0, "chunk_overlap_seconds": 0.2}), load({"chunk_seconds": 0.0})
+    calls, mixed, enroll = calls_of(chunked.model, monkeypatch), mixture(4.63), voice(1.0, 110.0, seed=5)
     out = chunked.extract([chunked.request(mixed, enroll)])[0]
     assert out.samples.shape == mixed.shape and out.codes.shape == (4, -(-len(mixed) // HOP))
-    assert len(seen) > 4 and max(seen) <= 3 * RATE
-    whole = load({"chunk_seconds": 0.0})
-    short = mixture(0.9)
-    np.testing.assert_array_equal(chunked(short, enroll), whole(short, enroll))
+    assert len(calls) > 4 and max(size for size, _ in calls) <= 3 * RATE
+    np.testing.assert_array_equal(chunked(mixture(0.9), enroll), whole(mixture(0.9), enroll))
 
 
 def test_long_and_short_requests_mix():
