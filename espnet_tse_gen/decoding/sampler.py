@@ -30,9 +30,7 @@ from espnet_tse_gen.decoding.strategies import (
     expected_again,
     filter_top_k,
     filter_top_p,
-    guidance_scale,
     guided_logits,
-    log_confidence,
     mask_counts,
     mask_ratio,
     order_score,
@@ -194,7 +192,8 @@ class Sampler:
             hidden = tokens == self.mask_id
             logits = self._logits(batch, codebook, now.mask_ratio)
             chosen = choose_tokens(logits, self.options.temperature * now.heat, now, places, batch.noise)
-            finite = logits.gather(-1, chosen.unsqueeze(-1)).squeeze(-1).isfinite()
+            picked = chosen.unsqueeze(-1)
+            finite = logits.gather(-1, picked).squeeze(-1).isfinite()
             batch.finite.logical_and_((finite | ~hidden).all())
             tokens.copy_(torch.where(hidden, chosen, tokens))
             if batch.means is not None and batch.vectors is not None:
@@ -205,7 +204,7 @@ class Sampler:
 
             # Where every row commits all it has, and nobody asks later, confidence costs nothing.
             if now.keep is not None or self.options.remask == "rescore":
-                confidence = log_confidence(logits, chosen)
+                confidence = logits.log_softmax(dim=-1).gather(-1, picked).squeeze(-1)
                 certainty = torch.where(hidden, confidence, certainty)
             if now.keep is not None:
                 score = order_score(self.options, confidence, now, places, batch.noise)
@@ -216,8 +215,8 @@ class Sampler:
 
     def _logits(self, batch: _Batch, codebook: int | None, ratio: float) -> Tensor:
         """Call the network and filter: logits ``[B, P, C]``."""
-        scale = guidance_scale(self.options, ratio)
-        logits = guided_logits(batch.conditional, batch.unconditional, batch.codes, codebook, scale)
+        networks = batch.conditional, batch.unconditional
+        logits = guided_logits(self.options, ratio, *networks, batch.codes, codebook)
         size, codebooks, frames = batch.codes.shape
         expected = [size, *([codebooks] if codebook is None else []), frames, self.codebook_size]
         if list(logits.shape) != expected:

@@ -70,16 +70,25 @@ def mask_counts(masked: int, steps: int) -> tuple[int, ...]:
 
 
 def guided_logits(
-    conditional: Predictor, unconditional: Predictor | None, codes: Tensor, codebook: int | None, scale: float
+    options: DecodingOptions,
+    mask_ratio: float,
+    conditional: Predictor,
+    unconditional: Predictor | None,
+    codes: Tensor,
+    codebook: int | None,
 ) -> Tensor:
-    """Call the network, or both, and combine their logits: l = l_u + g (l_c - l_u), ``scale`` being g.
+    """Call the network, or both, and combine their logits: l = l_u + g (l_c - l_u).
 
-    Papers that write ``(1 + w) l_c - w l_u`` mean ``g = 1 + w``. Where g is 1, ``unconditional`` (with null conditions) is not
+    Papers that write ``(1 + w) l_c - w l_u`` mean ``g = 1 + w``. With the schedule ``linear``, g falls to 1 with the share of
+    masked positions before the pass (MAGNeT, Ziv et al. 2024). Where it is 1, ``unconditional`` (with null conditions) is not
     called, and where it is 0 the other is not. Logits come in float32 (float64 where the network computes in float64).
 
     Raises:
         UserError: If guidance is asked for and there is no unconditional network.
     """
+    scale = options.guidance
+    if options.guidance_schedule == "linear":
+        scale = 1.0 + (scale - 1.0) * mask_ratio
     if scale == 1.0:
         return _at_least_float32(conditional(codes, codebook))
     if unconditional is None:
@@ -90,12 +99,6 @@ def guided_logits(
 
 def _at_least_float32(logits: Tensor) -> Tensor:
     return logits if logits.dtype.itemsize >= 4 else logits.float()
-
-
-def guidance_scale(options: DecodingOptions, mask_ratio: float) -> float:
-    """Return g of a pass that starts with this share of positions masked; ``linear`` as in MAGNeT (Ziv et al. 2024)."""
-    linear = options.guidance_schedule == "linear"
-    return 1.0 + (options.guidance - 1.0) * mask_ratio if linear else options.guidance
 
 
 def choose_tokens(logits: Tensor, temperature: float, step: Step, places: Places, noise: RowNoise) -> Tensor:
@@ -125,11 +128,6 @@ def filter_top_p(logits: Tensor, top_p: float) -> Tensor:
     outside[..., 0] = False
     least = ordered.masked_fill(outside, math.inf).amin(dim=-1, keepdim=True)
     return logits.masked_fill(logits < least, -math.inf)
-
-
-def log_confidence(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Return the log-probability ``[B, P]`` of ``tokens`` ``[B, P]`` under ``logits`` ``[B, P, C]``."""
-    return logits.log_softmax(dim=-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
 
 def order_score(options: DecodingOptions, confidence: Tensor, step: Step, places: Places, noise: RowNoise) -> Tensor:

@@ -69,11 +69,7 @@ class Output:
         self._resampler = Resampler(sample_rate, request.sample_rate)
 
     def add(self, part: np.ndarray, last: bool = False) -> None:
-        """Go on with ``part``, float ``[L_i]`` at the model's rate.
-
-        Raises:
-            UserError: If it holds NaN or infinite values.
-        """
+        """Go on with ``part``, float ``[L_i]`` at the model's rate; :class:`UserError` if it holds NaN or infinite values."""
         if not np.isfinite(part).all():
             raise UserError(NO_NUMBERS)
         made = self._resampler(part.astype(np.float32, copy=False), last)[: self._request.size - self._done]

@@ -132,11 +132,7 @@ def extract_files(
 
 
 def _items(mixtures: Sequence[Path], output: Path, residual: Path | None) -> tuple[list[Item], bool]:
-    """Return the mixtures, and whether they are one that goes into a file.
-
-    Raises:
-        UserError: If a folder or table cannot be read or holds nothing, or two mixtures have one output.
-    """
+    """Return the mixtures, and whether they are one that goes into a file."""
     if not mixtures:
         raise UserError("MIXTURE: expected a recording, a folder of them or a table *.scp, got none")
     several = len(mixtures) > 1 or os.path.isdir(mixtures[0]) or mixtures[0].suffix == ".scp"
@@ -183,11 +179,7 @@ def _found(mixture: Path) -> list[tuple[Path, str | None]]:
 
 
 def _check_places(items: Sequence[Item], enroll: Sequence[Path], overwrite: bool) -> None:
-    """Require that all outputs can be written, and that none is a recording that is read, or another output.
-
-    Raises:
-        UserError: Naming the option.
-    """
+    """Require that all outputs can be written, and that none is a recording that is read, or another output."""
     given = {_file_id(item.path): ("the mixture", item.path) for item in items}
     given |= {_file_id(path): ("--enroll", path) for path in enroll}
     outputs = {os.path.realpath(item.output) for item in items}

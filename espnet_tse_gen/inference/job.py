@@ -67,11 +67,7 @@ def extract_set(
 
 @dataclass
 class InferenceJob:
-    """Extracts the recordings of one job.
-
-    Raises:
-        UserError: If tokens are given to a model without a codec.
-    """
+    """Extracts the recordings of one job; :class:`UserError` if tokens are given to a model without a codec."""
 
     extractor: TargetSpeakerExtractor
     # `mixture` and `enroll`: key to path; optionally `target` (paths) and `codes` (its tokens `[T, K]`, as a Kaldi scp has them)
@@ -91,11 +87,7 @@ class InferenceJob:
         self.settings = {"decode": json.loads(json.dumps(options)), "model": digest, "dtype": self.extractor.dtype}
 
     def run(self, keys: Sequence[str], overwrite: bool = False) -> str:
-        """Extract what is not there yet, or everything, and return a summary of one line.
-
-        Raises:
-            UserError: If a recording cannot be used; then nothing has been changed.
-        """
+        """Extract what is not there yet, or everything, and return a summary of one line; see :func:`extract_set`."""
         files = [self.tables[kind][key] for kind in ("mixture", "enroll") for key in keys]
         part = Part(self.output_dir, self.name, self.job, self.num_jobs, self.settings, keys, files)
         books = {} if overwrite else self._read_books(keys)

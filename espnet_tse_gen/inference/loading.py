@@ -49,11 +49,7 @@ class ModelDir:
         return find_checkpoint(self.path, model_file)
 
     def load(self, model_file: str | Path | None = None, device: str = "cpu") -> Any:
-        """Return the model in evaluation mode, an ``ExtractionNetwork`` or a ``MaskedTSEModel``.
-
-        Raises:
-            UserError: If configuration, checkpoint, codec and front end do not belong together, or a file cannot be used.
-        """
+        """Return the model in evaluation mode, an ``ExtractionNetwork`` or a ``MaskedTSEModel``."""
         if self.is_discriminative:
             from espnet_tse_gen.discriminative.build import load_model
         else:
@@ -193,11 +189,7 @@ def _card_facts(card: str) -> str:
 
 
 def describe_model(model: str | Path, model_file: str | None = None) -> str:
-    """Return what a model is: checkpoint, :func:`model_facts`, decoding options, and its card.
-
-    Raises:
-        UserError: If the model or the checkpoint cannot be used.
-    """
+    """Return what a model is: checkpoint, :func:`model_facts`, decoding options, and its card."""
     with open_model(model) as directory:
         facts = {"Model": str(model), "Checkpoint": directory.checkpoint(model_file).name}
         facts |= model_facts(directory.load(model_file), directory.config)

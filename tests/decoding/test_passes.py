@@ -151,7 +151,6 @@ def test_nothing_is_computed_that_is_not_needed(monkeypatch):
     monkeypatch.setattr(sampler.RowNoise, "uniform", None)
     for variant in ("greedy", "joint", "halton", "guided", "rescore"):
         run(variant, [12, 7])
-    monkeypatch.setattr(sampler, "log_confidence", None)
     monkeypatch.setattr(sampler, "_lowest", None)
     run("one_step", [12, 7])
 

@@ -14,7 +14,6 @@ from espnet_tse_gen.decoding.strategies import (
     choose_tokens,
     filter_top_k,
     filter_top_p,
-    guidance_scale,
     guided_logits,
     mask_counts,
     order_score,
@@ -84,21 +83,19 @@ def test_p13_guidance_conventions():
     with_condition, without = torch.randn(2, 1, 5, 7, generator=generator, dtype=torch.float64)
     codes = torch.zeros(1, 1, 5, dtype=torch.int64)
 
-    def guided(scale: float) -> torch.Tensor:
-        return guided_logits(lambda codes, codebook: with_condition, lambda codes, codebook: without, codes, 0, scale)
+    def guided(scale: float, share: float = 0.3, **more: str) -> torch.Tensor:
+        networks = (lambda codes, codebook: with_condition), (lambda codes, codebook: without)
+        return guided_logits(DecodingOptions(guidance=scale, **more), share, *networks, codes, 0)
 
     assert guided(1.0) is with_condition
     assert guided(0.0) is without
     for weight in (0.25, 1.0, 2.5):
         expected = (1 + weight) * with_condition - weight * without
         torch.testing.assert_close(guided(1.0 + weight), expected, rtol=0, atol=1e-12)
-
-
-def test_guidance_falls_to_1_and_needs_an_unconditional_network():
-    linear = DecodingOptions(guidance=3.0, guidance_schedule="linear")
-    assert [guidance_scale(linear, share) for share in (1.0, 0.5, 0.0)] == [3.0, 2.0, 1.0]
+    for share, scale in ((1.0, 3.0), (0.5, 2.0), (0.0, 1.0)):
+        torch.testing.assert_close(guided(3.0, share, guidance_schedule="linear"), guided(scale))
     message = "guidance 2 needs a model trained with condition dropout"
-    refused(message, guided_logits, lambda codes, codebook: torch.zeros(1), None, torch.zeros(1), 0, 2.0)
+    refused(message, guided_logits, DecodingOptions(guidance=2.0), 1.0, lambda codes, codebook: without, None, codes, 0)
 
 
 def test_p01_schedule_exhaustively():
