@@ -121,9 +121,8 @@ class Sampler:
         """
         row_ids = range(len(valid)) if row_ids is None else row_ids
         if fixed is None:
-            fixed = (
-                torch.full_like(valid, self.mask_id, dtype=torch.int64).unsqueeze(1).repeat(1, self.num_codebooks, 1)
-            )
+            shape = len(valid), self.num_codebooks, valid.shape[1]
+            fixed = torch.full(shape, self.mask_id, dtype=torch.int64, device=valid.device)
         codes = fixed.masked_fill(~valid.unsqueeze(1), 0).contiguous()
         # The only wait for the device before the end: how many positions every row has to fill, codebook by codebook. All
         # counts of all passes follow from it on the host, before the first one.
