@@ -240,11 +240,11 @@ def _extract(
             sure = model.extract([request], progress=progress, write=write)[0].confidence
         for file in (*left, voice):
             file.close()
-    result.confidence = None if sure is None else round(sure, 4)
+    result.confidence = sure = None if sure is None else round(sure, 4)
     result.clipped = sum(file.clipped for file in (*left, voice))
     if voice.peak == 0.0:
         warn(f"{result.output}: is silent; in {result.file} there is nothing to extract from")
-    elif result.confidence is not None and result.confidence < ABSENT:
+    elif sure is not None and sure < ABSENT:
         warn(f"{result.output}: the enrolled speaker is probably not in {result.file} (confidence {sure:.2f})")
     return result
 
