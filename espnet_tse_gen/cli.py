@@ -89,10 +89,6 @@ def entry() -> None:
     run_main(lambda: main(prog_name="tse-gen"), "tse-gen")
 
 
-def _seconds(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> list[tuple[float, float]]:
-    return [seconds_range(param.opts[0], text) for text in texts]
-
-
 @command
 @click.argument("mixtures", metavar="MIXTURE...", nargs=-1, type=PATH)
 @click.option("--mixture", "named", multiple=True, type=PATH, metavar="WAV", help="a MIXTURE, named")
@@ -106,7 +102,6 @@ def _seconds(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...])
 @click.option(
     "--enroll-range",
     multiple=True,
-    callback=_seconds,
     metavar="START-END",
     help="where the target speaks alone in the mixture, in seconds, as 12.5-18.0; beside --enroll or instead",
 )
@@ -146,7 +141,8 @@ def extract(mixtures: tuple[Path, ...], named: tuple[Path, ...], **options: Any)
 
     if options["quiet"]:
         warnings.simplefilter("ignore")
-    return extract_files(mixtures + named, **options)
+    ranges = [seconds_range("--enroll-range", text) for text in options.pop("enroll_range")]
+    return extract_files(mixtures + named, enroll_range=ranges, **options)
 
 
 @command

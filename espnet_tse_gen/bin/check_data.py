@@ -1,18 +1,14 @@
-"""Check data directories: keys, recordings, lengths, speakers, and that no enrolment is the target utterance.
-
-tse-gen check --ref_num 2 --fs 16000 --train_dir dump/raw/train dump/raw/dev dump/raw/test
-"""
+"""``tse-gen check``: check data directories, and that no enrolment is the target utterance."""
 
 import sys
 from pathlib import Path
 
 import click
 
-from espnet_tse_gen.utils.arguments import PATH, command
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import PATH, program
 
 
-@command
+@program
 @click.option("--ref_num", type=int, default=2, help="number of speakers in a mixture")
 @click.option("--fs", type=int, help="the sampling rate in Hz that all recordings must have")
 @click.option(
@@ -35,7 +31,3 @@ def main(ref_num: int, fs: int | None, train_dir: Path | None, data_dirs: tuple[
                 f"the training data {train_dir}; figures on this set do not tell how a model does with new voices",
                 file=sys.stderr,
             )
-
-
-if __name__ == "__main__":
-    run_main(main)

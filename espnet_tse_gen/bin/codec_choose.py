@@ -1,18 +1,15 @@
-"""Print the codec configuration that ``auto`` stands for, and on stderr why.
-
-python -m espnet_tse_gen.bin.codec_choose --conf_dir conf/codec --fs 16000 --expdir exp
-"""
+"""Print the codec configuration that ``auto`` stands for, and on stderr why."""
 
 import shlex
 import sys
 
 import click
 
-from espnet_tse_gen.utils.arguments import command
-from espnet_tse_gen.utils.errors import UserError, run_main
+from espnet_tse_gen.utils.arguments import program
+from espnet_tse_gen.utils.errors import UserError
 
 
-@command
+@program
 @click.option("--conf_dir", default="conf/codec", help="folder of codec configurations")
 @click.option("--fs", type=int, required=True, help="sampling rate of the recordings, Hz")
 @click.option("--expdir", help="folder of codec directories; one that is there stays chosen")
@@ -37,7 +34,3 @@ def main(conf_dir: str, fs: int, expdir: str | None, codec_args: str) -> None:
     path, reason = choose_codec(conf_dir, fs, expdir, **given)
     print(f"codec_config auto: {path} ({reason})", file=sys.stderr)
     print(path)
-
-
-if __name__ == "__main__":
-    run_main(main)

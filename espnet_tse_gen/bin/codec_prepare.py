@@ -1,9 +1,6 @@
-"""Make a codec directory: fit a codec to recordings, or load released weights, once and for all later stages.
+"""``tse-gen codec``: make a codec directory, for all later stages; one that exists with the same settings is kept.
 
-    tse-gen codec --codec_config conf/codec/mel_16k.yaml --output_dir exp/codec_mel_16k \\
-        --wav_scp dump/raw/train/spk1.scp --level_scp dump/raw/train/wav.scp
-
-A directory that exists with the same settings is kept. Nothing is fetched from a network unless ``--download true``.
+Nothing is fetched from a network unless ``--download true``.
 """
 
 from pathlib import Path
@@ -11,11 +8,10 @@ from typing import Any
 
 import click
 
-from espnet_tse_gen.utils.arguments import PATH, boolean, command
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import PATH, boolean, program
 
 
-@command
+@program
 @click.option("--codec_config", required=True, type=click.Path(), help="a file of conf/codec")
 @click.option("--output_dir", type=PATH, help="codec directory to make  [default: exp/codec_<name of the config file>]")
 @click.option("--wav_scp", multiple=True, type=click.Path(), help="recordings to fit to (may be repeated)")
@@ -47,7 +43,3 @@ def main(
 
     made_of = Preparation(codec_config, read_tables(wav_scp, level_scp), **options)
     print(made_of.save(output_dir or Path(f"exp/codec_{Path(codec_config).stem}"), half, overwrite))
-
-
-if __name__ == "__main__":
-    run_main(main)

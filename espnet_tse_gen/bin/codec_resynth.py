@@ -1,8 +1,4 @@
-"""Encode and decode recordings: what a codec keeps of them, which is the ceiling of every extraction through its codes.
-
-    tse-gen resynth --codec_dir exp/codec_mel_16k --wav_scp dump/raw/test/spk1.scp --level_scp dump/raw/test/wav.scp \\
-        --mixture true --output_dir exp/ceiling/test --name spk1
-    tse-gen resynth --codec_config conf/codec/mini_16k.yaml --input a.wav --output b.wav
+"""``tse-gen resynth``: what a codec keeps of recordings, which is the ceiling of every extraction through its codes.
 
 Every output has its input's rate, length and level.
 """
@@ -11,11 +7,10 @@ from typing import Any
 
 import click
 
-from espnet_tse_gen.utils.arguments import command
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import program
 
 
-@command
+@program
 @click.option("--codec_dir", type=click.Path(), help="codec directory, made by 'tse-gen codec'")
 @click.option(
     "--codec_config",
@@ -46,7 +41,3 @@ def main(**options: Any) -> None:
 
     if told := resynthesize_named(**options):
         print(told)
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -1,8 +1,4 @@
-"""Encode recordings into codes on disk: int16 ``[T, K]`` per key in a Kaldi ark with its scp.
-
-    tse-gen tokenize --codec_dir exp/codec_mel_16k --output_dir dump/codec/mel_16k/train \\
-        --wav_scp dump/raw/train/spk1.scp --level_scp dump/raw/train/wav.scp --name codes_spk1 \\
-        --wav_scp dump/raw/train/spk2.scp --level_scp dump/raw/train/wav.scp --name codes_spk2 --job 1 --num_jobs 4
+"""``tse-gen tokenize``: encode recordings into codes on disk, int16 ``[T, K]`` per key in a Kaldi ark with its scp.
 
 What was made of the same recordings with the same codec is kept, see :mod:`espnet_tse_gen.tokens.job`; a job that was killed
 goes on behind its last batch. Paths in the scp are as ``--output_dir`` was given.
@@ -12,11 +8,10 @@ from typing import Any
 
 import click
 
-from espnet_tse_gen.utils.arguments import AT_LEAST_0, AT_LEAST_1, boolean, command
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import AT_LEAST_0, AT_LEAST_1, boolean, program
 
 
-@command
+@program
 @click.option("--codec_dir", required=True, type=click.Path(), help="codec directory, made by 'tse-gen codec'")
 @click.option("--wav_scp", required=True, multiple=True, type=click.Path(), help="recordings to encode; may be repeated, "
               "with a --name for each")  # fmt: skip
@@ -43,7 +38,3 @@ def main(**options: Any) -> None:
     from espnet_tse_gen.tokens.job import tokenize
 
     tokenize(**options)
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -1,17 +1,11 @@
-"""Compare trainings by their validation: a table and a chart of curves.
-
-    tse-gen compare --exp_dirs exp/spex_plus_16k_small exp/mc_spex_16k_small --output_dir exp
-
-Writes ``comparison.md`` and ``comparison.svg``, and prints the table.
-"""
+"""``tse-gen compare``: a table (``comparison.md``) and a chart of curves (``comparison.svg``) of trainings."""
 
 import click
 
-from espnet_tse_gen.utils.arguments import command, several
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import program, several
 
 
-@command
+@program
 @several("--exp_dirs", required=True, help="directories of trainings, each DIR or NAME=DIR")
 @click.option("--measure", default="si_snr_loss_s0", help="what validation logs, the lower the better")
 @click.option("--output_dir", type=click.Path(), required=True, help="where comparison.md and comparison.svg go")
@@ -23,7 +17,3 @@ def main(exp_dirs: tuple[str, ...], measure: str, output_dir: str, made_by: str)
     named = (given.rpartition("=") for given in exp_dirs)
     trainings = [read_training(folder, measure, name) for name, _, folder in named]
     print(write_comparison(output_dir, trainings, measure, made_by), end="")
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -1,18 +1,15 @@
 """Compute the speaker embeddings of recordings, for training with ``extractor_conf: speaker_embedding``.
 
-    python -m espnet_tse_gen.bin.embed_speakers --spk2enroll dump/raw/train/spk2enroll.json \\
-        --scp dump/raw/dev/enroll_spk1.scp --scp dump/raw/dev/enroll_spk2.scp --output embeddings.npz --nj 4
-
 By Resemblyzer, one embedding for each whole recording. What the file holds already is kept; an interrupted run goes on.
 """
 
 import click
 
-from espnet_tse_gen.utils.arguments import boolean, command
-from espnet_tse_gen.utils.errors import UserError, run_main
+from espnet_tse_gen.utils.arguments import boolean, program
+from espnet_tse_gen.utils.errors import UserError
 
 
-@command
+@program
 @click.option("--scp", multiple=True, type=click.Path(), help="table of recordings; may be given more than once")
 @click.option("--spk2enroll", type=click.Path(), help="JSON file {speaker: [[utterance, wav], ...]} of a training set")
 @click.option("--output", required=True, type=click.Path(), help="the file of embeddings (.npz)")
@@ -31,7 +28,3 @@ def main(scp: tuple[str, ...], spk2enroll: str | None, output: str, nj: int, ove
         paths += [path for own in read_pool(spk2enroll).values() for _, path in own]
     made = write_embeddings(output, paths, nj, overwrite)
     print(f"{output}: {len(set(paths))} recordings, {made} embedded now")
-
-
-if __name__ == "__main__":
-    run_main(main)

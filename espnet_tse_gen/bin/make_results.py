@@ -1,19 +1,13 @@
-"""Write RESULTS.md from a score table.
-
-Systems that are not named follow those that are.
-
-    python -m espnet_tse_gen.bin.make_results --exp_dir exp/m --systems mixture codec greedy_16
-"""
+"""``tse-gen results``: write RESULTS.md from a score table."""
 
 from typing import Any
 
 import click
 
-from espnet_tse_gen.utils.arguments import AT_LEAST_1, PATH, command, several
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import AT_LEAST_1, PATH, program, several
 
 
-@command
+@program
 @click.option("--exp_dir", type=PATH, required=True, help="exp directory of the model; its name is the title")
 @click.option("--scores", type=PATH, help="score table  [default: EXP_DIR/scores.csv]")
 @click.option("--output", type=PATH, help="file to write  [default: EXP_DIR/RESULTS.md]")
@@ -31,7 +25,3 @@ def main(**options: Any) -> None:
     from espnet_tse_gen.report.results import write_results
 
     print(f"results -> {write_results(**options)}")
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -1,17 +1,13 @@
-"""Pack a trained model into one file that any of the doors opens: the exp directory without what only training needs.
-
-tse-gen pack --model exp/tse_x --output tse_x.zip --half true
-"""
+"""``tse-gen pack``: the exp directory without what only training needs, in one file that any of the doors opens."""
 
 from typing import Any
 
 import click
 
-from espnet_tse_gen.utils.arguments import PATH, boolean, command
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import PATH, boolean, program
 
 
-@command
+@program
 @click.option("--model", "--exp_dir", "where", required=True, type=click.Path(), help="exp directory of a training")
 @click.option("--model_file", help="checkpoint in it; default: the best average that is there")
 @click.option("--output", required=True, type=PATH, help="zip file to write, or a directory where the name lacks .zip")
@@ -30,7 +26,3 @@ def main(**options: Any) -> None:
     from espnet_tse_gen.inference.packing import pack
 
     print(pack(**options))
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -1,6 +1,4 @@
-"""Make the data directories of Libri2Mix, or of any corpus in its form; from an existing tree:
-
-    python -m espnet_tse_gen.bin.prepare_libri2mix --libri2mix Libri2Mix --sets "train-100 dev test" --enroll_list but
+"""Make the data directories of Libri2Mix, or of any corpus in its form.
 
 With ``--metadata DIR`` (LibriMix's CSV files) the mixtures are generated into ``--libri2mix`` first; files that are there are
 kept. With ``--make_metadata`` it writes such a file, drawn from the speakers of a list, and nothing else.
@@ -10,11 +8,10 @@ from typing import Any
 
 import click
 
-from espnet_tse_gen.utils.arguments import boolean, command
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import boolean, program
 
 
-@command
+@program
 @click.option("--libri2mix", type=click.Path(), help="the Libri2Mix tree (wav8k, wav16k): read, and generated into")
 @click.option("--librispeech", type=click.Path(), help="the folder that holds train-clean-100 etc. and SPEAKERS.TXT")
 @click.option("--metadata", type=click.Path(), help="LibriMix's CSV files; with them, mixtures are generated first")
@@ -52,7 +49,3 @@ def main(make_metadata: bool, **options: Any) -> None:
     from espnet_tse_gen.data.librimix.commands import prepare_metadata, prepare_sets
 
     (prepare_metadata if make_metadata else prepare_sets)(**options)
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -1,7 +1,5 @@
 """List clean utterances for dynamic mixing: wav.scp, utt2spk and utt2dur.
 
-    python -m espnet_tse_gen.bin.prepare_sources --spk2enroll dump/raw/train/spk2enroll.json --output_dir dump/raw/train_sources
-
 The utterances are those that a training set draws its enrolments from (``--spk2enroll``), or those of a folder with ``wav.scp``
 and ``utt2spk`` (``--speech_dir``, as ``prepare_speech_lists`` makes one). Every header is read once, here, for the durations.
 """
@@ -10,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from espnet_tse_gen.utils.arguments import PATH, command
-from espnet_tse_gen.utils.errors import UserError, run_main
+from espnet_tse_gen.utils.arguments import PATH, program
+from espnet_tse_gen.utils.errors import UserError
 
 
-@command
+@program
 @click.option("--spk2enroll", type=PATH, help="JSON file {speaker: [[utterance, wav], ...]} of a training set")
 @click.option("--speech_dir", type=PATH, help="or: folder with wav.scp and utt2spk of clean utterances")
 @click.option("--output_dir", required=True, type=PATH, help="where the tables go")
@@ -43,7 +41,3 @@ def main(spk2enroll: Path | None, speech_dir: Path | None, output_dir: Path, fs:
         print(f"{output_dir}: {done.describe(fs)}")
     count = write_sources(output_dir, sources, collections)
     print(f"{output_dir}: {count} utterances of {len({speaker for _, speaker, _ in sources})} speakers")
-
-
-if __name__ == "__main__":
-    run_main(main)

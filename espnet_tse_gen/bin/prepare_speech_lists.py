@@ -1,18 +1,14 @@
 """List the recordings of a split's speakers: wav.scp, utt2spk and spk2gender of single-speaker speech.
 
-    python -m espnet_tse_gen.bin.prepare_speech_lists --librispeech downloads/LibriSpeech \\
-        --speakers_json splits.json --split train --subsets train-clean-100 --output_dir data/train
-
 The JSON file says which speakers belong to which split: ``{"train": {"train-clean-100": ["19", "26"]}}``.
 """
 
 import click
 
-from espnet_tse_gen.utils.arguments import command, several
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import program, several
 
 
-@command
+@program
 @click.option("--librispeech", required=True, type=click.Path(), help="folder in LibriSpeech's layout")
 @click.option("--speakers_json", type=click.Path(), help="split -> subset -> list of speakers; default: all speakers")
 @click.option("--split", help="split of --speakers_json to list, for example train")
@@ -31,7 +27,3 @@ def main(
     collections = {one.name: one.subset for one in utterances}
     write_sources(output_dir, rows, collections, read_speaker_sexes(librispeech), durations=False)
     print(f"{output_dir}: {len(rows)} recordings of {len({speaker for _, speaker, _ in rows})} speakers")
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -1,15 +1,11 @@
-"""Remove the mixtures below a length from every table of a data directory, in place.
-
-python -m espnet_tse_gen.bin.remove_short --min_seconds 1.0 dump/raw/train
-"""
+"""Remove the mixtures below a length from every table of a data directory, in place."""
 
 import click
 
-from espnet_tse_gen.utils.arguments import command
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import program
 
 
-@command
+@program
 @click.option("--min_seconds", type=float, default=1.0, help="mixtures shorter than this are removed")
 @click.argument("data_dir", type=click.Path())
 def main(min_seconds: float, data_dir: str) -> None:
@@ -18,7 +14,3 @@ def main(min_seconds: float, data_dir: str) -> None:
 
     kept, removed = remove_short(data_dir, min_seconds)
     print(f"{data_dir}: {kept} mixtures kept, {removed} shorter than {min_seconds} s removed")
-
-
-if __name__ == "__main__":
-    run_main(main)

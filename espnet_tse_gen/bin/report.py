@@ -1,22 +1,13 @@
-"""Make the report page: result tables, recordings with spectrograms, scores per item, training curves.
-
-For example, with the table row of the mixture and two systems:
-
-    tse-gen report --exp_dir exp/m --sets test=dump/raw/test \\
-        --systems mixture codec=exp/m/decode_codec greedy_16=exp/m/decode_greedy_16
-
-A system's directory holds ``SET/spk1.scp``, ``SET/spk2.scp``. The page opens from the file system; it needs no server.
-"""
+"""``tse-gen report``: result tables, recordings with spectrograms, scores per item, training curves on a page."""
 
 from typing import Any
 
 import click
 
-from espnet_tse_gen.utils.arguments import AT_LEAST_0, AT_LEAST_1, PATH, command, several
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import AT_LEAST_0, AT_LEAST_1, PATH, program, several
 
 
-@command
+@program
 @click.option("--exp_dir", type=PATH, required=True, help="exp directory of the model")
 @several("--sets", required=True, metavar="SET=DATA_DIR", help="sets and their data directories")
 @several("--systems", required=True, metavar="NAME[=DIR]", help="in order; without DIR: table row only")
@@ -32,7 +23,3 @@ def main(**options: Any) -> None:
     from espnet_tse_gen.report.make import report_of
 
     print(f"report -> {report_of(**options)}")
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -1,22 +1,14 @@
-"""Score one system on one set and put a row per item into the score table.
-
-For example, both targets of a decoded set:
-
-    tse-gen score --data_dir dump/raw/test --set test --system greedy_16 \\
-        --inf_scp exp/m/decode_greedy_16/test/spk1.scp --inf_scp exp/m/decode_greedy_16/test/spk2.scp \\
-        --output_dir exp/m/decode_greedy_16/test/scoring --scores exp/m/scores.csv --nj 4
-"""
+"""``tse-gen score``: score one system on one set and put a row per item into the score table."""
 
 import logging
 from typing import Any
 
 import click
 
-from espnet_tse_gen.utils.arguments import AT_LEAST_1, PATH, boolean, command, several
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import AT_LEAST_1, PATH, boolean, program, several
 
 
-@command
+@program
 @click.option("--data_dir", type=PATH, help="with wav.scp, spk{n}.scp, target_spk{n}, spk2gender, text_spk{n}")
 @click.option("--ref_scp", type=PATH, multiple=True, help="clean speech; once per speaker  [default: of data_dir]")
 @click.option("--inf_scp", type=PATH, multiple=True, required=True, help="outputs; once per target speaker")
@@ -49,7 +41,3 @@ def main(log_level: str, **options: Any) -> None:
     from espnet_tse_gen.scoring.system import score_system
 
     print(score_system(**options))
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -1,20 +1,14 @@
-"""Serve a local page that extracts a voice.
-
-    tse-gen serve --open
-
-The page and what it is given stay on this machine: nothing is asked of another one.
-"""
+"""``tse-gen serve``: a local page that extracts a voice."""
 
 from typing import Any
 
 import click
 
 from espnet_tse_gen.inference.loading import DEFAULT_MODEL
-from espnet_tse_gen.utils.arguments import AT_LEAST_0, AT_LEAST_1, command
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import AT_LEAST_0, AT_LEAST_1, program
 
 
-@command
+@program
 @click.option("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: of all who reach this machine")
 @click.option("--port", type=click.IntRange(1, 65535), default=7860)
 @click.option("--model", default=DEFAULT_MODEL, metavar="DIR|ZIP|NAME|ORG/NAME", help="as of extract")
@@ -29,7 +23,3 @@ def main(**options: Any) -> None:
     from espnet_tse_gen.serve.page import serve
 
     serve(**options)
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -1,15 +1,11 @@
-"""Tell the recipe which task a training configuration is for: ``tse`` (discriminative) or ``tse_gen`` (masked generative).
-
-python -m espnet_tse_gen.bin.task_of conf/train/spex_plus_16k.yaml --sample_rate 16000
-"""
+"""Tell the recipe which task a training configuration is for: ``tse`` (discriminative) or ``tse_gen`` (masked generative)."""
 
 import click
 
-from espnet_tse_gen.utils.arguments import command
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import program
 
 
-@command
+@program
 @click.argument("config", type=click.Path())
 @click.option("--sample_rate", type=int, help="Hz of the recordings; refused where the configuration names another")
 def main(config: str, sample_rate: int | None) -> None:
@@ -17,7 +13,3 @@ def main(config: str, sample_rate: int | None) -> None:
     from espnet_tse_gen.discriminative.registry import task_of
 
     print(task_of(config, sample_rate))
-
-
-if __name__ == "__main__":
-    run_main(main)

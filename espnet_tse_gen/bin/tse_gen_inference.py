@@ -1,9 +1,5 @@
 """Extract one speaker of every mixture of a set: the decoding stage of the recipe.
 
-    python -m espnet_tse_gen.bin.tse_gen_inference --model exp/tse_x --decode conf/decode/greedy_16.yaml \\
-        --mixture_scp dump/raw/test/wav.scp --enroll_scp dump/raw/test/enroll_spk1.scp --name spk1 \\
-        --output_dir exp/tse_x/greedy_16/test --job 1 --num_jobs 4
-
 Writes ``wavs/NAME/KEY.wav`` (at the mixture's rate, length, level and, if that is lossless, sample format), ``NAME.N.scp`` for
 job N, ``NAME.N.rtf.json`` (how long it took, codec included) and, given the target's tokens, ``NAME.N.token_accuracy.csv``; the
 job that completes the last part writes ``NAME.scp``. What was made from the same recordings, model and options is kept.
@@ -15,11 +11,10 @@ import click
 
 from espnet_tse_gen.decoding.options import DecodingOptions
 from espnet_tse_gen.inference.options import SegmentOptions
-from espnet_tse_gen.utils.arguments import AT_LEAST_0, boolean, command, decoding_options
-from espnet_tse_gen.utils.errors import run_main
+from espnet_tse_gen.utils.arguments import AT_LEAST_0, boolean, decoding_options, program
 
 
-@command
+@program
 @click.option("--model", "--model_dir", "model", required=True, help="exp directory, packed zip file, or shipped model")
 @click.option("--model_file", help="checkpoint in it; default: the best average that is there")
 @click.option("--mixture_scp", type=click.Path(), required=True, help="table of the mixtures")
@@ -43,7 +38,3 @@ def main(**options: Any) -> None:
     from espnet_tse_gen.inference.job import extract_set
 
     print(extract_set(**options))
-
-
-if __name__ == "__main__":
-    run_main(main)

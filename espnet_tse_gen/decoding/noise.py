@@ -1,9 +1,8 @@
 """Random numbers that belong to a row, whatever batch it is decoded in.
 
 Every number is a hash of (seed, row id, codebook, pass, purpose, position within the row's valid frames), as in
-counter-based generators (Salmon et al. 2011); the mixing function is SplitMix64's (Steele et al. 2014). A row therefore
-meets the same noise alone, in a batch, in another order, with padding, in another process and on another device, and a
-whole batch is filled at once without a loop over rows.
+counter-based generators (Salmon et al. 2011); the mixing function is SplitMix64's (Steele et al. 2014). A row meets the same
+noise alone and in a batch, in any order, with padding, in another process and on another device, without a loop over rows.
 """
 
 import operator
@@ -28,28 +27,19 @@ def unit_interval(*parts: RowId | None) -> float:
 
 
 class RowNoise:
-    """Noise for the rows of one batch.
-
-    Args:
-        seed: The user's seed.
-        row_ids: One id per row: what tells a row from all others, such as the utterance id. Length B.
-        device: Where the noise is made.
-    """
+    """Noise for the rows of one batch, each of which has an id, such as that of the utterance."""
 
     def __init__(self, seed: int, row_ids: Sequence[RowId], device: torch.device | str = "cpu") -> None:
         self._keys = torch.tensor([stable_hash(seed, row) for row in row_ids], dtype=torch.int64, device=device)
 
     def uniform(self, counter: Tensor, codebook: int | None, step: int, purpose: str) -> Tensor:
-        """Return float64 numbers strictly between 0 and 1.
+        """Return float64 numbers strictly between 0 and 1, in the shape of ``counter``.
 
         Args:
             counter: int64 ``[B, ...]``, the number of every value within its row; it must not depend on padding.
             codebook: Its number, ``None`` where all are decoded together.
             step: Pass, from 1.
             purpose: What the noise is for; noise for different purposes is independent.
-
-        Returns:
-            Tensor of the shape of ``counter``.
         """
         key = _mix(self._keys ^ stable_hash(codebook, step, purpose)).view(-1, *[1] * (counter.dim() - 1))
         bits = _shift_right(_mix((counter * _signed(0x9E3779B97F4A7C15)).add_(key)), 12)

@@ -1,9 +1,4 @@
-"""What a user can choose about decoding: one frozen dataclass, read from a small yaml file and checked once.
-
-options = DecodingOptions.resolve("conf/decode/greedy_16.yaml")
-options = DecodingOptions.preset("stochastic", seed=7)
-options = dataclasses.replace(options, guidance=1.5)
-"""
+"""What a user can choose about decoding: one frozen dataclass, read from a small yaml file and checked once."""
 
 from __future__ import annotations
 
@@ -24,11 +19,7 @@ def _steps(name: str, value: Any) -> tuple[int, ...] | int:
 
 @dataclass(frozen=True)
 class DecodingOptions(Options):
-    """Options of iterative masked decoding. Every field is a key of a ``conf/decode/*.yaml``.
-
-    Raises:
-        UserError: From the constructor, naming the option and what it takes.
-    """
+    """Options of iterative masked decoding, the keys of a ``conf/decode/*.yaml``; the constructor checks them all."""
 
     models: ClassVar[str] = "masked generative"
     former: ClassVar[Mapping[str, str]] = {"carry_seconds": "chunk_overlap_seconds"}
@@ -88,7 +79,7 @@ class DecodingOptions(Options):
                 f"less than chunk_seconds ({self.chunk_seconds:g})", self.chunk_overlap_seconds)  # fmt: skip
 
     def codebook_steps(self, num_codebooks: int) -> tuple[int, ...]:
-        """Return the steps of every codebook (``num_codebooks`` numbers), or the one number of joint decoding.
+        """Return the steps of every codebook, or the one number of joint decoding.
 
         Raises:
             UserError: If ``steps`` lists more codebooks than there are.

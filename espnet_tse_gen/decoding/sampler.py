@@ -5,16 +5,12 @@ goes through the codebooks from coarse to fine; joint decoding (MaskGIT over all
 of all frames as one set. In either, a pass predicts every masked position, keeps the tokens that the order ranks
 highest and masks the others again, until the schedule reaches zero.
 
-    sampler = Sampler(DecodingOptions.preset("greedy_16"), num_codebooks=8, codebook_size=1024)
-    codes = sampler.decode(model.predictor(conditions), valid)      # [B, K, T]
-
 Rows are independent: their schedules are counted from their own valid frames and their noise from their own id, so that
 a batch gives what each row gives alone.
 
-Long recordings go in chunks, each of which is given the tokens of its overlap with the one before. The shared tokens stay
-as they are at all codebooks, so that the chunks' codes join into one stream that the codec decodes once, and no waveform is
-cross-faded. The last chunk is the final window of full length, with as much more overlap as that takes: a short rest with
-little context is never decoded alone.
+Long recordings go in chunks, each of which is given the tokens of its overlap with the one before, so that the chunks' codes
+join into one stream that the codec decodes once, and no waveform is cross-faded. The last chunk is the final window of full
+length: a short rest with little context is never decoded alone.
 """
 
 import math
@@ -34,9 +30,7 @@ from espnet_tse_gen.decoding.strategies import (
     expected_again,
     filter_top_k,
     filter_top_p,
-    guidance_scale,
     guided_logits,
-    log_confidence,
     mask_counts,
     mask_ratio,
     order_score,
@@ -58,25 +52,11 @@ class Means(NamedTuple):
     rest: Tensor | None = None
     """``[B, K, T, D]``, what is added to each mean: what an estimate's latents have beyond the mean that it alone predicts."""
 
-    def window(self, start: int, end: int, rest: Tensor | None) -> "Means":
-        """Return those of the frames ``start`` to ``end``, of which ``rest`` is."""
-        return Means(self.codebooks, self.latents[:, start:end], rest)
-
     def of(self, logits: Tensor, codebook: int | None = None) -> Tensor:
         """Return the mean vectors ``[B, K, T, D]`` under logits ``[B, K, T, C]``, of all codebooks or of one, with their rest."""
         which = slice(None) if codebook is None else slice(codebook, codebook + 1)
         mean = torch.einsum("bktc,kcd->bktd", logits.softmax(dim=-1).float(), self.codebooks[which])
         return mean if self.rest is None else mean + self.rest[:, which]
-
-
-class _Pass(NamedTuple):
-    """One call of the network. Counts are int64 ``[B, 1]``, on the device; None stands for no row having any."""
-
-    step: Step
-    mask_ratio: float  # nominal share of masked positions before the pass
-    keep: Tensor | None = None  # predicted positions that are masked again
-    again: Tensor | None = None  # committed positions that are masked again
-    rescored: Tensor | None = None  # least certain positions that are masked before the pass
 
 
 class _Batch(NamedTuple):
@@ -93,11 +73,7 @@ class _Batch(NamedTuple):
 
 
 class Sampler:
-    """Decodes codes with the strategies that the options choose.
-
-    Args:
-        num_codebooks: K.
-        codebook_size: Entries C of a codebook; the id C is MASK.
+    """Decodes the codes of ``num_codebooks`` codebooks of ``codebook_size`` entries, of which one more is MASK.
 
     Raises:
         UserError: If ``options.steps`` lists more codebooks than there are.
@@ -127,7 +103,7 @@ class Sampler:
         unconditional: Predictor | None = None,
         means: Means | None = None,
     ) -> Tensor:
-        """Predict all codes.
+        """Predict all codes, int64 ``[B, K, T]``, 0 at padding.
 
         Args:
             f: The network, ``f(codes [B, K, T], codebook) -> logits``, ``[B, T, C]`` for a codebook and ``[B, K, T, C]`` for
@@ -135,22 +111,19 @@ class Sampler:
                 tensor is updated in place between passes.
             valid: bool ``[B, T]``, true where a frame is no padding.
             fixed: int64 ``[B, K, T]``, tokens that are given and stay as they are; MASK where there is none.
-            row_ids: One id per row, int or str, from which its noise is drawn; 0..B-1 if not given.
+            row_ids: From which the noise of each row is drawn; 0..B-1 if not given.
             unconditional: The network with null conditions, for guidance.
             means: Filled in beside the codes, where wanted; frames of which no token is hidden stay as they are.
 
-        Returns:
-            int64 ``[B, K, T]``, 0 at padding.
-
         Raises:
-            ValueError: If arguments do not fit each other.
             UserError: If the options ask for guidance without ``unconditional``.
             DecodingError: If the network returns NaN or infinite logits at a position that it had to predict.
         """
-        codes = self._start(valid, fixed)
         row_ids = range(len(valid)) if row_ids is None else row_ids
-        if len(row_ids) != len(valid):
-            raise ValueError(f"{len(row_ids)} row ids for {len(valid)} rows")
+        if fixed is None:
+            shape = len(valid), self.num_codebooks, valid.shape[1]
+            fixed = torch.full(shape, self.mask_id, dtype=torch.int64, device=valid.device)
+        codes = fixed.masked_fill(~valid.unsqueeze(1), 0).contiguous()
         # The only wait for the device before the end: how many positions every row has to fill, codebook by codebook. All
         # counts of all passes follow from it on the host, before the first one.
         to_fill = codes == self.mask_id
@@ -178,17 +151,9 @@ class Sampler:
             means.latents.copy_(torch.where(filled, vectors.sum(dim=1), means.latents))
         return codes
 
-    def _start(self, valid: Tensor, fixed: Tensor | None) -> Tensor:
-        shape = (valid.shape[0], self.num_codebooks, valid.shape[1])
-        if fixed is None:
-            fixed = torch.full(shape, self.mask_id, dtype=torch.int64, device=valid.device)
-        if tuple(fixed.shape) != shape or fixed.dtype != torch.int64:
-            raise ValueError(f"fixed: expected int64 {list(shape)}, got {fixed.dtype} {list(fixed.shape)}")
-        return fixed.masked_fill(~valid.unsqueeze(1), 0).contiguous()
-
     def _plan(
         self, row_ids: Sequence[RowId], codebook: int | None, steps: int, masked: list[int], device: torch.device
-    ) -> list[_Pass]:
+    ) -> list[Step]:
         """Plan the passes of a codebook with ``masked`` positions per row."""
 
         def counts(numbers: Sequence[int]) -> Tensor | None:
@@ -206,14 +171,14 @@ class Sampler:
                 lot = unit_interval(self.options.seed, row, codebook, number, "again") if expected else 0.0
                 again.append(math.floor(expected + lot))
                 keep.append(after - again[-1])
-            step = Step(codebook, number, 1.0 - number / steps if self.options.anneal else 1.0)
-            passes.append(_Pass(step, mask_ratio(number - 1, steps), counts(keep), counts(again)))
+            heat = 1.0 - number / steps if self.options.anneal else 1.0
+            passes.append(Step(codebook, number, heat, mask_ratio(number - 1, steps), counts(keep), counts(again)))
         for numbers in zip(*(rescored(self.options, count) for count in masked), strict=True) if passes else ():
-            step = Step(codebook, len(passes) + 1, 0.0)
-            passes.append(_Pass(step, self.options.rescore_fraction, rescored=counts(numbers)))
+            share = self.options.rescore_fraction
+            passes.append(Step(codebook, len(passes) + 1, 0.0, share, rescored=counts(numbers)))
         return passes
 
-    def _decode_codebook(self, batch: _Batch, codebook: int | None, plan: list[_Pass]) -> None:
+    def _decode_codebook(self, batch: _Batch, codebook: int | None, plan: list[Step]) -> None:
         """Fill the masked positions of a codebook, or of all codebooks where ``codebook`` is None."""
         # [B, P], a view into the codes: what is written here is what the network sees next.
         tokens = batch.codes.flatten(1) if codebook is None else batch.codes[:, codebook]
@@ -225,9 +190,9 @@ class Sampler:
                 tokens.masked_fill_(_lowest(certainty, generated, now.rescored), self.mask_id)
             hidden = tokens == self.mask_id
             logits = self._logits(batch, codebook, now.mask_ratio)
-            temperature = self.options.temperature * now.step.heat
-            chosen = choose_tokens(logits, temperature, now.step, places, batch.noise)
-            finite = logits.gather(-1, chosen.unsqueeze(-1)).squeeze(-1).isfinite()
+            chosen = choose_tokens(logits, self.options.temperature * now.heat, now, places, batch.noise)
+            picked = chosen.unsqueeze(-1)
+            finite = logits.gather(-1, picked).squeeze(-1).isfinite()
             batch.finite.logical_and_((finite | ~hidden).all())
             tokens.copy_(torch.where(hidden, chosen, tokens))
             if batch.means is not None and batch.vectors is not None:
@@ -238,47 +203,39 @@ class Sampler:
 
             # Where every row commits all it has, and nobody asks later, confidence costs nothing.
             if now.keep is not None or self.options.remask == "rescore":
-                confidence = log_confidence(logits, chosen)
+                confidence = logits.log_softmax(dim=-1).gather(-1, picked).squeeze(-1)
                 certainty = torch.where(hidden, confidence, certainty)
             if now.keep is not None:
-                score = order_score(self.options, confidence, now.step, places, batch.noise)
+                score = order_score(self.options, confidence, now, places, batch.noise)
                 tokens.masked_fill_(_lowest(score, hidden, now.keep), self.mask_id)
             if now.again is not None:
-                lots = batch.noise.uniform(places.counter, codebook, now.step.number, "again")
+                lots = batch.noise.uniform(places.counter, codebook, now.number, "again")
                 tokens.masked_fill_(_lowest(lots, generated & ~hidden, now.again), self.mask_id)
 
     def _logits(self, batch: _Batch, codebook: int | None, ratio: float) -> Tensor:
         """Call the network and filter: logits ``[B, P, C]``."""
-        scale = guidance_scale(self.options, ratio)
-        logits = guided_logits(batch.conditional, batch.unconditional, batch.codes, codebook, scale)
+        networks = batch.conditional, batch.unconditional
+        logits = guided_logits(self.options, ratio, *networks, batch.codes, codebook)
         size, codebooks, frames = batch.codes.shape
-        expected = (
-            (size, codebooks, frames, self.codebook_size) if codebook is None else (size, frames, self.codebook_size)
-        )
-        if tuple(logits.shape) != expected:
-            raise ValueError(
-                f"logits of codebook {codebook}: expected shape {list(expected)}, got {list(logits.shape)}"
-            )
+        expected = [size, *([codebooks] if codebook is None else []), frames, self.codebook_size]
+        if list(logits.shape) != expected:
+            raise ValueError(f"logits of codebook {codebook}: expected shape {expected}, got {list(logits.shape)}")
         logits = logits.reshape(size, -1, self.codebook_size)
         if self.top_k:
             logits = filter_top_k(logits, self.top_k)
         return filter_top_p(logits, self.options.top_p) if self.options.top_p else logits
 
     def _places(self, batch: _Batch, codebook: int | None) -> Places:
-        frames, device = batch.frame.shape[1], batch.frame.device
-        if codebook is not None:
-            return Places(batch.frame, torch.full((frames,), codebook, device=device), self.num_codebooks)
-        codebooks = torch.arange(self.num_codebooks, device=device).repeat_interleave(frames)
-        return Places(batch.frame.repeat(1, self.num_codebooks), codebooks, self.num_codebooks)
+        which = torch.arange(self.num_codebooks, device=batch.frame.device)
+        which = which if codebook is None else which[codebook : codebook + 1]
+        codebooks = which.repeat_interleave(batch.frame.shape[1])
+        return Places(batch.frame.repeat(1, len(which)), codebooks, self.num_codebooks)
 
 
 def plan_chunks(frames: int, chunk: int, overlap: int) -> list[tuple[int, int]]:
-    """Return first frame and end (excluded) of each chunk of a recording.
+    """Return first frame and end (excluded) of each chunk of a recording of so many ``frames``.
 
-    Args:
-        frames: Length of the recording.
-        chunk: Length of a chunk; 0 puts everything into one.
-        overlap: Least overlap of two chunks, less than ``chunk``.
+    ``chunk`` is their length, 0 for all in one, and ``overlap``, less than it, the least that two share.
     """
     chunks = [(0, min(chunk or frames, frames))]
     while (done := chunks[-1][1]) < frames:
@@ -297,13 +254,11 @@ def decode_chunks(
     device: torch.device | str = "cpu",
     means: Means | None = None,
 ) -> Tensor:
-    """Decode recordings of one common length; one that fits a chunk is decoded exactly as ``sampler.decode`` does.
+    """Decode recordings of ``frames`` frames each; one that fits a chunk is decoded exactly as ``sampler.decode`` does.
 
     Args:
-        sampler: Decodes a chunk.
         make_f: Called once per chunk with its first frame and the frame after its last: returns the conditional network, the
             unconditional one or None, and the rest of the means, or None.
-        frames: Length T of the recordings. Longer batches of different lengths go row by row: their last chunks differ.
         chunk: Frames per chunk, as ``DecodingOptions.chunk_frames`` gives them; 0 puts everything into one.
         overlap: Frames that a chunk is given from the one before, at least.
         row_ids: One id per recording, for its noise; B of them.
@@ -320,7 +275,7 @@ def decode_chunks(
         # Noise is counted from a chunk's start; without the start in the id all chunks would draw the same.
         ids = [f"{row}@{start}" for row in row_ids] if start else row_ids
         conditional, unconditional, rest = make_f(start, end)
-        part = None if means is None else means.window(start, end, rest)
+        part = None if means is None else means._replace(latents=means.latents[:, start:end], rest=rest)
         window.copy_(sampler.decode(conditional, valid, window, ids, unconditional, part))
     return codes
 

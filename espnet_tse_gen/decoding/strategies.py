@@ -21,11 +21,15 @@ Predictor = Callable[[Tensor, int | None], Tensor]
 
 
 class Step(NamedTuple):
-    """One pass: its codebook (``None`` for all together), its number from 1, and how much of the temperatures is left."""
+    """One pass. Counts are int64 ``[B, 1]``, on the device; None stands for no row having any."""
 
-    codebook: int | None
-    number: int
-    heat: float
+    codebook: int | None  # None for all together
+    number: int  # from 1
+    heat: float  # how much of the temperatures is left
+    mask_ratio: float = 0.0  # nominal share of masked positions before the pass
+    keep: Tensor | None = None  # predicted positions that are masked again
+    again: Tensor | None = None  # committed positions that are masked again
+    rescored: Tensor | None = None  # least certain positions that are masked before the pass
 
 
 class Places(NamedTuple):
@@ -51,11 +55,8 @@ def mask_counts(masked: int, steps: int) -> tuple[int, ...]:
     """Return how many of a row's ``masked`` positions are left after each pass, strictly decreasing down to 0.
 
     The cosine schedule of MaskGIT (Chang et al. 2022): pass ``s`` of ``S`` leaves ``floor(N cos(pi/2 s/S))``, and commits at
-    least one token. The plan is shorter than ``steps`` where ``steps`` exceeds ``masked``. Counted on the host, row by row: a
-    plan depends neither on neighbours in the batch nor on padding, and decoding does not wait for the device.
-
-        >>> mask_counts(500, 8)
-        (490, 461, 415, 353, 277, 191, 97, 0)
+    least one token; there are fewer passes where ``steps`` exceeds ``masked``. Counted on the host, row by row: a plan depends
+    neither on neighbours in the batch nor on padding, and decoding does not wait for the device.
     """
     counts: list[int] = []
     for step in range(1, min(masked, steps) + 1):
@@ -69,19 +70,25 @@ def mask_counts(masked: int, steps: int) -> tuple[int, ...]:
 
 
 def guided_logits(
-    conditional: Predictor, unconditional: Predictor | None, codes: Tensor, codebook: int | None, scale: float
+    options: DecodingOptions,
+    mask_ratio: float,
+    conditional: Predictor,
+    unconditional: Predictor | None,
+    codes: Tensor,
+    codebook: int | None,
 ) -> Tensor:
-    """Call the network, or both, and combine their logits: l = l_u + g (l_c - l_u), ``scale`` being g.
+    """Call the network, or both, and combine their logits: l = l_u + g (l_c - l_u).
 
-    Papers that write ``(1 + w) l_c - w l_u`` mean ``g = 1 + w``. Where g is 1 the network with null conditions
-    (``unconditional``) is not called, and where it is 0 the other is not.
-
-    Returns:
-        Logits in float32 (float64 where the network computes in float64).
+    Papers that write ``(1 + w) l_c - w l_u`` mean ``g = 1 + w``. With the schedule ``linear``, g falls to 1 with the share of
+    masked positions before the pass (MAGNeT, Ziv et al. 2024). Where it is 1, ``unconditional`` (with null conditions) is not
+    called, and where it is 0 the other is not. Logits come in float32 (float64 where the network computes in float64).
 
     Raises:
         UserError: If guidance is asked for and there is no unconditional network.
     """
+    scale = options.guidance
+    if options.guidance_schedule == "linear":
+        scale = 1.0 + (scale - 1.0) * mask_ratio
     if scale == 1.0:
         return _at_least_float32(conditional(codes, codebook))
     if unconditional is None:
@@ -92,12 +99,6 @@ def guided_logits(
 
 def _at_least_float32(logits: Tensor) -> Tensor:
     return logits if logits.dtype.itemsize >= 4 else logits.float()
-
-
-def guidance_scale(options: DecodingOptions, mask_ratio: float) -> float:
-    """Return g of a pass that starts with this share of positions masked; ``linear`` as in MAGNeT (Ziv et al. 2024)."""
-    linear = options.guidance_schedule == "linear"
-    return 1.0 + (options.guidance - 1.0) * mask_ratio if linear else options.guidance
 
 
 def choose_tokens(logits: Tensor, temperature: float, step: Step, places: Places, noise: RowNoise) -> Tensor:
@@ -129,18 +130,13 @@ def filter_top_p(logits: Tensor, top_p: float) -> Tensor:
     return logits.masked_fill(logits < least, -math.inf)
 
 
-def log_confidence(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Return the log-probability ``[B, P]`` of ``tokens`` ``[B, P]`` under ``logits`` ``[B, P, C]``."""
-    return logits.log_softmax(dim=-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
-
-
 def order_score(options: DecodingOptions, confidence: Tensor, step: Step, places: Places, noise: RowNoise) -> Tensor:
     """Return a score ``[B, P]`` from log-probabilities ``[B, P]``: the tokens with the highest are kept first.
 
     - ``confidence``: the most probable tokens (MaskGIT), with annealed Gumbel noise of ``choice_temperature``.
     - ``random``: drawn anew in every pass; with one token per pass and full temperature this is ancestral sampling.
-    - ``halton``: frames spread evenly, codebook by codebook (Halton scheduler, Besnier et al. 2025). Neighbouring frames are the
-      least independent ones given the rest; this order commits them in different passes.
+    - ``halton``: frames spread evenly, codebook by codebook (Halton scheduler, Besnier et al. 2025): neighbouring frames, which
+      depend on each other most, are committed in different passes.
 
     ``coarse_first`` lowers it by so much per codebook in joint decoding.
     """
@@ -168,7 +164,7 @@ def expected_again(options: DecodingOptions, decoded: int, masked_after: int) ->
 
     ReMDM (Wang et al. 2025): every committed token is masked again with probability min(eta, limit) (``remdm_cap``) or
     eta * min(1, limit) (``remdm_rescale``). The limit ``(1 - alpha_s) / alpha_t`` keeps the share of masked positions on
-    schedule; here that share is exact: the number masked again is drawn with the right mean, and as many more are committed.
+    schedule, here exactly: the number masked again is drawn with the right mean, and as many more are committed.
     """
     if options.remask == "remdm_cap":
         return min(options.remdm_eta * decoded, float(masked_after))

@@ -1,14 +1,11 @@
 """Extract a voice from arrays: what every extractor does alike, whatever model is behind it.
 
-    extractor = TargetSpeakerExtractor.from_pretrained("exp/my_model")
-    voice = extractor(mixture, enroll, sample_rate=16000)        # float32, as long and as loud as in the mixture
-    found = extractor.extract_one("meeting.wav", "alice.wav")    # the voice, and what else is known of it
-
 :class:`TargetSpeakerExtractor` is the interface that the recipe, the command line and Python callers use: it checks recordings
 and brings them to the model's rate and level. A subclass says what its model needs and extracts checked requests.
 """
 
 import abc
+import contextlib
 import hashlib
 import math
 import numbers
@@ -25,12 +22,13 @@ from espnet_tse_gen.audio.files import MEAN, AudioFile, read_audio
 from espnet_tse_gen.audio.level import Level, mixture_gain, rms
 from espnet_tse_gen.audio.recordings import Resampler, resample, resampled, resampled_length
 from espnet_tse_gen.audio.segments import Forward
-from espnet_tse_gen.inference.checks import check_length, checked_rate, checked_signal
 from espnet_tse_gen.inference.loading import DEFAULT_MODEL, open_model
 from espnet_tse_gen.utils.errors import UserError, naming_extra, unknown_name
 from espnet_tse_gen.utils.parallel import checked_device, set_threads
 
 SILENT_ENROLL_DBFS = -70.0
+INTEGER_SCALES = {"int16": 2.0**15, "int32": 2.0**31}
+RATES = (1000, 768000)  # Hz
 NO_NUMBERS = (
     "the model gives no numbers: its training diverged, or its weights are damaged; take another checkpoint, or train again "
     "with a lower learning rate"
@@ -63,10 +61,7 @@ class Request:
 
 
 class Output:
-    """What a model makes of a request, on its way to the input's rate, level and length.
-
-    It is kept, or given to ``write`` and let go, so that a long recording is nowhere held.
-    """
+    """What a model makes of a request, on its way to the input's rate, level and length: kept, or given to ``write``."""
 
     def __init__(self, request: Request, sample_rate: int, write: Write | None = None) -> None:
         self._request, self._write, self._done = request, write, 0
@@ -74,11 +69,7 @@ class Output:
         self._resampler = Resampler(sample_rate, request.sample_rate)
 
     def add(self, part: np.ndarray, last: bool = False) -> None:
-        """Go on with ``part``, float ``[L_i]`` at the model's rate.
-
-        Raises:
-            UserError: If it holds NaN or infinite values.
-        """
+        """Go on with ``part``, float ``[L_i]`` at the model's rate; :class:`UserError` if it holds NaN or infinite values."""
         if not np.isfinite(part).all():
             raise UserError(NO_NUMBERS)
         made = self._resampler(part.astype(np.float32, copy=False), last)[: self._request.size - self._done]
@@ -122,6 +113,7 @@ class TargetSpeakerExtractor(abc.ABC):
     model: Any  # in evaluation mode, on its device
     dtype: str  # a key of DTYPES
     options: Any  # a frozen dataclass with `batch_size` among its fields; whatever `decode` takes can be assigned
+    passes: int  # calls of the network per recording, chunk or segment, at most
     sample_rate: int  # the model's, Hz; other rates are resampled to it and back
     max_enroll_seconds: float  # what the model uses of an enrolment; the rest is cut off
     shortest_seconds: tuple[float, float]  # least duration of a mixture and of an enrolment
@@ -166,11 +158,6 @@ class TargetSpeakerExtractor(abc.ABC):
         """Where the model is."""
         return next(self.model.parameters()).device
 
-    @property
-    def passes(self) -> int:
-        """Calls of the network per recording, chunk or segment, at most."""
-        return 1
-
     @abc.abstractmethod
     def extract(
         self,
@@ -187,15 +174,12 @@ class TargetSpeakerExtractor(abc.ABC):
         """
 
     def __call__(self, mixture: Any, enroll: Any, sample_rate: int | None = None) -> np.ndarray:
-        """Extract the enrolled speaker's voice; any number of threads may call at once.
+        """Extract the enrolled speaker's voice, float32 ``[L]`` at the mixture's rate and level; threads may call at once.
 
         Args:
             mixture: ``[L]`` floats in -1..1, or 16- or 32-bit integers; or the path of a recording.
             enroll: ``[Le]`` or a path, likewise: the target speaker alone; or a list of several such recordings.
             sample_rate: Hz of the arrays; None means the model's rate. A file has its own.
-
-        Returns:
-            float32 ``[L]`` at the mixture's rate and level.
 
         Raises:
             UserError: If a recording cannot be read, is empty, not mono (of a file the mean of all channels is taken), not
@@ -214,11 +198,8 @@ class TargetSpeakerExtractor(abc.ABC):
         mixtures: Sequence[Any],
         enrolls: Sequence[Any],
         sample_rate: int | None = None,
-        row_ids: Sequence[int | str] | None = None,
     ) -> list[np.ndarray]:
         """Extract from several mixtures, each with its own enrolment; each result is what its own call gives.
-
-        ``row_ids`` are where stochastic decoding draws from, one per mixture; by default what is in the recordings.
 
         Raises:
             UserError: Naming the number of the mixture or enrolment that cannot be used.
@@ -228,22 +209,14 @@ class TargetSpeakerExtractor(abc.ABC):
                 raise UserError(
                     f"extract_batch: {name} is of type {type(several).__name__}, expected a list of recordings"
                 )
-        ids = [None] * len(mixtures) if row_ids is None else row_ids
-        if not len(mixtures) == len(enrolls) == len(ids):
+        if len(mixtures) != len(enrolls):
             raise UserError(
-                f"extract_batch: {len(mixtures)} mixtures, {len(enrolls)} enrolments and {len(ids)} row ids; expected as many "
-                "of each (one enrolment for all: [enroll] * len(mixtures))"
+                f"extract_batch: {len(mixtures)} mixtures and {len(enrolls)} enrolments; expected as many of each (one "
+                "enrolment for all: [enroll] * len(mixtures))"
             )
         requests = [
-            self.request(
-                mixture,
-                enroll,
-                sample_rate,
-                row_id=row_id,
-                mixture_name=f"mixture {number}",
-                enroll_name=f"enrolment {number}",
-            )
-            for number, (mixture, enroll, row_id) in enumerate(zip(mixtures, enrolls, ids, strict=True))
+            self.request(*pair, sample_rate, mixture_name=f"mixture {n}", enroll_name=f"enrolment {n}")
+            for n, pair in enumerate(zip(mixtures, enrolls, strict=True))
         ]
         return [extraction.samples for extraction in self.extract(requests, confidence=False)]
 
@@ -262,8 +235,7 @@ class TargetSpeakerExtractor(abc.ABC):
 
         Args:
             mixture: What a call takes, or an :class:`AudioFile`; of a file no more is held than is needed at a time.
-            enroll: What a call takes.
-            sample_rate: Hz; None means the model's rate.
+            enroll: What a call takes, as ``sample_rate``.
             enroll_sample_rate: Hz of the enrolment where it differs; of several, also that of each.
             row_id: Where the noise of stochastic decoding starts from; by default the recordings themselves, so that a
                 result does not depend on what else is in a batch.
@@ -273,8 +245,7 @@ class TargetSpeakerExtractor(abc.ABC):
             UserError: If a recording cannot be used.
         """
         rate = checked_rate(self.sample_rate if sample_rate is None else sample_rate, mixture_name)
-        shortest, shortest_enroll = self.shortest_seconds
-        what, what_enroll = self.shortest_names
+        (shortest, shortest_enroll), (what, what_enroll) = self.shortest_seconds, self.shortest_names
         mixed = AudioFile(mixture, channel=MEAN) if isinstance(mixture, str | Path) else mixture
         if isinstance(mixed, AudioFile):
             rate, mixture_name = checked_rate(mixed.rate, str(mixed.path)), str(mixed.path)
@@ -292,14 +263,13 @@ class TargetSpeakerExtractor(abc.ABC):
             raise UserError(
                 f"enroll_sample_rate: {len(rates)} rates for {len(voices)} enrolments; give one for all, or one of each"
             )
-        for number, (each, own_rate) in enumerate(zip(voices, rates, strict=True), 1):
+        for number, (voice, own_rate) in enumerate(zip(voices, rates, strict=True), 1):
             name = f"{enroll_name} {number}" if several else enroll_name
+            if isinstance(voice, str | Path):
+                name = str(voice)
+                voice, own_rate = read_audio(voice, channel=MEAN)
             own_rate = checked_rate(own_rate, name)
-            if isinstance(each, str | Path):
-                name = str(each)
-                each, own_rate = read_audio(each, channel=MEAN)
-                own_rate = checked_rate(own_rate, name)
-            voice = checked_signal(each, own_rate, shortest_enroll, name, what_enroll)
+            voice = checked_signal(voice, own_rate, shortest_enroll, name, what_enroll)
             voice = voice[: math.ceil(self.max_enroll_seconds * own_rate)]
             voice = voice - np.float32(Level([voice]).offset)
             if rms(voice) < 10.0 ** (SILENT_ENROLL_DBFS / 20.0):
@@ -316,17 +286,63 @@ class TargetSpeakerExtractor(abc.ABC):
                 resampled_length(len(mixed), rate, self.sample_rate),
             )
         else:
-            scaled = mixed - offset
-            scaled *= factor
-            signal = resample(scaled, rate, self.sample_rate)
-        return Request(
-            mixture=signal,
-            enrolls=enrolls,
-            gain=level.gain,
-            sample_rate=rate,
-            size=len(mixed),
-            row_id=digest.hexdigest() if row_id is None else row_id,
+            signal = resample((mixed - offset) * factor, rate, self.sample_rate)
+        row_id = digest.hexdigest() if row_id is None else row_id
+        return Request(signal, enrolls, level.gain, rate, len(mixed), row_id)
+
+
+def checked_signal(value: Any, rate: int, shortest: float, name: str, least: str) -> np.ndarray:
+    """Return floats, or 16- or 32-bit integers, ``[L]``, ``[L, 1]`` or ``[1, L]`` at ``rate`` Hz as float32 ``[L]`` in -1..1.
+
+    It is to last ``shortest`` seconds, which are ``least``; errors call it ``name``.
+
+    Raises:
+        UserError: If it is not one channel of numbers, or is empty, not finite or too short.
+    """
+    try:
+        if isinstance(value, torch.Tensor):
+            # NumPy has no bfloat16; nothing is lost to float32, which extraction computes in.
+            value = value.detach().cpu()
+            value = value.float() if value.is_floating_point() else value
+        samples = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(f"{name}: cannot be taken as samples ({reason}); expected one array of numbers") from None
+    if samples.dtype == object:
+        raise UserError(f"{name}: is of type {type(value).__name__}, expected one array of numbers")
+    if samples.ndim == 2 and 1 in samples.shape:
+        samples = samples.reshape(-1)
+    if samples.ndim != 1:
+        raise UserError(f"{name}: has shape {samples.shape}, expected one channel [samples]; mix it down first")
+    if samples.size == 0:
+        raise UserError(f"{name}: has no samples; replace or remove it")
+    if samples.dtype.name in INTEGER_SCALES:
+        samples = samples.astype(np.float32) / np.float32(INTEGER_SCALES[samples.dtype.name])
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise UserError(f"{name}: is of type {samples.dtype}, expected floats in -1..1, int16 or int32; convert it")
+    with np.errstate(over="ignore"):
+        samples = np.ascontiguousarray(samples, dtype=np.float32)
+    if not np.isfinite(samples).all():
+        raise UserError(f"{name}: holds NaN or infinite samples; replace or remove it")
+    check_length(len(samples), rate, shortest, name, least)
+    return samples
+
+
+def check_length(samples: int, rate: int, shortest: float, name: str, least: str) -> None:
+    """Require that so many samples are ``shortest`` seconds; arguments and error as for :func:`checked_signal`."""
+    if samples < shortest * rate:
+        raise UserError(
+            f"{name}: is {1000 * samples / rate:.3g} ms long, expected at least {least} "
+            f"({1000 * shortest:g} ms); give a longer recording"
         )
+
+
+def checked_rate(rate: Any, name: str) -> int:
+    """Return a sampling rate in Hz; :class:`UserError` if it is not a whole number within :data:`RATES`."""
+    with contextlib.suppress(TypeError, ValueError, OverflowError, RuntimeError):
+        if int(rate) == rate and not isinstance(rate, bool) and RATES[0] <= rate <= RATES[1]:
+            return int(rate)
+    raise UserError(f"{name}: sampling rate {rate!r} is not a whole number of Hz in {RATES[0]}..{RATES[1]}")
 
 
 def padded(signals: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -344,14 +360,11 @@ def open_extractor(
     num_threads: int = 0,
     changes: Mapping[str, Any] | None = None,
 ) -> TargetSpeakerExtractor:
-    """Load a model as a command line names it; arguments up to ``dtype`` as for ``from_pretrained``.
+    """Load a model as a command line names it; arguments up to ``dtype``, and errors, as for ``from_pretrained``.
 
     Args:
         num_threads: CPU threads of this process; 0 leaves it to torch.
         changes: Fields of the decoding options that are replaced.
-
-    Raises:
-        UserError: If the model or an option cannot be used.
     """
     set_threads(num_threads)
     extractor = TargetSpeakerExtractor.from_pretrained(model, device, model_file, decode, dtype)

@@ -46,7 +46,6 @@ class Result:
     rate: int | None = None  # Hz
     confidence: float | None = None  # None, too, of a model that does not say
     clipped: int = 0  # samples
-    silent: bool = False
     warnings: Sequence[str] = ()
     error: str | None = None
 
@@ -66,19 +65,9 @@ def extract_files(
 ) -> int:
     """Extract a voice from one mixture into a file, or from several into a folder, and print what was written.
 
-    Stderr says where the target is probably absent or an output silent. One of several mixtures that cannot be read is named
-    there, too, and the others go on.
-
-    Args:
-        mixtures: Recordings; of several also folders and Kaldi tables ``*.scp``.
-        enroll: Recordings of the target; none only with ``enroll_range``.
-        output: A file, which gets the mixture's rate and, where its container has it, its sample format; or a folder.
-        residual: A file or folder likewise, for the mixtures without the voices.
-        channel: Of the mixtures, from 1; by default the mean of all.
-        enroll_range: Seconds ``(start, end)`` of the mixture in which the target speaks alone.
-        as_json: Print one JSON object instead of lines.
-        quiet: Say nothing on stderr but errors.
-        extractor: What :func:`~espnet_tse_gen.inference.base.open_extractor` takes.
+    Arguments are the options of ``tse-gen extract``; what is in ``extractor``, ``inference.base.open_extractor`` takes. Stderr
+    says where the target is probably absent or an output silent. One of several mixtures that cannot be read is named there,
+    too, and the others go on.
 
     Returns:
         The exit status: 2 if one of several mixtures could not be used.
@@ -98,11 +87,10 @@ def extract_files(
             )
         _check_places(items, enroll, overwrite)
         # The recordings first: a mistake in their names should not wait for torch.
-        only = [_opened(items[0], channel)] if single else []
+        only = [AudioFile(items[0].path, items[0].key, channel or MEAN)] if single else []
         voices = [read_audio(path, channel=MEAN) for path in enroll]
-        name = str(items[0].path)
         voices += [
-            (part(mixed, mixed.rate, *times, name, "--enroll-range"), mixed.rate)
+            (part(mixed, mixed.rate, *times, str(mixed.path), "--enroll-range"), mixed.rate)
             for mixed in only
             for times in enroll_range
         ]
@@ -120,19 +108,18 @@ def extract_files(
     results = []
     try:
         for number, item in enumerate(items, 1):
-            label = item.path.name if single else f"{number}/{len(items)} {item.path.name}"
+            bar = item.path.name if single else f"{number}/{len(items)} {item.path.name}"
             with hear_warnings(not quiet) as heard:
                 try:
-                    mixed = only[0] if single else _opened(item, channel)
-                    with _progress(label, not quiet and not as_json) as progress:
-                        result = _extract(model, item, mixed, enrolment, progress)
+                    mixed = only[0] if single else AudioFile(item.path, item.key, channel or MEAN)
+                    result = _extract(model, item, mixed, enrolment, "" if quiet or as_json else bar)
+                    if result.clipped and (as_json or not single):
+                        warn(f"{result.output}: {_clipped(result)}")
                 except UserError as error:
                     if single or isinstance(error, OutputError):
                         raise
                     print_error("tse-gen", error)
                     result = Result(str(item.path), error=one_line(error))
-                else:
-                    _tell(result, clipped=as_json or not single)
             result.warnings = [*common, *heard]
             results.append(result)
     finally:
@@ -140,16 +127,12 @@ def extract_files(
         if as_json and results:
             print(json.dumps({"results": [_plain(result) for result in results]}, indent=1))
         elif results:
-            print("\n".join(_lines(results[0]) if single else _table(results)))
+            print(_told(results[0]) if single else _table(results))
     return 2 if any(result.error for result in results) else 0
 
 
 def _items(mixtures: Sequence[Path], output: Path, residual: Path | None) -> tuple[list[Item], bool]:
-    """Return the mixtures, and whether they are one that goes into a file.
-
-    Raises:
-        UserError: If a folder or table cannot be read or holds nothing, or two mixtures have one output.
-    """
+    """Return the mixtures, and whether they are one that goes into a file."""
     if not mixtures:
         raise UserError("MIXTURE: expected a recording, a folder of them or a table *.scp, got none")
     several = len(mixtures) > 1 or os.path.isdir(mixtures[0]) or mixtures[0].suffix == ".scp"
@@ -196,26 +179,17 @@ def _found(mixture: Path) -> list[tuple[Path, str | None]]:
 
 
 def _check_places(items: Sequence[Item], enroll: Sequence[Path], overwrite: bool) -> None:
-    """Require that all outputs can be written, and that none is a recording that is read, or another output.
-
-    Raises:
-        UserError: Naming the option.
-    """
+    """Require that all outputs can be written, and that none is a recording that is read, or another output."""
     given = {_file_id(item.path): ("the mixture", item.path) for item in items}
     given |= {_file_id(path): ("--enroll", path) for path in enroll}
     outputs = {os.path.realpath(item.output) for item in items}
-    for option, path in [("--output", item.output) for item in items] + [
-        ("--residual", item.residual) for item in items
-    ]:
-        if path is None:
-            continue
+    places = [("--output", item.output) for item in items]
+    for option, path in places + [("--residual", item.residual) for item in items if item.residual]:
         file = _file_id(path)
         check_output(path, [given[file]] if file and file in given else [], overwrite, option)
         if option == "--residual" and os.path.realpath(path) in outputs:
             raise UserError(f"--residual {path}: is the file of --output; choose another name")
-        folder = path.parent
-        while not os.path.exists(folder) and folder != folder.parent:
-            folder = folder.parent
+        folder = next((parent for parent in path.parents if os.path.exists(parent)), path.parent)
         if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
             raise UserError(f"{option} {path}: cannot be written into {folder}; check its permissions, or name another")
 
@@ -225,10 +199,6 @@ def _file_id(path: Path) -> tuple[int, int] | None:
         found = os.stat(path)
         return found.st_dev, found.st_ino
     return None
-
-
-def _opened(item: Item, channel: int | None) -> AudioFile:
-    return AudioFile(item.path, item.key, channel or MEAN)
 
 
 def part(mixed: np.ndarray | Forward, rate: int, start: float, end: float, name: str, what: str) -> np.ndarray:
@@ -245,13 +215,9 @@ def part(mixed: np.ndarray | Forward, rate: int, start: float, end: float, name:
 
 
 def _extract(
-    model: "TargetSpeakerExtractor",
-    item: Item,
-    mixed: AudioFile,
-    enrolment: dict[str, Any],
-    progress: "Progress | None",
+    model: "TargetSpeakerExtractor", item: Item, mixed: AudioFile, enrolment: dict[str, Any], bar: str
 ) -> Result:
-    """Extract a voice, and write it and, if it is wanted, what is left as they are made; both or none."""
+    """Extract a voice, and write it and, if it is wanted, what is left as they are made, both or none; warn of what is odd."""
     request = model.request(mixed, **enrolment)
     result = Result(str(item.path), str(item.output), str(item.residual) if item.residual else None)
     result.seconds, result.rate = round(len(mixed) / mixed.rate, 3), mixed.rate
@@ -270,24 +236,17 @@ def _extract(
                 stored = as_stored(item.output, part, mixed.rate, output_subtype(item.output, mixed.subtype))
                 file.write(mixed[start : start + len(part)] - stored)
 
-        extraction = model.extract([request], progress=progress, write=write)[0]
+        with _progress(bar) as progress:
+            sure = model.extract([request], progress=progress, write=write)[0].confidence
         for file in (*left, voice):
             file.close()
-    result.confidence = extraction.confidence if extraction.confidence is None else round(extraction.confidence, 4)
+    result.confidence = sure = None if sure is None else round(sure, 4)
     result.clipped = sum(file.clipped for file in (*left, voice))
-    result.silent = voice.peak == 0.0
-    return result
-
-
-def _tell(result: Result, clipped: bool) -> None:
-    """Warn of what is odd about a voice."""
-    sure = result.confidence
-    if result.silent:
+    if voice.peak == 0.0:
         warn(f"{result.output}: is silent; in {result.file} there is nothing to extract from")
     elif sure is not None and sure < ABSENT:
         warn(f"{result.output}: the enrolled speaker is probably not in {result.file} (confidence {sure:.2f})")
-    if clipped and result.clipped:
-        warn(f"{result.output}: {_clipped(result)}")
+    return result
 
 
 def _clipped(result: Result) -> str:
@@ -295,9 +254,9 @@ def _clipped(result: Result) -> str:
 
 
 @contextlib.contextmanager
-def _progress(label: str, wanted: bool) -> "Iterator[Progress | None]":
-    """Show on a terminal how much of a long recording is done, and how long the rest will take."""
-    if not wanted or not sys.stderr.isatty():
+def _progress(label: str) -> "Iterator[Progress | None]":
+    """Show on a terminal, where there is a ``label``, how much of a long recording is done, and how long the rest will take."""
+    if not label or not sys.stderr.isatty():
         yield None
         return
     from tqdm import tqdm
@@ -309,19 +268,19 @@ def _progress(label: str, wanted: bool) -> "Iterator[Progress | None]":
 
 def _plain(result: Result) -> dict[str, Any]:
     """Return a result for JSON."""
-    unsaid = {"clipped", "silent"} | {key for key in ("residual", "error") if getattr(result, key) is None}
+    unsaid = {"clipped"} | {key for key in ("residual", "error") if getattr(result, key) is None}
     return {key: value for key, value in vars(result).items() if key not in unsaid}
 
 
-def _lines(result: Result) -> list[str]:
+def _told(result: Result) -> str:
     """Return what is said of one mixture."""
     told = "" if result.confidence is None else f", confidence {result.confidence:.2f}"
     told += f" ({_clipped(result)})" if result.clipped else ""
-    lines = [f"{shown(str(result.output))}: {result.seconds:.2f} s at {result.rate} Hz{told}"]
-    return lines + ([f"{shown(result.residual)}: what is left"] if result.residual else [])
+    told = f"{shown(str(result.output))}: {result.seconds:.2f} s at {result.rate} Hz{told}"
+    return told + (f"\n{shown(result.residual)}: what is left" if result.residual else "")
 
 
-def _table(results: Sequence[Result]) -> list[str]:
+def _table(results: Sequence[Result]) -> str:
     """Return what is said of several mixtures, in columns."""
     rows = [("file", "seconds", "confidence", "output")]
     for result in results:
@@ -331,4 +290,4 @@ def _table(results: Sequence[Result]) -> list[str]:
     first, second = max(len(row[0]) for row in rows), max(len(row[1]) for row in rows)
     lines = [f"{row[0]:{first}}  {row[1]:>{second}}  {row[2]:>10}  {row[3]}" for row in rows]
     failed = sum(result.error is not None for result in results)
-    return lines + ([f"{failed} of {len(results)} could not be used"] if failed else [])
+    return "\n".join(lines + ([f"{failed} of {len(results)} could not be used"] if failed else []))

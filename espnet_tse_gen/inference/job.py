@@ -10,6 +10,7 @@ import json
 import re
 import time
 from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from espnet_tse_gen.audio.files import read_audio, read_header, read_with_format
 from espnet_tse_gen.audio.writing import output_subtype, write_audio
-from espnet_tse_gen.inference.base import Extraction, Request, TargetSpeakerExtractor, open_extractor
+from espnet_tse_gen.inference.base import Request, TargetSpeakerExtractor, open_extractor
 from espnet_tse_gen.utils.checkpoints import state_digest
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write, check_same_keys, read_scp
@@ -56,48 +57,37 @@ def extract_set(
     for kind, path in (("target", target_scp), ("codes", codes_scp)):
         if path:
             tables[kind] = read_scp(path)
-            if missing := sorted(set(chosen) - tables[kind].keys()):
+            if missing := set(chosen) - tables[kind].keys():
                 raise UserError(
-                    f"{path}: {len(missing)} key(s) of {mixture_scp} are missing, first '{missing[0]}'; add them"
+                    f"{path}: {len(missing)} key(s) of {mixture_scp} are missing, first '{min(missing)}'; add them"
                 )
     keys, opened = split_keys(chosen, job, num_jobs), open_extractor(model, **extractor)
     return InferenceJob(opened, tables, Path(output_dir), name, job, num_jobs).run(keys, overwrite)
 
 
+@dataclass
 class InferenceJob:
-    """Extracts the recordings of one job.
+    """Extracts the recordings of one job; :class:`UserError` if tokens are given to a model without a codec."""
 
-    Raises:
-        UserError: If tokens are given to a model without a codec.
-    """
+    extractor: TargetSpeakerExtractor
+    # `mixture` and `enroll`: key to path; optionally `target` (paths) and `codes` (its tokens `[T, K]`, as a Kaldi scp has them)
+    tables: dict[str, dict[str, str]]
+    output_dir: Path
+    name: str
+    job: int
+    num_jobs: int
 
-    def __init__(
-        self,
-        extractor: TargetSpeakerExtractor,  # model of any kind, with its options
-        # `mixture` and `enroll`: key to path; optionally `target` (paths) and `codes` (its tokens, entries of a Kaldi
-        # scp with `[T, K]` arrays)
-        tables: dict[str, dict[str, str]],
-        output_dir: Path,  # where recordings and tables go
-        name: str,
-        job: int,
-        num_jobs: int,
-    ) -> None:
-        self.extractor, self.tables, self.name = extractor, tables, name
-        self.output_dir, self.job, self.num_jobs = output_dir, job, num_jobs
-        self.with_codes = "codes" in tables
-        if self.with_codes and not hasattr(extractor, "codec"):
+    def __post_init__(self) -> None:
+        self.with_codes = "codes" in self.tables
+        if self.with_codes and not hasattr(self.extractor, "codec"):
             raise UserError("--codes_scp: token accuracy is that of a codec, which this model has not; leave it out")
         # How many are decoded together changes no token.
-        options = {key: value for key, value in vars(extractor.options).items() if key != "batch_size"}
-        digest = state_digest("", extractor.model.state_dict())
-        self.settings = {"decode": json.loads(json.dumps(options)), "model": digest, "dtype": extractor.dtype}
+        options = {key: value for key, value in vars(self.extractor.options).items() if key != "batch_size"}
+        digest = state_digest("", self.extractor.model.state_dict())
+        self.settings = {"decode": json.loads(json.dumps(options)), "model": digest, "dtype": self.extractor.dtype}
 
     def run(self, keys: Sequence[str], overwrite: bool = False) -> str:
-        """Extract what is not there yet, or everything, and return a summary of one line.
-
-        Raises:
-            UserError: If a recording cannot be used; then nothing has been changed.
-        """
+        """Extract what is not there yet, or everything, and return a summary of one line; see :func:`extract_set`."""
         files = [self.tables[kind][key] for kind in ("mixture", "enroll") for key in keys]
         part = Part(self.output_dir, self.name, self.job, self.num_jobs, self.settings, keys, files)
         books = {} if overwrite else self._read_books(keys)
@@ -129,15 +119,11 @@ class InferenceJob:
         """Return what is to be extracted, and the mixture's sample format."""
         paths = self.tables["mixture"][key], self.tables["enroll"][key]
         (mixture, rate, _, subtype), (enroll, enroll_rate, *_) = (read_with_format(path, key=key) for path in paths)
+        names = [f"{path} (key '{key}')" for path in paths]
         request = self.extractor.request(
-            mixture,
-            enroll,
-            rate,
-            enroll_sample_rate=enroll_rate,
-            row_id=f"{self.name}/{key}",
-            mixture_name=f"{paths[0]} (key '{key}')",
-            enroll_name=f"{paths[1]} (key '{key}')",
-        )
+            mixture, enroll, rate, enroll_sample_rate=enroll_rate, row_id=f"{self.name}/{key}", mixture_name=names[0],
+            enroll_name=names[1],
+        )  # fmt: skip
         return request, subtype
 
     def _check(self, keys: Sequence[str], todo: Container[str]) -> dict[str, float]:
@@ -183,10 +169,11 @@ class InferenceJob:
                     write_audio(wav, extraction.samples, request.sample_rate, output_subtype(wav, subtype))
                     books[key] = {"source": source, "wav": file_state(wav)}
                     if self.with_codes:
-                        books[key] |= {
-                            "accuracy": self._accuracy(key, request, extraction),
-                            "codes": self._codes_state(key),
-                        }
+                        shares = None  # of a silent mixture
+                        if extraction.codes is not None:
+                            right = self._target_codes(key, len(request.mixture)) == extraction.codes
+                            shares = [round(float(share), 6) for share in right.mean(axis=1)]
+                        books[key] |= {"accuracy": shares, "codes": self._codes_state(key)}
                     progress.update(round(seconds[key]))
                 self._write_json("progress.json", {"settings": self.settings, "recordings": books})
         if order:
@@ -239,13 +226,6 @@ class InferenceJob:
             )
         return target
 
-    def _accuracy(self, key: str, request: Request, extraction: Extraction) -> list[float] | None:
-        """Return the share of right tokens per codebook, or None for a silent mixture."""
-        if extraction.codes is None:
-            return None
-        right = self._target_codes(key, len(request.mixture)) == extraction.codes
-        return [round(float(share), 6) for share in right.mean(axis=1)]
-
     def _write_accuracy(self, shares: dict[str, list[float] | None]) -> None:
         with atomic_write(self.output_dir / f"{self.name}.{self.job}.token_accuracy.csv", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
@@ -254,19 +234,17 @@ class InferenceJob:
 
     def _remove_surplus_parts(self) -> None:
         """Remove the tables of jobs beyond ``num_jobs``, which an earlier run with more jobs left."""
-        for kind in ("scp", "json", "rtf.json", "token_accuracy.csv"):
-            for path in self.output_dir.glob(f"{self.name}.*.{kind}"):
-                number = path.name[len(self.name) + 1 : -len(kind) - 1]
-                if number.isdigit() and int(number) > self.num_jobs:
-                    path.unlink(missing_ok=True)
+        for path in self.output_dir.glob(f"{self.name}.*"):
+            rest = path.name.removeprefix(f"{self.name}.")
+            found = re.fullmatch(r"(\d+)\.(scp|json|rtf\.json|token_accuracy\.csv)", rest)
+            if found and int(found[1]) > self.num_jobs:
+                path.unlink(missing_ok=True)
 
 
 def _same_recording(enroll: str, target: str) -> bool:
     if Path(enroll).resolve() == Path(target).resolve():
         return True
-    try:
-        if read_header(enroll)[0] != read_header(target)[0]:
-            return False
-    except UserError:
-        return False
-    return bool(np.array_equal(read_audio(enroll)[0], read_audio(target)[0]))
+    with contextlib.suppress(UserError):
+        if read_header(enroll)[0] == read_header(target)[0]:
+            return bool(np.array_equal(read_audio(enroll)[0], read_audio(target)[0]))
+    return False

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from espnet_tse_gen.decoding.options import DecodingOptions
@@ -49,11 +49,7 @@ class ModelDir:
         return find_checkpoint(self.path, model_file)
 
     def load(self, model_file: str | Path | None = None, device: str = "cpu") -> Any:
-        """Return the model in evaluation mode, an ``ExtractionNetwork`` or a ``MaskedTSEModel``.
-
-        Raises:
-            UserError: If configuration, checkpoint, codec and front end do not belong together, or a file cannot be used.
-        """
+        """Return the model in evaluation mode, an ``ExtractionNetwork`` or a ``MaskedTSEModel``."""
         if self.is_discriminative:
             from espnet_tse_gen.discriminative.build import load_model
         else:
@@ -86,10 +82,9 @@ def shipped_models() -> dict[str, Path]:
 def open_model(where: str | Path) -> Iterator[ModelDir]:
     """Give a model's directory; one that had to be unpacked is removed when the block ends.
 
-    ``where`` is an exp directory, a zip file made by ``pack``, or the name of a shipped model, which comes first; ``./NAME`` is
-    a folder of that name. Text that is nothing of this may be ``ORG/NAME`` or ``ORG/NAME@REVISION``, a model of the Hugging Face
-    hub: it is fetched into the cache of ``huggingface_hub``, or found there. Where there is a folder ``ORG``, ``ORG/NAME`` is a
-    path, so that nobody is asked for a mistyped one.
+    ``where`` is an exp directory, a zip file made by ``pack``, the name of a shipped model, which comes first (``./NAME`` is a
+    folder of that name), or else ``ORG/NAME`` or ``ORG/NAME@REVISION`` of the Hugging Face hub, in the cache of
+    ``huggingface_hub`` or fetched. Where there is a folder ``ORG``, ``ORG/NAME`` is a path: nobody is asked for a mistyped one.
 
     Raises:
         UserError: If there is no such model, or it is not a model.
@@ -147,21 +142,14 @@ def _checked(directory: Path) -> ModelDir:
 def _unpack(archive: Path, directory: Path) -> Path:
     try:
         with zipfile.ZipFile(archive) as packed:
-            for name in packed.namelist():
-                parts = PurePosixPath(name).parts
-                if PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name:
-                    raise UserError(f"{archive}: holds a file outside of it ('{name}'); pack it again")
-            packed.extractall(directory)
-    except UserError:
-        raise
+            packed.extractall(directory)  # which lets no name lead out of the directory
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise UserError(f"{archive}: is damaged ({error}); copy it again") from None
     # Also of a folder, as other programs make a zip file.
-    inside = directory.glob(f"*/{CONFIG}")
-    found = [directory] if (directory / CONFIG).is_file() else [path.parent for path in inside]
+    found = [*directory.glob(CONFIG)] or [*directory.glob(f"*/{CONFIG}")]
     if len(found) != 1:
         raise UserError(f"{archive}: holds no {CONFIG}; give a zip file made by pack")
-    return found[0]
+    return found[0].parent
 
 
 def list_models() -> str:
@@ -201,11 +189,7 @@ def _card_facts(card: str) -> str:
 
 
 def describe_model(model: str | Path, model_file: str | None = None) -> str:
-    """Return what a model is: checkpoint, :func:`model_facts`, decoding options, and its card.
-
-    Raises:
-        UserError: If the model or the checkpoint cannot be used.
-    """
+    """Return what a model is: checkpoint, :func:`model_facts`, decoding options, and its card."""
     with open_model(model) as directory:
         facts = {"Model": str(model), "Checkpoint": directory.checkpoint(model_file).name}
         facts |= model_facts(directory.load(model_file), directory.config)

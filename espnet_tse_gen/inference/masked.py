@@ -33,10 +33,7 @@ DecodeChoice = DecodingOptions | Mapping[str, Any] | str | Path | None
 
 
 class MaskedInference(TargetSpeakerExtractor):
-    """A trained masked generative model with its codec and decoding options.
-
-    Use ``TargetSpeakerExtractor.from_pretrained``; the constructor takes a model that is built already, in evaluation mode, on
-    its device.
+    """A trained masked generative model with its codec and decoding options; the constructor takes one on its device.
 
     Raises:
         UserError: If the options do not fit the model.
@@ -53,7 +50,7 @@ class MaskedInference(TargetSpeakerExtractor):
             self.model.front_end.to(DTYPES[dtype])
         self.model.precision = "bfloat16" if dtype == "bfloat16" else "float32"
         self.options = decode
-        self._kept: tuple[list[np.ndarray], tuple[Signal, Tensor] | None] = [], None
+        self._kept: tuple[list[np.ndarray], tuple[Signal, Tensor]] | None = None
 
     @property
     def options(self) -> DecodingOptions:
@@ -84,11 +81,7 @@ class MaskedInference(TargetSpeakerExtractor):
                 " no mean; choose false"
             )
         self._options, self._sampler = options, sampler
-
-    @property
-    def passes(self) -> int:
-        """Calls of the network per recording or chunk, at most."""
-        return self._sampler.passes * (1 if self.options.guidance == 1.0 else 2)
+        self.passes = sampler.passes * (1 if options.guidance == 1.0 else 2)
 
     @torch.inference_mode()
     def extract(
@@ -188,7 +181,6 @@ class MaskedInference(TargetSpeakerExtractor):
         else it makes is the rest of the means, for soft decoding, and what lends these frames their phase, ``[B, L]``, or None.
         """
         source = self.options.reconstruction if self.codec.supports_mixture else "codec"
-        keeps = self.options.soft and source == "estimate"
         enroll, enroll_lengths = self._enrolled(requests)
 
         def prepare(signals: Sequence[np.ndarray], frames: tuple[int, int] | None = None) -> Any:
@@ -202,10 +194,9 @@ class MaskedInference(TargetSpeakerExtractor):
             told, guide, rest = conditions(False), None if source == "codec" else given[0], None
             if source == "estimate" and estimate is not None:
                 guide = estimate.wav
-                if keeps:
-                    rest = self.model.rest(
-                        told, estimate.latents.transpose(1, 2)[:, slice(*frames) if frames else slice(None)]
-                    )
+                if self.options.soft:
+                    latents = estimate.latents.transpose(1, 2)
+                    rest = self.model.rest(told, latents[:, slice(*frames)] if frames else latents)
             if guide is not None and frames:
                 guide = guide[:, frames[0] * self.codec.hop : frames[1] * self.codec.hop]
             without = None if self.options.guidance == 1.0 else self.model.predictor(conditions(True))
@@ -216,21 +207,17 @@ class MaskedInference(TargetSpeakerExtractor):
     def _enrolled(self, requests: Sequence[Request]) -> tuple[Signal, Tensor]:
         """Return the enrolments as the codec sees them and their lengths ``[B]``, made once for the same ones in a row."""
         enrolls = [request.enroll for request in requests]
-        kept, made = self._kept
-        if made is None or len(enrolls) != len(kept) or not all(map(np.array_equal, enrolls, kept)):
+        kept = self._kept
+        if kept is None or len(enrolls) != len(kept[0]) or not all(map(np.array_equal, enrolls, kept[0])):
             rows, lengths = self._padded(enrolls)
-            made = self.model.encode(rows, lengths, self._embedding(requests)), lengths
-            self._kept = enrolls, made
-        return made
+            embedding = None
+            if self.model.extractor.speaker_embedding:
+                from espnet_tse_gen.data.enrolment.embeddings import embed
 
-    def _embedding(self, requests: Sequence[Request]) -> Tensor | None:
-        """Return the speaker embeddings of the enrolments, ``[B, E]``, for an extractor that takes them."""
-        if not self.model.extractor.speaker_embedding:
-            return None
-        from espnet_tse_gen.data.enrolment.embeddings import embed
-
-        rows = [torch.from_numpy(embed(request.enroll, self.sample_rate)) for request in requests]
-        return torch.stack(rows).to(self.device)
+                own = [torch.from_numpy(embed(enroll, self.sample_rate)) for enroll in enrolls]
+                embedding = torch.stack(own).to(self.device)
+            kept = self._kept = enrolls, (self.model.encode(rows, lengths, embedding), lengths)
+        return kept[1]
 
     def _reconstruct(
         self, requests: Sequence[Request], codes: Tensor, means: Means | None, guide: Tensor | None
@@ -239,10 +226,10 @@ class MaskedInference(TargetSpeakerExtractor):
         frames = torch.tensor([self.codec.num_frames(len(request.mixture)) for request in requests])
         mixture, estimate = (None, guide) if self.options.reconstruction == "estimate" else (guide, None)
         if means is None:
-            return self.codec.decode(codes, frames, mixture, estimate=estimate).cpu().numpy()
-        return (
-            self.codec.decode_latents(means.latents.transpose(1, 2), frames, mixture, estimate=estimate).cpu().numpy()
-        )
+            made = self.codec.decode(codes, frames, mixture, estimate=estimate)
+        else:
+            made = self.codec.decode_latents(means.latents.transpose(1, 2), frames, mixture, estimate=estimate)
+        return made.cpu().numpy()
 
     def _padded(self, signals: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         """Return signals as ``[B, L]``, padded with zeros, and their lengths ``[B]``, on the device."""

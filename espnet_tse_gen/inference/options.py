@@ -22,9 +22,6 @@ class SegmentOptions(Options):
     Training by SI-SDR leaves the output's level open: ``scale: mixture`` fits it to the mixture by least squares, ``peak`` gives
     it the mixture's peak (what the authors of SpEx+ do when decoding), ``none`` leaves it as the network gives it. ``auto`` is
     ``none`` for the dual-path extractor, which gives the target its own level, and ``mixture`` for the others.
-
-    Raises:
-        UserError: From the constructor, naming the option and what it takes.
     """
 
     models: ClassVar[str] = "discriminative"

@@ -18,7 +18,7 @@ from espnet_tse_gen.inference.front_end import FRONT_END
 from espnet_tse_gen.inference.loading import CARD, CONFIG, DECODE, model_facts, open_model
 from espnet_tse_gen.utils.checkpoints import read_checkpoint
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.files import atomic_write, read_yaml
+from espnet_tse_gen.utils.files import atomic_write, read_text, read_yaml
 from espnet_tse_gen.utils.hub import parse_tag
 from espnet_tse_gen.utils.model_files import PACKED, WEIGHTS
 
@@ -56,13 +56,11 @@ def pack(
     Args:
         where: The model, as :func:`open_model` takes it.
         output: A zip file, or a directory where the name lacks ``.zip``.
-        model_file: Checkpoint; by default the best average that is there.
         half: Store weights with 16 bits.
         decode: Default decoding: a preset's name or a yaml file; by default the model's own.
         results: Table for the model card; by default the ``RESULTS.md`` of the model.
-        name: The model's name on its card; by default that of ``output``. The examples of one for the hub, ``ORG/NAME``, take it
-            from there.
-        license: That of the weights, as the hub calls it: ``apache-2.0``, ``cc-by-4.0``, ``other``, ....
+        name: On its card; ``ORG/NAME`` is that of the hub, which the examples take from there; by default that of ``output``.
+        license: That of the weights, as the hub calls it.
 
     Raises:
         UserError: If the model is incomplete, what is packed does not fit together, or ``output`` is there.
@@ -70,8 +68,6 @@ def pack(
     output = output.resolve()
     if output.exists() and not overwrite:
         raise UserError(f"--output {output}: is there already; choose another name or add --overwrite true")
-    if results is not None and not results.is_file():
-        raise UserError(f"--results {results}: no such file")
     with open_model(where) as opened:
         _check_place(output, opened.path.resolve())
         checkpoint, config, options = opened.checkpoint(model_file), opened.config, opened.options(decode)
@@ -87,7 +83,7 @@ def pack(
         facts = model_facts(model, config)
         facts["Weights"] = f"`{checkpoint.name}` of the training, stored with {16 if half else 32} bits"
         text = DISCRIMINATIVE if opened.is_discriminative else MASKED
-        told = results.read_text(encoding="utf-8") if results else opened.text("RESULTS.md")
+        told = read_text(results) if results else opened.text("RESULTS.md")
         where = name if name and parse_tag(name) else output.name
         files[CARD] = _card(name or output.stem, where, license, text, facts, told).encode()
     (_write_zip if output.suffix == ".zip" else _write_directory)(output, files)
@@ -103,11 +99,10 @@ def _check_place(output: Path, model: Path) -> None:
     if output == model or output in model.parents:
         raise UserError(f"--output {output}: holds the model that is packed; choose another name")
     if output.is_dir():
-        kept = [path for path in output.rglob("*") if path.is_file()]
-        others = [path for path in kept if path.relative_to(output).parts[0] not in _WRITTEN]
-        if others:
+        names = [path.relative_to(output) for path in output.rglob("*") if path.is_file()]
+        if others := [name.name for name in names if name.parts[0] not in _WRITTEN]:
             raise UserError(
-                f"--output {output}: holds files that no packing wrote, first '{others[0].name}'; choose another name"
+                f"--output {output}: holds files that no packing wrote, first '{others[0]}'; choose another name"
             )
 
 
@@ -134,8 +129,8 @@ def _yaml(content: dict[str, Any]) -> bytes:
 def _without_paths(value: Any) -> Any:
     """Return ``value`` without entries that are absolute paths."""
     if isinstance(value, dict):
-        kept = {key: _without_paths(item) for key, item in value.items()}
-        return {key: item for key, item in kept.items() if not (isinstance(item, str) and item.startswith("/"))}
+        kept = value.items()
+        return {key: _without_paths(one) for key, one in kept if not (isinstance(one, str) and one.startswith("/"))}
     return value
 
 

@@ -6,7 +6,8 @@ An enrolment is embedded once and what was made of it kept, across the segments 
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,7 @@ SegmentChoice = SegmentOptions | Mapping[str, Any] | str | Path | None
 
 
 class WaveformInference(TargetSpeakerExtractor):
-    """A trained discriminative model with its options.
-
-    Use ``TargetSpeakerExtractor.from_pretrained``; the constructor takes a model that is built already, in evaluation mode, on
-    its device, with ``sample_rate`` set.
+    """A trained discriminative model with its options; the constructor takes one in evaluation mode, on its device.
 
     Raises:
         UserError: If the options are not usable, or the model takes something else than an enrolment's recording.
@@ -71,11 +69,7 @@ class WaveformInference(TargetSpeakerExtractor):
     @options.setter
     def options(self, decode: SegmentChoice) -> None:
         self._options = SegmentOptions.resolve(decode)
-
-    @property
-    def passes(self) -> int:
-        """Calls of the network per segment."""
-        return self.options.augmentations
+        self.passes = self._options.augmentations
 
     @torch.inference_mode()
     def extract(
@@ -165,33 +159,24 @@ class WaveformInference(TargetSpeakerExtractor):
 
     def _enrolment(self, enrolls: Sequence[np.ndarray]) -> Any:
         """Return what the network keeps of a target's enrolments, made once for the same ones."""
-        digest = hashlib.blake2b(digest_size=16)
-        for enroll in enrolls:
-            digest.update(len(enroll).to_bytes(8, "little") + enroll.tobytes())
-        key = digest.digest()
+        content = b"".join(len(enroll).to_bytes(8, "little") + enroll.tobytes() for enroll in enrolls)
+        key, kept = hashlib.blake2b(content, digest_size=16).digest(), self._enrolments
         with self._enrolling:
-            if key not in self._enrolments:
+            if key not in kept:
                 with self._precision():
                     tensors = [torch.from_numpy(enroll).to(self.device, DTYPES[self.dtype]) for enroll in enrolls]
                     seconds = sum(map(len, enrolls)) / self.sample_rate
-                    self._enrolments[key] = seconds, self._halves.enroll([tensors])[0]
-            self._enrolments.move_to_end(key)
-            kept = self._enrolments
+                    kept[key] = seconds, self._halves.enroll([tensors])[0]
+            kept.move_to_end(key)
             while len(kept) > 1 and sum(seconds for seconds, _ in kept.values()) > KEPT_ENROLL_SECONDS:
                 kept.popitem(last=False)
             return kept[key][1]
 
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Yield the places of signals that are processed together: of one length, or of similar length where that is exact."""
-        batch: list[int] = []
-        for place in sorted(range(len(lengths)), key=lambda place: (lengths[place], place)):
-            fits = not batch or self._halves.padding_exact or lengths[place] == lengths[batch[0]]
-            if batch and (len(batch) == self.options.batch_size or not fits):
-                yield batch
-                batch = []
-            batch.append(place)
-        if batch:
-            yield batch
+    def _batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Return the places of signals that are processed together: of one length, or of similar length where that is exact."""
+        order, size = sorted(range(len(lengths)), key=lengths.__getitem__), self.options.batch_size
+        groups = [order] if self._halves.padding_exact else [[*own] for _, own in groupby(order, lengths.__getitem__)]
+        return [group[first : first + size] for group in groups for first in range(0, len(group), size)]
 
     def _precision(self) -> torch.autocast:
         # Entered in every case, so that an autocast of the caller changes nothing.
@@ -199,25 +184,19 @@ class WaveformInference(TargetSpeakerExtractor):
 
 
 def _joined(parts: Sequence[tuple[Segment, np.ndarray]], hop: int) -> np.ndarray:
-    """Return the activity of a recording from that of its segments, each from where it fades in."""
-    parts = sorted(parts, key=lambda part: part[0].start)
-    last, activity = parts[-1]
-    joined = np.zeros(last.start // hop + len(activity), np.float32)
+    """Return the activity of a recording from that of its segments, in order, each from where it fades in."""
+    joined = np.zeros(0, np.float32)
     for segment, frames in parts:
         first = (segment.fade - segment.start) // hop
-        begin = segment.start // hop + first
-        joined[begin : begin + len(frames) - first] = frames[first:]
+        joined = np.concatenate([joined[: segment.start // hop + first], frames[first:]])
     return joined
 
 
 class Scale:
-    """The factor that gives a network's output its level, from all parts of a recording.
+    """The factor that gives a network's output its level, one for all parts of a recording, as :class:`SegmentOptions` has it.
 
-    One for each segment would raise what is left of others where the target is silent.
-
-    Args:
-        scale: ``mixture``: least squares fit to the mixture, which gives the target its own level where the others are
-            uncorrelated with it, and the sign it has in the mixture; ``peak``: the mixture's peak; ``none``: 1.
+    The least squares fit gives the target its own level where the others are uncorrelated with it, and the sign it has in the
+    mixture. One factor for each segment would raise what is left of others where the target is silent.
     """
 
     def __init__(self, scale: str) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from espnet_tse_gen.audio.files import MEAN, UNKNOWN_LENGTH, Audio, open_audio, read_with_format
 from espnet_tse_gen.inference.files import part
 from espnet_tse_gen.report.pictures import RANGE_DB, magnitudes
-from espnet_tse_gen.serve.limits import read_limited
 from espnet_tse_gen.utils.errors import UserError, hear_warnings, one_line
 from espnet_tse_gen.utils.parallel import set_up_worker
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from espnet_tse_gen.inference.base import Progress, TargetSpeakerExtractor
 
 GONE = "The extraction was broken off: its process has ended (killed, or out of memory?); press Extract again"
+HIGHEST_RATE = 192000
+"""Hz; a higher rate costs memory and holds no more of a voice."""
+_BLOCK = 2**20
 _COLUMNS = 2000  # of a spectrogram, at most
 
 
@@ -46,9 +49,7 @@ class Outcome(NamedTuple):
 class Worker:
     """A process with a model, which is started by :meth:`start` or by the first job.
 
-    Args:
-        minutes: That a recording may last.
-        extractor: What :func:`~espnet_tse_gen.inference.base.open_extractor` takes.
+    ``minutes`` is what a recording may last; what is in ``extractor``, ``inference.base.open_extractor`` takes.
     """
 
     def __init__(self, minutes: float, **extractor: Any) -> None:
@@ -78,10 +79,7 @@ class Worker:
                 self._ask()
 
     def run(self, job: Job, progress: "Progress") -> Outcome:
-        """Extract; other threads wait until it is their turn.
-
-        Args:
-            progress: Is called with the share that is done, 0..1.
+        """Extract; other threads wait until it is their turn. ``progress`` is called with the share that is done, 0..1.
 
         Raises:
             UserError: If a recording cannot be used, or the process was killed.
@@ -147,11 +145,37 @@ def _extract(opened: "TargetSpeakerExtractor", job: Job, minutes: float, progres
         mixed.samples, enrolls, mixed.rate, enroll_sample_rate=rates, mixture_name=str(job.mixture)
     )
     extraction = opened.extract([request], progress=progress)[0]
-    residual = mixed.samples - extraction.samples
-    picture = draw({"mixture": mixed.samples, "extraction": extraction.samples, "residual": residual}, mixed.rate)
-    told = [_without_folders(line, job) for line in heard]
-    made = _as_int16(extraction.samples), _as_int16(residual)
-    return Outcome(mixed.rate, *made, picture, extraction.confidence, told)
+    made = {"extraction": extraction.samples, "residual": mixed.samples - extraction.samples}
+    picture = draw({"mixture": mixed.samples, **made}, mixed.rate)
+    voice, rest = (np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16) for samples in made.values())
+    return Outcome(
+        mixed.rate, voice, rest, picture, extraction.confidence, [_without_folders(line, job) for line in heard]
+    )
+
+
+def read_limited(path: Path, minutes: float) -> Audio:
+    """Read a recording of at most ``minutes``, of several channels their mean.
+
+    No more than that is decoded before it is refused: a small file may hold days of silence, whatever its header says.
+
+    Raises:
+        UserError: If it is longer or its header says so, has a rate above :data:`HIGHEST_RATE`, or cannot be read.
+    """
+    with open_audio(path) as (file, _):
+        if file.samplerate > HIGHEST_RATE:
+            raise UserError(
+                f"{path}: sampling rate is {file.samplerate} Hz, expected at most {HIGHEST_RATE}; resample it"
+            )
+        most, length = minutes * 60 * file.samplerate, 0
+        claimed = file.frames if file.frames < UNKNOWN_LENGTH else 0
+        while max(claimed, length) <= most and (read := len(file.read(max(1, _BLOCK // file.channels)))):
+            length += read
+        if max(claimed, length) > most:
+            raise UserError(
+                f"{path}: is longer than {minutes:g} minutes, or its header says so; take a part of it, or start the page "
+                "with a larger --max-minutes"
+            )
+    return read_with_format(path, channel=MEAN)
 
 
 def _without_folders(text: str, job: Job) -> str:
@@ -159,10 +183,6 @@ def _without_folders(text: str, job: Job) -> str:
     for path in (job.mixture, job.enroll):
         text = text.replace(str(path), path.name) if path is not None else text
     return one_line(text)
-
-
-def _as_int16(samples: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
 
 
 def draw(signals: dict[str, np.ndarray], sample_rate: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from espnet_tse_gen.utils.errors import DEBUG, UserError, unknown_name
+from espnet_tse_gen.utils.errors import DEBUG, UserError, run_main, unknown_name
 from espnet_tse_gen.utils.options import Options
 
 PATH = click.Path(path_type=Path)
@@ -82,6 +82,14 @@ def command(function: Callable[..., Any]) -> Command:
     """Make a function, under click's options, the command of a program; its docstring is the command's help."""
     settings = {"show_default": True, "help_option_names": ["-h", "--help"]}
     return click.command(cls=Command, context_settings=settings)(debug_option(function))
+
+
+def program(function: Callable[..., Any]) -> Command:
+    """Make a function the :func:`command` of a module that holds nothing else, and run it where ``python -m`` starts that."""
+    made = command(function)
+    if function.__module__ == "__main__":
+        run_main(made)
+    return made
 
 
 def debug_option(function: Callable[..., Any]) -> Callable[..., Any]:

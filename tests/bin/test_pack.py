@@ -1,5 +1,7 @@
 import shutil
+import tempfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,17 +27,13 @@ def extracted(where):
     return load_extractor(where)(mixture(0.8), voice(1.0, 110.0, seed=5))
 
 
-def test_packed_model_decodes_like_the_exp_directory(exp_dir, tmp_path):
-    archive = pack(exp_dir, tmp_path / "tiny.zip")
-    np.testing.assert_array_equal(extracted(archive), extracted(exp_dir))
-    directory = pack(exp_dir, tmp_path / "tiny")
-    np.testing.assert_array_equal(extracted(directory), extracted(exp_dir))
-
-
-def test_same_model_is_the_same_file(exp_dir, tmp_path):
-    first = pack(exp_dir, tmp_path / "a" / "tiny.zip")
-    second = pack(shutil.copytree(exp_dir, tmp_path / "copy"), tmp_path / "b" / "tiny.zip")
-    assert first.read_bytes() == second.read_bytes()
+def test_packed_model_decodes_like_the_exp_directory_and_is_always_the_same_file(exp_dir, tmp_path):
+    archive, directory = (pack(exp_dir, tmp_path / name) for name in ("tiny.zip", "tiny"))
+    again = pack(shutil.copytree(exp_dir, tmp_path / "copy"), tmp_path / "b" / "tiny.zip")
+    assert archive.read_bytes() == again.read_bytes()
+    shutil.make_archive(str(tmp_path / "zipped"), "zip", root_dir=tmp_path, base_dir="exp")
+    for where in (archive, directory, tmp_path / "zipped.zip"):
+        np.testing.assert_array_equal(extracted(where), extracted(exp_dir))
 
 
 def test_half_precision_is_smaller_and_loads_as_float32(exp_dir, tmp_path):
@@ -64,8 +62,14 @@ def test_decoding_defaults_travel(exp_dir, tmp_path):
     archive = pack(exp_dir, tmp_path / "tiny.zip", "--decode_config", "one_step")
     assert load_extractor(archive).options.joint
     assert not load_extractor(archive, decode="greedy_16").options.joint
-    again = pack(pack(exp_dir, tmp_path / "dir", "--decode_config", "one_step"), tmp_path / "again")
+    again = pack(archive, tmp_path / "again")
     assert read_yaml(again / "decode.yaml") == {"steps": 1, "joint": True}
+    (tmp_path / "mine.yaml").write_text("scale: peak\nsegment_seconds: 4\n")
+    plain = discriminative_exp_dir("spex_plus")
+    directory = pack(plain, tmp_path / "packed", "--decode_config", str(tmp_path / "mine.yaml"))
+    assert read_yaml(directory / "decode.yaml") == {"segment_seconds": 4.0, "scale": "peak"}
+    assert load_extractor(directory).options == SegmentOptions(segment_seconds=4.0, scale="peak")
+    assert load_extractor(directory, decode="segments").options == SegmentOptions()
 
 
 def test_card_tells_what_the_model_is(exp_dir, tmp_path):
@@ -77,24 +81,18 @@ def test_card_tells_what_the_model_is(exp_dir, tmp_path):
     assert "--model tiny\n" in card and 'from_pretrained("tiny")' in card
 
 
-def test_existing_output_is_kept_unless_told(exp_dir, tmp_path):
+def test_nothing_is_replaced_but_what_was_packed_and_that_only_on_demand(exp_dir, tmp_path):
     for output in (tmp_path / "tiny.zip", tmp_path / "tiny"):
         pack(exp_dir, output)
         refused("is there already", pack, exp_dir, output)
         pack(exp_dir, output, "--overwrite", "true")
         extracted(output)
-
-
-def test_nothing_is_replaced_but_what_was_packed(exp_dir, tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/thesis.txt").write_text("years of work")
-    for output, message in (
-        (exp_dir, "holds the model"),
-        (tmp_path, "holds"),
-        (tmp_path / "mine", r"first 'thesis\.txt'"),
-    ):
+    thesis = tmp_path / "mine/thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("years of work")
+    for output, message in ((exp_dir, "holds the model"), (tmp_path, "holds"), (thesis.parent, r"first 'thesis\.txt'")):
         refused(message, pack, exp_dir, output, "--overwrite", "true")
-    assert (tmp_path / "mine/thesis.txt").exists() and (exp_dir / "config.yaml").exists()
+    assert thesis.exists() and (exp_dir / "config.yaml").exists()
 
 
 def test_incomplete_exp_directory_is_refused(exp_dir, tmp_path):
@@ -104,29 +102,23 @@ def test_incomplete_exp_directory_is_refused(exp_dir, tmp_path):
 
 
 def test_package_from_outside_is_checked(exp_dir, tmp_path):
-    archive = pack(exp_dir, tmp_path / "tiny.zip")
-    damaged = tmp_path / "damaged.zip"
-    content = bytearray(archive.read_bytes())
+    content = bytearray(pack(exp_dir, tmp_path / "tiny.zip").read_bytes())
     content[2000:2100] = b"x" * 100
-    damaged.write_bytes(content)
-    evil = tmp_path / "evil.zip"
-    with zipfile.ZipFile(evil, "w") as packed:
-        packed.writestr("../config.yaml", "codec: mel")
-    strange = tmp_path / "strange.zip"
-    with zipfile.ZipFile(strange, "w") as packed:
-        packed.writestr("notes.txt", "nothing")
-    text = tmp_path / "text.zip"
-    text.write_text("not a zip file")
-    for path, message in (
-        (damaged, "damaged"), (evil, "outside"), (strange, "holds no config"), (text, "neither an exp directory"),
-    ):  # fmt: skip
-        refused(f"{path}.*{message}", load_extractor, path)
-    assert not (tmp_path.parent / "config.yaml").exists()
-
-
-def test_archive_of_a_directory_opens_too(exp_dir, tmp_path):
-    shutil.make_archive(str(tmp_path / "zipped"), "zip", root_dir=tmp_path, base_dir="exp")
-    np.testing.assert_array_equal(extracted(tmp_path / "zipped.zip"), extracted(exp_dir))
+    (tmp_path / "damaged.zip").write_bytes(content)
+    (tmp_path / "text.zip").write_text("not a zip file")
+    for name, inside in (("evil", "../config.yaml"), ("strange", "notes.txt")):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as packed:
+            packed.writestr(inside, "codec: mel")
+    for name, message in {
+        "damaged": "damaged",
+        "strange": "holds no config",
+        "text": "neither an exp directory",
+    }.items():
+        refused(f"{tmp_path}/{name}.zip.*{message}", load_extractor, tmp_path / f"{name}.zip")
+    outside = Path(tempfile.gettempdir()) / "config.yaml"
+    before = outside.exists()
+    refused("holds no checkpoint", load_extractor, tmp_path / "evil.zip")
+    assert outside.exists() == before
 
 
 @pytest.mark.parametrize("model", ["td_speakerbeam", "spex_plus", "mc_spex"])
@@ -145,16 +137,6 @@ def test_packed_discriminative_model_extracts_like_the_exp_directory(model, tmp_
     card = (half / "README.md").read_text()
     assert f"`{model}`" in card and "8000 Hz" in card and "codec" not in card and "from_pretrained" in card
     assert "/somewhere" not in (half / "config.yaml").read_text()
-
-
-def test_decoding_defaults_of_a_file_travel(tmp_path):
-    (tmp_path / "mine.yaml").write_text("scale: peak\nsegment_seconds: 4\n")
-    directory = pack(
-        discriminative_exp_dir("spex_plus"), tmp_path / "packed", "--decode_config", str(tmp_path / "mine.yaml")
-    )
-    assert read_yaml(directory / "decode.yaml") == {"segment_seconds": 4.0, "scale": "peak"}
-    assert load_extractor(directory).options == SegmentOptions(segment_seconds=4.0, scale="peak")
-    assert load_extractor(directory, decode="segments").options == SegmentOptions()
 
 
 @pytest.mark.slow

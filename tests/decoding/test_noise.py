@@ -33,15 +33,8 @@ def test_everything_that_should_changes_the_noise():
     def draw(seed=0, row="a", codebook=0, step=1, purpose="token"):
         return RowNoise(seed, [row]).uniform(COUNTER, codebook, step, purpose)
 
-    values = [
-        draw(),
-        draw(seed=1),
-        draw(row="b"),
-        draw(codebook=1),
-        draw(codebook=None),
-        draw(step=2),
-        draw(purpose="order"),
-    ]
+    changes = ({}, {"seed": 1}, {"row": "b"}, {"codebook": 1}, {"codebook": None}, {"step": 2}, {"purpose": "order"})
+    values = [draw(**change) for change in changes]
     correlation = torch.corrcoef(torch.cat(values)) - torch.eye(len(values))
     assert correlation.abs().max() < 4.5 / math.sqrt(COUNTER.numel())
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 from refused import refused
-from tiny_discriminative import discriminative_exp_dir
+from tiny_discriminative import CONFIGS, discriminative_exp_dir
 from tiny_model import RATE, mixture, tiny_exp_dir, voice
 
 from espnet_tse_gen import TargetSpeakerExtractor
@@ -16,6 +16,7 @@ from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.audio.recordings import resample
 
 KINDS = ["masked", "dual_path", "spex_plus"]
+ENROLL = voice(1.0, 110.0, seed=5)
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -25,13 +26,42 @@ def load(kind: str, **decode: Any) -> TargetSpeakerExtractor:
     )
 
 
+def in_parts(kind: str, seconds: float, overlap: float) -> dict[str, float]:
+    """The options that have long recordings extracted in parts of this length."""
+    names = ("chunk_seconds", "chunk_overlap_seconds") if kind == "masked" else ("segment_seconds", "overlap_seconds")
+    return dict(zip(names, (seconds, overlap), strict=True))
+
+
+@pytest.mark.parametrize("kind", ["masked", *CONFIGS])
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 48000])
+def test_the_output_is_as_long_as_the_mixture(kind: str, rate: int) -> None:
+    for seconds in (0.021, 0.7123):
+        mixed = mixture(seconds, rate=rate)
+        out = load(kind)(mixed, voice(1.0, 110.0, seed=5, rate=rate), rate)
+        assert out.shape == mixed.shape and out.dtype == np.float32 and np.isfinite(out).all() and out.any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "decode"),
+    [
+        ("masked", {"reconstruction": "mixture"}),
+        *(("spex_plus", {"scale": one}) for one in ("mixture", "peak", "none")),
+    ],
+)
+def test_the_output_follows_the_level_of_the_mixture_only(kind: str, decode: dict[str, str]) -> None:
+    extractor, mixed = load(kind, **decode), mixture(0.6)
+    out = extractor(mixed, ENROLL)
+    for factor in (1e-3, 0.25, 8.0):
+        louder = extractor(factor * mixed, ENROLL) / factor
+        for other in (louder, extractor(mixed, max(factor, 0.05) * ENROLL)):
+            np.testing.assert_allclose(other, out, rtol=1e-3, atol=1e-3 * np.abs(out).max())
+
+
 @every_kind
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_path_is_what_is_in_the_file(kind: str, channels: int, tmp_path: Path) -> None:
-    length = "chunk_seconds" if kind == "masked" else "segment_seconds"
-    overlap = "chunk_overlap_seconds" if kind == "masked" else "overlap_seconds"
     more = {"steps": 2, "temperature": 1.0, "choice_temperature": 1.0} if kind == "masked" else {}
-    extractor = load(kind, **{length: 0.6, overlap: 0.2, **more})
+    extractor = load(kind, **in_parts(kind, 0.6, 0.2), **more)
     given = 0.02 + np.stack([mixture(1.7, seed, 44100) for seed in range(channels)], axis=1)
     soundfile.write(tmp_path / "m.flac", given, 44100)
     for name, rate in (("a", RATE), ("b", 16000)):
@@ -58,24 +88,31 @@ def test_a_path_is_what_is_in_the_file(kind: str, channels: int, tmp_path: Path)
 @every_kind
 def test_what_is_known_of_a_voice(kind: str, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "m.wav", mixture(1.0, 0, 16000), 16000, subtype="FLOAT")
-    extractor, enroll = load(kind), voice(1.0, 110.0, 5)
-    found = extractor.extract_one(tmp_path / "m.wav", enroll)
+    extractor = load(kind)
+    found = extractor.extract_one(tmp_path / "m.wav", ENROLL)
     assert found.sample_rate == 16000 and found.samples.shape == (16000,)
-    np.testing.assert_array_equal(found.samples, extractor(tmp_path / "m.wav", enroll))
+    np.testing.assert_array_equal(found.samples, extractor(tmp_path / "m.wav", ENROLL))
     assert (found.codes is None) == (kind != "masked") and (found.activity is None) == (kind != "dual_path")
-    assert extractor.extract_one(mixture(1.0), enroll).sample_rate == RATE
-    silent = extractor.extract_one(np.zeros(16000), enroll, 16000)
-    assert silent.sample_rate == 16000 and silent.samples.shape == (16000,) and not silent.samples.any()
+    assert extractor.extract_one(mixture(1.0), ENROLL).sample_rate == RATE
+    silent, other = extractor.extract_batch([np.zeros(12345), mixture(0.5, 0, 16000)], [ENROLL] * 2, 16000)
+    assert silent.shape == (12345,) and not silent.any() and other.any()
 
 
 @every_kind
 def test_the_voice_is_written_as_it_is_made(kind: str) -> None:
-    extractor = load(kind, **({} if kind == "masked" else {"segment_seconds": 0.5, "overlap_seconds": 0.1}))
+    extractor = load(kind, **({} if kind == "masked" else in_parts(kind, 0.5, 0.1)))
     for mixed in (mixture(2.0, 0, 11025), np.zeros(2500000)):
-        request, parts = extractor.request(mixed, voice(1.0, 110.0, 5), 11025, enroll_sample_rate=RATE), []
+        request, parts = extractor.request(mixed, ENROLL, 11025, enroll_sample_rate=RATE), []
         found = extractor.extract([request], write=parts.append)[0]
         assert len(found.samples) == 0 and (len(parts) > 1 or kind == "masked")
         np.testing.assert_array_equal(np.concatenate(parts), extractor.extract([request])[0].samples)
+
+
+@pytest.mark.parametrize("kind", ["masked", "dual_path"])
+def test_progress_is_told_part_by_part(kind: str) -> None:
+    extractor, told = load(kind, **in_parts(kind, 1.0, 0.2)), list[float]()
+    extractor.extract([extractor.request(mixture(seconds), ENROLL) for seconds in (0.5, 4.0)], progress=told.append)
+    assert told == sorted(told) and told[-1] == 1.0 and len(set(told)) >= 5 and told[0] < 0.3
 
 
 def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from refused import refused
 from tiny_discriminative import CONFIGS, RATE, discriminative_exp_dir
 from tiny_model import mixture, voice
 
@@ -10,7 +11,6 @@ from espnet_tse_gen.discriminative.build import load_model
 from espnet_tse_gen.discriminative.halves import split_model
 from espnet_tse_gen.inference.waveform import Scale, WaveformInference
 from espnet_tse_gen.scoring.signal import si_sdr
-from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
 EXTRACTORS = sorted(CONFIGS)
@@ -34,12 +34,12 @@ def plain_output(model, mixed, enroll):
     """What encoder, extractor and decoder give, called as ESPnet calls them, for arrays at the model's rate."""
     wavs = [torch.from_numpy(signal)[None] for signal in (mixed, enroll)]
     if model.encoder is None:
-        return model.extractor(wavs[0], [[wavs[1][0]]])[0][0].numpy(), None
+        return model.extractor(wavs[0], [[wavs[1][0]]])[0][0].numpy()
     lengths = [torch.tensor([wav.shape[1]]) for wav in wavs]
     (features, frames), (aux, aux_frames) = (model.encoder(wav, n) for wav, n in zip(wavs, lengths, strict=True))
-    masked, _, others = model.extractor(features, frames, aux, aux_frames)
+    masked, *_ = model.extractor(features, frames, aux, aux_frames)
     scales = getattr(model.decoder, "decode_scales", lambda *given: [model.decoder(*given)[0]])(masked, lengths[0])
-    return scales[0][0].numpy(), others["enroll_emb"][0]
+    return scales[0][0].numpy()
 
 
 def assert_close(a, b, tolerance=1e-5):
@@ -54,7 +54,7 @@ def test_t05_output_is_the_short_scale_and_as_long_as_the_input(name, size):
     request = extractor.request(mixture(2.0)[:size], ENROLL)
     out = extractor.extract([request])[0].samples
     assert out.shape == (size,) and out.dtype == np.float32
-    expected, _ = plain_output(network(name), request.mixture, request.enroll)
+    expected = plain_output(network(name), request.mixture, request.enroll)
     assert_close(out * np.float32(request.gain), expected)
 
 
@@ -78,22 +78,12 @@ def count_rows(extractor):
 
 
 @pytest.mark.parametrize("name", [name for name in EXTRACTORS if name != "dual_path"])
-def test_halves_are_what_the_extractor_computes(name):
-    request = load(name).request(mixture(0.8), ENROLL)
-    expected, embedding = plain_output(network(name), request.mixture, request.enroll)
+def test_splitting_a_model_changes_none_of_its_weights(name):
     model = network(name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    halves = split_model(model)
+    split_model(model)
     after = model.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
-    with torch.no_grad():
-        features, lengths = model.encoder(torch.from_numpy(request.enroll)[None], torch.tensor([len(request.enroll)]))
-        found = halves.embed(features, lengths)
-        assert_close(found[0].numpy(), embedding.numpy())
-        size = torch.tensor([len(request.mixture)])
-        features, lengths = model.encoder(torch.from_numpy(request.mixture)[None], size)
-        out = model.decoder(halves.extract(features, lengths, found), size)[0][0].numpy()
-    assert_close(out, expected)
 
 
 def test_td_speakerbeam_on_spectra(tmp_path):
@@ -107,26 +97,8 @@ def test_td_speakerbeam_on_spectra(tmp_path):
     extractor = WaveformInference.from_pretrained(exp_dir, decode={"scale": "none"})
     request = extractor.request(mixture(0.77), ENROLL)
     model = load_model(exp_dir / "config.yaml", exp_dir / "valid.loss.best.pth")
-    expected, _ = plain_output(model, request.mixture, request.enroll)
+    expected = plain_output(model, request.mixture, request.enroll)
     assert_close(extractor.extract([request])[0].samples * np.float32(request.gain), expected)
-
-
-@every_extractor
-@pytest.mark.parametrize("rate", [8000, 11025, 16000, 48000])
-def test_any_rate(name, rate):
-    mixed = mixture(0.7123, rate=rate)
-    out = load(name)(mixed, voice(1.0, 110.0, seed=5, rate=rate), rate)
-    assert out.shape == mixed.shape and out.dtype == np.float32 and np.isfinite(out).all() and out.any()
-
-
-@pytest.mark.parametrize("scale", ["mixture", "peak", "none"])
-def test_output_follows_the_inputs_level_exactly(scale):
-    extractor = load(decode={"scale": scale})
-    mixed = mixture(0.6)
-    out = extractor(mixed, ENROLL)
-    for factor in (1e-3, 0.25, 8.0):
-        assert_close(extractor(factor * mixed, ENROLL), factor * out, 1e-3)
-        assert_close(extractor(mixed, max(factor, 0.05) * ENROLL), out, 1e-3)
 
 
 def test_scale_is_that_of_the_mixture():
@@ -162,7 +134,7 @@ def test_long_recordings_are_processed_in_segments_of_one_length(name):
         assert out.shape == (size,) and np.isfinite(out).all() and set(sizes) == {4800}
     # Far from every seam the joined output is that of the segment alone: here the last one's last samples.
     tail = extractor.request(mixture(3.0)[:size], ENROLL).mixture[-4800:]
-    expected, _ = plain_output(network(name), tail, request.enroll)
+    expected = plain_output(network(name), tail, request.enroll)
     assert_close(out[-1200:] * np.float32(request.gain), expected[-1200:])
     batched = load(name, {**options, "batch_size": 3})
     assert_close(batched.extract([request])[0].samples, out)
@@ -194,7 +166,7 @@ def test_augmentations_are_averaged_where_they_belong(name, count):
     expected = np.zeros(len(out))
     for delay, sign in ((0, 1), (round(hop / 2), -1), (round(hop / 4), 1), (round(3 * hop / 4), -1))[:count]:
         copy = np.concatenate([np.zeros(delay, np.float32), sign * request.mixture])
-        expected += sign * plain_output(network(name), copy, request.enroll)[0][delay:] / count
+        expected += sign * plain_output(network(name), copy, request.enroll)[delay:] / count
     assert_close(out, expected.astype(np.float32))
     assert extractor.passes == count
 
@@ -222,10 +194,7 @@ def test_only_so_many_embeddings_are_kept(monkeypatch):
         assert_close(extractor(mixture(0.2), enroll), row)
 
 
-def test_silent_mixture_gives_silence_of_its_length():
-    out = load().extract_batch([np.zeros(12345, np.float32), mixture(0.5)], [ENROLL] * 2)
-    assert out[0].shape == (12345,) and not out[0].any() and out[1].any()
-    # Silence inside a recording, and whole segments of it, are no trouble either.
+def test_silence_inside_a_recording_is_no_trouble():
     paused = np.r_[mixture(0.5), np.zeros(9000, np.float32), mixture(0.5)]
     assert np.isfinite(load(decode={"segment_seconds": 0.3, "overlap_seconds": 0.1})(paused, ENROLL)).all()
 
@@ -245,24 +214,13 @@ def test_an_autocast_of_the_caller_changes_nothing():
         np.testing.assert_array_equal(load()(mixture(0.5), ENROLL), expected)
 
 
-@pytest.mark.parametrize(
-    ("mixed", "enroll", "message"),
-    [
-        (mixture(1.0)[:19], ENROLL, "mixture 0: is 2.38 ms long, expected at least one window of the encoder"),
-        (mixture(0.5), ENROLL[:279], "enrolment 0: is 34.9 ms long, expected at least one statistic of the"),
-    ],
-)
-def test_bad_input_is_refused_in_one_line(mixed, enroll, message):
-    with pytest.raises(UserError) as caught:
-        load().extract_batch([mixed], [enroll])
-    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
-
-
-def test_shortest_input_is_processed():
+def test_the_shortest_input_is_processed_and_shorter_is_refused():
     for rate in (8000, 11025, 16000):
         size, enroll_size = -(-20 * rate // RATE), -(-280 * rate // RATE)
         out = load()(mixture(1.0, rate=rate)[:size], voice(1.0, 110.0, rate=rate)[-enroll_size:], rate)
         assert out.shape == (size,) and np.isfinite(out).all()
+    refused("^mixture: is 2.38 ms long, expected at least one window of the encoder", load(), mixture(1.0)[:19], ENROLL)
+    refused("^enrolment: is 34.9 ms long, .* one statistic of the", load(), mixture(0.5), ENROLL[:279])
 
 
 def test_a_model_that_wants_embeddings_is_refused(tmp_path):
@@ -272,5 +230,4 @@ def test_a_model_that_wants_embeddings_is_refused(tmp_path):
     write_yaml(exp_dir / "config.yaml", config)
     (exp_dir / "valid.loss.ave.pth").unlink()
     torch.save(load_model(exp_dir / "config.yaml", None).state_dict(), exp_dir / "latest.pth")
-    with pytest.raises(UserError, match="takes speaker embeddings"):
-        WaveformInference.from_pretrained(exp_dir)
+    refused("takes speaker embeddings", WaveformInference.from_pretrained, exp_dir)

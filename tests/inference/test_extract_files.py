@@ -58,14 +58,16 @@ def names(folder: Path) -> list[str]:
 
 
 def test_several_give_what_one_each_gives(wavs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert not extract(wavs, wavs / "a/a.wav", "-o", wavs / "one.wav")
+    assert not extract(wavs, wavs / "a/a.wav", "-o", wavs / "one.wav", "--residual", wavs / "l.wav")
     assert not extract(wavs, wavs / "a/b.flac", "-o", wavs / "one.flac")
-    capsys.readouterr()
-    assert extract(wavs, wavs / "a/a.wav", wavs / "a/b.flac", "-o", wavs / "out") == 0
+    first = f"{wavs / 'one.wav'}: 0.80 s at 16000 Hz\n{wavs / 'l.wav'}: what is left\n"
+    assert capsys.readouterr().out.startswith(first)
+    assert extract(wavs, wavs / "a/a.wav", wavs / "a/b.flac", "-o", wavs / "out", "--residual", wavs / "left") == 0
     told = capsys.readouterr()
-    assert names(wavs / "out") == ["a.wav", "b.flac"] and told.err == ""
+    assert names(wavs / "out") == names(wavs / "left") == ["a.wav", "b.flac"] and told.err == ""
     assert (wavs / "out/a.wav").read_bytes() == (wavs / "one.wav").read_bytes()
     assert (wavs / "out/b.flac").read_bytes() == (wavs / "one.flac").read_bytes()
+    assert (wavs / "left/a.wav").read_bytes() == (wavs / "l.wav").read_bytes()
     head, *rows = told.out.splitlines()
     assert head.split() == ["file", "seconds", "confidence", "output"]
     assert [row.split() for row in rows] == [
@@ -114,32 +116,29 @@ def test_model_and_enrolment_are_prepared_once(wavs: Path, monkeypatch: pytest.M
 def test_one_that_is_broken_is_named_and_the_others_go_on(wavs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (wavs / "a/aa.wav").write_bytes(b"not audio")
     soundfile.write(wavs / "a/ab.wav", np.zeros(8), 16000)
-    assert extract(wavs, wavs / "a", wavs / "missing.wav", "-o", wavs / "o") == 2
+    (wavs / "wav.scp").write_text("m sox x.wav -t wav - |\n")
+    assert extract(wavs, wavs / "a", wavs / "missing.wav", wavs / "wav.scp", "-o", wavs / "o") == 2
     told = capsys.readouterr()
     assert names(wavs / "o") == ["a.wav", "b.flac"]
     errors = told.err.splitlines()
-    assert [line.split(": ")[2] for line in errors] == [str(wavs / n) for n in ("a/aa.wav", "a/ab.wav", "missing.wav")]
-    assert all(line.startswith("tse-gen: error: ") for line in errors)
-    assert told.out.count("none, see its error") == 3 and told.out.endswith("\n3 of 5 could not be used\n")
+    assert [line.split(": ")[2] for line in errors[:3]] == [
+        str(wavs / n) for n in ("a/aa.wav", "a/ab.wav", "missing.wav")
+    ]
+    assert all(line.startswith("tse-gen: error: ") for line in errors) and "commands in tables are not run" in errors[3]
+    assert told.out.count("none, see its error") == 4 and told.out.endswith("\n4 of 6 could not be used\n")
 
 
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("m sox x.wav -t wav - |\n", "commands in tables are not run"),
         ("m {0}/a/a.wav\nm {0}/a/b.flac\n", "key 'm' appears twice"),
-        ("m\n", "expected 'key value'"),
         ("", "is empty"),
         ("../m {0}/a/a.wav\n", "no file can be called so"),
     ],
 )
-def test_tables_that_cannot_be_used(wavs: Path, capsys: pytest.CaptureFixture[str], table: str, message: str) -> None:
+def test_tables_that_cannot_be_used(wavs: Path, table: str, message: str) -> None:
     (wavs / "wav.scp").write_text(table.format(wavs))
-    if table.endswith("|\n"):
-        assert extract(wavs, wavs / "wav.scp", "-o", wavs / "o") == 2
-        assert message in capsys.readouterr().err and not (wavs / "o").exists()
-    else:
-        refuse(message, wavs, wavs / "wav.scp", "-o", wavs / "o")
+    refuse(message, wavs, wavs / "wav.scp", "-o", wavs / "o")
 
 
 def test_places_that_cannot_be_used_are_refused_before_anything_is_computed(wavs: Path) -> None:
@@ -154,9 +153,8 @@ def test_places_that_cannot_be_used_are_refused_before_anything_is_computed(wavs
     refuse("is the file of the mixture", wavs, *both, "-o", wavs / "a", "--overwrite")
     refuse("is the file of --enroll", wavs, both[0], "-o", wavs / "e.wav", "--overwrite")
     refuse("--residual .*: is the file of the mixture", wavs, both[0], "-o", wavs / "o.wav", "--residual", both[0])
-    refuse(
-        "--residual .*: is the file of --output", wavs, both[0], "-o", wavs / "o.wav", "--residual", wavs / "a/../o.wav"
-    )
+    named = both[0], "-o", wavs / "o.wav", "--residual", wavs / "a/../o.wav"
+    refuse("--residual .*: is the file of --output", wavs, *named)
     refuse("--residual .*: is the file of --output", wavs, *both, "-o", wavs / "o", "--residual", wavs / "o")
     named = both[0], "-o", wavs / "o.wav", "--residual", wavs / "l.mp3"
     refuse("--residual .*l.mp3: expected a name that ends in .wav or .flac", wavs, *named)
@@ -214,15 +212,6 @@ def test_voice_and_what_is_left_add_up_to_the_mixture(wavs: Path, name: str, cha
     assert np.abs(voice_made + left - mixdown).max() <= 2.0**-15 * (1 + 1e-6)
 
 
-def test_what_is_left_of_several(wavs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert extract(wavs, wavs / "a", "-o", wavs / "o", "--residual", wavs / "l") == 0
-    assert names(wavs / "l") == names(wavs / "o") == ["a.wav", "b.flac"]
-    extract(wavs, wavs / "a/a.wav", "-o", wavs / "o.wav", "--residual", wavs / "l.wav")
-    assert (wavs / "l.wav").read_bytes() == (wavs / "l/a.wav").read_bytes()
-    told = f"{wavs / 'o.wav'}: 0.80 s at 16000 Hz\n{wavs / 'l.wav'}: what is left\n"
-    assert capsys.readouterr().out.endswith(f"\n{told}")
-
-
 def test_voice_and_what_is_left_are_written_both_or_not_at_all(wavs: Path) -> None:
     soundfile.write(wavs / "m.wav", mixture(1.0), RATE, subtype="FLOAT")
     (wavs / "l.wav").write_bytes(b"of before")
@@ -253,41 +242,35 @@ def test_json_is_all_that_is_printed(wavs: Path, capsys: pytest.CaptureFixture[s
     assert broken["output"] is None and broken["rate"] is None and "is not a readable audio file" in broken["error"]
     assert "error" not in fine and fine["output"] == str(wavs / "o/b.flac")
     assert silent["confidence"] is None and len(silent["warnings"]) == 2 and "is silent" in silent["warnings"][1]
-    assert any("samples were clipped" in line for line in loud["warnings"]) == bool(
-        loud["output"] and clipped(wavs / "o/d.wav")
-    )
+    stored = soundfile.read(wavs / "o/d.wav", dtype="int16")[0]
+    clipped = (stored == 32767).any() or (stored == -32768).any()
+    assert any("samples were clipped" in line for line in loud["warnings"]) == clipped
     assert "their mean is used" in told[0].err and "is silent" in told[0].err
     assert told[1].err.startswith("tse-gen: error: ") and told[1].err.count("\n") == 1
-
-
-def clipped(path: Path) -> bool:
-    samples = soundfile.read(path, dtype="int16")[0]
-    return bool((samples == 32767).any() or (samples == -32768).any())
 
 
 def test_channels(wavs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     left, right = mixture(0.8, 0, 16000), mixture(0.8, 3, 16000)
     for name, samples in (("two", np.stack([left, right], 1)), ("mean", (left + right) / 2), ("right", right)):
         soundfile.write(wavs / f"{name}.wav", samples, 16000, subtype="FLOAT")
-    made = {}
-    for name, more in (("two", []), ("two", ["--channel", "2"]), ("mean", []), ("right", ["--channel", "1"])):
+    made, told = [], []
+    for name, *more in (("two",), ("mean",), ("two", "--channel", "2"), ("right",)):
         extract(wavs, wavs / f"{name}.wav", "-o", wavs / "o.wav", "--overwrite", *more)
-        made[name + "".join(more)] = soundfile.read(wavs / "o.wav")[0]
-        told = capsys.readouterr().err
-        assert told == (
-            f"{wavs / 'two.wav'}: has 2 channels; their mean is used\n" if (name, more) == ("two", []) else ""
-        )
-    np.testing.assert_allclose(made["two"], made["mean"], atol=1e-6)
-    np.testing.assert_array_equal(made["two--channel2"], made["right--channel1"])
-    assert np.abs(made["two"] - made["two--channel2"]).max() > 1e-3
-    for channel, message in {
-        "3": "two.wav: has no channel 3; choose one of 1 to 2",
-        "0": "--channel: 0 is not in the range",
-    }.items():
-        refuse(message, wavs, wavs / "two.wav", "--channel", channel, "-o", wavs / "x.wav")
-    soundfile.write(wavs / "e.wav", np.stack([voice(1.0, 110.0)] * 2, 1), RATE)
-    extract(wavs, wavs / "right.wav", "-o", wavs / "x.wav")
-    assert capsys.readouterr().err == f"{wavs / 'e.wav'}: has 2 channels; their mean is used\n"
+        made.append(soundfile.read(wavs / "o.wav")[0])
+        told.append(capsys.readouterr().err)
+    assert told == [f"{wavs / 'two.wav'}: has 2 channels; their mean is used\n", "", "", ""]
+    np.testing.assert_allclose(made[0], made[1], atol=1e-6)
+    np.testing.assert_array_equal(made[2], made[3])
+    assert np.abs(made[0] - made[2]).max() > 1e-3
+    refuse(
+        "two.wav: has no channel 3; choose one of 1 to 2",
+        wavs,
+        wavs / "two.wav",
+        "--channel",
+        "3",
+        "-o",
+        wavs / "x.wav",
+    )
 
 
 def test_an_enrolment_that_is_part_of_the_mixture(wavs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -307,11 +290,8 @@ def test_an_enrolment_that_is_part_of_the_mixture(wavs: Path, capsys: pytest.Cap
     assert made(*parts["p"], "--enroll-range", "2.5-3.204") == made(*parts["p"], *parts["q"])
     for text, message in (
         ("1.5-0.25", "1.5-0.25: ends before it begins"),
-        ("1-1", "1-1: ends before it begins"),
         ("1", "expected START-END in seconds"),
-        ("-1-2", "expected START-END in seconds"),
         ("3-3.3", "3-3.3: .*m.wav ends at 3.20 s"),
-        ("7-9", "7-9: .*m.wav ends at 3.20 s"),
         ("1-1.001", "m.wav: --enroll-range: is 1 ms long"),
     ):
         refused_command(message, main, *words(wavs / "m.wav", "-o", wavs / "x.wav"), f"--enroll-range={text}")

@@ -11,11 +11,10 @@ from refused import refused
 from tiny_discriminative import discriminative_exp_dir
 from tiny_model import fitted_codec, load, mixture, voice
 
-from espnet_tse_gen import TargetSpeakerExtractor
+from espnet_tse_gen import load_extractor
 from espnet_tse_gen.codec.registry import save_codec
 from espnet_tse_gen.inference import loading
 from espnet_tse_gen.inference.loading import open_model
-from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
 from espnet_tse_gen.utils.model_files import find_checkpoint
 
@@ -23,8 +22,7 @@ from espnet_tse_gen.utils.model_files import find_checkpoint
 @pytest.mark.parametrize("where", ["no/such/dir", "nothing.zip", "no_such_model", None, "."])
 def test_missing_model_is_refused(where, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"\.: is not an exp directory" if where == "." else str(where).split("/")[0]):
-        TargetSpeakerExtractor.from_pretrained(where)
+    refused(r"\.: is not an exp directory" if where == "." else str(where).split("/")[0], load_extractor, where)
 
 
 def test_default_checkpoint_prefers_averages(exp_dir):
@@ -36,16 +34,12 @@ def test_default_checkpoint_prefers_averages(exp_dir):
     for name in order:
         assert find_checkpoint(exp_dir).name == name
         (exp_dir / name).unlink()
-    with pytest.raises(UserError, match="holds no checkpoint"):
-        find_checkpoint(exp_dir)
+    refused("holds no checkpoint", find_checkpoint, exp_dir)
 
 
 def test_checkpoint_of_another_codec_is_refused(exp_dir):
     save_codec(fitted_codec(seed=3), exp_dir / "codec")
-    with pytest.raises(
-        UserError, match=r"valid\.loss\.ave\.pth: checkpoint was trained on the tokens of another codec"
-    ):
-        TargetSpeakerExtractor.from_pretrained(exp_dir)
+    refused(r"valid\.loss\.ave\.pth: checkpoint was trained on the tokens of another codec", load_extractor, exp_dir)
 
 
 @pytest.mark.parametrize("change", ["nan", "missing", "extra", "shape", "not tensors", "inside", "half", "nothing"])
@@ -68,7 +62,7 @@ def test_checkpoint_that_does_not_fit_is_refused(exp_dir, change):
     torch.save(state, path)
     if change in ("half", "nothing"):
         path.write_bytes(content[: len(content) // 2] if change == "half" else b"")
-    refused(message, TargetSpeakerExtractor.from_pretrained, exp_dir)
+    refused(message, load_extractor, exp_dir)
 
 
 @pytest.mark.parametrize("kind", ["masked", "dual_path", "spex_plus"])
@@ -82,8 +76,9 @@ def test_weights_of_a_training_that_diverged_end_in_one_line(exp_dir, tmp_path, 
         if value.is_floating_point() and not name.endswith("fingerprint"):
             value.mul_(1e30).clamp_(-3e38, 3e38)  # every one of them still a number
     torch.save(state, path)
-    with pytest.raises(UserError, match="the model gives no numbers: its training diverged"):
-        TargetSpeakerExtractor.from_pretrained(exp_dir)(mixture(0.5), voice(1.0, 110.0))
+    refused(
+        "the model gives no numbers: its training diverged", load_extractor(exp_dir), mixture(0.5), voice(1.0, 110.0)
+    )
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
@@ -91,7 +86,7 @@ def test_names_of_wrapped_models_are_understood(exp_dir, prefix):
     path = exp_dir / "valid.loss.ave.pth"
     state = torch.load(path, weights_only=True)
     torch.save({prefix + name: value for name, value in state.items()}, path)
-    made = TargetSpeakerExtractor.from_pretrained(exp_dir)(mixture(0.5), voice(1.0, 110.0))
+    made = load_extractor(exp_dir)(mixture(0.5), voice(1.0, 110.0))
     np.testing.assert_array_equal(made, load()(mixture(0.5), voice(1.0, 110.0)))
 
 
@@ -101,18 +96,14 @@ def test_names_of_wrapped_models_are_understood(exp_dir, prefix):
 def test_a_pointer_of_git_lfs_is_named(exp_dir, name):
     (exp_dir / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
     where = exp_dir / name if name == "model.zip" else exp_dir
-    with pytest.raises(UserError, match=f"{name}: is a pointer of Git LFS .* run 'git lfs pull'"):
-        TargetSpeakerExtractor.from_pretrained(where)
+    refused(f"{name}: is a pointer of Git LFS .* run 'git lfs pull'", load_extractor, where)
 
 
 @pytest.mark.parametrize("named", [None, "/somewhere/exp/codec_mel"])
 def test_a_model_without_its_codec_says_so(exp_dir, named):
     shutil.rmtree(exp_dir / "codec")
     write_yaml(exp_dir / "config.yaml", {**read_yaml(exp_dir / "config.yaml"), "codec_dir": named})
-    with pytest.raises(
-        UserError, match="exp/codec: no such folder; it holds the codec that the model was trained with"
-    ):
-        TargetSpeakerExtractor.from_pretrained(exp_dir)
+    refused("exp/codec: no such folder; it holds the codec that the model was trained with", load_extractor, exp_dir)
 
 
 def test_a_folder_does_not_hide_a_model_that_ships(exp_dir, tmp_path, monkeypatch, capsys):
@@ -144,4 +135,4 @@ def test_a_folder_does_not_hide_a_model_that_ships(exp_dir, tmp_path, monkeypatc
 )
 def test_unknown_name_in_the_configuration_is_refused(exp_dir, key, value, message):
     write_yaml(exp_dir / "config.yaml", {**read_yaml(exp_dir / "config.yaml"), key: value})
-    refused(f"{exp_dir}/config.yaml: .*{message}", TargetSpeakerExtractor.from_pretrained, exp_dir)
+    refused(f"{exp_dir}/config.yaml: .*{message}", load_extractor, exp_dir)

@@ -39,38 +39,16 @@ def items():
 
 
 @pytest.mark.slow
-def test_the_default_model_is_closer_to_the_target_than_the_mixture_is(items):
-    from pystoi import stoi
-
-    extractor, encoder = load_extractor(DEFAULT_MODEL), SpeakerEncoder()
-    gains = {"si_sdr": [], "estoi": [], "similarity": []}
-    for mixture, target, _, enroll in items:
-        output = extractor(mixture, enroll, sample_rate=RATE)
-        assert output.shape == mixture.shape
-        speaker = encoder.embed(target, RATE)
-        gains["si_sdr"].append(si_sdr(target, output) - si_sdr(target, mixture))
-        gains["estoi"].append(stoi(target, output, RATE, extended=True) - stoi(target, mixture, RATE, extended=True))
-        gains["similarity"].append(
-            float(encoder.embed(output, RATE) @ speaker - encoder.embed(mixture, RATE) @ speaker)
-        )
-    assert {name: np.mean(values) > 0 for name, values in gains.items()} == dict.fromkeys(gains, True), gains
-
-
-@pytest.mark.slow
-def test_the_generative_model_is_closer_to_the_target_than_the_mixture_is(items):
-    extractor, gains = load_extractor("tse_gen_16k"), []
+@pytest.mark.parametrize("name", [DEFAULT_MODEL, "tse_gen_16k"])
+def test_the_output_is_nearer_to_the_target_than_the_mixture_is_and_than_to_the_other(items, name):
+    extractor, encoder, gains = load_extractor(name), SpeakerEncoder(), []
     for mixture, target, interferer, enroll in items:
         output = extractor(mixture, enroll, sample_rate=RATE)
         assert output.shape == mixture.shape
-        gains.append(
-            (si_sdr(target, output) - si_sdr(target, mixture), si_sdr(target, output) - si_sdr(interferer, output))
-        )
+        near = si_sdr(target, output)
+        likeness = (encoder.embed(output, RATE) - encoder.embed(mixture, RATE)) @ encoder.embed(target, RATE)
+        gains.append((near - si_sdr(target, mixture), near - si_sdr(interferer, output), likeness))
     assert np.mean(gains, axis=0).min() > 0, gains
-
-
-@pytest.fixture(scope="module", params=("mc_spex_16k", "dual_path_16k"))
-def name(request):
-    return request.param
 
 
 @pytest.mark.parametrize("name", ["mc_spex_16k", "dual_path_16k", "tse_gen_16k"])
@@ -87,6 +65,7 @@ def test_the_card_is_that_of_the_weights_and_they_are_small(name):
     )
 
 
+@pytest.mark.parametrize("name", ["mc_spex_16k", "dual_path_16k"])
 def test_extraction_depends_on_the_enrolment_and_keeps_rate_and_length(name):
     extractor = load_extractor(name)
     assert isinstance(extractor, WaveformInference) and extractor.sample_rate == RATE

@@ -5,6 +5,7 @@ The recorded figures are in ``recorded.json`` beside this file. After a change t
     PYTHONPATH=.:tests/support python tests/inference/test_recorded.py
 """
 
+import functools
 import hashlib
 import json
 import platform
@@ -21,7 +22,6 @@ from espnet_tse_gen.codec.registry import load_codec
 
 RECORDED = Path(__file__).with_name("recorded.json")
 RATE = 16000
-WAVEFORM_MODELS = ("dual_path_16k", "mc_spex_16k")
 TOLERANCE = 1e-3
 """Of the error's norm to that of the signal: other processors round otherwise, by about 1e-5."""
 SHARE = 0.98
@@ -41,33 +41,21 @@ def machine() -> str:
     return f"{model}, torch {torch.__version__}, numpy {np.__version__}"
 
 
-def shrunk(model: torch.nn.Module, factor: float) -> None:
-    """Multiply every second matrix of a network; 1 leaves it as it is."""
-    with torch.no_grad():
-        for weight in [weight for weight in model.parameters() if weight.dim() > 1][::2]:
-            weight *= factor
-
-
-def waveform(name: str, factor: float = 1.0) -> dict[str, Any]:
+def waveform(name: str) -> dict[str, Any]:
     """Return what a model of waveforms extracts."""
-    extractor = TargetSpeakerExtractor.from_pretrained(name)
-    shrunk(extractor.model, factor)
-    return figures(extractor(*recordings(), sample_rate=RATE))
+    return figures(TargetSpeakerExtractor.from_pretrained(name)(*recordings(), sample_rate=RATE))
 
 
-def tokens(factor: float = 1.0) -> dict[str, Any]:
+def tokens() -> dict[str, Any]:
     """Return the codes that the masked generative model predicts, and what its codec makes of them."""
     extractor = TargetSpeakerExtractor.from_pretrained("tse_gen_16k", dtype="float64")
-    for part in (extractor.model.extractor, extractor.model.front_end):
-        shrunk(part, factor)
     made = extractor.extract([extractor.request(*recordings(), RATE, row_id=0)])[0]
     return {"codes": made.codes.tolist(), **figures(made.samples)}
 
 
-def codec(factor: float = 1.0) -> dict[str, Any]:
+def codec() -> dict[str, Any]:
     """Return the codes that the codec which ships gives to the mixture, and what it makes of them."""
     shipped = load_codec(Path(__file__).parents[2] / "espnet_tse_gen/pretrained/codec_mini_16k")
-    shrunk(shipped, factor)
     codes = shipped.encode(torch.from_numpy(recordings()[0])[None]).codes
     return {"codes": codes[0].tolist(), **figures(shipped.decode(codes)[0].numpy())}
 
@@ -80,33 +68,21 @@ def figures(samples: np.ndarray) -> dict[str, Any]:
     }
 
 
-CASES = {**{name: lambda factor=1.0, name=name: waveform(name, factor) for name in WAVEFORM_MODELS}}
+CASES = {name: functools.partial(waveform, name) for name in ("dual_path_16k", "mc_spex_16k")}
 CASES |= {"tse_gen_16k": tokens, "codec_mini_16k": codec}
-
-
-def differences(made: dict[str, Any], recorded: dict[str, Any]) -> tuple[float, float]:
-    """Return the share of codes that are the same (1 of a model without), and the relative error of the samples."""
-    share = float(np.mean(np.array(made["codes"]) == np.array(recorded["codes"]))) if "codes" in made else 1.0
-    samples, expected = np.array(made["samples"]), np.array(recorded["samples"])
-    return share, float(np.linalg.norm(samples - expected) / np.linalg.norm(expected))
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_shipped_models_give_what_was_recorded(name: str) -> None:
     content = json.loads(RECORDED.read_text())
     made, recorded = CASES[name](), content["models"][name]
-    share, error = differences(made, recorded)
-    assert share >= SHARE
-    if share == 1.0:
-        assert error <= TOLERANCE
+    codes = np.array(made.get("codes", 0)) == np.array(recorded.get("codes", 0))
+    assert codes.mean() >= SHARE
+    if codes.all():
+        samples, expected = np.array(made["samples"]), np.array(recorded["samples"])
+        assert np.linalg.norm(samples - expected) <= TOLERANCE * np.linalg.norm(expected)
     if machine() == content["machine"]:
         assert made == recorded
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_a_model_that_is_a_hundredth_off_gives_something_else(name: str) -> None:
-    share, error = differences(CASES[name](1.01), json.loads(RECORDED.read_text())["models"][name])
-    assert share < SHARE or error > 3 * TOLERANCE
 
 
 if __name__ == "__main__":

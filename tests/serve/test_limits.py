@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from refused import refused
 
-from espnet_tse_gen.serve.limits import HIGHEST_RATE, read_limited
+from espnet_tse_gen.serve.worker import HIGHEST_RATE, read_limited
 
 RATE = 1000
 
@@ -48,20 +48,11 @@ def test_more_than_a_header_says_is_not_decoded_without_end(
     assert sum(map(len, decoded)) <= 2**20
 
 
-def test_a_header_that_claims_gigabytes_is_refused(tmp_path: Path) -> None:
-    huge = tmp_path / "huge.flac"
+def test_what_is_refused_by_its_header_and_what_is_no_audio(tmp_path: Path) -> None:
+    huge, fast, text = (tmp_path / name for name in ("huge.flac", "fast.wav", "text.wav"))
     huge.write_bytes(with_total(encoded(np.zeros(RATE), RATE, "FLAC"), 10 * 2**30))
-    refused("huge.flac: is longer than 30 minutes, or its header says so", read_limited, huge, 30)
-
-
-def test_what_no_microphone_records_and_what_is_no_audio_are_refused(tmp_path: Path) -> None:
-    fast, text = tmp_path / "fast.wav", tmp_path / "text.wav"
     soundfile.write(fast, np.zeros(9), HIGHEST_RATE + 1)
     text.write_text("not audio")
+    refused("huge.flac: is longer than 30 minutes, or its header says so", read_limited, huge, 30)
     refused(f"fast.wav: sampling rate is {HIGHEST_RATE + 1} Hz", read_limited, fast, 1)
     refused("text.wav: is not a readable audio file", read_limited, text, 1)
-
-
-def test_channels_become_their_mean(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "two.wav", np.tile([0.5, 0.25], (100, 1)), RATE, subtype="FLOAT")
-    assert np.allclose(read_limited(tmp_path / "two.wav", 1).samples, 0.375)

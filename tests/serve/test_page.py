@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import soundfile
 from chromium import Chromium, find_chromium
-from programs import ROOT, running
+from programs import ROOT, refused_in, running, start
 from tiny_model import mixture, voice
 
 from espnet_tse_gen import TargetSpeakerExtractor
@@ -102,12 +102,11 @@ class Server:
             if sent.status_code != 200:
                 raise ValueError(sent.text)
             paths = [*sent.json(), None][:2]
-            return self.call(
-                client, [path and {"path": path, "meta": {"_type": "gradio.FileData"}} for path in paths] + [times]
-            )
+            return self.call(client, *paths, times)
 
-    def call(self, client: Any, data: list[Any]) -> list[Any]:
-        """What the server answers to these inputs."""
+    def call(self, client: Any, mixed: str, enroll: str | None, times: str) -> list[Any]:
+        """What the server answers to these inputs, of which the first two are paths."""
+        data = [path and {"path": path, "meta": {"_type": "gradio.FileData"}} for path in (mixed, enroll)] + [times]
         event = client.post("/call/extract", json={"data": data}).raise_for_status().json()["event_id"]
         told = client.get(f"/call/extract/{event}").text
         kind, answer = re.findall(r"event: (complete|error)\ndata: (.*)", told)[-1]
@@ -117,10 +116,8 @@ class Server:
 
     def played(self, file: dict[str, str]) -> np.ndarray:
         """The samples of a recording in an answer, int16."""
-        content = (
-            httpx.get(f"{self.address}/gradio_api/file={file['path']}", trust_env=False).raise_for_status().content
-        )
-        return soundfile.read(io.BytesIO(content), dtype="int16")[0]
+        got = httpx.get(f"{self.address}/gradio_api/file={file['path']}", trust_env=False).raise_for_status()
+        return soundfile.read(io.BytesIO(got.content), dtype="int16")[0]
 
 
 @pytest.fixture(scope="module")
@@ -174,11 +171,8 @@ def give(browser: Chromium, mixed: Path, enroll: Path) -> None:
 
 
 def test_a_voice_is_extracted_and_played_and_nothing_is_kept(browser: Chromium, server: Server, tmp_path: Path) -> None:
-    give(
-        browser,
-        recording(tmp_path, "meeting.wav", wav(mixture(3.0, rate=RATE))),
-        recording(tmp_path, "alice.wav", ENROLL),
-    )
+    mixed = recording(tmp_path, "meeting.wav", wav(mixture(3.0, rate=RATE)))
+    give(browser, mixed, recording(tmp_path, "alice.wav", ENROLL))
     browser.run(f"{BUTTON}.click()")
     browser.wait(f"{PLAYERS} === 4 && {TEXT}.includes('onfidence')", 120)
     duration, position = browser.run(PLAY)
@@ -279,15 +273,13 @@ def test_what_was_not_uploaded_is_neither_read_nor_fetched(server: Server, path:
     message = "not uploaded by a user|is an address; upload a recording instead"
     client = httpx.Client(base_url=f"{server.address}/gradio_api", timeout=60, trust_env=False)
     with client, pytest.raises(ValueError, match=message):
-        server.call(client, [{"path": path, "meta": {"_type": "gradio.FileData"}}, None, "0-1"])
+        server.call(client, path, None, "0-1")
 
 
 def test_requests_at_once_are_all_answered_each_with_its_own(server: Server) -> None:
     def memory() -> int:
-        return sum(
-            int(re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())[0])
-            for process in (server.process.pid, server.worker)
-        )
+        states = [Path(f"/proc/{process}/status").read_text() for process in (server.process.pid, server.worker)]
+        return sum(int(re.findall(r"VmRSS:\s+(\d+) kB", state)[0]) for state in states)
 
     mixtures = [mixture(1.0 + number % 5 / 5, seed=number, rate=RATE) for number in range(REQUESTS)]
     server.extract(wav(mixtures[0]), ENROLL)
@@ -305,13 +297,7 @@ def test_requests_at_once_are_all_answered_each_with_its_own(server: Server) -> 
     assert grown < 300
 
 
-def test_an_address_that_is_taken_is_refused_in_one_line(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_is_taken_is_refused_in_one_line(server: Server) -> None:
     port = server.address.rpartition(":")[2]
-    done = subprocess.run(
-        [sys.executable, "-m", "espnet_tse_gen", "serve", "--port", port], capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )  # fmt: skip
-    assert done.returncode == 2 and done.stdout == ""
-    assert (
-        done.stderr == f"tse-gen: error: --host 127.0.0.1 --port {port}: cannot be listened at; choose another port\n"
-    )
+    done = start(sys.executable, "-m", "espnet_tse_gen", "serve", "--port", port, PYTHONPATH=str(ROOT))
+    refused_in(done, f"tse-gen: error: --host 127.0.0.1 --port {port}: cannot be listened at; choose another port")

@@ -2,9 +2,10 @@
 
 import os
 import signal
-import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +42,10 @@ def job(tmp_path: Path) -> Job:
 def direct(job: Job) -> np.ndarray:
     """What extraction gives, int16."""
     mixed = soundfile.read(job.mixture, dtype="float32")[0]
+    enroll, rate = (
+        (mixed[RATE : RATE * 5 // 2], RATE) if job.enroll is None else soundfile.read(job.enroll, dtype="float32")
+    )
     extractor = TargetSpeakerExtractor.from_pretrained(discriminative_exp_dir(MODEL))
-    if job.enroll is not None:
-        enroll, rate = soundfile.read(job.enroll, dtype="float32")
-    elif job.times is not None:
-        enroll, rate = mixed[round(job.times[0] * RATE) : round(job.times[1] * RATE)], RATE
     made = extractor.extract([extractor.request(mixed, enroll, RATE, enroll_sample_rate=rate)])[0].samples
     return np.clip(np.rint(32768 * made), -32768, 32767).astype(np.int16)
 
@@ -74,20 +74,18 @@ def test_an_enrolment_and_a_part_of_the_mixture_are_both_used(worker: Worker, jo
 
 def test_mistakes_name_the_upload_without_its_folder_and_the_next_job_is_done(worker: Worker, job: Job) -> None:
     before = worker.pid
-    job.mixture.with_name("text.wav").write_text("not audio")
-    text = job._replace(mixture=job.mixture.with_name("text.wav"))
-    assert refused(".", worker.run, text, float).startswith("text.wav: is not a readable audio file")
-    assert refused(".", worker.run, job._replace(times=(11.0, 20.0)), float).startswith(
-        "enrolment 11-20: m.wav ends at 12.00 s"
-    )
-    huge = job._replace(mixture=job.mixture.with_name("huge.wav"))
-    huge.mixture.write_bytes(with_long_data(encoded(np.zeros(RATE), RATE, "RF64"), 10 * 2**30))
-    assert refused(".", worker.run, huge, float).startswith("huge.wav: is damaged: it has ")
-    soundfile.write(job.mixture.with_name("long.wav"), np.zeros(31 * RATE), RATE)
-    assert refused(".", worker.run, job._replace(enroll=job.mixture.with_name("long.wav")), float).startswith(
-        "long.wav: is longer"
-    )
-    assert refused(".", worker.run, job._replace(mixture=Path("gone.wav")), float) == "gone.wav: no such file"
+    text, huge, long = (job.mixture.with_name(f"{name}.wav") for name in ("text", "huge", "long"))
+    text.write_text("not audio")
+    huge.write_bytes(with_long_data(encoded(np.zeros(RATE), RATE, "RF64"), 10 * 2**30))
+    soundfile.write(long, np.zeros(31 * RATE), RATE)
+    for message, changes in {
+        "text.wav: is not a readable audio file": {"mixture": text},
+        "enrolment 11-20: m.wav ends at 12.00 s": {"times": (11.0, 20.0)},
+        "huge.wav: is damaged: it has ": {"mixture": huge},
+        "long.wav: is longer": {"enroll": long},
+        "gone.wav: no such file$": {"mixture": Path("gone.wav")},
+    }.items():
+        refused(f"^{message}", worker.run, job._replace(**changes), float)
     assert len(worker.run(job, float).extraction) == 12 * RATE and worker.pid == before
 
 
@@ -133,17 +131,12 @@ def test_jobs_of_many_threads_are_not_mixed_up(worker: Worker, job: Job, tmp_pat
     lengths = range(RATE, RATE + 12)
     for length in lengths:
         soundfile.write(tmp_path / f"{length}.wav", mixture(2.0, seed=length)[:length], RATE)
-    found: dict[int, int] = {}
 
-    def ask(length: int) -> None:
-        found[length] = len(worker.run(job._replace(mixture=tmp_path / f"{length}.wav"), float).extraction)
+    def ask(length: int) -> int:
+        return len(worker.run(job._replace(mixture=tmp_path / f"{length}.wav"), float).extraction)
 
-    threads = [threading.Thread(target=ask, args=(length,)) for length in lengths]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == {length: length for length in lengths}
+    with ThreadPoolExecutor(len(lengths)) as threads:
+        assert list(threads.map(ask, lengths)) == list(lengths)
 
 
 @pytest.mark.slow
@@ -153,8 +146,6 @@ def test_a_model_that_is_none_is_refused_before_a_page_is_there() -> None:
 
 @pytest.mark.slow
 def test_the_picture_of_an_hour_needs_no_memory_of_an_hour() -> None:
-    import tracemalloc
-
     hour = np.zeros(3600 * RATE, np.float32)
     tracemalloc.start()
     picture = draw({"mixture": hour, "extraction": hour}, RATE)
