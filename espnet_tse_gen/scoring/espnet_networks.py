@@ -9,7 +9,7 @@ strictly, as weights only.
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,8 @@ import numpy as np
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.utils.checkpoints import load_checkpoint
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.fetch import file_sha256
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
 from espnet_tse_gen.utils.quiet import import_quietly
-from espnet_tse_gen.utils.state import state_of
 
 CONFIG = "config.yaml"
 CHECKPOINTS = ("valid.acc.ave.pth", "valid.acc.ave_*best.pth", "valid.*.ave.pth", "valid.*.best.pth", "*epoch.pth")
@@ -31,7 +29,6 @@ PATH_KEYS = ("bpemodel", "token_list", "non_linguistic_symbols", "normalize_conf
 DECODING = {"beam_size": int, "ctc_weight": float, "penalty": float, "maxlenratio": float, "minlenratio": float,
             "normalize_length": bool}  # fmt: skip
 """Options of recognition that may be given."""
-DEFAULT_DECODING: dict[str, Any] = {"beam_size": 10, "ctc_weight": 0.3}
 
 
 class ExpDir:
@@ -62,8 +59,8 @@ class ExpDir:
         beside = self.config.parent
         if model_file is not None:
             checkpoint = beside / model_file
-        found = [path for pattern in CHECKPOINTS for path in sorted(beside.glob(pattern), reverse=True)]
-        self.checkpoint: Path = checkpoint or next(iter(found), beside / CHECKPOINTS[0])
+        found = (path for pattern in CHECKPOINTS for path in sorted(beside.glob(pattern), reverse=True))
+        self.checkpoint: Path = checkpoint or next(found, beside / CHECKPOINTS[0])
         if not self.checkpoint.is_file():
             there = ", ".join(path.name for path in sorted(beside.glob("*.pth"))) or "none"
             raise UserError(f"{self.checkpoint}: no such checkpoint; there are: {there}")
@@ -120,14 +117,6 @@ class ExpDir:
         network.eval()
         return built
 
-    def describe(self) -> str:
-        """Name the network: folder, checkpoint, and the hash of its weights."""
-        return f"{self.config.parent.name}/{self.checkpoint.name} (SHA-256 {file_sha256(self.checkpoint)[:12]})"
-
-    def stamp(self) -> str:
-        """The state of what this network computes."""
-        return state_of(files=[self.config, self.checkpoint])
-
 
 def read_decoding(path: str | Path | None) -> dict[str, Any]:
     """Read options of recognition from a yaml, such as ESPnet's ``conf/decode_asr.yaml``; without one, the defaults.
@@ -135,7 +124,7 @@ def read_decoding(path: str | Path | None) -> dict[str, Any]:
     Raises:
         UserError: If it has an entry that is not in :data:`DECODING`, or of another type.
     """
-    options: dict[str, Any] = dict(DEFAULT_DECODING)
+    options: dict[str, Any] = {"beam_size": 10, "ctc_weight": 0.3}
     for name, value in (read_yaml(path) if path is not None else {}).items():
         if name not in DECODING:
             raise unknown_name(f"option in {path}", str(name), DECODING)
@@ -146,42 +135,7 @@ def read_decoding(path: str | Path | None) -> dict[str, Any]:
     return options
 
 
-def espnet_recognizer(exp: ExpDir, decoding: Mapping[str, Any], device: str = "cpu") -> Callable[..., str | None]:
-    """Load an ESPnet ASR model behind ``espnet2.bin.asr_inference.Speech2Text``, without a language model.
-
-    ``decoding`` holds options of recognition, see :func:`read_decoding`; ``device`` is "cpu", "cuda" or "cuda:N".
-
-    Returns:
-        What says what is said in a recording, float ``[L]``, at a rate; ``None`` if it is too short for the network.
-
-    Raises:
-        UserError: If a file is missing or damaged, or it is no ASR model with tokens that make text.
-    """
-    import_quietly()
-    from espnet2.asr.encoder.conformer_encoder import TooShortUttError
-    from espnet2.bin.asr_inference import Speech2Text
-
-    model = exp.build(
-        "ASR", "decoder", lambda config: Speech2Text(config, None, device=device, **decoding), "asr_model"
-    )
-    if model.tokenizer is None:
-        raise UserError(f"{exp.config}: its token_type cannot be made text of; use bpe or char")
-    # ESPnet writes 16000 or "16k".
-    text = str((read_yaml(exp.config).get("frontend_conf") or {}).get("fs", 16000)).strip().lower()
-    rate = round(float(text[:-1]) * 1000) if text.endswith("k") else int(float(text))
-
-    def hear(samples: np.ndarray, sample_rate: int) -> str | None:
-        try:
-            with quiet():
-                hypotheses = model(resample(samples, sample_rate, rate))
-        except TooShortUttError:
-            return None
-        return str(hypotheses[0][0] or "") if hypotheses else ""
-
-    return hear
-
-
-def espnet_speaker(folder: str | Path, device: str = "cpu") -> Callable[[np.ndarray, int], Any]:
+def espnet_speaker(folder: str | Path, device: str) -> Callable[[np.ndarray, int], Any]:
     """Load a model of ESPnet's speaker task from an exp directory or a folder with ``meta.yaml``.
 
     Returns:

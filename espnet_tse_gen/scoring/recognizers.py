@@ -9,8 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from espnet_tse_gen.audio.recordings import resample
-from espnet_tse_gen.scoring.espnet_networks import ExpDir, espnet_recognizer, read_decoding
-from espnet_tse_gen.scoring.networks import RATE, NetworkChoice, describe, load_processor, load_transformer
+from espnet_tse_gen.scoring.espnet_networks import ExpDir, quiet, read_decoding
+from espnet_tse_gen.scoring.networks import RATE, NetworkChoice, load_part, load_transformer
+from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.fetch import file_sha256
+from espnet_tse_gen.utils.files import read_yaml
+from espnet_tse_gen.utils.quiet import import_quietly
+from espnet_tse_gen.utils.state import state_of
 
 WHISPER_SECONDS = 30.0
 """What Whisper hears at a time; of the hub's one, a longer recording has no transcript."""
@@ -43,7 +48,7 @@ class Recognizer(abc.ABC):
 
 @dataclass(frozen=True)
 class ESPnetASR(Recognizer):
-    """An ESPnet ASR model, without a language model."""
+    """An ESPnet ASR model behind ``espnet2.bin.asr_inference.Speech2Text``, without a language model."""
 
     exp: str  # Its exp directory
     model_file: str | None = None  # Checkpoint in it; ``None``: the best average that is there
@@ -51,15 +56,40 @@ class ESPnetASR(Recognizer):
     device: str = "cpu"  # "cpu", "cuda" or "cuda:N"
 
     def load(self) -> Hear:
-        return espnet_recognizer(ExpDir(self.exp, self.model_file), read_decoding(self.decode_config), self.device)
+        import_quietly()
+        from espnet2.asr.encoder.conformer_encoder import TooShortUttError
+        from espnet2.bin.asr_inference import Speech2Text
+
+        exp, options = ExpDir(self.exp, self.model_file), read_decoding(self.decode_config)
+        model = exp.build(
+            "ASR", "decoder", lambda config: Speech2Text(config, None, device=self.device, **options), "asr_model"
+        )
+        if model.tokenizer is None:
+            raise UserError(f"{exp.config}: its token_type cannot be made text of; use bpe or char")
+        # ESPnet writes 16000 or "16k".
+        text = str((read_yaml(exp.config).get("frontend_conf") or {}).get("fs", RATE)).strip().lower()
+        rate = round(float(text[:-1]) * 1000) if text.endswith("k") else int(float(text))
+
+        def hear(samples: np.ndarray, sample_rate: int) -> str | None:
+            try:
+                with quiet():
+                    hypotheses = model(resample(samples, sample_rate, rate))
+            except TooShortUttError:
+                return None
+            return str(hypotheses[0][0] or "") if hypotheses else ""
+
+        return hear
 
     def describe(self) -> str:
+        exp = ExpDir(self.exp, self.model_file)
+        network = f"{exp.config.parent.name}/{exp.checkpoint.name} (SHA-256 {file_sha256(exp.checkpoint)[:12]})"
         decoding = ", ".join(f"{name} {value}" for name, value in read_decoding(self.decode_config).items())
-        return f"WER by {ExpDir(self.exp, self.model_file).describe()}, {decoding}, no language model"
+        return f"WER by {network}, {decoding}, no language model"
 
     @cached_property
     def stamp(self) -> str:
-        return f"{ExpDir(self.exp, self.model_file).stamp()} {sorted(read_decoding(self.decode_config).items())}"
+        exp = ExpDir(self.exp, self.model_file)
+        return f"{state_of(files=[exp.config, exp.checkpoint])} {sorted(read_decoding(self.decode_config).items())}"
 
 
 @dataclass(frozen=True)
@@ -71,15 +101,14 @@ class Whisper(Recognizer):
     suffix = "_whisper"
 
     def describe(self) -> str:
-        return f"{describe(self.network)}, greedy"
+        return f"{self.network.describe()}, greedy"
 
     def load(self) -> Hear:
         import torch
 
-        folder, device = self.network.folder, self.network.device
+        folder, device = self.network.locate(), self.network.device
         model = load_transformer("WhisperForConditionalGeneration", folder, device)
-        extractor = load_processor("WhisperFeatureExtractor", folder)
-        tokenizer = load_processor("WhisperTokenizer", folder)
+        extractor, tokenizer = (load_part(f"Whisper{part}", folder) for part in ("FeatureExtractor", "Tokenizer"))
         # An English-only model refuses to be told a language.
         several = bool(getattr(model.generation_config, "is_multilingual", False))
         options: dict[str, Any] = {"language": "en", "task": "transcribe"} if several else {}

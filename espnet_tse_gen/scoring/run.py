@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_tse_gen.scoring.decode_facts import read_rtf, read_token_accuracy
-from espnet_tse_gen.scoring.items import Mixture, gender_pair
+from espnet_tse_gen.scoring.items import Item, Mixture, gender_pair
 from espnet_tse_gen.scoring.metrics import Metric
 from espnet_tse_gen.scoring.table import Row, replace_rows
 from espnet_tse_gen.utils.files import atomic_write
@@ -57,17 +57,16 @@ def run_scoring(
     tools = "; ".join(filter(None, [*(one.describe() for one in metrics), note]))
     scored, states = score_mixtures(mixtures, metrics, output_dir / STORE, nj, force)
     rows: list[Row] = []
-    by_metric: list[dict[tuple[str, int], dict[str, Any]]] = [{} for _ in metrics]
     for mixture, known in zip(mixtures, scored, strict=True):
         for index, _ in enumerate(mixture.outputs):
             number = str(index + 1)
             row = Row(system, set_name, mixture.key, index + 1, mixture.speakers[index], gender_pair(mixture.genders))
             row.note, row.fault, row.tools = condition, known["faults"].get(number, ""), tools
-            row.input_sir = known["input_sir"][index] if known["input_sir"] else math.nan
-            for state, found in zip(states, by_metric, strict=True):
-                if number in known["scores"][state]:
-                    values = found[mixture.key, index + 1] = known["scores"][state][number]
-                    row.metrics |= {name: value for name, value in values.items() if not isinstance(value, str)}
+            if known["input_sir"]:
+                row.input_sir = known["input_sir"][index]
+            for state in states:
+                values = known["scores"][state].get(number, {})
+                row.metrics |= {name: value for name, value in values.items() if not isinstance(value, str)}
             if not row.fault:
                 row.metrics |= accuracies[index].get(mixture.key, {})
             if number in known["false_alarms"]:
@@ -81,8 +80,9 @@ def run_scoring(
     silent = sum(known["silent_mixture"] for known in scored)
     if silent:
         logging.warning("%d of %d mixtures are silent: no SI-SDRi", silent, len(scored))
-    for metric, found in zip(metrics, by_metric, strict=True):
-        metric.finish(output_dir, found)
+    for state, metric in zip(states, metrics, strict=True):
+        each = [(mixture.key, known["scores"][state]) for mixture, known in zip(mixtures, scored, strict=True)]
+        metric.finish(output_dir, {(key, int(number)): row for key, found in each for number, row in found.items()})
     replace_rows(scores, rows)
     return rows
 
@@ -135,19 +135,15 @@ def _score(task: tuple[Mixture, str, Sequence[tuple[str, Metric]]]) -> Known:
 
     mixture, files, metrics = task
     loaded = mixture.load()
-    scores: dict[str, dict[str, dict[str, Any]]] = {state: {} for state, _ in metrics}
+    scores: dict[str, dict[int, dict[str, Any]]] = {state: {} for state, _ in metrics}
     with threadpoolctl.threadpool_limits(1):
-        for item in loaded.items():
+        for number in loaded.outputs:
             for state, metric in metrics:
-                values = metric.score(item).items()
-                scores[state][str(item.number)] = {
+                values = metric.score(Item(loaded, number)).items()
+                scores[state][number] = {
                     name: value for name, value in values if isinstance(value, str) or math.isfinite(value)
                 }
-    return {
-        "files": files,
-        "silent_mixture": not loaded.mixture.any(),
-        "input_sir": loaded.input_sir,
-        "faults": {str(number): fault for number, fault in loaded.faults.items()},
-        "false_alarms": {str(number): value for number, value in loaded.false_alarms.items()},
-        "scores": scores,
-    }
+    found = {"files": files, "silent_mixture": not loaded.mixture.any(), "input_sir": loaded.input_sir}
+    found |= {"faults": loaded.faults, "false_alarms": loaded.false_alarms, "scores": scores}
+    # Numbers of targets become text, as they are when the store is read again.
+    return json.loads(json.dumps(found))

@@ -13,7 +13,7 @@ from tiny_asr import RATE, Spoken, sentences, train_asr
 
 from espnet_tse_gen.audio.writing import write_audio
 from espnet_tse_gen.bin import make_results, score
-from espnet_tse_gen.scoring.espnet_networks import ExpDir, espnet_recognizer, read_decoding
+from espnet_tse_gen.scoring.espnet_networks import ExpDir, read_decoding
 from espnet_tse_gen.scoring.items import read_mixtures
 from espnet_tse_gen.scoring.metrics import words
 from espnet_tse_gen.scoring.metrics.words import Words
@@ -69,10 +69,6 @@ def world(spoken_and_exp: tuple[list[Spoken], Path], tmp_path_factory: pytest.Te
     for name, table in tables.items():
         write_scp(folder / "data/test" / name, table)
     return folder
-
-
-def recognizer_of(exp: ExpDir) -> Hear:
-    return espnet_recognizer(exp, read_decoding(None))
 
 
 def run(world: Path, exp: Path, *more: str) -> None:
@@ -176,7 +172,7 @@ def test_nothing_is_recognised_twice(scored: Path, exp: Path, monkeypatch: pytes
 def test_other_rates_and_lengths(exp: Path, spoken: list[Spoken]) -> None:
     import librosa
 
-    recognizer = recognizer_of(ExpDir(exp))
+    recognizer = ESPnetASR(str(exp)).load()
     other = librosa.resample(spoken[0].samples, orig_sr=RATE, target_sr=32000)
     same = librosa.resample(other, orig_sr=32000, target_sr=RATE)
     assert recognizer(other, 32000) == recognizer(same, RATE)
@@ -198,7 +194,7 @@ def test_a_copied_exp_directory_finds_its_files_and_a_packed_one_too(exp: Path, 
         found = ExpDir(folder)
         assert found.checkpoint.name == "1epoch.pth"
         assert Path(found.resolved_config()["bpemodel"]).samefile(tmp_path / "packed/bpe.model")
-    recognizer_of(ExpDir(tmp_path / "packed"))
+    ESPnetASR(str(tmp_path / "packed")).load()
     (tmp_path / "packed/bpe.model").unlink()
     with pytest.raises(UserError, match=r"bpemodel is bpe\.model, which is not there"):
         ExpDir(copy).resolved_config()
@@ -248,5 +244,5 @@ def test_mistakes_end_in_one_line(exp: Path, tmp_path: Path, case: str, message:
             torch.save(dict(list(state.items())[1:]), checkpoint)
         elif case == "other":
             (copy / "config.yaml").write_text("codec: dac\n")
-        recognizer_of(ExpDir(tmp_path if case == "exp" else copy, "none.pth" if case == "checkpoint" else None))
+        ESPnetASR(str(tmp_path if case == "exp" else copy), "none.pth" if case == "checkpoint" else None).load()
     assert "\n" not in str(error.value)

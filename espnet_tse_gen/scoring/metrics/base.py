@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from espnet_tse_gen.scoring.items import Item
+from espnet_tse_gen.scoring.networks import NetworkChoice
 from espnet_tse_gen.utils.errors import naming_extra
 
 PACKAGES = ("espnet", "torch", "numpy", "mir_eval", "pystoi", "pesq", "resemblyzer", "speechmos", "ci_sdr", "distillmos",
@@ -72,6 +73,7 @@ class Metric(abc.ABC):
     columns: ClassVar[tuple[Column, ...]]  # all columns that it may give
     packages: ClassVar[tuple[str, ...]] = ()  # modules that it imports and that the package works without
     instead: ClassVar[str] = ""  # what else a user without these can do
+    network: NetworkChoice | None = None  # of a measure that one gives
 
     @abc.abstractmethod
     def score(self, item: Item) -> dict[str, Any]:
@@ -88,7 +90,7 @@ class Metric(abc.ABC):
 
         Raises :class:`UserError` if its files are not on this machine.
         """
-        return ""
+        return self.network.describe() if self.network else ""
 
     def state(self) -> str:
         """Return all that the scores follow from, beside the recordings."""

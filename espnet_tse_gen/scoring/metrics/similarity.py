@@ -18,10 +18,7 @@ from espnet_tse_gen.audio.speaker import SpeakerEncoder, cosine
 from espnet_tse_gen.scoring.espnet_networks import espnet_speaker
 from espnet_tse_gen.scoring.items import Item
 from espnet_tse_gen.scoring.metrics.base import Column, Metric, share
-from espnet_tse_gen.scoring.networks import RATE, NetworkChoice, describe, load_processor, load_transformer
-
-Voice = Callable[[np.ndarray, int], Any]
-"""The voice of a recording (float ``[L]``) at a rate, a tensor ``[D]``."""
+from espnet_tse_gen.scoring.networks import RATE, NetworkChoice, allow_too_short, load_part, load_transformer
 
 
 def _columns(suffix: str, name: str, encoder: str) -> tuple[Column, ...]:
@@ -55,16 +52,13 @@ class Similarity(Metric):
         if self.network is None:
             super().check()
 
-    def describe(self) -> str:
-        return describe(self.network) if self.network else ""
-
     def score(self, item: Item) -> dict[str, float]:
-        encoder, suffix = _encoder(self.network), f"_{self.network.name}" if self.network else ""
+        embed, suffix = _encoder(self.network), f"_{self.network.name}" if self.network else ""
         voices = item.whole.shared.setdefault(f"voices{suffix}", {})
         for number, clean in item.whole.references.items():
             if number not in voices:
-                voices[number] = encoder.embed(_leveled(clean), item.rate)
-        voice = encoder.embed(_leveled(item.output), item.rate, trim="drop")
+                voices[number] = embed(_leveled(clean), item.rate)
+        voice = embed(_leveled(item.output), item.rate, trim="drop")
         cosines = {number: cosine(voice, other) for number, other in voices.items()}
         target = cosines.pop(item.number)
         row = {f"similarity{suffix}": target}
@@ -79,45 +73,39 @@ def _leveled(samples: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4)
-def _encoder(network: NetworkChoice | None) -> "SpeakerEncoder | NetworkSpeaker":
-    return NetworkSpeaker(network) if network else SpeakerEncoder()
+def _encoder(network: NetworkChoice | None) -> Callable[..., np.ndarray | None]:
+    return network_embedding(network) if network else SpeakerEncoder().embed
 
 
-class NetworkSpeaker:
-    """A speaker encoder: WavLM-SV (Chen et al. 2022) of ``transformers``, or a model of ESPnet's speaker task.
+def network_embedding(network: NetworkChoice) -> Callable[..., np.ndarray | None]:
+    """Load a speaker encoder: WavLM-SV (Chen et al. 2022) of ``transformers``, or a model of ESPnet's speaker task.
+
+    Returns:
+        What gives the embedding ``[D]`` of a recording, float ``[L]``, at a rate; ``None`` if it is too short. Nothing is cut
+        off, whatever ``trim`` says, as in published evaluations and in ESPnet's training.
 
     Raises:
         UserError: If a package or a file is missing, or a file is damaged.
     """
+    voice_of = (_wavlm if network.name == "wavlm" else espnet_speaker)(network.locate(), network.device)
 
-    def __init__(self, network: NetworkChoice) -> None:
-        self._voice = (wavlm_speaker if network.name == "wavlm" else espnet_speaker)(network.folder, network.device)
-
-    def embed(self, samples: np.ndarray, sample_rate: int, trim: str = "keep") -> np.ndarray | None:
-        """Return the embedding ``[D]`` of ``samples``, float ``[L]``; ``None`` if they are too short.
-
-        Nothing is cut off, whatever ``trim`` says, as in published evaluations and in ESPnet's training.
-        """
+    def embed(samples: np.ndarray, sample_rate: int, trim: str = "keep") -> np.ndarray | None:
         import torch
 
-        try:
-            with torch.no_grad(), warnings.catch_warnings():
-                # Of a statistics layer that gets a single frame, whose result is refused below.
-                warnings.simplefilter("ignore")
-                voice = self._voice(samples, sample_rate).cpu().double()
-        except (RuntimeError, ValueError):
-            if (
-                len(samples) >= sample_rate
-            ):  # A second is not too short: something else is wrong, such as the GPU's memory.
-                raise
-            return None
-        return voice.numpy() if bool(torch.isfinite(voice).all()) else None
+        with allow_too_short(samples, sample_rate), warnings.catch_warnings():
+            # Of a statistics layer that gets a single frame, whose result is refused below.
+            warnings.simplefilter("ignore")
+            voice = voice_of(samples, sample_rate).cpu().double()
+            return voice.numpy() if bool(torch.isfinite(voice).all()) else None
+        return None
+
+    return embed
 
 
-def wavlm_speaker(folder: Path, device: str) -> Voice:
+def _wavlm(folder: Path, device: str) -> Callable[[np.ndarray, int], Any]:
     """Load ``WavLMForXVector`` with the preprocessing that its folder describes."""
     model = load_transformer("WavLMForXVector", folder, device)
-    extractor = load_processor("Wav2Vec2FeatureExtractor", folder)
+    extractor = load_part("Wav2Vec2FeatureExtractor", folder)
 
     def voice(samples: np.ndarray, sample_rate: int) -> Any:
         inputs = extractor(resample(samples, sample_rate, RATE), sampling_rate=RATE, return_tensors="pt")

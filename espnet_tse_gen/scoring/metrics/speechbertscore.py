@@ -12,7 +12,7 @@ import numpy as np
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.scoring.items import Item
 from espnet_tse_gen.scoring.metrics.base import Column, Metric
-from espnet_tse_gen.scoring.networks import RATE, NetworkChoice, describe, load_transformer
+from espnet_tse_gen.scoring.networks import RATE, NetworkChoice, allow_too_short, load_transformer
 from espnet_tse_gen.utils.errors import UserError
 
 _MEANING = (
@@ -30,18 +30,11 @@ class SpeechBERTScore(Metric):
 
     columns = (Column("SpeechBERTScore", "SpeechBERTScore", "", 3, "up", _MEANING),)
 
-    def describe(self) -> str:
-        return describe(self.network)
-
     def score(self, item: Item) -> dict[str, float]:
         return {"SpeechBERTScore": self.compare(item.target, item.output, item.rate)}
 
     def compare(self, reference: np.ndarray, output: np.ndarray, rate: int) -> float:
-        """Return the score, -1..1; NaN if a recording is too short for one frame.
-
-        Raises:
-            UserError: If the network has no such layer.
-        """
+        """Return the score, -1..1; NaN if a recording is too short for one frame; a :class:`UserError` without the layer."""
         import torch
 
         first, second = self.features(output, rate), self.features(reference, rate)
@@ -55,22 +48,16 @@ class SpeechBERTScore(Metric):
         import torch
 
         model = _network(self.network)
-        if not 0 <= self.layer <= model.config.num_hidden_layers:
-            raise UserError(
-                f"{self.network.folder}: has {model.config.num_hidden_layers} layers; SpeechBERTScore takes layer "
-                f"{self.layer}"
-            )
+        layers = model.config.num_hidden_layers
+        if not 0 <= self.layer <= layers:
+            raise UserError(f"{self.network.locate()}: has {layers} layers; SpeechBERTScore takes layer {self.layer}")
         # The waveform as it is: the published tool does not normalise it either.
         wave = torch.from_numpy(resample(samples, rate, RATE))[None].to(self.network.device)
-        try:
-            with torch.no_grad():
-                return model(wave, output_hidden_states=True).hidden_states[self.layer][0].float()
-        except (RuntimeError, ValueError):
-            if len(samples) >= rate:  # A second is not too short: something else is wrong, such as the GPU's memory.
-                raise
-            return None
+        with allow_too_short(samples, rate):
+            return model(wave, output_hidden_states=True).hidden_states[self.layer][0].float()
+        return None
 
 
 @functools.lru_cache(maxsize=1)
 def _network(choice: NetworkChoice) -> Any:
-    return load_transformer("HubertModel", choice.folder, choice.device)
+    return load_transformer("HubertModel", choice.locate(), choice.device)
