@@ -43,11 +43,7 @@ class MeasuringOptions:
 
 
 def read_speakers(recordings: Recordings) -> dict[str, str]:
-    """Return ``utt2spk`` beside the table of ``recordings``; empty where there is none.
-
-    Raises:
-        UserError: If it cannot be read.
-    """
+    """Return ``utt2spk`` beside the table of ``recordings``; empty where there is none."""
     path = Path(recordings.wav_scp).parent / "utt2spk"
     return read_scp(path) if path.exists() else {}
 

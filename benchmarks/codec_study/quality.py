@@ -87,11 +87,7 @@ def choose_codebooks(codec: AbsCodec, wanted: Iterable[int | str]) -> list[int]:
 
 
 def check_measures(measures: Sequence[str]) -> tuple[str, ...]:
-    """Return ``measures`` in the order of :data:`MEASURES`.
-
-    Raises:
-        UserError: For an unknown name.
-    """
+    """Return ``measures`` in the order of :data:`MEASURES`; raise :class:`UserError` for an unknown name."""
     for name in measures:
         if name not in MEASURES:
             raise unknown_name("measure", name, MEASURES)

@@ -25,10 +25,7 @@ GROUP_TITLES = {
 
 
 def choose(groups: Mapping[str, str], count: int) -> list[str]:
-    """Choose ``count`` keys (all if there are fewer) of ``groups``, key -> gender pair, spread over the pairs.
-
-    Those of one gender pair stand together and sorted.
-    """
+    """Choose ``count`` keys (or all) of ``groups``, key -> gender pair, spread over the pairs, which stand together, sorted."""
     by_group: dict[str, list[str]] = {}
     for key in sorted(groups, key=lambda key: ([*GENDER_PAIRS, groups[key]].index(groups[key]), groups[key], key)):
         by_group.setdefault(groups[key], []).append(key)
@@ -50,13 +47,11 @@ def collect_cases(
 ) -> list[dict[str, Any]]:
     """Copy the recordings of up to ``count`` mixtures of a set to the page's ``folder`` and draw their spectrograms.
 
+    The case of each is returned as the template shows it: its targets have clean speech, enrolment and outputs by their labels.
+
     Args:
-        name: Name of the set.
         outputs: System -> directory with ``spk{n}.scp`` of its outputs.
         position: The number of the set on the page; it keeps the file names of two sets apart.
-
-    Returns:
-        A case per mixture, as the template shows it: each of its targets has clean speech, enrolment and outputs by their labels.
 
     Raises:
         UserError: For missing tables, keys or files.

@@ -39,12 +39,7 @@ def report_of(
     resamples: int,
     seed: int,
 ) -> Path:
-    """Make the folder that a command line describes; return the path of its ``index.html``.
-
-    Raises:
-        UserError: For missing or unreadable input, a system with neither scores nor outputs, or where
-            ``output`` is a folder that is no report.
-    """
+    """Make the folder that a command line describes, which may be there only as a report; return its ``index.html``."""
     names: dict[str, str] = {}
     for text in systems:
         name, separator, directory = text.partition("=")
@@ -56,7 +51,9 @@ def report_of(
         import jinja2
         import markupsafe
     given, output = output or exp_dir / "report", (output or exp_dir / "report").resolve()
-    if output.exists() and not _is_report(output) and (not output.is_dir() or any(output.iterdir())):
+    # Other programs make an index.html, too.
+    ours = (output / MARK).is_file() and "espnet_tse_gen" in (output / MARK).read_text("utf-8", errors="replace")
+    if output.exists() and not ours and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{given}: exists and is not a report; choose another --output or remove it")
     for name, _ in folders:
         for system, directory in names.items():
@@ -79,8 +76,9 @@ def report_of(
     )
     # Long keys may break after an underscore.
     environment.filters["breakable"] = lambda text: markupsafe.escape(text).replace("_", markupsafe.Markup("_<wbr>"))
-    partial = output.with_name(f".{output.name}.{os.getpid()}.part")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial, old = (output.with_name(f".{output.name}.{os.getpid()}.{end}") for end in ("part", "old"))
+    for before in (partial, old):
+        shutil.rmtree(before, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
         charts = read_curves(exp_dir)
@@ -121,7 +119,10 @@ def report_of(
         (partial / MARK).write_text(text, encoding="utf-8")
         if scores is not None:
             shutil.copyfile(scores, partial / "scores.csv")
-        _swap(partial, output)
+        if output.exists():
+            output.rename(old)
+        partial.rename(output)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise UserError(f"{given}: cannot be written ({error.strerror or error}); check free space") from error
     finally:
@@ -161,24 +162,3 @@ def item_table(rows: Sequence[Row], systems: Sequence[str], limit: int = 500) ->
 
 def _short(column: str) -> str:
     return "SI-SDR" if column == "SI_SDR_aligned" else BY_NAME[column].label
-
-
-def _is_report(folder: Path) -> bool:
-    """Whether this program made a folder: others hold an ``index.html``, too."""
-    page = folder / MARK
-    return page.is_file() and "espnet_tse_gen" in page.read_text(encoding="utf-8", errors="replace")
-
-
-def _swap(partial: Path, output: Path) -> None:
-    """Put ``partial`` in the place of ``output``; the old folder is removed only after the new one is there."""
-    old = output.with_name(f".{output.name}.{os.getpid()}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if output.exists():
-        output.rename(old)
-    try:
-        partial.rename(output)
-    except OSError:
-        if old.exists():
-            old.rename(output)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

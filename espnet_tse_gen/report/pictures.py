@@ -50,14 +50,8 @@ def write_spectrogram(
 ) -> float:
     """Write a JPEG of :data:`WIDTH` x :data:`HEIGHT` pixels: time to the right, 0 Hz at the bottom, linear frequency.
 
-    Args:
-        samples: Float ``[L]``.
-        sample_rate: Hz; the image reaches half of it.
-        full_scale: Magnitude shown as the brightest colour, by default the largest; the same value for all signals
-            of a mixture makes their levels comparable. The darkest colour is 70 dB below.
-
-    Returns:
-        ``full_scale``.
+    ``samples`` are float ``[L]``. ``full_scale`` is the magnitude shown as the brightest colour, by default the largest, and
+    is returned; the same for all signals of a mixture makes their levels comparable. The darkest colour is 70 dB below.
     """
     found = magnitudes(samples, sample_rate)
     full_scale = float(np.max(found, initial=0.0)) if full_scale is None else full_scale
@@ -120,11 +114,7 @@ def read_curves(exp_dir: Path) -> list[Chart]:
 
 
 def read_epochs(exp_dir: Path) -> list[tuple[int, str]]:
-    """Return the lines of results in the logs of a training, as (epoch, text), in the order in which they were written.
-
-    Raises:
-        UserError: For a log that cannot be read.
-    """
+    """Return the lines of results in the logs of a training, as (epoch, text), in the order in which they were written."""
     # ESPnet numbers from the oldest up; the newest has no number.
     numbered = [path for path in exp_dir.glob("train.*.log") if path.name.split(".")[1].isdigit()]
     found: list[tuple[int, str]] = []

@@ -28,11 +28,7 @@ def write_results(
     resamples: int,
     seed: int,
 ) -> Path:
-    """Write the file that a command line names; return its path.
-
-    Raises:
-        UserError: For options or files that cannot be used.
-    """
+    """Write the file that a command line names; return its path."""
     checks = pairs("--check", check, "SET=ENTRY, such as test=libri2mix_test_16k_min_clean")
     directories = pairs("--data_dirs", data_dirs, "SET=DIR, such as test=dump/raw/test")
     if checks and published is None:

@@ -15,11 +15,7 @@ AMOUNTS = ("wall_seconds", "audio_seconds", "recordings")
 
 
 def read_rtf(scps: Sequence[Path]) -> tuple[float | None, str]:
-    """Return all computing time over all audio of the outputs in ``scps``, ``None`` without files, and the conditions.
-
-    Raises:
-        UserError: If a file is not one of decoding.
-    """
+    """Return all computing time over all audio of the outputs in ``scps``, ``None`` without files, and the conditions."""
     wall = audio = 0.0
     conditions: dict[str, dict[str, None]] = {}
     for path in (path for scp in scps for path in sorted(scp.parent.glob(f"{scp.stem}.*.rtf.json"))):
@@ -37,13 +33,7 @@ def read_rtf(scps: Sequence[Path]) -> tuple[float | None, str]:
 
 
 def read_token_accuracy(scp: Path) -> dict[str, dict[str, float]]:
-    """Read the share of right tokens of the outputs in ``scp``, where it was measured.
-
-    It is, by key, ``token_accuracy`` (mean over codebooks) and ``token_accuracy_codebook1``, ...
-
-    Raises:
-        UserError: If a file is not such a table.
-    """
+    """Read, by key, ``token_accuracy`` (mean over codebooks) and ``token_accuracy_codebook1``, ..., where it was measured."""
     result: dict[str, dict[str, float]] = {}
     for path in sorted(scp.parent.glob(f"{scp.stem}.*.token_accuracy.csv")):
         try:

@@ -35,10 +35,7 @@ class ExpDir:
     """The files of a network that ESPnet trained.
 
     ``folder`` is an exp directory, or holds ``meta.yaml``; ``model_file`` names the checkpoint in it, by default the first of
-    :data:`CHECKPOINTS`.
-
-    Raises:
-        UserError: If a file is missing.
+    :data:`CHECKPOINTS`. A file that is missing is a :class:`UserError`.
     """
 
     def __init__(self, folder: str | Path, model_file: str | None = None) -> None:
@@ -69,10 +66,7 @@ class ExpDir:
         """Return the configuration with the paths that matter as they are on this machine.
 
         A path is taken as it is, else relative to the folder or one above it, else as a file of that name beside
-        ``config.yaml``.
-
-        Raises:
-            UserError: If such a file is nowhere.
+        ``config.yaml``; if it is nowhere, that is a :class:`UserError`.
         """
         config = read_yaml(self.config)
         above = [self.folder, *list(self.folder.absolute().parents)[:4]]
@@ -89,15 +83,12 @@ class ExpDir:
         return config
 
     def build(self, kind: str, entry: str, build: Callable[[Path], Any], model: str = "") -> Any:
-        """Return what ``build`` makes of a configuration's path, the checkpoint loaded into its attribute ``model``.
-
-        What ESPnet logs meanwhile is held back.
+        """Return what ``build`` makes of a configuration's path, with the checkpoint's weights.
 
         Args:
             kind: What it is to be, for messages ("ASR").
             entry: Entry that the configuration of such a training has.
-            build: What it is built by.
-            model: The ``torch.nn.Module`` in what is built; "" where it is one itself.
+            model: The attribute that is the ``torch.nn.Module``; "" where what is built is one itself.
 
         Raises:
             UserError: If it is another training's, cannot be built, or the weights are damaged or do not fit.
@@ -119,11 +110,7 @@ class ExpDir:
 
 
 def read_decoding(path: str | Path | None) -> dict[str, Any]:
-    """Read options of recognition from a yaml, such as ESPnet's ``conf/decode_asr.yaml``; without one, the defaults.
-
-    Raises:
-        UserError: If it has an entry that is not in :data:`DECODING`, or of another type.
-    """
+    """Read options of recognition from a yaml, such as ESPnet's ``conf/decode_asr.yaml``; without one, the defaults."""
     options: dict[str, Any] = {"beam_size": 10, "ctc_weight": 0.3}
     for name, value in (read_yaml(path) if path is not None else {}).items():
         if name not in DECODING:
@@ -136,14 +123,7 @@ def read_decoding(path: str | Path | None) -> dict[str, Any]:
 
 
 def espnet_speaker(folder: str | Path, device: str) -> Callable[[np.ndarray, int], Any]:
-    """Load a model of ESPnet's speaker task from an exp directory or a folder with ``meta.yaml``.
-
-    Returns:
-        What gives the embedding ``[D]`` of a recording, float ``[L]``, at a rate.
-
-    Raises:
-        UserError: If a file is missing or damaged, or it is no speaker model.
-    """
+    """Load a model of ESPnet's speaker task: what gives the embedding ``[D]`` of a recording, float ``[L]``, at a rate."""
     import_quietly()
     import torch
     from espnet2.tasks.spk import SpeakerTask

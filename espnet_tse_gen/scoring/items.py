@@ -94,28 +94,20 @@ class LoadedMixture:
     input_sir: list[float] = field(default_factory=list)
     shared: dict[str, Any] = field(default_factory=dict)  # what a measure computes once for all items of the mixture
 
+    def items(self) -> "list[Item]":
+        """Return what can be scored."""
+        return [Item(self, n, self.source.rate, self.references[n], output) for n, output in self.outputs.items()]
+
 
 @dataclass(frozen=True)
 class Item:
-    """One target in one mixture, as measures get it: ``number`` is that of the target speaker, from 1."""
+    """One target in one mixture, as measures get it."""
 
     whole: LoadedMixture
-    number: int
-
-    @property
-    def rate(self) -> int:
-        """Hz."""
-        return self.whole.source.rate
-
-    @property
-    def target(self) -> np.ndarray:
-        """Clean speech of the target, float32 ``[L]``."""
-        return self.whole.references[self.number]
-
-    @property
-    def output(self) -> np.ndarray:
-        """What was extracted for the target, float32 ``[L]``."""
-        return self.whole.outputs[self.number]
+    number: int  # That of the target speaker, from 1
+    rate: int  # Hz
+    target: np.ndarray  # Clean speech of the target, float32 ``[L]``
+    output: np.ndarray  # What was extracted for the target, float32 ``[L]``
 
 
 def gender_pair(genders: Sequence[str]) -> str:
@@ -155,11 +147,8 @@ def read_mixtures(
 ) -> list[Mixture]:
     """Read the tables of what one system is to be scored on, sorted by key, and check the head of every file.
 
-    Args:
-        mixture_scp: Table of mixtures.
-        ref_scps: Tables of clean speech, one per speaker.
-        inf_scps: Tables of outputs, in the order of ``ref_scps``; fewer where only the first speakers are targets.
-        data_dir: Where ``target_spk{n}`` and ``spk2gender`` may lie.
+    There is a table of clean speech per speaker, and in the same order of outputs, fewer where only the first speakers are
+    targets. In ``data_dir`` ``target_spk{n}`` and ``spk2gender`` may lie.
 
     Raises:
         UserError: For tables of other keys, unreadable files, or files of another rate than the others.

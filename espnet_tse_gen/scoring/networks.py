@@ -48,9 +48,7 @@ class NetworkChoice:
     device: str = "cpu"  # "cpu", "cuda" or "cuda:N"
 
     def locate(self, download: bool = False) -> Path:
-        """Return the folder with the files.
-
-        With ``download``, what is missing is fetched from the hub, and large files are checked by their hash.
+        """Return the folder with the files; with ``download``, fetch what is missing, and check large files by their hash.
 
         Raises:
             UserError: If the files are not on this machine and may not, or cannot, be fetched.
@@ -82,11 +80,7 @@ class NetworkChoice:
 
 
 def parse_choice(text: str, device: str = "cpu") -> NetworkChoice:
-    """Read ``NAME``, ``NAME=WHERE`` or ``NAME=REPOSITORY@REVISION``.
-
-    Raises:
-        UserError: If there is no such name, or what follows the sign is no place that the network can be at.
-    """
+    """Read ``NAME``, ``NAME=WHERE`` or ``NAME=REPOSITORY@REVISION``; there must be such a name, and a place of that form."""
     name, sign, where = text.partition("=")
     if name not in {**PACKAGES, **REPOSITORIES}:
         raise unknown_name("network", name, {**PACKAGES, **REPOSITORIES})
@@ -102,11 +96,7 @@ def parse_choice(text: str, device: str = "cpu") -> NetworkChoice:
 
 
 def load_transformer(name: str, folder: Path, device: str) -> Any:
-    """Load a network of class ``name`` of ``transformers`` with all of its weights, for evaluation.
-
-    Raises:
-        UserError: If the package or a file is missing, or a file is damaged.
-    """
+    """Load a network of class ``name`` of ``transformers`` with all of its weights, for evaluation."""
     model, report = load_part(name, folder, output_loading_info=True)
     lacking, wrong = sorted({*report["missing_keys"]} - UNUSED), sorted(map(str, report["mismatched_keys"]))
     if lacking:
@@ -117,7 +107,7 @@ def load_transformer(name: str, folder: Path, device: str) -> Any:
 
 
 def load_part(name: str, folder: Path, **options: Any) -> Any:
-    """Load what a class ``name`` of ``transformers`` keeps in ``folder``, such as a tokenizer; errors as above."""
+    """Load what a class ``name`` of ``transformers`` keeps in ``folder``, such as a tokenizer."""
     with naming_extra("this network"):
         import transformers
     # It reports every load, in many lines.

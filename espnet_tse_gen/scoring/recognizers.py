@@ -1,6 +1,10 @@
-"""Speech recognizers for word error rates: an ESPnet ASR model, and Whisper of two sources."""
+"""Speech recognizers for word error rates: an ESPnet ASR model, and Whisper of two sources.
 
-import abc
+A recognizer says which; other processes load its network. Its methods raise :class:`UserError` if a package or file is
+missing, or a file is damaged: ``load`` returns the function that recognises, ``describe`` names recognizer, revision and options,
+and ``stamp`` has all that the recognised text follows from, beside the recording.
+"""
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,31 +27,8 @@ Hear = Callable[[np.ndarray, int], str | None]
 """What is said in a recording (float ``[L]``) at a rate; ``None`` for a length that the recognizer cannot take."""
 
 
-class Recognizer(abc.ABC):
-    """Which recognizer: a frozen dataclass, of which other processes load the network.
-
-    Its methods raise :class:`UserError` if a package or file is missing, or a file is damaged.
-    """
-
-    suffix: ClassVar[str] = ""  # end of the columns' names
-    packages: ClassVar[tuple[str, ...]] = ()  # modules that it imports and that the package works without
-
-    @abc.abstractmethod
-    def load(self) -> Hear:
-        """Return the function that recognises."""
-
-    @abc.abstractmethod
-    def describe(self) -> str:
-        """Name recognizer, revision and options."""
-
-    @cached_property
-    def stamp(self) -> str:
-        """All that the recognised text follows from, beside the recording."""
-        return self.describe()
-
-
 @dataclass(frozen=True)
-class ESPnetASR(Recognizer):
+class ESPnetASR:
     """An ESPnet ASR model behind ``espnet2.bin.asr_inference.Speech2Text``, without a language model."""
 
     exp: str  # Its exp directory
@@ -55,8 +36,12 @@ class ESPnetASR(Recognizer):
     decode_config: str | None = None  # Yaml of recognition options, or ``None``
     device: str = "cpu"  # "cpu", "cuda" or "cuda:N"
 
+    suffix = ""  # End of the columns' names
+    packages: ClassVar[tuple[str, ...]] = ()  # Modules that it imports and that the package works without
+
     def load(self) -> Hear:
         import_quietly()
+        import humanfriendly
         from espnet2.asr.encoder.conformer_encoder import TooShortUttError
         from espnet2.bin.asr_inference import Speech2Text
 
@@ -67,8 +52,7 @@ class ESPnetASR(Recognizer):
         if model.tokenizer is None:
             raise UserError(f"{exp.config}: its token_type cannot be made text of; use bpe or char")
         # ESPnet writes 16000 or "16k".
-        text = str((read_yaml(exp.config).get("frontend_conf") or {}).get("fs", RATE)).strip().lower()
-        rate = round(float(text[:-1]) * 1000) if text.endswith("k") else int(float(text))
+        rate = humanfriendly.parse_size(str((read_yaml(exp.config).get("frontend_conf") or {}).get("fs", RATE)))
 
         def hear(samples: np.ndarray, sample_rate: int) -> str | None:
             try:
@@ -93,15 +77,20 @@ class ESPnetASR(Recognizer):
 
 
 @dataclass(frozen=True)
-class Whisper(Recognizer):
+class Whisper:
     """Whisper (Radford et al. 2023) in the format of ``transformers``, greedy, English."""
 
     network: NetworkChoice
 
     suffix = "_whisper"
+    packages: ClassVar[tuple[str, ...]] = ()
 
     def describe(self) -> str:
         return f"{self.network.describe()}, greedy"
+
+    @cached_property
+    def stamp(self) -> str:
+        return self.describe()
 
     def load(self) -> Hear:
         import torch
@@ -151,3 +140,6 @@ class WhisperTiny(Whisper):
             return " ".join(segment.text.strip() for segment in segments)
 
         return hear
+
+
+Recognizer = ESPnetASR | Whisper

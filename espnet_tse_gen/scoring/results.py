@@ -55,11 +55,7 @@ class Bootstrap:
 
 
 def ordered(kind: str, rows: Sequence[Row], wanted: Sequence[str] = ()) -> list[str]:
-    """Return the names of the systems or sets (``kind``) of ``rows``: those in ``wanted`` first, the others as they occur.
-
-    Raises:
-        UserError: If a wanted one has no rows.
-    """
+    """Return the names of the systems or sets (``kind``) of ``rows``: those in ``wanted`` first, which there must be."""
     found = [getattr(row, kind) for row in rows]
     for name in wanted:
         if name not in found:

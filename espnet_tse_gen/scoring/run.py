@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_tse_gen.scoring.decode_facts import read_rtf, read_token_accuracy
-from espnet_tse_gen.scoring.items import Item, Mixture, gender_pair
+from espnet_tse_gen.scoring.items import Mixture, gender_pair
 from espnet_tse_gen.scoring.metrics import Metric
 from espnet_tse_gen.scoring.table import Row, replace_rows
 from espnet_tse_gen.utils.files import atomic_write
@@ -36,21 +36,14 @@ def run_scoring(
     inf_scps: Sequence[Path],
     output_dir: Path,
     scores: Path,
-    note: str = "",
-    nj: int = 1,
-    force: bool = False,
+    note: str,
+    nj: int,
+    force: bool,
 ) -> list[Row]:
-    """Score, put the rows into the table ``scores``, and return them.
+    """Score in ``nj`` processes, put the rows into the table ``scores``, and return them.
 
-    Args:
-        inf_scps: The tables of the outputs, beside which lie files of decoding.
-        output_dir: For ESPnet's tables and what is kept.
-        note: What else a reader of the scores must know.
-        nj: Number of processes.
-        force: Score even what is known.
-
-    Raises:
-        UserError: For files that cannot be used.
+    Beside ``inf_scps``, the tables of the outputs, lie files of decoding; ESPnet's tables and what is kept go to ``output_dir``.
+    ``note`` is what else a reader of the scores must know. With ``force`` even what is known is scored.
     """
     rtf, condition = read_rtf(inf_scps)
     accuracies = [read_token_accuracy(scp) for scp in inf_scps]
@@ -137,10 +130,10 @@ def _score(task: tuple[Mixture, str, Sequence[tuple[str, Metric]]]) -> Known:
     loaded = mixture.load()
     scores: dict[str, dict[int, dict[str, Any]]] = {state: {} for state, _ in metrics}
     with threadpoolctl.threadpool_limits(1):
-        for number in loaded.outputs:
+        for item in loaded.items():
             for state, metric in metrics:
-                values = metric.score(Item(loaded, number)).items()
-                scores[state][number] = {
+                values = metric.score(item).items()
+                scores[state][item.number] = {
                     name: value for name, value in values if isinstance(value, str) or math.isfinite(value)
                 }
     found = {"files": files, "silent_mixture": not loaded.mixture.any(), "input_sir": loaded.input_sir}

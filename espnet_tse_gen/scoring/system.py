@@ -8,12 +8,12 @@ from pathlib import Path
 from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.scoring.items import Mixture, read_mixtures, speaker_tables
 from espnet_tse_gen.scoring.metrics import choose_metrics
-from espnet_tse_gen.scoring.metrics.words import Words
+from espnet_tse_gen.scoring.metrics.words import NORMALISATIONS, Words
 from espnet_tse_gen.scoring.networks import parse_choice
 from espnet_tse_gen.scoring.recognizers import ESPnetASR, Whisper, WhisperTiny
 from espnet_tse_gen.scoring.run import run_scoring
 from espnet_tse_gen.scoring.signal import constant_delay
-from espnet_tse_gen.utils.errors import UserError
+from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.files import read_scp
 from espnet_tse_gen.utils.parallel import checked_device
 
@@ -46,11 +46,7 @@ def score_system(
     asr_decode_config: Path | None,
     asr_text: str,
 ) -> str:
-    """Score a system; return a summary of one line. Arguments are the options of ``bin.score``.
-
-    Raises:
-        UserError: For options or files that cannot be used.
-    """
+    """Score a system; return a summary of one line. Arguments are the options of ``bin.score``."""
     if data_dir is None and (not ref_scp or mixture_scp is None):
         raise UserError("--data_dir: is required unless both --ref_scp and --mixture_scp are given")
     for option, value in (("--system", system), ("--set", test_set)):
@@ -62,6 +58,8 @@ def score_system(
         raise UserError("--delay auto: needs --ceiling_scp, the clean speech through the codec")
     if score_with_asr and asr_exp is None:
         raise UserError("--score_with_asr: needs --asr_exp, the exp directory of an ESPnet ASR model")
+    if asr_text not in NORMALISATIONS:
+        raise unknown_name("text normalisation", asr_text, NORMALISATIONS)
     checked_device(device)
     folder = data_dir or Path(str(mixture_scp)).parent
     choices = [parse_choice(one, device) for one in networks]
@@ -101,11 +99,7 @@ def score_system(
 
 
 def measured_delay(ceiling_scps: Sequence[Path], mixtures: Sequence[Mixture]) -> int:
-    """Measure the codec's delay, in samples, once, on clean speech that went through the codec.
-
-    Raises:
-        UserError: If it cannot be measured.
-    """
+    """Measure the codec's delay, in samples, once, on clean speech that went through the codec."""
     speakers = min(len(item.references) for item in mixtures)
     if len(ceiling_scps) > speakers:
         raise UserError(f"--ceiling_scp: {len(ceiling_scps)} tables for {speakers} speaker(s); give one of each")

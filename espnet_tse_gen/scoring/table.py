@@ -44,11 +44,7 @@ class Row:
 
 
 def read_scores(path: str | Path) -> list[Row]:
-    """Read ``scores.csv``.
-
-    Raises:
-        UserError: If the file is missing, is no score table, or holds a value that is no number.
-    """
+    """Read ``scores.csv``, which must be a score table with numbers in it."""
     if not Path(path).exists():
         raise UserError(f"{path}: no such file; run scoring first")
     columns, lines = read_csv(path)
@@ -73,9 +69,6 @@ def replace_rows(path: str | Path, rows: Sequence[Row]) -> None:
     """Put ``rows`` into the score table at ``path``, in place of all rows of the same system and set.
 
     Systems keep the order in which they were first scored. A file that would not change is left alone.
-
-    Raises:
-        UserError: If the file cannot be read or written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

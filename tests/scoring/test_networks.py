@@ -13,8 +13,7 @@ from refused import refused
 
 from espnet_tse_gen.bin import make_results, score
 from espnet_tse_gen.scoring.espnet_networks import espnet_speaker
-from espnet_tse_gen.scoring.metrics.similarity import network_embedding
-from espnet_tse_gen.scoring.metrics.speechbertscore import SpeechBERTScore
+from espnet_tse_gen.scoring.metrics.similarity import SpeechBERTScore, network_embedding
 from espnet_tse_gen.scoring.networks import REPOSITORIES, load_transformer, parse_choice
 from espnet_tse_gen.scoring.recognizers import Whisper
 from espnet_tse_gen.scoring.table import read_scores

@@ -320,6 +320,7 @@ def test_the_full_preset_adds_dnsmos_and_ci_sdr(world: Path, tmp_path: Path) -> 
         (lambda table: write_audio(table["anna_carl"], np.ones(100), 2 * RATE), (), "anna_carl.*expected 8000 Hz"),
         (None, ("--preset", "signals"), "did you mean 'signal'"),
         (None, ("--delay", "99999"), "--delay 99999: is not shorter"),
+        (None, ("--asr_text", "basics"), "did you mean 'basic'"),
         (None, ("--delay", "auto"), "needs --ceiling_scp"),
         (None, ("--score_with_asr", "true"), "needs --asr_exp"),
         (None, ("--inf_scp", "third.scp"), "3 time"),

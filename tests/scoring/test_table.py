@@ -158,18 +158,19 @@ def test_items_without_scores_and_the_networks_are_named(tmp_path: Path) -> None
         row.tools = "wavlm a/b at revision 0123"
     found[-1].fault, found[-1].metrics = "silent output", {}
     replace_rows(tmp_path / "s.csv", found)
-    assert repr(found) == repr(found := read_scores(tmp_path / "s.csv"))
-    add_derived(found)
-    assert found[-1].metrics == {"failed": 1.0, "silent": 1.0}
-    table = tables_of(found, "mixture", "greedy")["All items"]
+    again = read_scores(tmp_path / "s.csv")
+    assert repr(again) == repr(found)
+    add_derived(again)
+    assert again[-1].metrics == {"failed": 1.0, "silent": 1.0}
+    table = tables_of(again, "mixture", "greedy")["All items"]
     assert table.rows[1][table.headings.index("silent (%) ↓")].text == "25.0"
     assert table.rows[1][table.headings.index("SI-SDR (dB) ↑")].detail == "n=3"
     assert table.notes == [
         "greedy: 1 of 4 items have no scores (1 silent output).", "Scored with: wavlm a/b at revision 0123."
     ]  # fmt: skip
-    for row in found[:4]:
+    for row in again[:4]:
         row.tools = ""
-    assert "mixture scored with: no such network." in tables_of(found, "mixture", "greedy")["All items"].notes
+    assert "mixture scored with: no such network." in tables_of(again, "mixture", "greedy")["All items"].notes
 
 
 @pytest.mark.parametrize("speakers, part", [([1], "3,000 targets"), ([1, 2], "6,000 targets"), ([2], "speakers 2 of")])

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 from espnet_tse_gen.scoring.metrics.base import Column, Metric, share
 from espnet_tse_gen.scoring.metrics.espnet import ESPnet
 from espnet_tse_gen.scoring.metrics.mos import DistillMOS, ESPnetMOS, SpeechMOS
-from espnet_tse_gen.scoring.metrics.similarity import Similarity
-from espnet_tse_gen.scoring.metrics.speechbertscore import SpeechBERTScore
+from espnet_tse_gen.scoring.metrics.similarity import Similarity, SpeechBERTScore
 from espnet_tse_gen.scoring.metrics.waveform import CISDR, Waveform
 from espnet_tse_gen.scoring.metrics.words import Words
 from espnet_tse_gen.scoring.networks import NetworkChoice

@@ -86,10 +86,7 @@ class Metric(abc.ABC):
         """Write what is to be read beside the scores, and log what is to be known, once all items are scored."""
 
     def describe(self) -> str:
-        """Name the network and its revision, for the foot of the tables; "" for what needs no such note.
-
-        Raises :class:`UserError` if its files are not on this machine.
-        """
+        """Name the network and its revision, for the foot of the tables; "" for what needs no such note."""
         return self.network.describe() if self.network else ""
 
     def state(self) -> str:
@@ -97,7 +94,7 @@ class Metric(abc.ABC):
         return f"{self!r} {self.describe()} {versions()}"
 
     def check(self) -> None:
-        """Require the packages, and what else can be seen before the first item; raise :class:`UserError` otherwise."""
+        """Require the packages, and what else can be seen before the first item."""
         require(self.columns[0].label, self.packages, self.instead)
 
 

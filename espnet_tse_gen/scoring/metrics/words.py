@@ -20,7 +20,7 @@ import logging
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,6 @@ import numpy as np
 from espnet_tse_gen.scoring.items import Item, read_if_there
 from espnet_tse_gen.scoring.metrics.base import Column, Metric, Scores, require, share
 from espnet_tse_gen.scoring.recognizers import Hear, Recognizer
-from espnet_tse_gen.utils.errors import unknown_name
 from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.state import state_of
 
@@ -68,7 +67,6 @@ class Words(Metric):
 
     def check(self) -> None:
         require(f"WER{self.recognizer.suffix}", ("jiwer", *self.recognizer.packages), "leave it out")
-        normalisation(self.text)
         self.state()
         for path in self.text_scps:
             if not _transcripts(path):
@@ -81,7 +79,7 @@ class Words(Metric):
         return f"{self.recognizer.stamp} {self.text} {state_of(files=self.text_scps)}"
 
     def score(self, item: Item) -> dict[str, float | str]:
-        index, suffix, normalise = item.number - 1, self.recognizer.suffix, normalisation(self.text)
+        index, suffix, normalise = item.number - 1, self.recognizer.suffix, NORMALISATIONS[self.text]
         heard = self._hear(self.folder, item.whole.source.outputs[index], item.output, item.rate)
         clean = self._hear(self.clean_folder, item.whole.source.references[index], item.target, item.rate)
         if heard is None or clean is None:
@@ -161,10 +159,7 @@ def word_errors(reference: str, recognised: str, rate: str) -> dict[str, float]:
 
 
 def basic_text(text: str) -> str:
-    """Return upper-case words of letters, digits and inner apostrophes, as LibriSpeech's transcripts are written.
-
-    Other marks part words, so "well-known" is two.
-    """
+    """Return upper-case words of letters, digits and inner apostrophes, as LibriSpeech's transcripts; "well-known" is two."""
     text = unicodedata.normalize("NFKC", text).replace("\u2019", "'").upper()
     return " ".join(re.findall(r"[^\W_]+(?:'[^\W_]+)*", text))
 
@@ -178,10 +173,3 @@ def whisper_text(text: str) -> str:
 
 # With "none", case and punctuation count, as in some published evaluations.
 NORMALISATIONS = {"basic": basic_text, "none": lambda text: " ".join(text.split()), "whisper_en": whisper_text}
-
-
-def normalisation(name: str) -> Callable[[str], str]:
-    """Return a text normalisation by name; raise :class:`UserError` if there is none of that name."""
-    if name not in NORMALISATIONS:
-        raise unknown_name("text normalisation", name, NORMALISATIONS)
-    return NORMALISATIONS[name]
