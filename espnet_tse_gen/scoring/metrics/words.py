@@ -121,7 +121,7 @@ class Words(Metric):
         return texts[name]
 
 
-_transcripts = functools.lru_cache(maxsize=4)(read_if_there)
+_transcripts = functools.cache(read_if_there)
 
 
 @functools.cache
