@@ -4,6 +4,8 @@ Mixtures are taken evenly from each gender pair and evenly through the sorted ke
 speaker's nor anyone's choice of the best items.
 """
 
+import itertools
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,13 +31,8 @@ def choose(groups: Mapping[str, str], count: int) -> list[str]:
     by_group: dict[str, list[str]] = {}
     for key in sorted(groups, key=lambda key: ([*GENDER_PAIRS, groups[key]].index(groups[key]), groups[key], key)):
         by_group.setdefault(groups[key], []).append(key)
-    quota = dict.fromkeys(by_group, 0)
-    left = min(count, len(groups))
-    while left > 0:
-        for name, keys in by_group.items():
-            if left > 0 and quota[name] < len(keys):
-                quota[name] += 1
-                left -= 1
+    turns = itertools.zip_longest(*([name] * len(keys) for name, keys in by_group.items()))
+    quota = Counter([name for turn in turns for name in turn if name is not None][:count])
     # The middles of equal stretches of the list.
     return [
         keys[int((n + 0.5) * len(keys) / quota[name])] for name, keys in by_group.items() for n in range(quota[name])

@@ -60,9 +60,8 @@ class NetworkChoice:
             return snapshot(self.where, self.revision or "", files, download)
         except UserError as error:
             at = f"{self.where}{'@' + self.revision if self.revision else ''}"
-            todo = "fetch it with --download_networks true, or give its folder:"
-            if download:
-                todo = "run again with a network, or copy its folder here and give"
+            fetch = "run again with a network, or copy its folder here and give"
+            todo = fetch if download else "fetch it with --download_networks true, or give its folder:"
             raise UserError(
                 f"network '{self.name}' ({at}): is not on this machine: {error}; {todo} --networks {self.name}=FOLDER"
             ) from None
