@@ -89,10 +89,10 @@ def collect_cases(
                             f"set '{name}': '{label}' of speaker {number} has no key '{key}'; make it again"
                         )
                     # An enrolment table may name several recordings, of which the page plays the first.
-                    path = tables[label, number][key]
-                    path = path if Path(path).exists() else path.split(maxsplit=1)[0]
+                    recording = tables[label, number][key]
+                    recording = recording if Path(recording).exists() else recording.split(maxsplit=1)[0]
                     scale = None if label == "enrolment" else mixture["scale"]
-                    clips[label] = add(label, path, key, f"{index:03d}_spk{number}_{len(clips)}", scale)
+                    clips[label] = add(label, recording, key, f"{index:03d}_spk{number}_{len(clips)}", scale)
             title = f"speaker {number}" + (f" ({about})" if about else "")
             targets.append({"number": number, "name": title, "clips": clips})
         group = GROUP_TITLES.get(groups[key], groups[key])

@@ -90,21 +90,16 @@ def set_tables(
     others = sorted((column for column in BY_NAME if column not in measures), key=lambda name: name in MAIN_COLUMNS)
     codebooks = {column for row in rows for column in row.metrics if column.startswith(CODEBOOK)}
     parts = {system: [row for row in rows if row.system == system] for system in systems}
-    main = _table(
-        "All items",
-        ["system"],
-        {(name,): part for name, part in parts.items()},
-        columns_present(rows, measures),
-        bootstrap,
-    )
+    whole, main_columns = [("", rows)], columns_present(rows, measures)
+    main = _table("All items", ["system"], whole, systems, main_columns, bootstrap)
     main.notes = _notes({name: part for name, part in parts.items() if part})
     tables = []
     for title, columns in (
         ("Further measures", columns_present(rows, others)),
         ("Token accuracy by codebook", sorted(codebooks, key=lambda name: int(name.removeprefix(CODEBOOK)))),
     ):
-        having = {(name,): part for name, part in parts.items() if any({*columns} & row.metrics.keys() for row in part)}
-        tables.append(_table(title, ["system"], having, columns, bootstrap))
+        having = [name for name, part in parts.items() if any({*columns} & row.metrics.keys() for row in part)]
+        tables.append(_table(title, ["system"], whole, having, columns, bootstrap))
     columns = columns_present(rows, ("SI_SDR", *BREAKDOWN_COLUMNS))
     if {"SI_SDR", "SI_SDR_aligned"} <= {*columns}:
         columns.remove("SI_SDR")
@@ -114,12 +109,7 @@ def set_tables(
     ]
     by_sir = [(name, [row for row in rows if low <= row.input_sir < high]) for name, low, high in SIR_BINS]
     for title, label, groups in (("By gender pair", "pair", by_gender), ("By input SIR", "input SIR", by_sir)):
-        split = {
-            (name, system): [row for row in group if row.system == system]
-            for name, group in groups
-            for system in systems
-        }
-        tables.append(_table(title, [label, "system"], split, columns, bootstrap))
+        tables.append(_table(title, [label, "system"], groups, systems, columns, bootstrap))
     mentioned = columns_present(rows, list(dict.fromkeys([*measures, *BY_NAME])))
     return [main, *(table for table in tables if table.rows)], mentioned
 
@@ -127,19 +117,23 @@ def set_tables(
 def _table(
     title: str,
     labels: Sequence[str],
-    parts: Mapping[tuple[str, ...], Sequence[Row]],
+    groups: Sequence[tuple[str, Sequence[Row]]],
+    systems: Sequence[str],
     columns: Sequence[str],
     bootstrap: Bootstrap,
 ) -> Table:
-    """One row for each of ``parts`` (its labels -> rows of scores) that has any, one column per measure."""
+    """One row for each group of rows of scores and system, which ``labels`` head or its last one, one column per measure."""
     headings = [*labels, "items", *(column_of(column).heading for column in columns)]
     table = Table(title, headings, labels=len(labels))
-    for names, part in parts.items():
-        if part:
-            alone = {row.speaker_index for row in part} == {1} and len(labels) == 1
-            found = zip(columns, intervals(part, columns, bootstrap), strict=True)
-            cells = [format_interval(column_of(column), interval, len(part)) for column, interval in found]
-            table.rows.append([*map(Cell, names), Cell(str(len(part)), "speaker 1 only" * alone), *cells])
+    for group, members in groups:
+        for system in systems:
+            part = [row for row in members if row.system == system]
+            if part:
+                alone = {row.speaker_index for row in part} == {1} and len(labels) == 1
+                found = zip(columns, intervals(part, columns, bootstrap), strict=True)
+                cells = [format_interval(column_of(column), interval, len(part)) for column, interval in found]
+                names = [Cell(text) for text in (group, system)[-len(labels) :]]
+                table.rows.append([*names, Cell(str(len(part)), "speaker 1 only" * alone), *cells])
     return table
 
 
