@@ -18,9 +18,10 @@ from codec_study.segments import collect_segments
 from codec_study.tables import CodecEntry
 from espnet_tse_gen.audio.recordings import Recordings
 from espnet_tse_gen.codec.base import AbsCodec
+from espnet_tse_gen.scoring.items import read_if_there
 from espnet_tse_gen.scoring.table import Row, replace_rows
 from espnet_tse_gen.utils.errors import UserError
-from espnet_tse_gen.utils.files import atomic_write, read_scp
+from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.state import state_of
 
 
@@ -43,35 +44,24 @@ class MeasuringOptions:
 
 
 def read_speakers(recordings: Recordings) -> dict[str, str]:
-    """Return ``utt2spk`` beside the table of ``recordings``; empty where there is none.
-
-    Raises:
-        UserError: If it cannot be read.
-    """
-    path = Path(recordings.wav_scp).parent / "utt2spk"
-    return read_scp(path) if path.exists() else {}
+    """Return ``utt2spk`` beside the table of ``recordings``; empty where there is none."""
+    return read_if_there(Path(recordings.wav_scp).parent / "utt2spk")
 
 
 def check_probe(options: MeasuringOptions) -> None:
-    """Check what the probe needs of the tables, which it would otherwise find out after the fidelity was measured.
-
-    Raises:
-        UserError: If a recording has no speaker, or a speaker is in both tables.
-    """
+    """Require a speaker for each recording, and others in training, before the fidelity is measured."""
     if options.probe_train is None:
         return
     found: list[set[str]] = []
     for recordings in (options.probe_train, options.recordings):
         speakers = read_speakers(recordings)
-        missing = sorted(set(recordings) - speakers.keys())
+        missing, scp = sorted(recordings.keys() - speakers.keys()), Path(recordings.wav_scp)
         if missing:
-            table = Path(recordings.wav_scp).parent / "utt2spk"
             raise UserError(
-                f"{table}: no speaker for recording '{missing[0]}' of {recordings.wav_scp}; the probe needs it"
+                f"{scp.parent / 'utt2spk'}: no speaker for recording '{missing[0]}' of {scp}; the probe needs it"
             )
         found.append({speakers[key] for key in recordings})
-    common = found[0] & found[1]
-    if common:
+    if common := found[0] & found[1]:
         raise UserError(
             f"--probe_train_scp {options.probe_train.wav_scp}: speaker '{min(common)}' is in --wav_scp too; the probe is "
             "judged on speakers that it has not heard"
@@ -84,9 +74,6 @@ def measure_codec(
     """Measure one codec, or find what was measured of it on the same files with the same options.
 
     What ``others``, measured before in this run, say of the recordings themselves is not measured again.
-
-    Raises:
-        UserError: For recordings that cannot be used.
     """
     part, recordings = options.output_dir / "parts" / f"{tag}.json", options.recordings
     known: dict[str, Any] = {}
@@ -165,11 +152,7 @@ def subset(recordings: Recordings, count: int | None) -> Recordings:
 
 
 def tags_of(directories: Sequence[Path]) -> list[str]:
-    """Return a name for each codec directory: its own without ``codec_`` in front.
-
-    Raises:
-        UserError: If two have the same name, or that of the recordings themselves.
-    """
+    """Return a name for each codec directory: its own without ``codec_`` in front; all must differ."""
     tags = [directory.resolve().name.removeprefix("codec_") or directory.resolve().name for directory in directories]
     for index, tag in enumerate(tags):
         if tag in tags[:index] or tag == ORIGINAL:

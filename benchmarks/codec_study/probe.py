@@ -47,10 +47,7 @@ ACTIVE_DB = 40.0
 
 @dataclass(frozen=True)
 class CodebookFigures:
-    """How well the tokens of one codebook can be predicted on unseen speakers: means over recordings.
-
-    Cross-entropies are in bits per token.
-    """
+    """How well one codebook's tokens can be predicted on unseen speakers: means over recordings, in bits per token."""
 
     ce: float  # cross-entropy of the probe
     accuracy: float  # share of tokens that the probe names, 0..1
@@ -144,11 +141,7 @@ def run_probe(
     steps: int,
     device: str = "cpu",
 ) -> ProbeResult:
-    """Train a probe, for ``steps`` steps of ``BATCH`` crops, on segments of some speakers, and judge it on those of others.
-
-    Raises:
-        UserError: For mixtures of a single speaker.
-    """
+    """Train a probe, for ``steps`` steps of ``BATCH`` crops, on segments of some speakers, and judge it on those of others."""
     for name, segments in (("training", train), ("test", test)):
         if condition == "mixture" and len({segment.speaker for segment in segments}) < 2:
             raise UserError(f"probe: the {name} recordings have one speaker; a mixture needs two")

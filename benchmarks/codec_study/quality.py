@@ -67,11 +67,7 @@ def system_name(tag: str, codebooks: int) -> str:
 
 
 def choose_codebooks(codec: AbsCodec, wanted: Iterable[int | str]) -> list[int]:
-    """Return the numbers of codebooks among ``wanted`` that ``codec`` has, ascending; ``all`` stands for every codebook.
-
-    Raises:
-        UserError: If one is neither ``all`` nor a positive whole number, or the codec has none of them.
-    """
+    """Return the numbers of codebooks among ``wanted`` that ``codec`` has, ascending; ``all`` stands for every codebook."""
     chosen = set()
     for value in wanted:
         number = codec.num_codebooks if value == "all" else int(value) if str(value).isdigit() else 0
@@ -87,11 +83,7 @@ def choose_codebooks(codec: AbsCodec, wanted: Iterable[int | str]) -> list[int]:
 
 
 def check_measures(measures: Sequence[str]) -> tuple[str, ...]:
-    """Return ``measures`` in the order of :data:`MEASURES`.
-
-    Raises:
-        UserError: For an unknown name.
-    """
+    """Return ``measures`` in the order of :data:`MEASURES`; raise :class:`UserError` for an unknown name."""
     for name in measures:
         if name not in MEASURES:
             raise unknown_name("measure", name, MEASURES)
@@ -118,18 +110,13 @@ def evaluate_codec(
     """Measure what comes back of ``recordings``.
 
     Args:
-        recordings: Each sets its own level unless they have a ``level_scp``.
         codebooks: Numbers of codebooks to decode from, all of which the codec has.
-        tag: Name of the codec in the rows.
         num_jobs: Processes that compute the measures; coding itself is done in this one.
         originals: OVRL of the recordings as they are, where it is known already.
 
     Returns:
         One row per recording and number of codebooks (system ``TAG/CODEBOOKS``), and, if DNSMOS is asked for, one per recording
         as it is (system ``original``). A measure that is not defined for an item is absent.
-
-    Raises:
-        UserError: For recordings that cannot be read or are silent.
     """
     score = functools.partial(_score, measures=tuple(measures))
     jobs = _round_trips(codec, recordings, codebooks, originals or {})

@@ -45,9 +45,6 @@ def collect_segments(
         speakers: Speaker of each recording.
         max_seconds: Audio to take; ``None`` takes a segment of every recording.
         min_seconds: Shorter recordings are left out.
-
-    Raises:
-        UserError: If nothing is left.
     """
     turns: dict[str, list[str]] = {}
     for key in sorted(recordings):

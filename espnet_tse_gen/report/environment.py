@@ -13,11 +13,7 @@ from espnet_tse_gen.scoring.metrics.base import versions
 
 
 def describe_environment(command: str | None = None) -> dict[str, str]:
-    """Return what a reader needs to repeat a result, as heading -> text, in the order to print.
-
-    Args:
-        command: The command that made the result; by default that of this process.
-    """
+    """Return what a reader needs to repeat a result, as heading -> text; ``command`` made it, by default this process."""
     facts = {
         "date": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "espnet_tse_gen": espnet_tse_gen.__version__,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_tse_gen.data.enrolment.protocol import read_protocol
-from espnet_tse_gen.report.clips import DemoSet, check_outputs, collect_cases
+from espnet_tse_gen.report.clips import collect_cases
 from espnet_tse_gen.report.environment import describe_environment
 from espnet_tse_gen.report.pictures import CHART_HEIGHT, CHART_WIDTH, HEIGHT, WIDTH, read_curves, write_chart
 from espnet_tse_gen.scoring.metrics import BY_NAME, legend
@@ -39,105 +39,95 @@ def report_of(
     resamples: int,
     seed: int,
 ) -> Path:
-    """Make the folder that a command line describes; return the path of its ``index.html``.
-
-    Raises:
-        UserError: For missing or unreadable input, a system with neither scores nor outputs, or where
-            ``output`` is a folder that is no report.
-    """
+    """Make the folder that a command line describes, which may be there only as a report; return its ``index.html``."""
     names: dict[str, str] = {}
     for text in systems:
         name, separator, directory = text.partition("=")
         if not name or (separator and not directory) or name in names or name in RESERVED:
             raise UserError(f"--systems {text}: expected NAME or NAME=DIR, each name once, not {' or '.join(RESERVED)}")
         names[name] = directory
-    demos = []
-    for text in sets:
-        ((name, directory),) = pairs("--sets", [text], "SET=DATA_DIR").items()
-        outputs = {system: Path(path) / name for system, path in names.items() if path}
-        demos.append(DemoSet(name, Path(directory), outputs))
+    folders = [pairs("--sets", [text], "SET=DATA_DIR").popitem() for text in sets]
     with naming_extra("the report"):
         import jinja2
         import markupsafe
     given, output = output or exp_dir / "report", (output or exp_dir / "report").resolve()
-    if output.exists() and not _is_report(output) and (not output.is_dir() or any(output.iterdir())):
+    # Other programs make an index.html, too.
+    ours = (output / MARK).is_file() and "espnet_tse_gen" in (output / MARK).read_text("utf-8", errors="replace")
+    if output.exists() and not ours and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{given}: exists and is not a report; choose another --output or remove it")
-    check_outputs(demos)
+    for name, _ in folders:
+        for system, directory in names.items():
+            table = Path(directory) / name / "spk1.scp"
+            if directory and not table.exists():
+                raise UserError(
+                    f"{table}: no such file; decode set '{name}' with system '{system}' first, or leave it out of --systems"
+                )
     scores = scores or exp_dir / "scores.csv" if scores or (exp_dir / "scores.csv").exists() else None
     rows = read_scores(scores) if scores is not None else []
-    known = {"mixture", *(row.system for row in rows), *(name for demo in demos for name in demo.outputs)}
-    for name in names:
-        if name not in known:
-            raise unknown_name("system", name, known)
+    scored = {row.system for row in rows}
+    for name, directory in names.items():
+        if not directory and name not in {"mixture", *scored}:
+            raise unknown_name("system", name, {"mixture", *scored, *filter(names.get, names)})
     add_derived(rows)
-    partial = output.with_name(f".{output.name}.{os.getpid()}.part")
-    shutil.rmtree(partial, ignore_errors=True)
+    shown, bootstrap = ordered("system", rows, [name for name in names if name in scored]), Bootstrap(resamples, seed)
+    figures = {(row.system, row.set, row.key, row.speaker_index): row.metrics for row in rows}
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     # Long keys may break after an underscore.
     environment.filters["breakable"] = lambda text: markupsafe.escape(text).replace("_", markupsafe.Markup("_<wbr>"))
-    head = {"title": title or exp_dir.resolve().name, "environment": describe_environment(command)}
+    partial, old = (output.with_name(f".{output.name}.{os.getpid()}.{end}") for end in ("part", "old"))
+    for before in (partial, old):
+        shutil.rmtree(before, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        page = _gather(exp_dir, demos, rows, list(names), num_mixtures, Bootstrap(resamples, seed), partial)
-        text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(head | page)
+        charts = read_curves(exp_dir)
+        for number, chart in enumerate(charts, 1):
+            write_chart(partial / f"curves/{number:02d}.svg", chart)
+        parts: list[dict[str, Any]] = []
+        mentioned: dict[str, None] = {}
+        for position, (name, folder) in enumerate(folders, 1):
+            data_dir, part = Path(folder), [row for row in rows if row.set == name]
+            protocol = read_protocol(data_dir)
+            about = [convention(part)] * bool(part) + ([protocol.describe()] if protocol else [])
+            tables, columns = set_tables(part, shown, bootstrap) if part else ([], [])
+            mentioned |= dict.fromkeys(columns)
+            outputs = {system: Path(directory) / name for system, directory in names.items() if directory}
+            cases = collect_cases(name, data_dir, outputs, partial, num_mixtures, position)
+            labels = dict.fromkeys(label for case in cases for target in case["targets"] for label in target["clips"])
+            parts.append(
+                {
+                    "name": name,
+                    "about": " ".join(about),
+                    "tables": tables,
+                    "item_table": item_table(part, shown) if part else None,
+                    "cases": cases,
+                    "labels": [*labels],
+                    "outputs": [label for label in labels if label in outputs],
+                }
+            )
+        text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+            title=title or exp_dir.resolve().name,
+            environment=describe_environment(command),
+            sets=parts,
+            charts=charts,
+            chart_size=(CHART_WIDTH, CHART_HEIGHT),
+            image_size=(WIDTH, HEIGHT),
+            legend=legend(list(mentioned)),
+            figures=lambda *item: short_scores(figures.get(item, {})),
+        )
         (partial / MARK).write_text(text, encoding="utf-8")
         if scores is not None:
             shutil.copyfile(scores, partial / "scores.csv")
-        _swap(partial, output)
+        if output.exists():
+            output.rename(old)
+        partial.rename(output)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise UserError(f"{given}: cannot be written ({error.strerror or error}); check free space") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return output / MARK
-
-
-def _gather(
-    exp_dir: Path,
-    sets: Sequence[DemoSet],
-    rows: Sequence[Row],
-    wanted: Sequence[str],
-    count: int,
-    bootstrap: Bootstrap,
-    folder: Path,
-) -> dict[str, Any]:
-    """All that the template shows, the recordings and pictures written to ``folder``."""
-    known = {row.system for row in rows}
-    systems = ordered("system", rows, [name for name in wanted if name in known])
-    parts: list[dict[str, Any]] = []
-    mentioned: dict[str, None] = {}
-    for position, demo in enumerate(sets, 1):
-        part = [row for row in rows if row.set == demo.name]
-        protocol = read_protocol(demo.data_dir)
-        about = [convention(part)] * bool(part) + ([protocol.describe()] if protocol else [])
-        tables, columns = set_tables(part, systems, bootstrap) if part else ([], [])
-        mentioned |= dict.fromkeys(columns)
-        cases = collect_cases(demo, folder, count, position)
-        labels = dict.fromkeys(label for case in cases for target in case.targets for label in target.clips)
-        parts.append(
-            {
-                "name": demo.name,
-                "about": " ".join(about),
-                "tables": tables,
-                "item_table": item_table(part, systems) if part else None,
-                "cases": cases,
-                "labels": [*labels],
-                "outputs": [name for name in labels if name in demo.outputs],
-            }
-        )
-    scores = {(row.system, row.set, row.key, row.speaker_index): row.metrics for row in rows}
-    charts = read_curves(exp_dir)
-    for number, chart in enumerate(charts, 1):
-        write_chart(folder / f"curves/{number:02d}.svg", chart)
-    return {
-        "sets": parts,
-        "charts": charts,
-        "chart_size": (CHART_WIDTH, CHART_HEIGHT),
-        "image_size": (WIDTH, HEIGHT),
-        "legend": legend(list(mentioned)),
-        "figures": lambda *item: short_scores(scores.get(item, {})),
-    }
 
 
 def short_scores(metrics: Mapping[str, float]) -> list[str]:
@@ -172,24 +162,3 @@ def item_table(rows: Sequence[Row], systems: Sequence[str], limit: int = 500) ->
 
 def _short(column: str) -> str:
     return "SI-SDR" if column == "SI_SDR_aligned" else BY_NAME[column].label
-
-
-def _is_report(folder: Path) -> bool:
-    """Whether this program made a folder: others hold an ``index.html``, too."""
-    page = folder / MARK
-    return page.is_file() and "espnet_tse_gen" in page.read_text(encoding="utf-8", errors="replace")
-
-
-def _swap(partial: Path, output: Path) -> None:
-    """Put ``partial`` in the place of ``output``; the old folder is removed only after the new one is there."""
-    old = output.with_name(f".{output.name}.{os.getpid()}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if output.exists():
-        output.rename(old)
-    try:
-        partial.rename(output)
-    except OSError:
-        if old.exists():
-            old.rename(output)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -26,7 +26,7 @@ NOT_THE_MODEL = ("time", "cached", "optim", "lr0", "lr1", "loss_scale", "grad_no
 _EPOCH = re.compile(r" (\d+)epoch results: (.*)")
 _PART = re.compile(r"\[(\w+)\] ([^\[]*)")
 _VALUE = re.compile(r"(\w+)=([-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan))(?=,|\s*$)")
-_CODEBOOK = re.compile(r"(.+)_codebook(\d+)")
+_CODEBOOK = re.compile(r"(.+?)(?:_codebook(\d+))?")
 # Readable on white.
 _COLOURS = {"train": "#1f7fd1", "valid": "#d9702a"}
 
@@ -45,21 +45,17 @@ class Chart:
         return f"{self.name} by epoch; at epoch {max(points[-1][0] for points in self.lines.values())}: {last}"
 
 
-def peak_magnitude(samples: np.ndarray, sample_rate: int) -> float:
-    """Largest magnitude in the spectrogram of ``samples``, float ``[L]``."""
-    return float(np.max(magnitudes(samples, sample_rate), initial=0.0))
-
-
-def write_spectrogram(path: str | Path, samples: np.ndarray, sample_rate: int, full_scale: float) -> None:
+def write_spectrogram(
+    path: str | Path, samples: np.ndarray, sample_rate: int, full_scale: float | None = None
+) -> float:
     """Write a JPEG of :data:`WIDTH` x :data:`HEIGHT` pixels: time to the right, 0 Hz at the bottom, linear frequency.
 
-    Args:
-        samples: Float ``[L]``.
-        sample_rate: Hz; the image reaches half of it.
-        full_scale: Magnitude shown as the brightest colour (see :func:`peak_magnitude`); the same value for all signals
-            of a mixture makes their levels comparable. The darkest colour is 70 dB below.
+    ``samples`` are float ``[L]``. ``full_scale`` is the magnitude shown as the brightest colour, by default the largest, and
+    is returned; the same for all signals of a mixture makes their levels comparable. The darkest colour is 70 dB below.
     """
-    level = 20.0 * np.log10(np.maximum(magnitudes(samples, sample_rate), 1e-12) / max(full_scale, 1e-12))
+    found = magnitudes(samples, sample_rate)
+    full_scale = float(np.max(found, initial=0.0)) if full_scale is None else full_scale
+    level = 20.0 * np.log10(np.maximum(found, 1e-12) / max(full_scale, 1e-12))
 
     def draw(figure: Any) -> None:
         axes = figure.add_axes((0, 0, 1, 1))
@@ -69,6 +65,7 @@ def write_spectrogram(path: str | Path, samples: np.ndarray, sample_rate: int, f
         )
 
     _write(path, draw, (WIDTH / 100, HEIGHT / 100), format="jpeg", dpi=100)
+    return full_scale
 
 
 def write_chart(path: str | Path, chart: Chart) -> None:
@@ -96,9 +93,6 @@ def read_curves(exp_dir: Path) -> list[Chart]:
 
     ESPnet renames ``train.log`` to ``train.1.log``, ``train.2.log``, ... when a training goes on; of an epoch that
     occurs in several logs, the latest counts.
-
-    Raises:
-        UserError: For a log that cannot be read.
     """
     values: dict[str, dict[str, dict[int, float]]] = {}
     for epoch, results in read_epochs(exp_dir):
@@ -106,33 +100,21 @@ def read_curves(exp_dir: Path) -> list[Chart]:
             for name, value in _VALUE.findall(content):
                 if part in ("train", "valid") and not any(word in name for word in NOT_THE_MODEL):
                     values.setdefault(name, {}).setdefault(part, {})[epoch] = float(value)
-    lines: dict[str, dict[str, dict[int, float]]] = {}
-    codebooks: dict[str, dict[int, dict[int, float]]] = {}
-    for name in sorted(values, key=lambda name: (name != "loss", name)):
-        found = _CODEBOOK.fullmatch(name)
-        if found is None:
-            lines[name] = dict(sorted(values[name].items()))
-        elif "valid" in values[name]:
-            codebooks.setdefault(found[1], {})[int(found[2])] = values[name]["valid"]
-    lines |= {
-        f"{name} by codebook (valid)": {f"codebook {n}": points for n, points in sorted(parts.items())}
-        for name, parts in codebooks.items()
-    }
-    charts = []
-    for name, parts in lines.items():
-        finite = {
-            part: [one for one in sorted(points.items()) if math.isfinite(one[1])] for part, points in parts.items()
-        }
-        charts.append(Chart(name, {part: points for part, points in finite.items() if points}))
-    return [chart for chart in charts if chart.lines]
+    charts: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    found = [(*_CODEBOOK.fullmatch(name).groups(), name) for name in values]  # type: ignore[union-attr]
+    # The codebooks of one value after all others, by their numbers.
+    for stem, number, name in sorted(found, key=lambda one: (bool(one[1]), one[0] != "loss", one[0], int(one[1] or 0))):
+        for part, by_epoch in sorted(values[name].items()):
+            points = [(epoch, value) for epoch, value in sorted(by_epoch.items()) if math.isfinite(value)]
+            if number and points and part == "valid":
+                charts.setdefault(f"{stem} by codebook (valid)", {})[f"codebook {number}"] = points
+            elif points and not number:
+                charts.setdefault(name, {})[part] = points
+    return [Chart(*chart) for chart in charts.items()]
 
 
 def read_epochs(exp_dir: Path) -> list[tuple[int, str]]:
-    """Return the lines of results in the logs of a training, as (epoch, text), in the order in which they were written.
-
-    Raises:
-        UserError: For a log that cannot be read.
-    """
+    """Return the lines of results in the logs of a training, as (epoch, text), in the order in which they were written."""
     # ESPnet numbers from the oldest up; the newest has no number.
     numbered = [path for path in exp_dir.glob("train.*.log") if path.name.split(".")[1].isdigit()]
     found: list[tuple[int, str]] = []

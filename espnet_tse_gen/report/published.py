@@ -30,15 +30,10 @@ NEEDED_OF_SYSTEM = ("name", "source", "grade", "values")
 def published_tables(
     rows: Sequence[Row], checks: Mapping[str, str], path: str | Path, bootstrap: Bootstrap
 ) -> list[Table]:
-    """Compare a row of each set to a published one.
+    """Compare a row of each set to a published one; ``checks`` maps sets to entries in the yaml at ``path``.
 
-    Args:
-        rows: All rows of the score table.
-        checks: Set -> name of an entry in the yaml at ``path``.
-
-    Returns:
-        Per set one table with "agrees" where the published figure, given its rounding, lies in the 95 % interval, and
-        one of published systems where the entry has some.
+    Per set there is one table with "agrees" where the published figure, given its rounding, lies in the 95 % interval, and
+    one of published systems where the entry has some.
 
     Raises:
         UserError: For an unknown set, entry or measure, or an entry without rows to compare.

@@ -9,7 +9,7 @@ strictly, as weights only.
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,8 @@ import numpy as np
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.utils.checkpoints import load_checkpoint
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.fetch import file_sha256
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
 from espnet_tse_gen.utils.quiet import import_quietly
-from espnet_tse_gen.utils.state import state_of
 
 CONFIG = "config.yaml"
 CHECKPOINTS = ("valid.acc.ave.pth", "valid.acc.ave_*best.pth", "valid.*.ave.pth", "valid.*.best.pth", "*epoch.pth")
@@ -31,17 +29,13 @@ PATH_KEYS = ("bpemodel", "token_list", "non_linguistic_symbols", "normalize_conf
 DECODING = {"beam_size": int, "ctc_weight": float, "penalty": float, "maxlenratio": float, "minlenratio": float,
             "normalize_length": bool}  # fmt: skip
 """Options of recognition that may be given."""
-DEFAULT_DECODING: dict[str, Any] = {"beam_size": 10, "ctc_weight": 0.3}
 
 
 class ExpDir:
     """The files of a network that ESPnet trained.
 
     ``folder`` is an exp directory, or holds ``meta.yaml``; ``model_file`` names the checkpoint in it, by default the first of
-    :data:`CHECKPOINTS`.
-
-    Raises:
-        UserError: If a file is missing.
+    :data:`CHECKPOINTS`. A file that is missing is a :class:`UserError`.
     """
 
     def __init__(self, folder: str | Path, model_file: str | None = None) -> None:
@@ -62,8 +56,8 @@ class ExpDir:
         beside = self.config.parent
         if model_file is not None:
             checkpoint = beside / model_file
-        found = [path for pattern in CHECKPOINTS for path in sorted(beside.glob(pattern), reverse=True)]
-        self.checkpoint: Path = checkpoint or next(iter(found), beside / CHECKPOINTS[0])
+        found = (path for pattern in CHECKPOINTS for path in sorted(beside.glob(pattern), reverse=True))
+        self.checkpoint: Path = checkpoint or next(found, beside / CHECKPOINTS[0])
         if not self.checkpoint.is_file():
             there = ", ".join(path.name for path in sorted(beside.glob("*.pth"))) or "none"
             raise UserError(f"{self.checkpoint}: no such checkpoint; there are: {there}")
@@ -72,10 +66,7 @@ class ExpDir:
         """Return the configuration with the paths that matter as they are on this machine.
 
         A path is taken as it is, else relative to the folder or one above it, else as a file of that name beside
-        ``config.yaml``.
-
-        Raises:
-            UserError: If such a file is nowhere.
+        ``config.yaml``; if it is nowhere, that is a :class:`UserError`.
         """
         config = read_yaml(self.config)
         above = [self.folder, *list(self.folder.absolute().parents)[:4]]
@@ -92,15 +83,12 @@ class ExpDir:
         return config
 
     def build(self, kind: str, entry: str, build: Callable[[Path], Any], model: str = "") -> Any:
-        """Return what ``build`` makes of a configuration's path, the checkpoint loaded into its attribute ``model``.
-
-        What ESPnet logs meanwhile is held back.
+        """Return what ``build`` makes of a configuration's path, with the checkpoint's weights.
 
         Args:
             kind: What it is to be, for messages ("ASR").
             entry: Entry that the configuration of such a training has.
-            build: What it is built by.
-            model: The ``torch.nn.Module`` in what is built; "" where it is one itself.
+            model: The attribute that is the ``torch.nn.Module``; "" where what is built is one itself.
 
         Raises:
             UserError: If it is another training's, cannot be built, or the weights are damaged or do not fit.
@@ -120,22 +108,10 @@ class ExpDir:
         network.eval()
         return built
 
-    def describe(self) -> str:
-        """Name the network: folder, checkpoint, and the hash of its weights."""
-        return f"{self.config.parent.name}/{self.checkpoint.name} (SHA-256 {file_sha256(self.checkpoint)[:12]})"
-
-    def stamp(self) -> str:
-        """The state of what this network computes."""
-        return state_of(files=[self.config, self.checkpoint])
-
 
 def read_decoding(path: str | Path | None) -> dict[str, Any]:
-    """Read options of recognition from a yaml, such as ESPnet's ``conf/decode_asr.yaml``; without one, the defaults.
-
-    Raises:
-        UserError: If it has an entry that is not in :data:`DECODING`, or of another type.
-    """
-    options: dict[str, Any] = dict(DEFAULT_DECODING)
+    """Read options of recognition from a yaml, such as ESPnet's ``conf/decode_asr.yaml``; without one, the defaults."""
+    options: dict[str, Any] = {"beam_size": 10, "ctc_weight": 0.3}
     for name, value in (read_yaml(path) if path is not None else {}).items():
         if name not in DECODING:
             raise unknown_name(f"option in {path}", str(name), DECODING)
@@ -146,50 +122,8 @@ def read_decoding(path: str | Path | None) -> dict[str, Any]:
     return options
 
 
-def espnet_recognizer(exp: ExpDir, decoding: Mapping[str, Any], device: str = "cpu") -> Callable[..., str | None]:
-    """Load an ESPnet ASR model behind ``espnet2.bin.asr_inference.Speech2Text``, without a language model.
-
-    ``decoding`` holds options of recognition, see :func:`read_decoding`; ``device`` is "cpu", "cuda" or "cuda:N".
-
-    Returns:
-        What says what is said in a recording, float ``[L]``, at a rate; ``None`` if it is too short for the network.
-
-    Raises:
-        UserError: If a file is missing or damaged, or it is no ASR model with tokens that make text.
-    """
-    import_quietly()
-    from espnet2.asr.encoder.conformer_encoder import TooShortUttError
-    from espnet2.bin.asr_inference import Speech2Text
-
-    model = exp.build(
-        "ASR", "decoder", lambda config: Speech2Text(config, None, device=device, **decoding), "asr_model"
-    )
-    if model.tokenizer is None:
-        raise UserError(f"{exp.config}: its token_type cannot be made text of; use bpe or char")
-    # ESPnet writes 16000 or "16k".
-    text = str((read_yaml(exp.config).get("frontend_conf") or {}).get("fs", 16000)).strip().lower()
-    rate = round(float(text[:-1]) * 1000) if text.endswith("k") else int(float(text))
-
-    def hear(samples: np.ndarray, sample_rate: int) -> str | None:
-        try:
-            with quiet():
-                hypotheses = model(resample(samples, sample_rate, rate))
-        except TooShortUttError:
-            return None
-        return str(hypotheses[0][0] or "") if hypotheses else ""
-
-    return hear
-
-
-def espnet_speaker(folder: str | Path, device: str = "cpu") -> Callable[[np.ndarray, int], Any]:
-    """Load a model of ESPnet's speaker task from an exp directory or a folder with ``meta.yaml``.
-
-    Returns:
-        What gives the embedding ``[D]`` of a recording, float ``[L]``, at a rate.
-
-    Raises:
-        UserError: If a file is missing or damaged, or it is no speaker model.
-    """
+def espnet_speaker(folder: str | Path, device: str) -> Callable[[np.ndarray, int], Any]:
+    """Load a model of ESPnet's speaker task: what gives the embedding ``[D]`` of a recording, float ``[L]``, at a rate."""
     import_quietly()
     import torch
     from espnet2.tasks.spk import SpeakerTask

@@ -20,9 +20,6 @@ from espnet_tse_gen.utils.files import check_same_keys, read_scp
 
 SILENT_OUTPUT = "silent output"
 SILENT_REFERENCE = "silent reference"
-LENGTH_OF_REFERENCE = "reference of another length"
-LENGTH_OF_OUTPUT = "output of another length"
-TOO_SHORT = "shorter than 0.1 s"
 # STOI's and PESQ's frames need some.
 MIN_SECONDS = 0.1
 SEXES = {"f": "female", "m": "male"}
@@ -48,18 +45,14 @@ class Mixture:
         return self.mixture, *self.references, *self.outputs
 
     def load(self) -> "LoadedMixture":
-        """Read the audio, each file once.
-
-        Raises:
-            UserError: For a file that is no audio of this rate any more, or holds NaN.
-        """
+        """Read the audio, each file once; a file that is no audio of this rate any more, or holds NaN, is a UserError."""
         read = functools.cache(lambda path: read_audio(path, self.rate, self.key)[0])
         loaded = LoadedMixture(self, read(self.mixture))
         length, faults = len(loaded.mixture), loaded.faults
         for number, path in enumerate(self.references, 1):
             clean = read(path)
             if len(clean) != length:
-                faults[number] = LENGTH_OF_REFERENCE
+                faults[number] = "reference of another length"
             elif is_silent(clean):
                 faults[number] = SILENT_REFERENCE
             else:
@@ -73,11 +66,11 @@ class Mixture:
                 if faults[number] == SILENT_REFERENCE and len(output) == length:
                     loaded.false_alarms[number] = energy_ratio_db(output, loaded.mixture)
             elif len(output) != length:
-                faults[number] = LENGTH_OF_OUTPUT
+                faults[number] = "output of another length"
             elif is_silent(output):
                 faults[number] = SILENT_OUTPUT
             elif length < MIN_SECONDS * self.rate:
-                faults[number] = TOO_SHORT
+                faults[number] = "shorter than 0.1 s"
             else:
                 loaded.outputs[number] = output
         return loaded
@@ -96,38 +89,25 @@ class LoadedMixture:
     faults: dict[int, str] = field(default_factory=dict)
     # Energy of outputs relative to the mixture in dB, where the target does not speak
     false_alarms: dict[int, float] = field(default_factory=dict)
-    # For each reference, its energy relative to the other references together in dB, NaN where one of them
-    # cannot be used; empty with one reference
+    # For each reference, its energy relative to the other references together in dB; empty with one reference, or where one
+    # of them cannot be used
     input_sir: list[float] = field(default_factory=list)
-
     shared: dict[str, Any] = field(default_factory=dict)  # what a measure computes once for all items of the mixture
 
     def items(self) -> "list[Item]":
         """Return what can be scored."""
-        return [Item(self, number) for number in self.outputs]
+        return [Item(self, n, self.source.rate, self.references[n], output) for n, output in self.outputs.items()]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One target in one mixture, as measures get it: ``number`` is that of the target speaker, from 1."""
+    """One target in one mixture, as measures get it."""
 
     whole: LoadedMixture
-    number: int
-
-    @property
-    def rate(self) -> int:
-        """Hz."""
-        return self.whole.source.rate
-
-    @property
-    def target(self) -> np.ndarray:
-        """Clean speech of the target, float32 ``[L]``."""
-        return self.whole.references[self.number]
-
-    @property
-    def output(self) -> np.ndarray:
-        """What was extracted for the target, float32 ``[L]``."""
-        return self.whole.outputs[self.number]
+    number: int  # That of the target speaker, from 1
+    rate: int  # Hz
+    target: np.ndarray  # Clean speech of the target, float32 ``[L]``
+    output: np.ndarray  # What was extracted for the target, float32 ``[L]``
 
 
 def gender_pair(genders: Sequence[str]) -> str:
@@ -138,11 +118,7 @@ def gender_pair(genders: Sequence[str]) -> str:
 
 
 def speaker_tables(data_dir: Path) -> list[Path]:
-    """Return the ``spk{n}.scp`` of a data directory, in order.
-
-    Raises:
-        UserError: If there is none.
-    """
+    """Return the ``spk{n}.scp`` of a data directory, in order; raise :class:`UserError` if there is none."""
     found: list[Path] = []
     while (path := data_dir / f"spk{len(found) + 1}.scp").exists():
         found.append(path)
@@ -151,51 +127,47 @@ def speaker_tables(data_dir: Path) -> list[Path]:
     return found
 
 
-def read_side_tables(data_dir: Path, count: int) -> list[tuple[dict[str, str], dict[str, str]]]:
-    """Read ``target_spk{n}`` and ``spk2gender`` of a data directory, empty where there is no such table.
+def read_if_there(path: str | Path) -> dict[str, str]:
+    """Read a table that may be lacking, and then is empty."""
+    return read_scp(path) if Path(path).exists() else {}
 
-    For each of ``count`` speakers: mixture id -> speaker id, and mixture id -> gender.
+
+def read_speakers(data_dir: Path, count: int) -> list[dict[str, tuple[str, str]]]:
+    """Read who speaks, of ``target_spk{n}`` and ``spk2gender``: of each of ``count`` speakers, mixture id -> (id, gender).
+
+    A gender that is not known is "", and without ``target_spk{n}`` there are no keys.
     """
-    genders = read_scp(data_dir / "spk2gender") if (data_dir / "spk2gender").exists() else {}
-    tables: list[tuple[dict[str, str], dict[str, str]]] = []
-    for number in range(1, count + 1):
-        path = data_dir / f"target_spk{number}"
-        speakers = read_scp(path) if path.exists() else {}
-        tables.append((speakers, {key: genders[name] for key, name in speakers.items() if name in genders}))
-    return tables
+    genders = read_if_there(data_dir / "spk2gender")
+    tables = [read_if_there(data_dir / f"target_spk{number}") for number in range(1, count + 1)]
+    return [{key: (name, genders.get(name, "")) for key, name in table.items()} for table in tables]
 
 
 def read_mixtures(
-    mixture_scp: str | Path,
-    ref_scps: Sequence[str | Path],
-    inf_scps: Sequence[str | Path],
-    data_dir: Path,
+    mixture_scp: str | Path, ref_scps: Sequence[str | Path], inf_scps: Sequence[str | Path], data_dir: Path
 ) -> list[Mixture]:
     """Read the tables of what one system is to be scored on, sorted by key, and check the head of every file.
 
-    Args:
-        mixture_scp: Table of mixtures.
-        ref_scps: Tables of clean speech, one per speaker.
-        inf_scps: Tables of outputs, in the order of ``ref_scps``; fewer where only the first speakers are targets.
-        data_dir: Where ``target_spk{n}`` and ``spk2gender`` may lie.
+    There is a table of clean speech per speaker, and in the same order of outputs, fewer where only the first speakers are
+    targets. In ``data_dir`` ``target_spk{n}`` and ``spk2gender`` may lie.
 
     Raises:
         UserError: For tables of other keys, unreadable files, or files of another rate than the others.
     """
-    if not 1 <= len(inf_scps) <= len(ref_scps):
+    count = len(ref_scps)
+    if not 1 <= len(inf_scps) <= count:
         raise UserError(
-            f"--inf_scp is given {len(inf_scps)} time(s) and --ref_scp {len(ref_scps)} time(s); "
+            f"--inf_scp is given {len(inf_scps)} time(s) and --ref_scp {count} time(s); "
             "give one output table per target, in the order of the references"
         )
-    mixtures, *others = check_same_keys(mixture_scp, *ref_scps, *inf_scps)
-    side = read_side_tables(data_dir, len(ref_scps))
+    tables = check_same_keys(mixture_scp, *ref_scps, *inf_scps)
+    who = read_speakers(data_dir, count)
     found: list[Mixture] = []
-    for key in sorted(mixtures):
-        paths = [table[key] for table in (mixtures, *others)]
-        length, rate = read_header(paths[0], key, found[0].rate if found else None)
-        for path in dict.fromkeys(paths[1:]):
+    for key in sorted(tables[0]):
+        mixture, *others = (table[key] for table in tables)
+        length, rate = read_header(mixture, key, found[0].rate if found else None)
+        for path in dict.fromkeys(others):
             read_header(path, key, rate)
-        speakers, genders = (tuple(tables[part].get(key, "") for tables in side) for part in (0, 1))
-        references, outputs = tuple(paths[1 : len(ref_scps) + 1]), tuple(paths[len(ref_scps) + 1 :])
-        found.append(Mixture(key, paths[0], references, outputs, rate, length, speakers, genders))
+        speakers, genders = zip(*(table.get(key, ("", "")) for table in who), strict=True)
+        references, outputs = tuple(others[:count]), tuple(others[count:])
+        found.append(Mixture(key, mixture, references, outputs, rate, length, speakers, genders))
     return found

@@ -6,12 +6,16 @@ Nothing is fetched unless asked for. Whatever was used is named with its revisio
 similarities do not compare.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from espnet_tse_gen.utils.errors import UserError, naming_extra, unknown_name
 from espnet_tse_gen.utils.fetch import file_sha256
@@ -43,29 +47,46 @@ class NetworkChoice:
     revision: str | None = None  # commit, tag or branch of the repository; None for its main branch
     device: str = "cpu"  # "cpu", "cuda" or "cuda:N"
 
-    @property
-    def folder(self) -> Path:
-        """Where the files lie; raises :class:`UserError` if they are not on this machine."""
-        return locate(self)
+    def locate(self, download: bool = False) -> Path:
+        """Return the folder with the files; with ``download``, fetch what is missing, and check large files by their hash.
+
+        Raises:
+            UserError: If the files are not on this machine and may not, or cannot, be fetched.
+        """
+        if Path(self.where).is_dir():
+            return Path(self.where)
+        try:
+            files = ESPNET_FILES if self.name == "espnet_spk" else FILES
+            return snapshot(self.where, self.revision or "", files, download)
+        except UserError as error:
+            at = f"{self.where}{'@' + self.revision if self.revision else ''}"
+            fetch = "run again with a network, or copy its folder here and give"
+            todo = fetch if download else "fetch it with --download_networks true, or give its folder:"
+            raise UserError(
+                f"network '{self.name}' ({at}): is not on this machine: {error}; {todo} --networks {self.name}=FOLDER"
+            ) from None
+
+    def describe(self) -> str:
+        """Name it with its revision: the hub's commit, the hash of a folder's weights, or the package's version."""
+        if self.name in PACKAGES:
+            return f"{self.name} of {PACKAGES[self.name]} {importlib.metadata.version(PACKAGES[self.name])}"
+        folder = self.locate()
+        if folder.parent.name == "snapshots":
+            return f"{self.name} {self.where} at revision {folder.name[:12]}"
+        weights = sorted(path for kind in ("*.safetensors", "*.bin", "*.pth") for path in folder.rglob(kind))
+        digest = hashlib.sha256("".join(file_sha256(path) for path in weights).encode()).hexdigest()
+        return f"{self.name} {folder.name} (weights {digest[:12]})"
 
 
 def parse_choice(text: str, device: str = "cpu") -> NetworkChoice:
-    """Read ``NAME``, ``NAME=WHERE`` or ``NAME=REPOSITORY@REVISION``.
-
-    Raises:
-        UserError: If there is no such name, or what follows the sign is no place that the network can be at.
-    """
+    """Read ``NAME``, ``NAME=WHERE`` or ``NAME=REPOSITORY@REVISION``; there must be such a name, and a place of that form."""
     name, sign, where = text.partition("=")
     if name not in {**PACKAGES, **REPOSITORIES}:
         raise unknown_name("network", name, {**PACKAGES, **REPOSITORIES})
-    if name in PACKAGES:
-        if sign:
-            raise UserError(f"--networks {text}: is part of the package {PACKAGES[name]}; give '{name}' alone")
-        return NetworkChoice(name, "", None, device)
-    if sign and not where:
-        raise UserError(f"--networks {text}: expected a folder or a repository of the hub after '='")
-    where = where or REPOSITORIES[name]
-    if Path(where).is_dir():
+    if name in PACKAGES and sign:
+        raise UserError(f"--networks {text}: is part of the package {PACKAGES[name]}; give '{name}' alone")
+    where = where if sign else REPOSITORIES.get(name, "")
+    if name in PACKAGES or (where and Path(where).is_dir()):
         return NetworkChoice(name, where, None, device)
     repository, _, revision = where.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
@@ -73,49 +94,9 @@ def parse_choice(text: str, device: str = "cpu") -> NetworkChoice:
     return NetworkChoice(name, repository, revision or None, device)
 
 
-def locate(choice: NetworkChoice, download: bool = False) -> Path:
-    """Return the folder with the network's files.
-
-    With ``download``, what is missing is fetched from the hub, and large files are checked by their hash.
-
-    Raises:
-        UserError: If the files are not on this machine and may not, or cannot, be fetched.
-    """
-    if Path(choice.where).is_dir():
-        return Path(choice.where)
-    try:
-        return snapshot(
-            choice.where, choice.revision or "", ESPNET_FILES if choice.name == "espnet_spk" else FILES, download
-        )
-    except UserError as error:
-        at = f"{choice.where}{'@' + choice.revision if choice.revision else ''}"
-        todo = "fetch it with --download_networks true, or give its folder:"
-        if download:
-            todo = "run again with a network, or copy its folder here and give"
-        raise UserError(
-            f"network '{choice.name}' ({at}): is not on this machine: {error}; {todo} --networks {choice.name}=FOLDER"
-        ) from None
-
-
-def describe(choice: NetworkChoice) -> str:
-    """Name the network with its revision: the hub's commit, the hash of a folder's weights, or the package's version."""
-    if choice.name in PACKAGES:
-        return f"{choice.name} of {PACKAGES[choice.name]} {importlib.metadata.version(PACKAGES[choice.name])}"
-    folder = choice.folder
-    if folder.parent.name == "snapshots":
-        return f"{choice.name} {choice.where} at revision {folder.name[:12]}"
-    weights = sorted(path for kind in ("*.safetensors", "*.bin", "*.pth") for path in folder.rglob(kind))
-    digest = hashlib.sha256("".join(file_sha256(path) for path in weights).encode()).hexdigest()
-    return f"{choice.name} {folder.name} (weights {digest[:12]})"
-
-
 def load_transformer(name: str, folder: Path, device: str) -> Any:
-    """Load a network of class ``name`` of ``transformers`` with all of its weights, for evaluation.
-
-    Raises:
-        UserError: If the package or a file is missing, or a file is damaged.
-    """
-    model, report = _load(name, folder, f"is no {name} that can be loaded", output_loading_info=True)
+    """Load a network of class ``name`` of ``transformers`` with all of its weights, for evaluation."""
+    model, report = load_part(name, folder, output_loading_info=True)
     lacking, wrong = sorted({*report["missing_keys"]} - UNUSED), sorted(map(str, report["mismatched_keys"]))
     if lacking:
         raise UserError(f"{folder}: lacks {len(lacking)} weight(s) of the network, first '{lacking[0]}'; fetch again")
@@ -124,16 +105,8 @@ def load_transformer(name: str, folder: Path, device: str) -> Any:
     return model.to(device).eval()
 
 
-def load_processor(name: str, folder: Path) -> Any:
-    """Load what prepares a network's inputs or reads its outputs, a class ``name`` of ``transformers``.
-
-    Raises:
-        UserError: If the package or a file is missing, or a file is damaged.
-    """
-    return _load(name, folder, f"has no usable {name}")
-
-
-def _load(name: str, folder: Path, fault: str, **options: Any) -> Any:
+def load_part(name: str, folder: Path, **options: Any) -> Any:
+    """Load what a class ``name`` of ``transformers`` keeps in ``folder``, such as a tokenizer."""
     with naming_extra("this network"):
         import transformers
     # It reports every load, in many lines.
@@ -142,8 +115,18 @@ def _load(name: str, folder: Path, fault: str, **options: Any) -> Any:
     try:
         return getattr(transformers, name).from_pretrained(str(folder), local_files_only=True, **options)
     except Exception as error:  # It raises errors of several libraries.
-        raise UserError(f"{folder}: {fault} ({_first_line(error)})") from None
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"{folder}: is no {name} that can be loaded ({reason})") from None
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+@contextlib.contextmanager
+def allow_too_short(samples: np.ndarray, rate: int) -> Iterator[None]:
+    """Go on behind the block, without a gradient in it, where a network refuses a recording of less than a second."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            yield
+    except (RuntimeError, ValueError):
+        if len(samples) >= rate:  # Something else is wrong, such as the GPU's memory.
+            raise

@@ -11,15 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from espnet_tse_gen.scoring.metrics import (
-    BREAKDOWN_COLUMNS,
-    BY_NAME,
-    FURTHER_COLUMNS,
-    MAIN_COLUMNS,
-    codebook_columns,
-    column_of,
-    legend,
-)
+from espnet_tse_gen.scoring.metrics import BREAKDOWN_COLUMNS, BY_NAME, CODEBOOK, MAIN_COLUMNS, column_of
 from espnet_tse_gen.scoring.metrics.base import Column
 from espnet_tse_gen.scoring.stats import Interval, bootstrap_means
 from espnet_tse_gen.scoring.table import Row, columns_present
@@ -63,11 +55,7 @@ class Bootstrap:
 
 
 def ordered(kind: str, rows: Sequence[Row], wanted: Sequence[str] = ()) -> list[str]:
-    """Return the names of the systems or sets (``kind``) of ``rows``: those in ``wanted`` first, the others as they occur.
-
-    Raises:
-        UserError: If a wanted one has no rows.
-    """
+    """Return the names of the systems or sets (``kind``) of ``rows``: those in ``wanted`` first, which there must be."""
     found = [getattr(row, kind) for row in rows]
     for name in wanted:
         if name not in found:
@@ -90,92 +78,83 @@ def _matrix(rows: Sequence[Row], columns: Sequence[str]) -> np.ndarray:
     return np.array(values, dtype=np.float64).reshape(len(rows), len(columns))
 
 
-def main_table(
+def set_tables(
     rows: Sequence[Row], systems: Sequence[str], bootstrap: Bootstrap, measures: Sequence[str] = MAIN_COLUMNS
-) -> Table:
-    """Those of ``measures`` that there are, of every system on the rows of one set."""
-    table = _table("All items", rows, systems, bootstrap, columns_present(rows, measures))
+) -> tuple[list[Table], list[str]]:
+    """Return all tables of one set, and the columns that are in them.
+
+    The first has those of ``measures`` that there are. The others have the other measures, the token accuracy of each codebook,
+    and breakdowns by gender pair and by input SIR, where mixtures with a speaker of unknown sex are a group of their own;
+    those that would be empty are left out.
+    """
+    others = sorted((column for column in BY_NAME if column not in measures), key=lambda name: name in MAIN_COLUMNS)
+    codebooks = {column for row in rows for column in row.metrics if column.startswith(CODEBOOK)}
     parts = {system: [row for row in rows if row.system == system] for system in systems}
-    for system, part in parts.items():
-        counts = Counter(row.fault for row in part if row.fault)
-        if counts:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
-            table.notes.append(f"{system}: {counts.total()} of {len(part)} items have no scores ({reasons}).")
-    for system, part in parts.items():
-        table.notes += [f"RTF of {system}: {note}." for note in list(filter(None, (row.note for row in part)))[:1]]
-    tools = {name: next((row.tools for row in part if row.tools), "") for name, part in parts.items() if part}
-    if len({*tools.values()}) == 1:
-        table.notes += [f"Scored with: {text}." for text in {*tools.values()} if text]
-    else:
-        table.notes += [f"{name} scored with: {text or 'no such network'}." for name, text in tools.items()]
-    items = {frozenset((row.key, row.speaker_index) for row in part) for part in parts.values() if part}
-    if len(items) > 1:
-        table.notes.append("The systems were scored on different items; compare their rows with care.")
-    return table
-
-
-def further_tables(
-    rows: Sequence[Row], systems: Sequence[str], bootstrap: Bootstrap, measures: Sequence[str] = MAIN_COLUMNS
-) -> list[Table]:
-    """What the main table leaves out: the other measures, and the token accuracy of each codebook; without empty tables."""
-    others = [column for column in (*FURTHER_COLUMNS, *MAIN_COLUMNS) if column not in measures]
-    codebooks = codebook_columns({column for row in rows for column in row.metrics})
+    whole, main_columns = [("", rows)], columns_present(rows, measures)
+    main = _table("All items", ["system"], whole, systems, main_columns, bootstrap)
+    main.notes = _notes({name: part for name, part in parts.items() if part})
     tables = []
     for title, columns in (
         ("Further measures", columns_present(rows, others)),
-        ("Token accuracy by codebook", codebooks),
+        ("Token accuracy by codebook", sorted(codebooks, key=lambda name: int(name.removeprefix(CODEBOOK)))),
     ):
-        having = {row.system for row in rows if {*columns} & row.metrics.keys()}
-        if having:
-            tables.append(_table(title, rows, [name for name in systems if name in having], bootstrap, columns))
-    return tables
-
-
-def _table(
-    title: str, rows: Sequence[Row], systems: Sequence[str], bootstrap: Bootstrap, columns: Sequence[str]
-) -> Table:
-    """One row per system, one column per measure."""
-    table = Table(title, ["system", "items", *(column_of(column).heading for column in columns)])
-    for system in systems:
-        part = [row for row in rows if row.system == system]
-        if part:
-            remark = "speaker 1 only" if {row.speaker_index for row in part} == {1} else ""
-            cells = figure_cells(part, columns, bootstrap)
-            table.rows.append([Cell(system), Cell(str(len(part)), remark), *cells])
-    return table
-
-
-def breakdown_tables(rows: Sequence[Row], systems: Sequence[str], bootstrap: Bootstrap) -> list[Table]:
-    """The tables by gender pair and by input SIR of one set; a table is left out where its facts are unknown throughout.
-
-    Mixtures with a speaker of unknown sex are a group of their own.
-    """
+        having = [name for name, part in parts.items() if any({*columns} & row.metrics.keys() for row in part)]
+        tables.append(_table(title, ["system"], whole, having, columns, bootstrap))
     columns = columns_present(rows, ("SI_SDR", *BREAKDOWN_COLUMNS))
     if {"SI_SDR", "SI_SDR_aligned"} <= {*columns}:
         columns.remove("SI_SDR")
     pairs = sorted({row.gender_pair for row in rows} - {""}, key=lambda name: (name not in GENDER_PAIRS, name))
-    by_gender = {name: [row for row in rows if row.gender_pair == name] for name in pairs}
-    if by_gender:
-        by_gender["unknown"] = [row for row in rows if not row.gender_pair]
-    by_sir = {name: [row for row in rows if low <= row.input_sir < high] for name, low, high in SIR_BINS}
-    tables = []
-    for title, heading, groups in (("By gender pair", "pair", by_gender), ("By input SIR", "input SIR", by_sir)):
-        table = Table(title, [heading, "system", "items", *(BY_NAME[c].heading for c in columns)], labels=2)
-        for name, group in groups.items():
-            for system in systems:
-                part = [row for row in group if row.system == system]
-                if part:
-                    cells = figure_cells(part, columns, bootstrap)
-                    table.rows.append([Cell(name), Cell(system), Cell(str(len(part))), *cells])
-        if table.rows:
-            tables.append(table)
-    return tables
+    by_gender = [
+        (pair or "unknown", [row for row in rows if row.gender_pair == pair]) for pair in [*pairs, ""] if pairs
+    ]
+    by_sir = [(name, [row for row in rows if low <= row.input_sir < high]) for name, low, high in SIR_BINS]
+    for title, label, groups in (("By gender pair", "pair", by_gender), ("By input SIR", "input SIR", by_sir)):
+        tables.append(_table(title, [label, "system"], groups, systems, columns, bootstrap))
+    mentioned = columns_present(rows, list(dict.fromkeys([*measures, *BY_NAME])))
+    return [main, *(table for table in tables if table.rows)], mentioned
 
 
-def figure_cells(rows: Sequence[Row], columns: Sequence[str], bootstrap: Bootstrap) -> list[Cell]:
-    """Mean and interval of each column as cells."""
-    found = zip(columns, intervals(rows, columns, bootstrap), strict=True)
-    return [format_interval(column_of(column), interval, len(rows)) for column, interval in found]
+def _table(
+    title: str,
+    labels: Sequence[str],
+    groups: Sequence[tuple[str, Sequence[Row]]],
+    systems: Sequence[str],
+    columns: Sequence[str],
+    bootstrap: Bootstrap,
+) -> Table:
+    """One row for each group of rows of scores and system, which ``labels`` head or its last one, one column per measure."""
+    headings = [*labels, "items", *(column_of(column).heading for column in columns)]
+    table = Table(title, headings, labels=len(labels))
+    for group, members in groups:
+        for system in systems:
+            part = [row for row in members if row.system == system]
+            if part:
+                alone = {row.speaker_index for row in part} == {1} and len(labels) == 1
+                found = zip(columns, intervals(part, columns, bootstrap), strict=True)
+                cells = [format_interval(column_of(column), interval, len(part)) for column, interval in found]
+                names = [Cell(text) for text in (group, system)[-len(labels) :]]
+                table.rows.append([*names, Cell(str(len(part)), "speaker 1 only" * alone), *cells])
+    return table
+
+
+def _notes(parts: Mapping[str, Sequence[Row]]) -> list[str]:
+    """What is to be known of the rows of each system."""
+    notes = []
+    for system, part in parts.items():
+        counts = Counter(row.fault for row in part if row.fault)
+        if counts:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+            notes.append(f"{system}: {counts.total()} of {len(part)} items have no scores ({reasons}).")
+    for system, part in parts.items():
+        notes += [f"RTF of {system}: {note}." for note in [row.note for row in part if row.note][:1]]
+    tools = {name: next((row.tools for row in part if row.tools), "") for name, part in parts.items()}
+    if len({*tools.values()}) == 1:
+        notes += [f"Scored with: {text}." for text in {*tools.values()} if text]
+    else:
+        notes += [f"{name} scored with: {text or 'no such network'}." for name, text in tools.items()]
+    if len({frozenset((row.key, row.speaker_index) for row in part) for part in parts.values()}) > 1:
+        notes.append("The systems were scored on different items; compare their rows with care.")
+    return notes
 
 
 def format_interval(column: Column, interval: Interval, items: int) -> Cell:
@@ -189,63 +168,16 @@ def format_interval(column: Column, interval: Interval, items: int) -> Cell:
 
 def render_markdown(table: Table, level: int = 3) -> str:
     """Render ``table`` with its title and notes as Markdown."""
-    lines = [f"{'#' * level} {table.title}", ""]
-    lines.append("| " + " | ".join(_escape(heading) for heading in table.headings) + " |")
-    lines.append("|" + "|".join([" --- "] * table.labels + [" ---: "] * (len(table.headings) - table.labels)) + "|")
-    for row in table.rows:
-        lines.append("| " + " | ".join(_escape(f"{cell.text} {cell.detail}".strip()) for cell in row) + " |")
+    rules = [" --- "] * table.labels + [" ---: "] * (len(table.headings) - table.labels)
+    lines = [f"{'#' * level} {table.title}", "", _line(table.headings), f"|{'|'.join(rules)}|"]
+    lines += [_line([f"{cell.text} {cell.detail}".strip() for cell in row]) for row in table.rows]
     lines += ["", *(f"{note}  " for note in table.notes)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def set_tables(
-    rows: Sequence[Row], systems: Sequence[str], bootstrap: Bootstrap, measures: Sequence[str] = MAIN_COLUMNS
-) -> tuple[list[Table], list[str]]:
-    """Return all tables of one set, and the columns that are in them."""
-    tables = [main_table(rows, systems, bootstrap, measures), *further_tables(rows, systems, bootstrap, measures)]
-    tables += breakdown_tables(rows, systems, bootstrap)
-    return tables, columns_present(rows, list(dict.fromkeys([*measures, *BY_NAME])))
-
-
-def render_results(
-    title: str,
-    rows: Sequence[Row],
-    *,
-    sets: Sequence[str],
-    systems: Sequence[str],
-    environment: Mapping[str, str],
-    bootstrap: Bootstrap,
-    checks: Sequence[Table] = (),
-    measures: Sequence[str] = MAIN_COLUMNS,
-    protocols: Mapping[str, str] | None = None,
-) -> str:
-    """Compose the whole of ``RESULTS.md``; ``protocols`` says of sets how they are evaluated."""
-    parts = [f"# Results: {title}\n", "\n".join(f"- {name}: {text}" for name, text in environment.items()) + "\n"]
-    mentioned: dict[str, None] = {}
-    for name in sets:
-        part = [row for row in rows if row.set == name]
-        tables, columns = set_tables(part, systems, bootstrap, measures)
-        parts.append(f"## Set {name}: {len({row.key for row in part})} mixtures\n")
-        parts.append(f"{convention(part)} {(protocols or {}).get(name, '')}".rstrip() + "\n")
-        parts += map(render_markdown, tables)
-        mentioned |= dict.fromkeys(columns)
-    if checks:
-        parts += ["## Against published figures\n", *map(render_markdown, checks)]
-    parts.append("## How to read the tables\n")
-    parts.append(
-        f"Each figure is the mean over items (one item: one target in one mixture) with its 95 % bootstrap interval, "
-        f"drawn over mixtures ({bootstrap.resamples} resamples, seed {bootstrap.seed}). Outputs are never permuted "
-        "between speakers. A measure has no value where it is not defined (a silent output, a silent reference, an "
-        "output of another length, no speech that PESQ finds); `n=` says over how many items a mean goes where it is "
-        "not all. Word error rates are errors over words of all items together. Where there is no aligned SI-SDR, no delay "
-        "had to be undone.\n"
-    )
-    parts.append("\n".join(f"- {line}" for line in legend(list(mentioned))) + "\n")
-    return "\n".join(parts)
+def _line(cells: Sequence[str]) -> str:
+    escaped = (text.replace("|", "\\|").replace("\n", " ") for text in cells)
+    return f"| {' | '.join(escaped)} |"
 
 
 def convention(rows: Sequence[Row]) -> str:

@@ -36,38 +36,30 @@ def run_scoring(
     inf_scps: Sequence[Path],
     output_dir: Path,
     scores: Path,
-    note: str = "",
-    nj: int = 1,
-    force: bool = False,
+    note: str,
+    nj: int,
+    force: bool,
 ) -> list[Row]:
-    """Score, put the rows into the table ``scores``, and return them.
+    """Score in ``nj`` processes, put the rows into the table ``scores``, and return them.
 
-    Args:
-        inf_scps: The tables of the outputs, beside which lie files of decoding.
-        output_dir: For ESPnet's tables and what is kept.
-        note: What else a reader of the scores must know.
-        nj: Number of processes.
-        force: Score even what is known.
-
-    Raises:
-        UserError: For files that cannot be used.
+    Beside ``inf_scps``, the tables of the outputs, lie files of decoding; ESPnet's tables and what is kept go to ``output_dir``.
+    ``note`` is what else a reader of the scores must know. With ``force`` even what is known is scored.
     """
     rtf, condition = read_rtf(inf_scps)
     accuracies = [read_token_accuracy(scp) for scp in inf_scps]
     tools = "; ".join(filter(None, [*(one.describe() for one in metrics), note]))
     scored, states = score_mixtures(mixtures, metrics, output_dir / STORE, nj, force)
     rows: list[Row] = []
-    by_metric: list[dict[tuple[str, int], dict[str, Any]]] = [{} for _ in metrics]
     for mixture, known in zip(mixtures, scored, strict=True):
         for index, _ in enumerate(mixture.outputs):
             number = str(index + 1)
             row = Row(system, set_name, mixture.key, index + 1, mixture.speakers[index], gender_pair(mixture.genders))
             row.note, row.fault, row.tools = condition, known["faults"].get(number, ""), tools
-            row.input_sir = known["input_sir"][index] if known["input_sir"] else math.nan
-            for state, found in zip(states, by_metric, strict=True):
-                if number in known["scores"][state]:
-                    values = found[mixture.key, index + 1] = known["scores"][state][number]
-                    row.metrics |= {name: value for name, value in values.items() if not isinstance(value, str)}
+            if known["input_sir"]:
+                row.input_sir = known["input_sir"][index]
+            for state in states:
+                values = known["scores"][state].get(number, {})
+                row.metrics |= {name: value for name, value in values.items() if not isinstance(value, str)}
             if not row.fault:
                 row.metrics |= accuracies[index].get(mixture.key, {})
             if number in known["false_alarms"]:
@@ -81,8 +73,9 @@ def run_scoring(
     silent = sum(known["silent_mixture"] for known in scored)
     if silent:
         logging.warning("%d of %d mixtures are silent: no SI-SDRi", silent, len(scored))
-    for metric, found in zip(metrics, by_metric, strict=True):
-        metric.finish(output_dir, found)
+    for state, metric in zip(states, metrics, strict=True):
+        each = [(mixture.key, known["scores"][state]) for mixture, known in zip(mixtures, scored, strict=True)]
+        metric.finish(output_dir, {(key, int(number)): row for key, found in each for number, row in found.items()})
     replace_rows(scores, rows)
     return rows
 
@@ -135,19 +128,15 @@ def _score(task: tuple[Mixture, str, Sequence[tuple[str, Metric]]]) -> Known:
 
     mixture, files, metrics = task
     loaded = mixture.load()
-    scores: dict[str, dict[str, dict[str, Any]]] = {state: {} for state, _ in metrics}
+    scores: dict[str, dict[int, dict[str, Any]]] = {state: {} for state, _ in metrics}
     with threadpoolctl.threadpool_limits(1):
         for item in loaded.items():
             for state, metric in metrics:
                 values = metric.score(item).items()
-                scores[state][str(item.number)] = {
+                scores[state][item.number] = {
                     name: value for name, value in values if isinstance(value, str) or math.isfinite(value)
                 }
-    return {
-        "files": files,
-        "silent_mixture": not loaded.mixture.any(),
-        "input_sir": loaded.input_sir,
-        "faults": {str(number): fault for number, fault in loaded.faults.items()},
-        "false_alarms": {str(number): value for number, value in loaded.false_alarms.items()},
-        "scores": scores,
-    }
+    found = {"files": files, "silent_mixture": not loaded.mixture.any(), "input_sir": loaded.input_sir}
+    found |= {"faults": loaded.faults, "false_alarms": loaded.false_alarms, "scores": scores}
+    # Numbers of targets become text, as they are when the store is read again.
+    return json.loads(json.dumps(found))

@@ -20,10 +20,8 @@ MIN_CORRELATION = 0.2
 def si_sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
     """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019, "SDR - half-baked or well done?", eq. 4).
 
-    Signals are float ``[L]``; means are not removed. The result is limited to +-100 dB, so that averages stay finite.
-
-    Raises:
-        ValueError: If the lengths differ or one of the signals is silent.
+    Signals are float ``[L]``, of one length and not silent (else a ValueError); means are not removed. The result is limited
+    to +-100 dB, so that averages stay finite.
     """
     if is_silent(reference) or is_silent(estimate):
         raise ValueError("SI-SDR of a silent signal is not defined")
@@ -47,10 +45,8 @@ def align(reference: np.ndarray, estimate: np.ndarray, delay: int) -> tuple[np.n
 def constant_delay(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> int:
     """Measure one delay for all ``pairs`` of (clean, clean through the codec): the lag of the highest correlation.
 
-    It is in samples, as :func:`align` takes it; 0 where they correlate by less than :data:`MIN_CORRELATION` at any lag.
-
-    Raises:
-        ValueError: If there is no pair in which both signals are longer than :data:`MAX_DELAY` and not silent.
+    It is in samples, as :func:`align` takes it; 0 where they correlate by less than :data:`MIN_CORRELATION` at any lag. A
+    ValueError says that in no pair both signals are longer than :data:`MAX_DELAY` and not silent.
     """
     total = np.zeros(2 * MAX_DELAY + 1)
     used = 0

@@ -31,8 +31,6 @@ def bootstrap_means(
     Args:
         values: Float ``[N, M]``: N items, M measures; NaN where an item has no value.
         groups: Group (mixture id) of each of the N items.
-        resamples: Number of resamples.
-        seed: Two calls with one seed give the same intervals.
         weights: Float ``[N, M]``, how much each value counts in its mean; equal where ``None``. With the number of
             words as weights the mean of error rates is the error rate of all items together, in every resample anew.
             A value whose weight is NaN or 0 is left out.

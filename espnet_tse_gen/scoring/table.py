@@ -9,7 +9,7 @@ import csv
 import fcntl
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from espnet_tse_gen.scoring.metrics import BY_NAME
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write, read_csv
 
-ID_COLUMNS = ("system", "set", "key", "speaker_index", "target", "gender_pair", "input_sir")
+ID_COLUMNS = ("system", "set", "key", "speaker_index", "target", "gender_pair")
+NEEDED_COLUMNS = (*ID_COLUMNS, "input_sir")
 NOTE_COLUMN = "RTF_condition"
 # Further columns of text, written only where a row has some.
 TEXT_COLUMNS = ("fault", "tools")
@@ -43,30 +44,24 @@ class Row:
 
 
 def read_scores(path: str | Path) -> list[Row]:
-    """Read ``scores.csv``.
-
-    Raises:
-        UserError: If the file is missing, is no score table, or holds a value that is no number.
-    """
+    """Read ``scores.csv``, which must be a score table with numbers in it."""
     if not Path(path).exists():
         raise UserError(f"{path}: no such file; run scoring first")
     columns, lines = read_csv(path)
-    missing = [name for name in ID_COLUMNS if name not in columns]
+    missing = [name for name in NEEDED_COLUMNS if name not in columns]
     if missing:
         raise UserError(f"{path}: is not a score table: column '{missing[0]}' is missing; make it with bin/score.py")
-    words = {*ID_COLUMNS, NOTE_COLUMN, *TEXT_COLUMNS}
     rows = []
     for cells in lines:
+        system, set_name, key, index, target, pair, sir = (cells.pop(name) for name in NEEDED_COLUMNS)
+        texts = [cells.pop(name, "") for name in (NOTE_COLUMN, *TEXT_COLUMNS)]
         try:
-            row = Row(cells["system"], cells["set"], cells["key"], int(cells["speaker_index"]), cells["target"])
-            row.gender_pair, row.input_sir = cells["gender_pair"], float(cells["input_sir"] or "nan")
-            row.metrics = {name: float(text) for name, text in cells.items() if name not in words and text}
+            metrics = {name: float(text) for name, text in cells.items() if text}
+            rows.append(Row(system, set_name, key, int(index), target, pair, float(sir or "nan"), metrics, *texts))
         except (ValueError, TypeError) as error:
             raise UserError(
                 f"{path}: holds a value that is not a number ({error}); remove it and score again"
             ) from None
-        row.note, row.fault, row.tools = (cells.get(name, "") for name in (NOTE_COLUMN, *TEXT_COLUMNS))
-        rows.append(row)
     return rows
 
 
@@ -74,12 +69,12 @@ def replace_rows(path: str | Path, rows: Sequence[Row]) -> None:
     """Put ``rows`` into the score table at ``path``, in place of all rows of the same system and set.
 
     Systems keep the order in which they were first scored. A file that would not change is left alone.
-
-    Raises:
-        UserError: If the file cannot be read or written.
     """
     path = Path(path)
-    with _locked(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f".{path.name}.lock"), "w", encoding="utf-8") as lock:
+        with contextlib.suppress(OSError):  # A file system may have no locks.
+            fcntl.flock(lock, fcntl.LOCK_EX)
         old = read_scores(path) if path.exists() else []
         replaced = {(row.system, row.set) for row in rows}
         order: dict[tuple[str, str], int] = {}
@@ -95,14 +90,13 @@ def replace_rows(path: str | Path, rows: Sequence[Row]) -> None:
 
 def _render(rows: Sequence[Row]) -> str:
     present = {column for row in rows for column in row.metrics}
-    columns = [name for name in BY_NAME if name in present]
-    columns += sorted(present - {*columns})
+    columns = [*(name for name in BY_NAME if name in present), *sorted(present - BY_NAME.keys())]
     texts = [name for name in TEXT_COLUMNS if any(getattr(row, name) for row in rows)]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*ID_COLUMNS, *columns, NOTE_COLUMN, *texts])
+    writer.writerow([*NEEDED_COLUMNS, *columns, NOTE_COLUMN, *texts])
     for row in rows:
-        ids = [getattr(row, name) for name in ID_COLUMNS[:-1]]
+        ids = [getattr(row, name) for name in ID_COLUMNS]
         figures = [row.input_sir, *(row.metrics.get(column, math.nan) for column in columns)]
         shown = ["" if math.isnan(value) else f"{value:.7g}" for value in figures]
         writer.writerow([*ids, *shown, row.note, *(getattr(row, name) for name in texts)])
@@ -132,13 +126,3 @@ def columns_present(rows: Sequence[Row], wanted: Iterable[str]) -> list[str]:
     if {"SI_SDR", "SI_SDR_aligned"} <= {*columns} and same:
         columns.remove("SI_SDR_aligned")
     return columns
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an advisory lock beside ``path``; where the file system has none, go on without."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.name}.lock"), "w", encoding="utf-8") as stream:
-        with contextlib.suppress(OSError):
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

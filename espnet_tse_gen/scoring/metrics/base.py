@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from espnet_tse_gen.scoring.items import Item
+from espnet_tse_gen.scoring.networks import NetworkChoice
 from espnet_tse_gen.utils.errors import naming_extra
 
 PACKAGES = ("espnet", "torch", "numpy", "mir_eval", "pystoi", "pesq", "resemblyzer", "speechmos", "ci_sdr", "distillmos",
@@ -72,6 +73,7 @@ class Metric(abc.ABC):
     columns: ClassVar[tuple[Column, ...]]  # all columns that it may give
     packages: ClassVar[tuple[str, ...]] = ()  # modules that it imports and that the package works without
     instead: ClassVar[str] = ""  # what else a user without these can do
+    network: NetworkChoice | None = None  # of a measure that one gives
 
     @abc.abstractmethod
     def score(self, item: Item) -> dict[str, Any]:
@@ -84,18 +86,15 @@ class Metric(abc.ABC):
         """Write what is to be read beside the scores, and log what is to be known, once all items are scored."""
 
     def describe(self) -> str:
-        """Name the network and its revision, for the foot of the tables; "" for what needs no such note.
-
-        Raises :class:`UserError` if its files are not on this machine.
-        """
-        return ""
+        """Name the network and its revision, for the foot of the tables; "" for what needs no such note."""
+        return self.network.describe() if self.network else ""
 
     def state(self) -> str:
         """Return all that the scores follow from, beside the recordings."""
         return f"{self!r} {self.describe()} {versions()}"
 
     def check(self) -> None:
-        """Require the packages, and what else can be seen before the first item; raise :class:`UserError` otherwise."""
+        """Require the packages, and what else can be seen before the first item."""
         require(self.columns[0].label, self.packages, self.instead)
 
 

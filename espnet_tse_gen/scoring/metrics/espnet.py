@@ -11,10 +11,9 @@ import functools
 import importlib.util
 import logging
 import math
-import tempfile
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,14 +48,12 @@ class ESPnet(Metric):
     packages = ("espnet2", "mir_eval", "pystoi")
 
     def score(self, item: Item) -> dict[str, float]:
-        if "espnet" not in item.whole.shared:
-            references = np.stack([*item.whole.references.values()])
-            outputs = np.stack(
-                [item.whole.outputs.get(number, clean) for number, clean in item.whole.references.items()]
-            )
-            found = enh_scoring(references, outputs, item.rate)
-            item.whole.shared["espnet"] = dict(zip(item.whole.references, found, strict=True))
-        values = item.whole.shared["espnet"][item.number]
+        whole = item.whole
+        if "espnet" not in whole.shared:
+            outputs = [whole.outputs.get(number, clean) for number, clean in whole.references.items()]
+            found = enh_scoring([*whole.references.values()], outputs, item.rate)
+            whole.shared["espnet"] = dict(zip(whole.references, found, strict=True))
+        values = whole.shared["espnet"][item.number]
         return {column.name: values[column.name] for column in self.columns if _is_score(column.name, values)}
 
     def finish(self, folder: Path, scores: Scores) -> None:
@@ -94,35 +91,26 @@ class _Table(dict[str, tuple[int, np.ndarray]]):
     data = {_KEY: ""}
 
 
-def enh_scoring(references: np.ndarray, outputs: np.ndarray, rate: int) -> list[dict[str, float]]:
+def enh_scoring(references: Sequence[np.ndarray], outputs: Sequence[np.ndarray], rate: int) -> list[dict[str, float]]:
     """Return what ESPnet's scorer writes of one mixture, for each of N outputs: its name of a measure -> value.
 
-    ``references`` and ``outputs`` are float32 ``[N, L]``, in one order, at ``rate`` Hz.
+    ``references`` and ``outputs`` are N signals each, float32 ``[L]``, in one order, at ``rate`` Hz.
     """
     from espnet2.bin import enh_scoring as espnet
 
     written: dict[str, dict[str, str]] = defaultdict(dict)
     readers = iter([[_Table({_KEY: (rate, samples)}) for samples in signals] for signals in (references, outputs)])
-
-    @contextlib.contextmanager
-    def writer(_: str) -> Iterator[dict[str, dict[str, str]]]:
-        yield written
-
-    # It reads tables, writes tables, and logs every item.
-    inside: dict[str, Any] = {"get_readers": lambda *_: (next(readers), "sound"), "DatadirWriter": writer}
-    inside["logging"] = mock.MagicMock()
-    with tempfile.NamedTemporaryFile("w", suffix=".keys") as keys:
-        keys.write(f"{_KEY}\n")
-        keys.flush()
-        with mock.patch.multiple(espnet, **inside), warnings.catch_warnings():
-            # That mir_eval will take BSS Eval out of its next version.
-            warnings.simplefilter("ignore", FutureWarning)
-            names = [str(number) for number in range(len(references))]
-            espnet.scoring(
-                output_dir="", dtype="float32", log_level="INFO", key_file=keys.name, ref_scp=names, inf_scp=names,
-                ref_channel=0, flexible_numspk=False, is_tse=True, use_dnsmos=False, dnsmos_args={},
-                use_pesq=can_use_pesq(rate),
-            )  # fmt: skip
+    # It reads a list of keys and tables, writes tables, and logs every item.
+    inside: dict[str, Any] = {"open": lambda *_, **__: [_KEY], "get_readers": lambda *_: (next(readers), "sound")}
+    inside |= {"DatadirWriter": lambda _: contextlib.nullcontext(written), "logging": mock.MagicMock()}
+    with mock.patch.multiple(espnet, create=True, **inside), warnings.catch_warnings():
+        # That mir_eval will take BSS Eval out of its next version.
+        warnings.simplefilter("ignore", FutureWarning)
+        names = [str(number) for number in range(len(references))]
+        espnet.scoring(
+            output_dir="", dtype="float32", log_level="INFO", key_file="", ref_scp=names, inf_scp=names, ref_channel=0,
+            flexible_numspk=False, is_tse=True, use_dnsmos=False, dnsmos_args={}, use_pesq=can_use_pesq(rate),
+        )  # fmt: skip
     found: list[dict[str, float]] = [{} for _ in references]
     for name, table in written.items():
         measure, _, number = name.rpartition("_spk")

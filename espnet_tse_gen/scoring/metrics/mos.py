@@ -18,31 +18,25 @@ import numpy as np
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.scoring.items import Item
 from espnet_tse_gen.scoring.metrics.base import Metric, opinion
-from espnet_tse_gen.scoring.networks import RATE, NetworkChoice, describe
-from espnet_tse_gen.utils.errors import naming_extra
+from espnet_tse_gen.scoring.networks import RATE, NetworkChoice
 
 
 @functools.cache
 def dnsmos() -> Callable[[np.ndarray, int], dict[str, float]]:
-    """Return what gives the columns OVRL, SIG, BAK, P808 of a recording, float ``[L]``, not silent, at a rate.
+    """Return what gives the columns OVRL, SIG, BAK, P808 of a recording, float ``[L]``, not silent, at a rate."""
+    import onnxruntime
+    import speechmos.dnsmos
 
-    Raises:
-        UserError: If ``speechmos`` or its ``onnxruntime`` is missing.
-    """
-    with naming_extra("DNSMOS", "choose --preset signal"):
-        import onnxruntime
-        import speechmos.dnsmos
-    primary, p808 = _networks()
-    score = speechmos.dnsmos.DNSMOS(primary, p808)
+    networks = _networks()
+    score = speechmos.dnsmos.DNSMOS(*networks)
     # One thread, as every other measure: several processes score side by side.
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    score.onnx_sess, score.p808_onnx_sess = (onnxruntime.InferenceSession(one, options) for one in (primary, p808))
+    score.onnx_sess, score.p808_onnx_sess = (onnxruntime.InferenceSession(one, options) for one in networks)
 
     def columns(samples: np.ndarray, sample_rate: int) -> dict[str, float]:
         scores = score(np.clip(resample(samples, sample_rate, RATE), -1.0, 1.0), RATE, False)
-        names = {"OVRL": "ovrl_mos", "SIG": "sig_mos", "BAK": "bak_mos", "P808": "p808_mos"}
-        return {column: float(scores[name]) for column, name in names.items()}
+        return {column: float(scores[f"{column.lower()}_mos"]) for column in ("OVRL", "SIG", "BAK", "P808")}
 
     return columns
 
@@ -93,9 +87,6 @@ class DistillMOS(Metric):
     columns = (opinion("distill_mos", "Distill-MOS", "Distill-MOS overall quality, without reference"),)
     packages = ("distillmos",)
     instead = "leave out --networks distill_mos"
-
-    def describe(self) -> str:
-        return describe(self.network)
 
     def score(self, item: Item) -> dict[str, float]:
         import torch

@@ -1,6 +1,10 @@
-"""Speaker similarity and confusion: cosines between embeddings of the output and of the clean speech, by one encoder.
+"""Similarities of the output and the clean speech to a network: of the voices as a whole, and of frames.
 
-All signals are brought to one level before they are embedded, as voice detection and features of an encoder depend on it.
+Speaker similarity and confusion are cosines between embeddings by one encoder. All signals are brought to one level before they
+are embedded, as voice detection and features of an encoder depend on it.
+
+SpeechBERTScore (Saeki et al. 2024), precision, is how well each frame of the output is found in the reference: with features
+``g`` of the output and ``r`` of the reference the mean over ``i`` of ``max_j cos(g_i, r_j)``.
 """
 
 import functools
@@ -18,10 +22,8 @@ from espnet_tse_gen.audio.speaker import SpeakerEncoder, cosine
 from espnet_tse_gen.scoring.espnet_networks import espnet_speaker
 from espnet_tse_gen.scoring.items import Item
 from espnet_tse_gen.scoring.metrics.base import Column, Metric, share
-from espnet_tse_gen.scoring.networks import RATE, NetworkChoice, describe, load_processor, load_transformer
-
-Voice = Callable[[np.ndarray, int], Any]
-"""The voice of a recording (float ``[L]``) at a rate, a tensor ``[D]``."""
+from espnet_tse_gen.scoring.networks import RATE, NetworkChoice, allow_too_short, load_part, load_transformer
+from espnet_tse_gen.utils.errors import UserError
 
 
 def _columns(suffix: str, name: str, encoder: str) -> tuple[Column, ...]:
@@ -55,16 +57,13 @@ class Similarity(Metric):
         if self.network is None:
             super().check()
 
-    def describe(self) -> str:
-        return describe(self.network) if self.network else ""
-
     def score(self, item: Item) -> dict[str, float]:
-        encoder, suffix = _encoder(self.network), f"_{self.network.name}" if self.network else ""
+        embed, suffix = _encoder(self.network), f"_{self.network.name}" if self.network else ""
         voices = item.whole.shared.setdefault(f"voices{suffix}", {})
         for number, clean in item.whole.references.items():
             if number not in voices:
-                voices[number] = encoder.embed(_leveled(clean), item.rate)
-        voice = encoder.embed(_leveled(item.output), item.rate, trim="drop")
+                voices[number] = embed(_leveled(clean), item.rate)
+        voice = embed(_leveled(item.output), item.rate, trim="drop")
         cosines = {number: cosine(voice, other) for number, other in voices.items()}
         target = cosines.pop(item.number)
         row = {f"similarity{suffix}": target}
@@ -79,48 +78,86 @@ def _leveled(samples: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4)
-def _encoder(network: NetworkChoice | None) -> "SpeakerEncoder | NetworkSpeaker":
-    return NetworkSpeaker(network) if network else SpeakerEncoder()
+def _encoder(network: NetworkChoice | None) -> Callable[..., np.ndarray | None]:
+    return network_embedding(network) if network else SpeakerEncoder().embed
 
 
-class NetworkSpeaker:
-    """A speaker encoder: WavLM-SV (Chen et al. 2022) of ``transformers``, or a model of ESPnet's speaker task.
+def network_embedding(network: NetworkChoice) -> Callable[..., np.ndarray | None]:
+    """Load a speaker encoder: WavLM-SV (Chen et al. 2022) of ``transformers``, or a model of ESPnet's speaker task.
 
-    Raises:
-        UserError: If a package or a file is missing, or a file is damaged.
+    It gives the embedding ``[D]`` of a recording, float ``[L]``, at a rate; ``None`` if it is too short. Nothing is cut off,
+    whatever ``trim`` says, as in published evaluations and in ESPnet's training.
     """
+    voice_of = (_wavlm if network.name == "wavlm" else espnet_speaker)(network.locate(), network.device)
 
-    def __init__(self, network: NetworkChoice) -> None:
-        self._voice = (wavlm_speaker if network.name == "wavlm" else espnet_speaker)(network.folder, network.device)
-
-    def embed(self, samples: np.ndarray, sample_rate: int, trim: str = "keep") -> np.ndarray | None:
-        """Return the embedding ``[D]`` of ``samples``, float ``[L]``; ``None`` if they are too short.
-
-        Nothing is cut off, whatever ``trim`` says, as in published evaluations and in ESPnet's training.
-        """
+    def embed(samples: np.ndarray, sample_rate: int, trim: str = "keep") -> np.ndarray | None:
         import torch
 
-        try:
-            with torch.no_grad(), warnings.catch_warnings():
-                # Of a statistics layer that gets a single frame, whose result is refused below.
-                warnings.simplefilter("ignore")
-                voice = self._voice(samples, sample_rate).cpu().double()
-        except (RuntimeError, ValueError):
-            if (
-                len(samples) >= sample_rate
-            ):  # A second is not too short: something else is wrong, such as the GPU's memory.
-                raise
-            return None
-        return voice.numpy() if bool(torch.isfinite(voice).all()) else None
+        with allow_too_short(samples, sample_rate), warnings.catch_warnings():
+            # Of a statistics layer that gets a single frame, whose result is refused below.
+            warnings.simplefilter("ignore")
+            voice = voice_of(samples, sample_rate).cpu().double()
+            return voice.numpy() if bool(torch.isfinite(voice).all()) else None
+        return None
+
+    return embed
 
 
-def wavlm_speaker(folder: Path, device: str) -> Voice:
+def _wavlm(folder: Path, device: str) -> Callable[[np.ndarray, int], Any]:
     """Load ``WavLMForXVector`` with the preprocessing that its folder describes."""
     model = load_transformer("WavLMForXVector", folder, device)
-    extractor = load_processor("Wav2Vec2FeatureExtractor", folder)
+    extractor = load_part("Wav2Vec2FeatureExtractor", folder)
 
     def voice(samples: np.ndarray, sample_rate: int) -> Any:
         inputs = extractor(resample(samples, sample_rate, RATE), sampling_rate=RATE, return_tensors="pt")
         return model(inputs["input_values"].to(device)).embeddings[0]
 
     return voice
+
+
+_MEANING = (
+    "mean over the output's frames of the largest cosine to any frame of the clean target, features of a self-supervised network "
+    "(the precision of Saeki et al. 2024)"
+)
+
+
+@dataclass(frozen=True)
+class SpeechBERTScore(Metric):
+    """By the hidden states of a HuBERT before layer ``layer``."""
+
+    network: NetworkChoice
+    layer: int = 11
+
+    columns = (Column("SpeechBERTScore", "SpeechBERTScore", "", 3, "up", _MEANING),)
+
+    def score(self, item: Item) -> dict[str, float]:
+        return {"SpeechBERTScore": self.compare(item.target, item.output, item.rate)}
+
+    def compare(self, reference: np.ndarray, output: np.ndarray, rate: int) -> float:
+        """Return the score, -1..1; NaN if a recording is too short for one frame; a :class:`UserError` without the layer."""
+        import torch
+
+        first, second = self.features(output, rate), self.features(reference, rate)
+        if first is None or second is None:
+            return float("nan")
+        cosines = torch.nn.functional.normalize(first, dim=-1) @ torch.nn.functional.normalize(second, dim=-1).T
+        return float(cosines.max(dim=1).values.mean())
+
+    def features(self, samples: np.ndarray, rate: int) -> Any:
+        """Return the hidden states ``[T, D]``, or ``None`` of a recording that is too short."""
+        import torch
+
+        model = _hubert(self.network)
+        layers = model.config.num_hidden_layers
+        if not 0 <= self.layer <= layers:
+            raise UserError(f"{self.network.locate()}: has {layers} layers; SpeechBERTScore takes layer {self.layer}")
+        # The waveform as it is: the published tool does not normalise it either.
+        wave = torch.from_numpy(resample(samples, rate, RATE))[None].to(self.network.device)
+        with allow_too_short(samples, rate):
+            return model(wave, output_hidden_states=True).hidden_states[self.layer][0].float()
+        return None
+
+
+@functools.lru_cache(maxsize=1)
+def _hubert(choice: NetworkChoice) -> Any:
+    return load_transformer("HubertModel", choice.locate(), choice.device)

@@ -12,23 +12,24 @@ size and time, and by recognizer, so nothing is recognised twice: not the mixtur
 targets for the next system.
 """
 
+import contextlib
 import fcntl
 import functools
 import json
 import logging
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from espnet_tse_gen.scoring.items import Item
+from espnet_tse_gen.scoring.items import Item, read_if_there
 from espnet_tse_gen.scoring.metrics.base import Column, Metric, Scores, require, share
-from espnet_tse_gen.scoring.recognizers import Recognizer
-from espnet_tse_gen.utils.errors import unknown_name
-from espnet_tse_gen.utils.files import atomic_write, read_scp
+from espnet_tse_gen.scoring.recognizers import Hear, Recognizer
+from espnet_tse_gen.utils.files import atomic_write
 from espnet_tse_gen.utils.state import state_of
 
 HEARD = "heard"
@@ -66,10 +67,9 @@ class Words(Metric):
 
     def check(self) -> None:
         require(f"WER{self.recognizer.suffix}", ("jiwer", *self.recognizer.packages), "leave it out")
-        normalisation(self.text)
         self.state()
-        for path, table in zip(self.text_scps, _transcripts(self.text_scps), strict=True):
-            if not table:
+        for path in self.text_scps:
+            if not _transcripts(path):
                 logging.warning("%s: no such file; WER is left out, dWER needs no transcripts", path)
 
     def describe(self) -> str:
@@ -79,12 +79,12 @@ class Words(Metric):
         return f"{self.recognizer.stamp} {self.text} {state_of(files=self.text_scps)}"
 
     def score(self, item: Item) -> dict[str, float | str]:
-        index, suffix, normalise = item.number - 1, self.recognizer.suffix, normalisation(self.text)
+        index, suffix, normalise = item.number - 1, self.recognizer.suffix, NORMALISATIONS[self.text]
         heard = self._hear(self.folder, item.whole.source.outputs[index], item.output, item.rate)
         clean = self._hear(self.clean_folder, item.whole.source.references[index], item.target, item.rate)
         if heard is None or clean is None:
             return {}
-        tables = _transcripts(self.text_scps)
+        tables = [_transcripts(path) for path in self.text_scps]
         said = normalise(tables[index].get(item.whole.source.key, "") if index < len(tables) else "")
         heard, clean = normalise(heard), normalise(clean)
         row: dict[str, float | str] = {HEARD: f"{said}\t{clean}\t{heard}"}
@@ -96,10 +96,10 @@ class Words(Metric):
 
     def finish(self, folder: Path, scores: Scores) -> None:
         """Write the texts as tables to read, ``words{suffix}_spk{n}.tsv``."""
-        lines: dict[int, list[str]] = {}
+        lines: dict[int, list[str]] = defaultdict(list)
         for (key, number), row in sorted(scores.items()):
             if HEARD in row:
-                lines.setdefault(number, []).append(f"{key}\t{row[HEARD]}")
+                lines[number].append(f"{key}\t{row[HEARD]}")
         for number, table in lines.items():
             with atomic_write(folder / f"words{self.recognizer.suffix}_spk{number}.tsv") as stream:
                 stream.write("\n".join(["key\ttranscript\theard in clean\theard in output", *table]) + "\n")
@@ -121,15 +121,12 @@ class Words(Metric):
         return texts[name]
 
 
+_transcripts = functools.cache(read_if_there)
+
+
 @functools.cache
-def _network(recognizer: Recognizer) -> Callable[[np.ndarray, int], str | None]:
+def _network(recognizer: Recognizer) -> Hear:
     return recognizer.load()
-
-
-@functools.lru_cache(maxsize=4)
-def _transcripts(paths: tuple[str, ...]) -> list[dict[str, str]]:
-    """Of each speaker, mixture id -> text; empty where there is no table."""
-    return [read_scp(path) if Path(path).exists() else {} for path in paths]
 
 
 @functools.cache
@@ -138,11 +135,9 @@ def _texts(store: Path) -> dict[str, str | None]:
     texts: dict[str, str | None] = {}
     if store.exists():
         for line in store.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
+            with contextlib.suppress(ValueError):
                 name, text, _ = json.loads(line)
                 texts[name] = text
-            except ValueError:
-                continue
     return texts
 
 
@@ -164,19 +159,13 @@ def word_errors(reference: str, recognised: str, rate: str) -> dict[str, float]:
 
 
 def basic_text(text: str) -> str:
-    """Return upper-case words of letters, digits and inner apostrophes, as LibriSpeech's transcripts are written.
-
-    Other marks part words, so "well-known" is two.
-    """
+    """Return upper-case words of letters, digits and inner apostrophes, as LibriSpeech's transcripts; "well-known" is two."""
     text = unicodedata.normalize("NFKC", text).replace("\u2019", "'").upper()
     return " ".join(re.findall(r"[^\W_]+(?:'[^\W_]+)*", text))
 
 
 def whisper_text(text: str) -> str:
-    """Return the text as Whisper's own normaliser for English leaves it, without its table of British spellings.
-
-    Lower case, no punctuation, no fillers, numbers as digits, contractions written out.
-    """
+    """Return the text as Whisper's own normaliser for English leaves it, without its table of British spellings."""
     from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
     return str(EnglishTextNormalizer({})(text)).strip()
@@ -184,14 +173,3 @@ def whisper_text(text: str) -> str:
 
 # With "none", case and punctuation count, as in some published evaluations.
 NORMALISATIONS = {"basic": basic_text, "none": lambda text: " ".join(text.split()), "whisper_en": whisper_text}
-
-
-def normalisation(name: str) -> Callable[[str], str]:
-    """Return a text normalisation by name.
-
-    Raises:
-        UserError: If there is none of that name.
-    """
-    if name not in NORMALISATIONS:
-        raise unknown_name("text normalisation", name, NORMALISATIONS)
-    return NORMALISATIONS[name]
