@@ -14,15 +14,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from espnet_tse_gen.data.sources import Source, read_audio_list, read_piece
+from espnet_tse_gen.data.sources import read_audio_list, read_piece
 
 SYNTHETIC = "synthetic"
 # The decay starts this long after the direct sound.
 _GAP_SECONDS = 0.0025
 _LONGEST_SECONDS = 2.0
-EQUALIZER_POINTS = 9
-"""Enough for a tilt, a resonance or a dip of a few hundred mel; the harmonics of a voice are finer."""
-
 # Telephone band (ITU-T G.712), and the range of cut-off frequencies of other recordings, Hz.
 _TELEPHONE = (300.0, 3400.0)
 _CUTOFF = (2500.0, 7000.0)
@@ -30,15 +27,14 @@ _TELEPHONE_SHARE = 0.3
 # Width of a filter's slope relative to its cut-off frequency.
 _SLOPE = 0.06
 # Formats of libsndfile, and the least and largest compression level (0..1): MP3 at 64 to 24 kbit/s at 16 kHz, Vorbis at 45 to 30.
-_CODINGS = {("MP3", "MPEG_LAYER_III"): (0.6, 0.95), ("OGG", "VORBIS"): (0.7, 0.98)}
+_CODINGS: tuple[tuple[str, str, tuple[float, float], dict[str, str]], ...] = (
+    ("MP3", "MPEG_LAYER_III", (0.6, 0.95), {"bitrate_mode": "VARIABLE"}),
+    ("OGG", "VORBIS", (0.7, 0.98), {}),
+)
 
 
 class Rooms:
-    """Draws impulse responses.
-
-    Raises:
-        UserError: If there are no responses.
-    """
+    """Draws impulse responses; no recorded ones where they should be is a :class:`UserError`."""
 
     def __init__(
         self,
@@ -55,15 +51,16 @@ class Rooms:
 
         Synthetic ones are of one room; of recorded ones, each is drawn anew.
         """
-        if self.recorded:
-            return [self._read(self.recorded[int(rng.integers(len(self.recorded)))]) for _ in range(count)]
-        rt60 = rng.uniform(*self.rt60)
-        return [synthetic_response(rng, self.rate, rt60, rng.uniform(*self.drr_db)) for _ in range(count)]
-
-    def _read(self, source: Source) -> np.ndarray:
-        samples = max(1, int(min(source.seconds, _LONGEST_SECONDS) * self.rate))
-        response = read_piece(source, 0.0, samples, self.rate, first_channel=True)
-        return response[int(np.argmax(np.abs(response))) :]
+        if not self.recorded:
+            rt60 = rng.uniform(*self.rt60)
+            return [synthetic_response(rng, self.rate, rt60, rng.uniform(*self.drr_db)) for _ in range(count)]
+        responses = []
+        for _ in range(count):
+            source = self.recorded[int(rng.integers(len(self.recorded)))]
+            samples = max(1, int(min(source.seconds, _LONGEST_SECONDS) * self.rate))
+            response = read_piece(source, 0.0, samples, self.rate, first_channel=True)
+            responses.append(response[int(np.argmax(np.abs(response))) :])
+        return responses
 
 
 def synthetic_response(rng: np.random.Generator, rate: int, rt60: float, drr_db: float) -> np.ndarray:
@@ -137,11 +134,8 @@ def code_lossy(samples: np.ndarray, rate: int, rng: np.random.Generator) -> np.n
     """
     import soundfile
 
-    formats = list(_CODINGS)
-    chosen, subtype = formats[int(rng.integers(len(formats)))]
-    level = float(rng.uniform(*_CODINGS[chosen, subtype]))
-    coded = io.BytesIO()
-    options = {"bitrate_mode": "VARIABLE"} if chosen == "MP3" else {}
+    chosen, subtype, levels, options = _CODINGS[int(rng.integers(len(_CODINGS)))]
+    level, coded = float(rng.uniform(*levels)), io.BytesIO()
     try:
         soundfile.write(coded, samples, rate, subtype, format=chosen, compression_level=level, **options)
         coded.seek(0)

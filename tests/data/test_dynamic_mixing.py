@@ -15,8 +15,7 @@ from refused import refused
 from scipy import stats
 
 from espnet_tse_gen.data.degradation import Rooms, equalize, reverberate, synthetic_response
-from espnet_tse_gen.data.drawn import DrawnMixture
-from espnet_tse_gen.data.dynamic_mixing import DynamicMixer
+from espnet_tse_gen.data.dynamic_mixing import DrawnMixture, DynamicMixer
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.data.sources import read_sources, write_sources
 from espnet_tse_gen.training.dataset import DynamicMixingSampler
