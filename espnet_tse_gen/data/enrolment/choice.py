@@ -34,15 +34,6 @@ class Recording:
     speaker: str = ""
 
 
-@dataclass
-class Choice:
-    """``(mixture, number of the speaker from 1)`` -> its enrolments; the mixtures that have them; the protocol."""
-
-    kept: list[Mixture]
-    enrolments: dict[tuple[str, int], list[Recording]]
-    protocol: Protocol
-
-
 def tree_pool(tree: MixtureTree, mixtures: Sequence[Mixture]) -> Pool:
     """Return the sources of ``mixtures``, each utterance once, for use where LibriSpeech itself is not at hand."""
     found: dict[str, dict[str, str]] = {}
@@ -62,12 +53,12 @@ class EnrolmentChooser:
         mixtures: Sequence[Mixture],  # all mixtures of the set
         pool: Pool,  # the speakers' recordings to draw from: LibriSpeech's, or where that is not at hand the tree's
         options: EnrolmentOptions,
-        *,
+        mix_type: str = "mix_clean",
         librispeech: str | Path | None = None,  # folder that the files in a list are relative to
         number_of_speakers: int = 2,  # how many speakers of a mixture need an enrolment
     ) -> None:
         self.tree, self.mixtures, self.pool, self.options = tree, mixtures, pool, options
-        self.librispeech = Path(librispeech or "")
+        self.mix_type, self.librispeech = mix_type, Path(librispeech or "")
         self.numbers = range(1, number_of_speakers + 1)
         self.targets = range(1, 2) if options.only_first else self.numbers
         self._talkers = {mixture.name: mixture.talkers for mixture in mixtures}
@@ -84,12 +75,11 @@ class EnrolmentChooser:
     def _sources(self) -> Pool:
         return tree_pool(self.tree, self.mixtures)
 
-    def choose(self) -> Choice:
-        """Choose for every mixture; one of which a speaker has no other recording is left out, and counts nowhere.
+    def choose(self) -> tuple[list[Mixture], dict[tuple[str, int], list[Recording]], Protocol]:
+        """Return the mixtures that have enrolments, these by mixture and number of the speaker from 1, and the protocol.
 
-        Raises:
-            UserError: If the list lacks a target or a recording of it is not there (unless that is allowed), or is of
-                another speaker.
+        A mixture of which a speaker has no other recording is left out, and counts nowhere. A list that lacks a target or a
+        recording (unless that is allowed), or has one of another speaker, is a :class:`UserError`.
         """
         kept: list[Mixture] = []
         enrolments: dict[tuple[str, int], list[Recording]] = {}
@@ -112,11 +102,12 @@ class EnrolmentChooser:
             left_out=len(self.mixtures) - len(kept),
             num_enrollments=self.options.num_enrollments,
             seed=self.options.seed,
+            mix_type=self.mix_type,
             min_or_max=self.tree.mode,
             sample_rate=self.tree.sample_rate,
             **counts,  # type: ignore[arg-type]
         )
-        return Choice(kept, enrolments, protocol)
+        return kept, enrolments, protocol
 
     def _row(self, mixture: Mixture, number: int) -> tuple[list[Recording], set[str]]:
         """Return the enrolments of one speaker of a mixture (none if there is no other recording), and what to count."""
@@ -135,10 +126,11 @@ class EnrolmentChooser:
         chosen: list[Recording] = []
         events = {"missing_replaced"} if listed and not entries else set()
         for position in range(self.options.num_enrollments):
-            one = self._listed(mixture, number, entries[position], listed.path, events) if entries and listed else None
+            entry = entries[position] if entries else ""
+            one = self._listed(mixture, number, entry, listed.path, events) if entry and listed else None
             if one is None:
                 # Of the kind that the list has.
-                source = (entries and self._is_source(entries[position])) or self.options.enroll_list == "but"
+                source = self._is_source(entry) or self.options.enroll_list == "but"
                 one = self._draw(mixture, number, chosen, self._sources if source else self.pool)
             chosen += [one] if one else []
         if len(chosen) < self.options.num_enrollments:
@@ -215,11 +207,7 @@ class EnrolmentChooser:
 def enrolment_files(
     enrolments: Mapping[tuple[str, int], Sequence[Recording]], folder: str | Path, num_jobs: int = 1
 ) -> dict[tuple[str, int], str]:
-    """Return the file of each enrolment; several recordings are joined into one file below ``folder``.
-
-    Raises:
-        UserError: If recordings cannot be read, or differ in their sampling rate.
-    """
+    """Return the file of each enrolment; several recordings, of one sampling rate, are joined into one file below ``folder``."""
     files: dict[tuple[str, int], str] = {}
     jobs: dict[str, tuple[str, ...]] = {}
     for key, recordings in enrolments.items():
@@ -231,8 +219,7 @@ def enrolment_files(
             name = "+".join(one.utterance or Path(one.path).stem for one in recordings)[:150]
             files[key] = str(Path(folder).absolute() / f"{name}-{digest}.wav")
             jobs[files[key]] = paths
-    for _ in map_jobs(_join, list(jobs.items()), num_jobs, f"joining enrolments in {folder}"):
-        pass
+    list(map_jobs(_join, list(jobs.items()), num_jobs, f"joining enrolments in {folder}"))
     return files
 
 
