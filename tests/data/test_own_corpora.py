@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from librispeech import tone
+from programs import ROOT, output_of, start
 from refused import refused, refused_command
 
 from espnet_tse_gen.bin import check_data, format_wav, prepare_libri2mix, prepare_sources, prepare_speech_lists
@@ -23,7 +23,6 @@ CORPORA = {
     "other names": (["anna", "bert", "carl"], "1", "take-{1}_of_{0}"),
     "a chapter like a speaker": (["40", "222", "7"], "222", "{}-222-{:04d}"),
 }
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def make(root: Path, kind: str, subset: str = "test", number: int = 3) -> Path:
@@ -230,18 +229,16 @@ def test_speakers_of_the_training_are_warned_of(tmp_path: Path, capsys: pytest.C
 @pytest.mark.slow
 def test_a_corpus_in_a_folder_with_spaces_reaches_the_recipe(tmp_path: Path) -> None:
     """Through --local_data_opts; and the list of clean speech follows --datadir."""
-    recipe = ROOT / "egs2/librispeech/tse_gen1"
     for subset in ("train", "dev", "test"):
         make(tmp_path / "my speech", "dashes", subset)
     (tmp_path / "elsewhere").mkdir()
     options = f"--librispeech '{tmp_path}/my speech' --train_subsets train --valid_subsets dev --test_subsets test"
     options += f" --dev_mixtures 2 --test_mixtures 2 --downloads {tmp_path}/downloads"
-    done = subprocess.run(
-        [recipe / "run.sh", "--python", sys.executable, "--datadir", f"{tmp_path}/elsewhere/data", "--dumpdir",
-         f"{tmp_path}/dump", "--expdir", f"{tmp_path}/exp", "--stop_stage", "3", "--nj", "1", "--tse_config",
-         f"{ROOT}/tests/conf/mc_spex_test.yaml", "--local_data_opts", options],
-        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    done = start(
+        ROOT / "egs2/librispeech/tse_gen1/run.sh", "--python", sys.executable, "--datadir", f"{tmp_path}/elsewhere/data",
+        "--dumpdir", f"{tmp_path}/dump", "--expdir", f"{tmp_path}/exp", "--stop_stage", "3", "--nj", "1", "--tse_config",
+        f"{ROOT}/tests/conf/mc_spex_test.yaml", "--local_data_opts", options,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    output_of(done)
     assert len(read_scp(tmp_path / "dump/sources/train/wav.scp")) == 9
     assert done.stderr.count("are also in the training data") == 2, "all sets were made of the same speakers"
