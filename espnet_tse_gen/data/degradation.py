@@ -10,13 +10,12 @@ sum; coding acts on a recording as a whole.
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from espnet_tse_gen.data.sources import read_audio_list, read_piece
+from espnet_tse_gen.data.sources import Source, read_piece
 
-SYNTHETIC = "synthetic"
 # The decay starts this long after the direct sound.
 _GAP_SECONDS = 0.0025
 _LONGEST_SECONDS = 2.0
@@ -33,34 +32,28 @@ _CODINGS: tuple[tuple[str, str, tuple[float, float], dict[str, str]], ...] = (
 )
 
 
-class Rooms:
-    """Draws impulse responses; no recorded ones where they should be is a :class:`UserError`."""
+def draw_room(
+    rng: np.random.Generator,
+    count: int,
+    rate: int,
+    rt60: tuple[float, float],  # shortest and longest reverberation time of a synthetic room, seconds
+    drr_db: tuple[float, float],  # least and largest ratio of direct to reverberant energy in it
+    recorded: Sequence[Source] = (),  # responses to draw from instead; of several channels, the first is taken
+) -> list[np.ndarray]:
+    """Draw ``count`` impulse responses, float32 ``[n]`` at ``rate`` Hz, that start with the direct sound.
 
-    def __init__(
-        self,
-        where: str,  # `synthetic`, or a table or folder of recorded responses (of several channels, the first is taken)
-        rate: int,  # Hz
-        rt60: tuple[float, float],  # shortest and longest reverberation time of a synthetic room, seconds
-        drr_db: tuple[float, float],  # least and largest ratio of direct to reverberant energy in it
-    ) -> None:
-        self.rate, self.rt60, self.drr_db = rate, rt60, drr_db
-        self.recorded = [] if where == SYNTHETIC else read_audio_list(where, "--dynamic_mixing_conf reverb")
-
-    def draw(self, rng: np.random.Generator, count: int) -> list[np.ndarray]:
-        """Return ``count`` responses, float32 ``[n]``, that start with the direct sound.
-
-        Synthetic ones are of one room; of recorded ones, each is drawn anew.
-        """
-        if not self.recorded:
-            rt60 = rng.uniform(*self.rt60)
-            return [synthetic_response(rng, self.rate, rt60, rng.uniform(*self.drr_db)) for _ in range(count)]
-        responses = []
-        for _ in range(count):
-            source = self.recorded[int(rng.integers(len(self.recorded)))]
-            samples = max(1, int(min(source.seconds, _LONGEST_SECONDS) * self.rate))
-            response = read_piece(source, 0.0, samples, self.rate, first_channel=True)
-            responses.append(response[int(np.argmax(np.abs(response))) :])
-        return responses
+    Synthetic ones are of one room; of recorded ones, each is drawn anew.
+    """
+    if not recorded:
+        seconds = rng.uniform(*rt60)
+        return [synthetic_response(rng, rate, seconds, rng.uniform(*drr_db)) for _ in range(count)]
+    responses = []
+    for _ in range(count):
+        source = recorded[int(rng.integers(len(recorded)))]
+        samples = max(1, int(min(source.seconds, _LONGEST_SECONDS) * rate))
+        response = read_piece(source, 0.0, samples, rate, first_channel=True)
+        responses.append(response[int(np.argmax(np.abs(response))) :])
+    return responses
 
 
 def synthetic_response(rng: np.random.Generator, rate: int, rt60: float, drr_db: float) -> np.ndarray:

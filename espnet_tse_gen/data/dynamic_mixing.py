@@ -128,16 +128,14 @@ class DynamicMixer:
             )
         self._told: set[str] = set()
         self.noises = read_audio_list(options.noise, "--dynamic_mixing_conf noise") if options.noise else []
-        self.rooms = degradation.Rooms(options.reverb, rate, options.rt60, options.drr_db) if options.reverb else None
+        recorded = options.reverb if options.reverb != "synthetic" else None
+        self.responses = read_audio_list(recorded, "--dynamic_mixing_conf reverb") if recorded else []
 
     def __repr__(self) -> str:
         """Return what it draws from, in one line."""
-        single = sum(len(own) == 1 for own in self.usable.values())
-        return (
-            f"{type(self).__name__}({sum(map(len, self.usable.values()))} of {self.given} utterances,"
-            f" {len(self.speakers)} speakers ({single} with a single one: {self.options.single_utterance}),"
-            f" {len(self.targets)} of them as targets, {len(self.noises)} noises, seed {self.seed}, {self.options})"
-        )
+        utterances = f"{sum(map(len, self.usable.values()))} of {self.given} utterances"
+        speakers = f"{len(self.speakers)} speakers, {len(self.targets)} of them as targets"
+        return f"DynamicMixer({utterances}, {speakers}, {len(self.noises)} noises, seed {self.seed}, {self.options})"
 
     def draw(self, epoch: int, index: int) -> DrawnMixture:
         """Return item ``index`` (from 0) of ``epoch`` (from 1); always the same.
@@ -198,8 +196,9 @@ class DynamicMixer:
                 [degradation.equalize(one, self.rate, filters.uniform(-most, most, _FILTER_POINTS)) for one in several]
                 for several in (heard, enrolls)
             )
-        if self.rooms is not None and rng.random() < options.reverb_share:
-            responses = self.rooms.draw(rng, len(heard))
+        if options.reverb and rng.random() < options.reverb_share:
+            room = (self.rate, options.rt60, options.drr_db, self.responses)
+            responses = degradation.draw_room(rng, len(heard), *room)
             heard = [degradation.reverberate(*each) for each in zip(heard, responses, strict=True)]
         sir_db = [float(rng.uniform(-options.sir_db, options.sir_db)) for _ in heard[1:]]
         scale = [10.0 ** (-ratio / 20.0) for ratio in (0.0, *sir_db)]

@@ -51,10 +51,8 @@ class Converted:
         files = sum(map(len, self.paths))
         text = f"{files - self.converted} files listed as they are, {self.converted} converted to {rate} Hz 16-bit wav"
         text += "" if self.made_now else " before, and kept"
-        if self.scaled:
-            text += f"; beyond full scale and scaled down, each by one factor with its sources: {len(self.scaled)}"
-            text += f", first {self.scaled[0]}"
-        return text
+        loud = f"{len(self.scaled)}, first {self.scaled[0]}" if self.scaled else ""
+        return text + (loud and f"; beyond full scale and scaled down, each by one factor with its sources: {loud}")
 
 
 def convert(groups: Sequence[Group], folder: str | Path, rate: int, num_jobs: int = 1) -> Converted:

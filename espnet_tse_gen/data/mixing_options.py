@@ -10,8 +10,7 @@ from espnet_tse_gen.utils.errors import UserError, unknown_name
 class MixingOptions:
     """How mixtures are drawn; whatever has a range is drawn uniformly from it. What cannot be used is a :class:`UserError`."""
 
-    # largest ratio of the target to another talker in dB, either way: of mean powers, each over the time for which the talker's
-    # piece lasts. Where the overlap is complete, that is the usual one over the whole mixture
+    # largest ratio of the target to another talker in dB, either way: of mean powers, each over its own piece
     sir_db: float = 5.0
     # least and largest share of the mixture in which all talkers speak; one of them, drawn, begins it, and another ends it
     overlap: tuple[float, float] = (1.0, 1.0)
@@ -26,15 +25,13 @@ class MixingOptions:
     crowd_share: float = 0.0  # share of items with one talker more, who is nobody's target
     # A speaker with one usable utterance is enrolled from a part of it that is not in the mixture (`cut`), or no target (`drop`)
     single_utterance: str = "cut"
-    # share of items whose target is of a collection (`utt2collection`), by its name; from others nothing is drawn. Within one,
-    # speakers are drawn by the square root of the number of their utterances. None draws all speakers equally often
+    # share of items whose target is of a collection (`utt2collection`), by its name, where speakers are drawn by the square root
+    # of the number of their utterances; others are not drawn. None draws all speakers equally often
     collections: Mapping[str, float] | None = None
-    # share of items whose other talkers are of the target's collection, too. Where collections differ in sound, talkers
-    # of two are told apart without regard to the voice
+    # share of items whose other talkers are of the target's, too: those of two may be told apart without regard to the voice
     collection_share: float = 0.0
     min_seconds: float = 2.0  # utterances that are shorter are left out
-    # speeds at which utterances are played. At another speed than 1, a speaker counts as another one, with a label of
-    # its own: more voices where there are few speakers. A mixture has nobody twice
+    # speeds at which utterances are played; at another than 1, a speaker counts as another one. A mixture has nobody twice
     speeds: tuple[float, ...] = (1.0,)
     # every talker, and the enrolment, are heard through a smooth filter of their own, of gains up to this, either way
     equalize_db: float = 0.0

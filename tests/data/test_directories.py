@@ -294,9 +294,8 @@ def test_enrolments_drawn_on_the_fly_must_have_a_choice(data: Path) -> None:
 
 def test_missing_folders_are_named(tmp_path: Path, corpus: Path) -> None:
     nowhere = tmp_path / "nowhere"
-    refused_command("nowhere", check_data.main, nowhere)
-    refused_command("nowhere", remove_short.main, nowhere)
-    refused_command(r"nowhere/wav\.scp: no such file", format_wav.main, nowhere, tmp_path / "dump")
+    for main, more in ((check_data.main, ()), (remove_short.main, ()), (format_wav.main, (tmp_path / "dump",))):
+        refused_command(r"nowhere/wav\.scp: no such file", main, nowhere, *more)
     refused_command("--fs is 0", format_wav.main, "--fs", "0", corpus / "data" / "dev", tmp_path / "dump")
     refused_command("--libri2mix is missing", prepare_libri2mix.main)
     command = options(corpus, "test", output=tmp_path)

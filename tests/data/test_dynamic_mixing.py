@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from refused import refused
 from scipy import stats
 
-from espnet_tse_gen.data.degradation import Rooms, equalize, reverberate, synthetic_response
+from espnet_tse_gen.data.degradation import draw_room, equalize, reverberate, synthetic_response
 from espnet_tse_gen.data.dynamic_mixing import DrawnMixture, DynamicMixer
 from espnet_tse_gen.data.mixing_options import MixingOptions
-from espnet_tse_gen.data.sources import read_sources, write_sources
+from espnet_tse_gen.data.sources import read_audio_list, read_sources, write_sources
 from espnet_tse_gen.training.dataset import DynamicMixingSampler
 
 RATE = 8000
@@ -285,7 +285,8 @@ def test_a_synthetic_room_has_its_reverberation_time(rt60):
 
 
 def test_a_recorded_room_delays_nothing(corpus):
-    (response,) = Rooms(str(corpus / "room"), RATE, (0.1, 0.2), (0, 10)).draw(np.random.default_rng(0), 1)
+    recorded = read_audio_list(corpus / "room", "--reverb")
+    (response,) = draw_room(np.random.default_rng(0), 1, RATE, (0.1, 0.2), (0, 10), recorded)
     assert response[0] == 1.0 and len(response) == RATE // 4 - 200
     click = np.zeros(1000, dtype=np.float32)
     click[100] = 1.0

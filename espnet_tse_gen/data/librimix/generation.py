@@ -1,17 +1,15 @@
 """Generation of LibriMix sets from LibriSpeech and metadata, sample for sample as the official scripts write them.
 
     plan = plan_generation(MixtureTree("Libri2Mix", "16k", "min"), "metadata/libri2mix_dev-clean.csv", "LibriSpeech")
-    print(report_disk_use([plan]))
     run_plan(plan, num_jobs=4)
 
 makes ``Libri2Mix/wav16k/min/dev/{s1,s2,mix_clean}/*.wav`` and ``Libri2Mix/wav16k/min/metadata/mixture_dev_mix_clean.csv``.
 What is to be done is planned first, so that its disk use can be told before anything is written. Files that are there are kept;
 the table of a set comes last, and is missing as long as the set is not whole.
 
-The rule is that of JorisCos/LibriMix, ``create_librimix_from_metadata.py`` (Cosentino et al. 2020): read the sources as float32
-at 16 kHz; read the first channel of the noise up to the length of the longest source and extend it where it is shorter; multiply
-each by its gain; resample each with ``scipy.signal.resample_poly``; cut all to the shortest (``min``) or pad all to the longest
-(``max``); sum; write with ``soundfile.write``, hence as 16-bit PCM. Neither mixing nor writing normalizes anything.
+The rule is that of JorisCos/LibriMix, ``create_librimix_from_metadata.py`` (Cosentino et al. 2020), which normalizes nothing: of
+the noise, the first channel, up to the length of the longest source and extended where it is shorter; each multiplied by its
+gain, resampled, cut to the shortest (``min``) or padded to the longest (``max``); their sum, as 16-bit PCM.
 """
 
 import csv

@@ -14,10 +14,11 @@ _RATES = {"8k": 8000, "16k": 16000}
 
 
 class Talker(NamedTuple):
-    """Who speaks in a mixture, and which utterance."""
+    """Who speaks, which utterance, and in which file, each empty where it is not known or asked."""
 
     speaker: str
     utterance: str
+    path: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from espnet_tse_gen.data.corpus import Utterance, list_utterances, read_speaker_sexes
 from espnet_tse_gen.data.datadir import DataDir, Pool
-from espnet_tse_gen.data.enrolment.choice import EnrolmentChooser, Recording, enrolment_files, tree_pool
+from espnet_tse_gen.data.enrolment.choice import EnrolmentChooser, enrolment_files, tree_pool
 from espnet_tse_gen.data.enrolment.lists import EnrolmentOptions
 from espnet_tse_gen.data.enrolment.protocol import protocol_table
 from espnet_tse_gen.data.librimix.layout import (
     Mixture,
     MixtureTree,
+    Talker,
     read_info_sexes,
     read_metadata,
     talker_of,
@@ -117,12 +118,12 @@ def prepare_directory(
         mixtures += found
         sexes |= read_info_sexes(table) if table is not None else {}
     numbers = range(1, 2 if mix_type == "mix_single" else len(mixtures[0].talkers) + 1)
-    protocol, chosen = None, dict[tuple[str, int], list[Recording]]()
+    protocol, chosen = None, dict[tuple[str, int], list[Talker]]()
     if enrolment is None:
         kept = [
             one
             for one in mixtures
-            if all(any(other != own for other, _ in pool.get(who, ())) for who, own in one.talkers[: len(numbers)])
+            if all(any(other != own for other, _ in pool.get(who, ())) for who, own, _ in one.talkers[: len(numbers)])
         ]
         rows = {(one.name, n): "*{1} {0}".format(*one.talkers[n - 1]) for one in kept for n in numbers}
     else:
