@@ -86,10 +86,8 @@ class DynamicMixer:
         options: MixingOptions,
         rate: int,  # sampling rate of what is drawn, Hz
         samples: int,  # length of a mixture; it is shorter where an utterance is too short for it
-        enroll_seconds: tuple[float, float] = (
-            2.0,
-            6.0,
-        ),  # shortest and longest enrolment; a shorter utterance serves whole
+        # shortest and longest enrolment; an utterance that is shorter serves whole
+        enroll_seconds: tuple[float, float] = (2.0, 6.0),
         talkers: int = 2,  # speakers in a mixture
         level_dbfs: float = LEVEL_DBFS,  # the common level
         band_rate: int = 0,  # of the recordings that the model is for, if lower than `rate`: nothing above half of it is left

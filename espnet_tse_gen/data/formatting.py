@@ -37,28 +37,11 @@ class Group:
     enrolment: bool = False  # whether silence is refused
 
 
-@dataclass
-class Converted:
-    """What was done."""
-
-    paths: list[list[str]]  # of each group
-    converted: int  # files that are not where they were
-    made_now: int  # groups that were read now
-    scaled: list[str]  # what was beyond full scale
-
-    def describe(self, rate: int) -> str:
-        """Return it in a line."""
-        files = sum(map(len, self.paths))
-        text = f"{files - self.converted} files listed as they are, {self.converted} converted to {rate} Hz 16-bit wav"
-        text += "" if self.made_now else " before, and kept"
-        loud = f"{len(self.scaled)}, first {self.scaled[0]}" if self.scaled else ""
-        return text + (loud and f"; beyond full scale and scaled down, each by one factor with its sources: {loud}")
-
-
-def convert(groups: Sequence[Group], folder: str | Path, rate: int, num_jobs: int = 1) -> Converted:
+def convert(groups: Sequence[Group], folder: str | Path, rate: int, num_jobs: int = 1) -> tuple[list[list[str]], str]:
     """Convert what is not mono 16-bit wav at ``rate``; what a run converted before, after a record in ``folder``, is kept.
 
-    A recording that is missing, corrupt, empty, not mono, holds NaN, or is a silent enrolment, is a :class:`UserError`.
+    Return the paths of each group, and in a line what was done. A recording that is missing, corrupt, empty, not mono, holds NaN,
+    or is a silent enrolment, is a :class:`UserError`.
     """
     if rate < 1:
         raise UserError(f"--fs is {rate}; expected a sampling rate in Hz")
@@ -83,10 +66,17 @@ def convert(groups: Sequence[Group], folder: str | Path, rate: int, num_jobs: in
             # An interrupted run goes on from here.
             print(json.dumps(entry), file=stream, flush=True)
     done = [known[group.targets[0]] for group in groups]
-    converted = sum(path in group.targets for group, one in zip(groups, done, strict=True) for path in one["paths"])
-    return Converted(
-        [one["paths"] for one in done], converted, len(todo), [one["scaled"] for one in done if one["scaled"]]
+    listed, loud = [one["paths"] for one in done], [one["scaled"] for one in done if one["scaled"]]
+    converted = sum(path in group.targets for group, own in zip(groups, listed, strict=True) for path in own)
+    told = (
+        f"{sum(map(len, listed)) - converted} files listed as they are, {converted} converted to {rate} Hz 16-bit wav"
     )
+    told += "" if todo else " before, and kept"
+    if loud:
+        told += (
+            f"; beyond full scale and scaled down, each by one factor with its sources: {len(loud)}, first {loud[0]}"
+        )
+    return listed, told
 
 
 def _convert(group: Group, rate: int) -> tuple[list[str], str]:
@@ -117,11 +107,12 @@ def _convert(group: Group, rate: int) -> tuple[list[str], str]:
     return paths, "" if factor == 1.0 else f"{name} (key '{group.key}', peak {loudest:.4g})"
 
 
-def format_directory(source: str | Path, output: str | Path, sample_rate: int, num_jobs: int = 1) -> Converted:
+def format_directory(source: str | Path, output: str | Path, sample_rate: int, num_jobs: int = 1) -> str:
     """Write ``output``, the data directory ``source`` with all recordings as mono 16-bit wav at ``sample_rate``.
 
-    Enrolments (also those in ``spk2enroll.json``) are formatted too; side tables are copied. Where tables disagree in their keys,
-    or a recording cannot be used (see :func:`convert`), it is a :class:`UserError` and tables at ``output`` stay as they are.
+    Enrolments (also those in ``spk2enroll.json``) are formatted too; side tables are copied. Return in a line what was done.
+    Where tables disagree in their keys, or a recording cannot be used (see :func:`convert`), it is a :class:`UserError`, and
+    tables at ``output`` stay as they are.
     """
     data = DataDir.read(source)
     folder = Path(output).absolute() / "data"
@@ -141,16 +132,16 @@ def format_directory(source: str | Path, output: str | Path, sample_rate: int, n
             digest = hashlib.sha256(f"{parent}{suffix}".encode()).hexdigest()[:8]
             target = folder / "enroll" / f"{parent.name}-{digest}" / f"{Path(path).stem}.wav"
             groups.append(Group(key, (path,), (str(target),), enrolment=True))
-    done = convert(groups, output, sample_rate, num_jobs)
+    made, told = convert(groups, output, sample_rate, num_jobs)
     paths: dict[str, str] = {}
-    for group, found in zip(groups, done.paths, strict=True):
+    for group, found in zip(groups, made, strict=True):
         paths.update(zip(group.sources, found, strict=True))
     for name, table in data.tables.items():
         if name.startswith("enroll_"):
             data.tables[name] = {key: paths.get(path, path) for key, path in table.items()}
     for number, name in enumerate(names):
-        data.tables[name] = {key: found[number] for key, found in zip(data.tables["wav.scp"], done.paths, strict=False)}
+        data.tables[name] = {key: found[number] for key, found in zip(data.tables["wav.scp"], made, strict=False)}
     if data.pool is not None:
         data.pool = {speaker: [(name, paths[path]) for name, path in own] for speaker, own in data.pool.items()}
     data.write(output)
-    return done
+    return told

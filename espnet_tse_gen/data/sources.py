@@ -14,7 +14,7 @@ import numpy as np
 from espnet_tse_gen.audio.files import AUDIO_SUFFIXES, check_finite, check_header, open_audio, read_header
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.data.corpus import is_hidden
-from espnet_tse_gen.data.formatting import Converted, Group, convert
+from espnet_tse_gen.data.formatting import Group, convert
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import check_same_keys, read_scp, write_scp
 from espnet_tse_gen.utils.parallel import map_jobs
@@ -99,15 +99,15 @@ def write_sources(
 
 def as_wav(
     sources: Sequence[tuple[str, str, str]], folder: str | Path, rate: int, num_jobs: int = 1
-) -> tuple[list[tuple[str, str, str]], Converted]:
+) -> tuple[list[tuple[str, str, str]], str]:
     """Return ``sources`` (key, speaker, path) as wav from which pieces are read several times as fast as from FLAC.
 
-    See :func:`convert`: what must be converted goes into ``folder``, beside which a record of it is kept.
+    See :func:`convert`, whose line is returned, too: what must be converted goes into ``folder``, a record of it beside that.
     """
     folder = Path(folder).absolute()
     groups = [Group(key, (path,), (f"{folder}/{key}.wav",)) for key, _, path in sources]
-    done = convert(groups, folder.parent, rate, num_jobs)
-    return [(key, speaker, path) for (key, speaker, _), (path,) in zip(sources, done.paths, strict=True)], done
+    paths, told = convert(groups, folder.parent, rate, num_jobs)
+    return [(key, speaker, path) for (key, speaker, _), (path,) in zip(sources, paths, strict=True)], told
 
 
 def read_audio_list(where: str | Path, option: str) -> list[Source]:
