@@ -21,13 +21,12 @@ def main(ref_num: int, fs: int | None, train_dir: Path | None, data_dirs: tuple[
 
     heard = speakers_of(train_dir) if train_dir else set()
     for folder in data_dirs:
-        found = check_directory(folder, ref_num, fs)
-        speakers = f"{len(found.speakers)} speakers, " if found.speakers else ""
-        size = f"{found.mixtures} mixtures, {speakers}{found.hours:.2f} h at {found.sample_rate} Hz"
-        print(f"{folder}: no fault found ({size})")
-        if both := found.speakers & heard:
+        mixtures, speakers, hours, rate = check_directory(folder, ref_num, fs)
+        of = f"{len(speakers)} speakers, " if speakers else ""
+        print(f"{folder}: no fault found ({mixtures} mixtures, {of}{hours:.2f} h at {rate} Hz)")
+        if both := speakers & heard:
             print(
-                f"{folder}: warning: {len(both)} of its {len(found.speakers)} speakers, such as '{min(both)}', are also in "
+                f"{folder}: warning: {len(both)} of its {len(speakers)} speakers, such as '{min(both)}', are also in "
                 f"the training data {train_dir}; figures on this set do not tell how a model does with new voices",
                 file=sys.stderr,
             )

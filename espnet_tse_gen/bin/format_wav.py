@@ -14,4 +14,4 @@ def main(fs: int, nj: int, data_dir: str, out_dir: str) -> None:
     """Write a data directory with all recordings as mono 16-bit wav at one sampling rate."""
     from espnet_tse_gen.data.formatting import format_directory
 
-    print(f"{out_dir}: {format_directory(data_dir, out_dir, fs, nj).describe(fs)}")
+    print(f"{out_dir}: {format_directory(data_dir, out_dir, fs, nj)}")

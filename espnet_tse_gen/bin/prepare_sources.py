@@ -37,7 +37,7 @@ def main(spk2enroll: Path | None, speech_dir: Path | None, output_dir: Path, fs:
         sources = [(key, speakers[key], path) for key, path in paths.items()]
         collections = read_collections(speech_dir)
     if fs:
-        sources, done = as_wav(sources, output_dir / "data", fs, nj)
-        print(f"{output_dir}: {done.describe(fs)}")
+        sources, told = as_wav(sources, output_dir / "data", fs, nj)
+        print(f"{output_dir}: {told}")
     count = write_sources(output_dir, sources, collections)
     print(f"{output_dir}: {count} utterances of {len({speaker for _, speaker, _ in sources})} speakers")

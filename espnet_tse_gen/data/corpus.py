@@ -48,8 +48,7 @@ def is_hidden(path: Path, root: Path) -> bool:
 def list_utterances(root: str | Path, subsets: str | Mapping[str, Collection[str] | None]) -> list[Utterance]:
     """Return the recordings of a subset, or of several with the speakers of each (None: all), in the order of their paths.
 
-    Raises:
-        UserError: If there is no such folder, no recording, a wanted speaker is missing, or a name has a space or occurs twice.
+    A missing folder, recording or speaker, and a name that has a space or occurs twice, are a :class:`UserError`.
     """
     found: dict[str, Utterance] = {}
     for subset, wanted in ({subsets: None} if isinstance(subsets, str) else subsets).items():
@@ -83,61 +82,45 @@ def read_speaker_sexes(root: str | Path) -> dict[str, str]:
     return {speaker: sex for speaker, sex in told.items() if sex in ("m", "f")}
 
 
-def read_splits(path: str | Path) -> dict[str, dict[str, list[str]]]:
-    """Read the JSON file of splits: split -> subset -> speakers.
-
-    Raises:
-        UserError: If the file is missing, is no JSON of this form, or lists a speaker in two splits.
-    """
-    content = read_json(path)
-    expected = f'{path}: expected {{"SPLIT": {{"SUBSET": ["SPEAKER", ...]}}}}'
-    if not isinstance(content, dict) or not content:
-        raise UserError(f"{expected}, found no split")
-    owner: dict[tuple[str, str], str] = {}
-    for split, subsets in content.items():
-        if not isinstance(subsets, dict):
-            raise UserError(f"{expected}, found {type(subsets).__name__} under '{split}'")
-        for subset, speakers in subsets.items():
-            if not isinstance(speakers, list) or not speakers or not all(isinstance(name, str) for name in speakers):
-                raise UserError(f"{expected}, found no list of speaker names under '{split}', '{subset}'")
-            for speaker in speakers:
-                other = owner.setdefault((subset, speaker), split)
-                if other != split:
-                    raise UserError(f"{path}: speaker '{speaker}' of '{subset}' is in '{other}' and in '{split}'")
-    return content
-
-
 def wanted_speakers(
     speakers_json: str | Path | None, split: str | None, subsets: Sequence[str] | None
 ) -> dict[str, set[str] | None]:
     """Return subset -> speakers, where ``None`` stands for all of them.
 
-    They are those of a split in ``speakers_json`` (see :func:`read_splits`), of some of its subsets only where ``subsets`` are
-    given; without the file, all of ``subsets``.
-
-    Raises:
-        UserError: For an unknown split or subset, or where neither file nor subsets are given.
+    They are those of a split in ``speakers_json``, of some of its subsets only where ``subsets`` are given; without the file,
+    all of ``subsets``. A file of another form, a speaker in two splits and unknown names are a :class:`UserError`.
     """
     if speakers_json is None:
         if not subsets:
             raise UserError("--subsets: name at least one, or give --speakers_json and --split")
         return dict.fromkeys(subsets)
-    if split is None:
-        raise UserError(f"--split: name one of those in {speakers_json}")
-    splits = read_splits(speakers_json)
+    splits, owner = read_json(speakers_json), dict[tuple[str, str], str]()
+    expected = f'{speakers_json}: expected {{"SPLIT": {{"SUBSET": ["SPEAKER", ...]}}}}'
+    if not isinstance(splits, dict) or not splits:
+        raise UserError(f"{expected}, found no split")
+    for name, own in splits.items():
+        if not isinstance(own, dict):
+            raise UserError(f"{expected}, found {type(own).__name__} under '{name}'")
+        for subset, speakers in own.items():
+            if not isinstance(speakers, list) or not speakers or not all(isinstance(one, str) for one in speakers):
+                raise UserError(f"{expected}, found no list of speaker names under '{name}', '{subset}'")
+            for speaker in speakers:
+                if (other := owner.setdefault((subset, speaker), name)) != name:
+                    raise UserError(
+                        f"{speakers_json}: speaker '{speaker}' of '{subset}' is in '{other}' and in '{name}'"
+                    )
     if split not in splits:
-        raise unknown_name(f"split of {speakers_json}", split, splits)
+        raise unknown_name(f"--split of {speakers_json}", split or "", splits)
     for name in subsets or ():
         if name not in splits[split]:
             raise unknown_name(f"subset of split '{split}' in {speakers_json}", name, splits[split])
-    return {name: set(names) for name, names in splits[split].items() if subsets is None or name in subsets}
+    return {name: set(splits[split][name]) for name in splits[split] if subsets is None or name in subsets}
 
 
 def cut_points(samples: np.ndarray, rate: int, seconds: float) -> list[int]:
-    """Return the borders of pieces of about ``seconds``, the first 0 and the last the length.
+    """Return the borders of pieces of about ``seconds``, alike in length up to the search for a pause, from 0 to the length.
 
-    Pieces have equal length up to the search for a pause. A recording of at least ``seconds`` gives two or more, so that
-    one can enrol for another; a shorter one stays whole.
+    A recording of at least ``seconds`` gives two or more, so that one can enrol for another; a shorter one stays whole.
     """
     count = max(2 if len(samples) >= seconds * rate else 1, round(len(samples) / (seconds * rate)))
     frame, reach = rate // 50, int(_SEARCH_SECONDS * rate)
@@ -154,12 +137,11 @@ def cut_points(samples: np.ndarray, rate: int, seconds: float) -> list[int]:
 def _cut(utterance: Utterance, seconds: float, root: Path, output: Path) -> int:
     samples, rate = read_audio(utterance.path, key=utterance.name)
     borders = cut_points(samples, rate, seconds)
-    factor = np.float32(full_scale_factor([samples]))
-    folder = output / utterance.path.parent.relative_to(root)
+    samples *= np.float32(full_scale_factor([samples]))
     for index, (start, end) in enumerate(itertools.pairwise(borders)):
-        path = folder / f"{utterance.name}{index:02d}.flac"
+        path = output / utterance.path.relative_to(root).with_name(f"{utterance.name}{index:02d}.flac")
         if not path.exists():
-            write_audio(path, samples[start:end] * factor, rate)
+            write_audio(path, samples[start:end], rate)
     return len(borders) - 1
 
 
@@ -172,10 +154,8 @@ def segment_corpus(
 ) -> int:
     """Cut the recordings of ``subsets`` (and speakers, ``None``: all) of ``root`` into pieces below ``output``.
 
-    Piece ``kk`` of utterance ``A-B-NNNN`` is called ``A-B-NNNNkk``. Pieces already there are kept.
-
-    Returns:
-        The number of pieces.
+    Piece ``kk`` of utterance ``A-B-NNNN`` is called ``A-B-NNNNkk``. Pieces already there are kept. The number of all is returned;
+    a length out of 1 to 60 s, and an ``output`` with others, are a :class:`UserError`.
     """
     if not 1.0 <= seconds <= 60.0:
         raise UserError(f"--segment_seconds is {seconds}; expected 1 to 60")
@@ -185,8 +165,7 @@ def segment_corpus(
         raise UserError(f"{output}: holds pieces of another length or corpus; remove it, or change --segment_dir")
     with atomic_write(record) as stream:
         json.dump(state, stream)
-    cut = functools.partial(_cut, seconds=seconds, root=root, output=output)
-    count = sum(map_jobs(cut, list_utterances(root, subsets), num_jobs, "cutting"))
     if (root / "SPEAKERS.TXT").exists():
         shutil.copyfile(root / "SPEAKERS.TXT", output / "SPEAKERS.TXT")
-    return count
+    cut = functools.partial(_cut, seconds=seconds, root=root, output=output)
+    return sum(map_jobs(cut, list_utterances(root, subsets), num_jobs, "cutting"))

@@ -12,7 +12,6 @@ recording of the target's speaker than the target utterance.
 
 import json
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,11 +37,7 @@ class DataDir:
 
     @classmethod
     def read(cls, folder: str | Path) -> "DataDir":
-        """Read a data directory.
-
-        Raises:
-            UserError: If there is none, a table cannot be read, or one lacks a mixture or has another one.
-        """
+        """Read a data directory; a table that cannot be read, lacks a mixture or has another one is a :class:`UserError`."""
         folder = Path(folder)
         if not (folder / "wav.scp").is_file():
             raise UserError(f"{folder / 'wav.scp'}: no such file; expected a data directory, made by data preparation")
@@ -73,11 +68,7 @@ class DataDir:
 
 
 def read_pool(path: str | Path) -> Pool:
-    """Read ``spk2enroll.json``: speaker -> ``(utterance, path)``.
-
-    Raises:
-        UserError: If it is missing or not of that form.
-    """
+    """Read ``spk2enroll.json``; a file that is missing or of another form is a :class:`UserError`."""
     content = read_json(path)
     try:
         return {str(speaker): [(str(name), str(file)) for name, file in own] for speaker, own in content.items()}
@@ -88,8 +79,7 @@ def read_pool(path: str | Path) -> Pool:
 def remove_short(folder: str | Path, min_seconds: float) -> tuple[int, int]:
     """Take the mixtures shorter than ``min_seconds`` out of every table; return how many were kept and removed.
 
-    Raises:
-        UserError: If no mixture would be left, or a table lacks a key; nothing is changed then.
+    If none would be left, or a table lacks a key, it is a :class:`UserError` and nothing is changed.
     """
     data = DataDir.read(folder)
     mixtures = data.tables["wav.scp"]
@@ -98,28 +88,19 @@ def remove_short(folder: str | Path, min_seconds: float) -> tuple[int, int]:
     if len(short) == len(mixtures):
         raise UserError(f"{folder}: all {len(mixtures)} mixtures are shorter than {min_seconds} s; lower --min_seconds")
     if short:
-        for name, table in data.tables.items():
-            if name not in ("spk2gender", "protocol"):
-                data.tables[name] = {key: value for key, value in table.items() if key not in short}
+        for name in data.tables.keys() - {"spk2gender", "protocol"}:
+            data.tables[name] = {key: value for key, value in data.tables[name].items() if key not in short}
         data.write(folder)
     return len(mixtures) - len(short), len(short)
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a directory holds."""
-
-    mixtures: int
-    speakers: frozenset[str]  # of targets; none: not stated
-    hours: float
-    sample_rate: int  # Hz
-
-
-def check_directory(folder: str | Path, ref_num: int = 2, sample_rate: int | None = None) -> Summary:
+def check_directory(
+    folder: str | Path, ref_num: int = 2, sample_rate: int | None = None
+) -> tuple[int, set[str], float, int]:
     """Check the data directory ``folder``, of ``ref_num`` speakers in a mixture and one ``sample_rate`` (None: the first's).
 
-    Raises:
-        UserError: For the first fault, naming file and key.
+    Return the number of mixtures, the targets' speakers (none: not stated), hours and rate. The first fault is a
+    :class:`UserError` that names file and key.
     """
     folder = Path(folder)
     if ref_num < 1:
@@ -131,9 +112,12 @@ def check_directory(folder: str | Path, ref_num: int = 2, sample_rate: int | Non
             raise UserError(f"{folder / name}: no such file; run data preparation, or correct --ref_num {ref_num}")
     if more := data.of_speakers("spk").keys() - {f"spk{n}.scp" for n in numbers}:
         raise UserError(f"{folder}/{min(more)}: is there, but --ref_num is {ref_num}; correct it")
-    rate, total = sample_rate, 0
-    for key, path in data.tables["wav.scp"].items():
-        length, rate = read_header(path, key, rate)
+    mixtures, targets = data.tables["wav.scp"], data.of_speakers("target_spk").values()
+    key, path = next(iter(mixtures.items()))
+    rate = read_header(path, key)[1] if sample_rate is None else sample_rate
+    total = 0
+    for key, path in mixtures.items():
+        length, _ = read_header(path, key, rate)
         total += length
         for number in numbers:
             reference = data.tables[f"spk{number}.scp"][key]
@@ -143,26 +127,20 @@ def check_directory(folder: str | Path, ref_num: int = 2, sample_rate: int | Non
                     f"{folder}/spk{number}.scp: key '{key}': {reference} has {found} samples, its mixture {length}; they "
                     "must be equally long"
                 )
-    targets = data.of_speakers("target_spk").values()
-    for key in data.tables["wav.scp"]:
         told = [table[key] for table in targets]
         if twice := next((speaker for speaker in told if told.count(speaker) > 1), None):
             raise UserError(
                 f"{folder}: mixture '{key}': speaker '{twice}' is in it more than once, after target_spk1 and the other "
                 "tables; expected different speakers, remove it"
             )
-    speakers = frozenset(speaker for table in targets for speaker in table.values())
+    speakers = {speaker for table in targets for speaker in table.values()}
     for number in numbers:
-        _check_enrolments(folder, data, number, speakers, rate)
-    return Summary(len(data.tables["wav.scp"]), speakers, total / (rate or 1) / 3600, rate or 0)
+        _check_enrolments(folder / f"enroll_spk{number}.scp", data, number, speakers, rate)
+    return len(mixtures), speakers, total / rate / 3600, rate
 
 
 def speakers_of(folder: str | Path) -> set[str]:
-    """Return the speakers of training data: those of mixtures, or, in a folder of clean speech, those of ``utt2spk``.
-
-    Raises:
-        UserError: If it is neither.
-    """
+    """Return the speakers of training data, those of mixtures or of clean speech; a folder of neither is a :class:`UserError`."""
     folder = Path(folder)
     if (folder / POOL).exists():
         return set(read_pool(folder / POOL))
@@ -170,35 +148,31 @@ def speakers_of(folder: str | Path) -> set[str]:
     return {speaker for table in tables for speaker in read_scp(table).values()}
 
 
-def _check_enrolments(folder: Path, data: DataDir, number: int, speakers: Collection[str], rate: int | None) -> None:
-    table = folder / f"enroll_spk{number}.scp"
+def _check_enrolments(table: Path, data: DataDir, number: int, speakers: set[str], rate: int) -> None:
     rows = data.tables[table.name]
     targets = data.tables.get(f"target_spk{number}", {})
-    dynamic = [key for key, value in rows.items() if value.startswith(DYNAMIC_MARK)]
-    if dynamic and len(dynamic) < len(rows):
-        key = min(rows.keys() - set(dynamic))
-        raise UserError(f"{table}: key '{key}': a path among rows '*UTTERANCE SPEAKER'; expected one kind in a table")
-    if dynamic:
+    paths = [key for key, value in rows.items() if not value.startswith(DYNAMIC_MARK)]
+    if not paths:
         _check_drawn(table, data, rows, targets, rate)
         return
+    if len(paths) < len(rows):
+        raise UserError(
+            f"{table}: key '{min(paths)}': a path among rows '*UTTERANCE SPEAKER'; expected one kind in a table"
+        )
     # With --enroll_list_raw, the user wants a published list as it is.
     raw = data.tables.get("protocol", {}).get("enroll_list_raw") == "true"
-    told = data.tables.get(f"utterances_spk{number}", {})
-    checked: set[str] = set()
+    for path, key in {path: key for key, path in rows.items()}.items():
+        read_header(path, key, rate)
     for key, path in rows.items():
-        if path not in checked:
-            read_header(path, key, rate)
-            checked.add(path)
-        own, *enrolled = [_talker(word) for word in told.get(key, "").split()] or [("", "")]
-        if key not in told:
-            parts = key.split("_")
-            own = ("", parts[number - 1] if 1 < len(parts) >= number else "")
+        words = data.tables.get(f"utterances_spk{number}", {}).get(key)
+        told = [word.rpartition("/")[::2] for word in words.split()] if words else [("", _part(key, number))]
+        own, enrolled = told[0][1], told[1:]
         # Tables can be edited: a file that is called otherwise tells itself whose it is, as well as names can.
         named = _in_path(path, data, speakers)
         if named[1] not in [utterance for _, utterance in enrolled] and "+" not in named[1]:
             enrolled = [named]
         same = Path(path) == Path(data.tables[f"spk{number}.scp"][key])
-        if not raw and (same or (own[1] and own[1] in [utterance for _, utterance in enrolled])):
+        if not raw and (same or (own and own in [utterance for _, utterance in enrolled])):
             raise UserError(
                 f"{table}: key '{key}': the enrolment {path} is the target utterance itself; choose another recording"
             )
@@ -209,33 +183,34 @@ def _check_enrolments(folder: Path, data: DataDir, number: int, speakers: Collec
                 )
 
 
-def _talker(word: str) -> tuple[str, str]:
-    speaker, _, utterance = word.rpartition("/")
-    return speaker, utterance
+def _part(name: str, number: int) -> str:
+    """Return utterance ``number`` of a mixture called ``UTT1_UTT2``, or nothing."""
+    parts = name.split("_")
+    return parts[number - 1] if 1 < len(parts) >= number else ""
 
 
-def _in_path(path: str, data: DataDir, speakers: Collection[str]) -> tuple[str, str]:
+def _in_path(path: str, data: DataDir, speakers: set[str]) -> tuple[str, str]:
     """Return the speaker, where one of ``speakers``, and the utterance that a recording's name and folders tell.
 
     It is an utterance, or ``s{n}/UTT1_UTT2.wav``, source n of a mixture. Formatted files keep the name of their source's folder
     in front of a dash (``s1-0a1b2c3d/UTT1_UTT2.wav``).
     """
     file = Path(path)
-    name, parts = file.stem, file.stem.split("_")
-    if source := re.fullmatch(r"s(\d+)(-[0-9a-f]{8})?", file.parent.name):
+    name = file.stem
+    if source := re.fullmatch(r"s([1-9]\d*)(-[0-9a-f]{8})?", file.parent.name):
         number = int(source[1])
         if told := data.tables.get(f"utterances_spk{number}", {}).get(name):
-            return _talker(told.split()[0])
-        name = parts[number - 1] if 1 < len(parts) >= number > 0 else name
+            return told.split()[0].rpartition("/")[::2]
+        name = _part(name, number) or name
     # SPEAKER/CHAPTER/UTTERANCE, or a name that begins with the speaker's, which may be the beginning of another's.
     begins = [speaker for speaker in speakers if name.startswith(speaker) and not name[len(speaker) :][:1].isalnum()]
     folders = [folder for folder in file.parts[-3:-2] if folder in speakers]
     return folders[0] if folders else max(begins, key=len, default=""), name
 
 
-def _check_drawn(table: Path, data: DataDir, rows: dict[str, str], targets: dict[str, str], rate: int | None) -> None:
+def _check_drawn(table: Path, data: DataDir, rows: dict[str, str], targets: dict[str, str], rate: int) -> None:
     file = table.parent / POOL
-    pool = data.pool if data.pool is not None else read_pool(file)
+    pool = read_pool(file) if data.pool is None else data.pool
     for key, value in rows.items():
         fields = value[len(DYNAMIC_MARK) :].split()
         if len(fields) != 2:

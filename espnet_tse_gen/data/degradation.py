@@ -10,19 +10,15 @@ sum; coding acts on a recording as a whole.
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from espnet_tse_gen.data.sources import Source, read_audio_list, read_piece
+from espnet_tse_gen.data.sources import Source, read_piece
 
-SYNTHETIC = "synthetic"
 # The decay starts this long after the direct sound.
 _GAP_SECONDS = 0.0025
 _LONGEST_SECONDS = 2.0
-EQUALIZER_POINTS = 9
-"""Enough for a tilt, a resonance or a dip of a few hundred mel; the harmonics of a voice are finer."""
-
 # Telephone band (ITU-T G.712), and the range of cut-off frequencies of other recordings, Hz.
 _TELEPHONE = (300.0, 3400.0)
 _CUTOFF = (2500.0, 7000.0)
@@ -30,40 +26,34 @@ _TELEPHONE_SHARE = 0.3
 # Width of a filter's slope relative to its cut-off frequency.
 _SLOPE = 0.06
 # Formats of libsndfile, and the least and largest compression level (0..1): MP3 at 64 to 24 kbit/s at 16 kHz, Vorbis at 45 to 30.
-_CODINGS = {("MP3", "MPEG_LAYER_III"): (0.6, 0.95), ("OGG", "VORBIS"): (0.7, 0.98)}
+_CODINGS: tuple[tuple[str, str, tuple[float, float], dict[str, str]], ...] = (
+    ("MP3", "MPEG_LAYER_III", (0.6, 0.95), {"bitrate_mode": "VARIABLE"}),
+    ("OGG", "VORBIS", (0.7, 0.98), {}),
+)
 
 
-class Rooms:
-    """Draws impulse responses.
+def draw_room(
+    rng: np.random.Generator,
+    count: int,
+    rate: int,
+    rt60: tuple[float, float],  # shortest and longest reverberation time of a synthetic room, seconds
+    drr_db: tuple[float, float],  # least and largest ratio of direct to reverberant energy in it
+    recorded: Sequence[Source] = (),  # responses to draw from instead; of several channels, the first is taken
+) -> list[np.ndarray]:
+    """Draw ``count`` impulse responses, float32 ``[n]`` at ``rate`` Hz, that start with the direct sound.
 
-    Raises:
-        UserError: If there are no responses.
+    Synthetic ones are of one room; of recorded ones, each is drawn anew.
     """
-
-    def __init__(
-        self,
-        where: str,  # `synthetic`, or a table or folder of recorded responses (of several channels, the first is taken)
-        rate: int,  # Hz
-        rt60: tuple[float, float],  # shortest and longest reverberation time of a synthetic room, seconds
-        drr_db: tuple[float, float],  # least and largest ratio of direct to reverberant energy in it
-    ) -> None:
-        self.rate, self.rt60, self.drr_db = rate, rt60, drr_db
-        self.recorded = [] if where == SYNTHETIC else read_audio_list(where, "--dynamic_mixing_conf reverb")
-
-    def draw(self, rng: np.random.Generator, count: int) -> list[np.ndarray]:
-        """Return ``count`` responses, float32 ``[n]``, that start with the direct sound.
-
-        Synthetic ones are of one room; of recorded ones, each is drawn anew.
-        """
-        if self.recorded:
-            return [self._read(self.recorded[int(rng.integers(len(self.recorded)))]) for _ in range(count)]
-        rt60 = rng.uniform(*self.rt60)
-        return [synthetic_response(rng, self.rate, rt60, rng.uniform(*self.drr_db)) for _ in range(count)]
-
-    def _read(self, source: Source) -> np.ndarray:
-        samples = max(1, int(min(source.seconds, _LONGEST_SECONDS) * self.rate))
-        response = read_piece(source, 0.0, samples, self.rate, first_channel=True)
-        return response[int(np.argmax(np.abs(response))) :]
+    if not recorded:
+        seconds = rng.uniform(*rt60)
+        return [synthetic_response(rng, rate, seconds, rng.uniform(*drr_db)) for _ in range(count)]
+    responses = []
+    for _ in range(count):
+        source = recorded[int(rng.integers(len(recorded)))]
+        samples = max(1, int(min(source.seconds, _LONGEST_SECONDS) * rate))
+        response = read_piece(source, 0.0, samples, rate, first_channel=True)
+        responses.append(response[int(np.argmax(np.abs(response))) :])
+    return responses
 
 
 def synthetic_response(rng: np.random.Generator, rate: int, rt60: float, drr_db: float) -> np.ndarray:
@@ -137,11 +127,8 @@ def code_lossy(samples: np.ndarray, rate: int, rng: np.random.Generator) -> np.n
     """
     import soundfile
 
-    formats = list(_CODINGS)
-    chosen, subtype = formats[int(rng.integers(len(formats)))]
-    level = float(rng.uniform(*_CODINGS[chosen, subtype]))
-    coded = io.BytesIO()
-    options = {"bitrate_mode": "VARIABLE"} if chosen == "MP3" else {}
+    chosen, subtype, levels, options = _CODINGS[int(rng.integers(len(_CODINGS)))]
+    level, coded = float(rng.uniform(*levels)), io.BytesIO()
     try:
         soundfile.write(coded, samples, rate, subtype, format=chosen, compression_level=level, **options)
         coded.seek(0)

@@ -12,12 +12,12 @@ was made before. So a training that is resumed, or given more workers or GPUs, s
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from espnet_tse_gen.audio.level import LEVEL_DBFS, mixture_gain
 from espnet_tse_gen.data import degradation
-from espnet_tse_gen.data.drawn import DrawnMixture, DrawnTarget, Piece
 from espnet_tse_gen.data.mixing_options import MixingOptions
 from espnet_tse_gen.data.sources import Source, at_speeds, group_by_speaker, read_audio_list, read_piece, speaker_at
 from espnet_tse_gen.utils.errors import UserError, unknown_name
@@ -30,8 +30,43 @@ _AUDIBLE_POWER = 1e-6
 _TRIES = 5
 # Places to choose from in a recording that is silent for the most part.
 _PLACES = 200
+# Enough for a tilt, a resonance or a dip of a few hundred mel; the harmonics of a voice are finer.
+_FILTER_POINTS = 9
 # One stream of random numbers for each purpose.
 _ITEM, _SPEAKERS, _UTTERANCES, _EQUALIZATION, _DEGRADATION = 1, 2, 3, 4, 5
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a recording: ``samples`` from sample ``start``, at the rate of the mixtures."""
+
+    source: Source
+    start: int
+    samples: int
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnTarget:
+    """One target of an item, all of it float32 at the mixer's rate."""
+
+    speech: np.ndarray  # `[L]`: what it says in the mixture; zero where it is absent
+    enroll: np.ndarray  # `[Le]`, at the common level
+    present: bool  # whether it speaks
+    enroll_piece: Piece  # what was read for `enroll`
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnMixture:
+    """One item, all of it float32 at the mixer's rate, and how it was made."""
+
+    mixture: np.ndarray  # `[L]`: the sum of `parts` (and `noise`), in this order; coded, where coding was drawn
+    parts: list[np.ndarray]  # `[L]` each: the talkers as they are in it, the first target first where it speaks
+    noise: np.ndarray | None  # `[L]`
+    targets: list[DrawnTarget]  # one or more
+    pieces: list[Piece]  # what was read for `parts`
+    spans: list[tuple[int, int]]  # first sample of each talker in the mixture, and the one after the last
+    sir_db: list[float]  # drawn ratios of the first talker to each other one
+    snr_db: float | None  # drawn ratio of speech to noise
 
 
 class SilentError(UserError):
@@ -42,10 +77,7 @@ class DynamicMixer:
     """Draws training items.
 
     Speakers are the target in turn, in an order drawn for every round, and so are the utterances of a speaker: nobody is
-    the target twice before everybody was once. The other talkers are drawn freely.
-
-    Raises:
-        UserError: If there are too few speakers, or no mixture length.
+    the target twice before everybody was once. The other talkers are drawn freely. Too few speakers are a :class:`UserError`.
     """
 
     def __init__(
@@ -58,8 +90,7 @@ class DynamicMixer:
         enroll_seconds: tuple[float, float] = (2.0, 6.0),
         talkers: int = 2,  # speakers in a mixture
         level_dbfs: float = LEVEL_DBFS,  # the common level
-        # rate of the recordings that the model is for, if lower than `rate`: nothing above half of it is left
-        band_rate: int = 0,
+        band_rate: int = 0,  # of the recordings that the model is for, if lower than `rate`: nothing above half of it is left
         seed: int = 0,  # everything follows from it
         items_per_epoch: int = 0,  # number of items that make an epoch; 0 takes the number of usable utterances
         where: str = "the sources",  # what messages call the sources
@@ -74,7 +105,8 @@ class DynamicMixer:
         self.speakers = list(self.usable)
         # Who a speaker at a speed is.
         self._persons = {speaker_at(one.speaker, speed): one.speaker for one in sources for speed in options.speeds}
-        self.targets = [speaker for speaker in self.speakers if self._can_be_target(self.usable[speaker])]
+        enough = options.min_seconds + enroll_seconds[0] if options.single_utterance == "cut" else float("inf")
+        self.targets = [name for name, own in self.usable.items() if len(own) > 1 or own[0].seconds >= enough]
         self.items_per_epoch = items_per_epoch or len(usable)
         self._collection_of = {speaker: own[0].collection for speaker, own in self.usable.items()}
         for name in options.collections or ():
@@ -82,38 +114,33 @@ class DynamicMixer:
                 known = sorted(set(self._collection_of.values()) - {""})
                 raise unknown_name(f"collection (--dynamic_mixing_conf collections) of {where}", name, known)
         # Whoever may be drawn as a further target must be one that can be enrolled.
-        allowed = self.targets if options.targets > 1 else self.speakers
-        chosen = options.collections
-        self.others = [speaker for speaker in allowed if chosen is None or self._collection_of[speaker] in chosen]
+        self.others = self.targets if options.targets > 1 else self.speakers
+        if options.collections is not None:
+            self.others = [one for one in self.others if self._collection_of[one] in options.collections]
         needed = max(2, talkers + (options.absent_share > 0) + (options.crowd_share > 0), options.targets)
         persons = len({self._persons[speaker] for speaker in self.others})
         if persons < needed or not self.targets:
-            found = f"{persons} speaker(s) with utterances of {options.min_seconds:g} s or more"
             raise UserError(
-                f"{where}: {found}, {len(self.targets)} of whom can be enrolled; expected at least {needed} and 1:"
-                " add speakers, or lower dynamic_mixing_conf min_seconds"
+                f"{where}: {persons} speaker(s) with utterances of {options.min_seconds:g} s or more, {len(self.targets)} of "
+                f"whom can be enrolled; expected at least {needed} and 1: add speakers, or lower dynamic_mixing_conf min_seconds"
             )
         self._told: set[str] = set()
         self.noises = read_audio_list(options.noise, "--dynamic_mixing_conf noise") if options.noise else []
-        self.rooms = degradation.Rooms(options.reverb, rate, options.rt60, options.drr_db) if options.reverb else None
+        recorded = options.reverb if options.reverb != "synthetic" else None
+        self.responses = read_audio_list(recorded, "--dynamic_mixing_conf reverb") if recorded else []
 
     def __repr__(self) -> str:
         """Return what it draws from, in one line."""
-        single = sum(len(own) == 1 for own in self.usable.values())
-        return (
-            f"{type(self).__name__}({sum(map(len, self.usable.values()))} of {self.given} utterances,"
-            f" {len(self.speakers)} speakers ({single} with a single one: {self.options.single_utterance}),"
-            f" {len(self.targets)} of them as targets, {len(self.noises)} noises, seed {self.seed}, {self.options})"
-        )
+        utterances = f"{sum(map(len, self.usable.values()))} of {self.given} utterances"
+        speakers = f"{len(self.speakers)} speakers, {len(self.targets)} of them as targets"
+        return f"DynamicMixer({utterances}, {speakers}, {len(self.noises)} noises, seed {self.seed}, {self.options})"
 
     def draw(self, epoch: int, index: int) -> DrawnMixture:
         """Return item ``index`` (from 0) of ``epoch`` (from 1); always the same.
 
         Where a recording is digital silence, but for a moment too short for what is wanted of it, another item is drawn: one
-        recording of thousands must not end a training. It is named once.
-
-        Raises:
-            UserError: If a recording cannot be read, or items one after the other find nothing but digital silence.
+        recording of thousands must not end a training. It is named once. A recording that cannot be read, or items one after the
+        other of nothing but digital silence, are a :class:`UserError`.
         """
         for attempt in range(_TRIES):
             try:
@@ -143,32 +170,33 @@ class DynamicMixer:
         least = round(self.enroll_seconds[0] * self.rate)
         available = [self._length(source) - (least if place in apart else 0) for place, source in enumerate(spoken)]
         shares = self._layout(rng, len(spoken))
-        longest = [int(room / (end - start)) for room, (start, end) in zip(available, shares, strict=True)]
-        length = min(self.samples, *longest)
+        rooms = list(zip(available, shares, strict=True))
+        length = min(self.samples, *(int(room / (end - start)) for room, (start, end) in rooms))
+        begins = [int(start * length) for start, _ in shares]
         spans = [
-            (int(start * length), min(int(end * length), int(start * length) + room))
-            for room, (start, end) in zip(available, shares, strict=True)
+            (first, min(int(end * length), first + room)) for first, (room, (_, end)) in zip(begins, rooms, strict=True)
         ]
 
         read = []
-        for place, (source, (start, end)) in enumerate(zip(spoken, spans, strict=True)):
-            wanted = (rng, source, end - start)
+        for place, (source, (first, last)) in enumerate(zip(spoken, spans, strict=True)):
+            wanted = (rng, source, last - first)
             read.append(self._apart(*wanted, self._enroll_length(rng)) if place in apart else [self._anywhere(*wanted)])
         enrolments = [
             read[place][1] if place is not None and place in apart else self._enrolment(rng, source, place is not None)
             for source, place in enrolled
         ]
-        pieces, heard = [found[0][0] for found in read], [found[0][1] for found in read]
+        pieces, heard = map(list, zip(*(found[0] for found in read), strict=True))
         enrolls = [samples for _, samples in enrolments]
         if options.equalize_db > 0:
             # Every recording through a filter of its own, drawn apart from all else in the item.
-            most, recordings = options.equalize_db, [*heard, *enrolls]
-            shape = (len(recordings), degradation.EQUALIZER_POINTS)
-            gains = self._rng(_EQUALIZATION, epoch, index).uniform(-most, most, shape)
-            equalized = [degradation.equalize(one, self.rate, own) for one, own in zip(recordings, gains, strict=True)]
-            heard, enrolls = equalized[: len(heard)], equalized[len(heard) :]
-        if self.rooms is not None and rng.random() < options.reverb_share:
-            responses = self.rooms.draw(rng, len(heard))
+            filters, most = self._rng(_EQUALIZATION, epoch, index), options.equalize_db
+            heard, enrolls = (
+                [degradation.equalize(one, self.rate, filters.uniform(-most, most, _FILTER_POINTS)) for one in several]
+                for several in (heard, enrolls)
+            )
+        if options.reverb and rng.random() < options.reverb_share:
+            room = (self.rate, options.rt60, options.drr_db, self.responses)
+            responses = degradation.draw_room(rng, len(heard), *room)
             heard = [degradation.reverberate(*each) for each in zip(heard, responses, strict=True)]
         sir_db = [float(rng.uniform(-options.sir_db, options.sir_db)) for _ in heard[1:]]
         scale = [10.0 ** (-ratio / 20.0) for ratio in (0.0, *sir_db)]
@@ -236,12 +264,6 @@ class DynamicMixer:
     def _length(self, source: Source) -> int:
         return int(source.seconds * self.rate)
 
-    def _can_be_target(self, own: Sequence[Source]) -> bool:
-        if len(own) > 1:
-            return True
-        enough = own[0].seconds >= self.options.min_seconds + self.enroll_seconds[0]
-        return self.options.single_utterance == "cut" and enough
-
     def _in_turn(self, turn: int) -> Source:
         """Return the target utterance of the ``turn``-th item since the training began."""
         lap, place = divmod(turn, len(self.targets))
@@ -301,10 +323,9 @@ class DynamicMixer:
         energy = np.concatenate([[0.0], np.cumsum(np.square(whole, dtype=np.float64))])
         ends = [[(piece.start, piece.start + piece.samples) for piece in propose()] for _ in range(_PLACES)]
         best = max(ends, key=lambda pieces: min(energy[end] - energy[start] for start, end in pieces))
-        read = [(Piece(source, start, end - start), whole[start:end]) for start, end in best]
-        if not all(heard.any() for _, heard in read):
+        if not all(whole[start:end].any() for start, end in best):
             raise SilentError(f"{source.path} (key '{source.name}'): is digital silence, but for a moment; remove it")
-        return read
+        return [(Piece(source, start, end - start), whole[start:end]) for start, end in best]
 
     def _anywhere(self, rng: np.random.Generator, source: Source, samples: int) -> tuple[Piece, np.ndarray]:
         """Draw and read one piece."""

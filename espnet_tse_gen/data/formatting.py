@@ -4,6 +4,7 @@ Files that are so already are listed where they are; all others are converted, e
 what passes is known to be sound. What exceeds full scale is scaled down, a mixture and its sources by one factor.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -36,40 +37,23 @@ class Group:
     enrolment: bool = False  # whether silence is refused
 
 
-@dataclass
-class Converted:
-    """What was done."""
-
-    paths: list[list[str]]  # of each group
-    converted: int  # files that are not where they were
-    made_now: int  # groups that were read now
-    scaled: list[str]  # what was beyond full scale
-
-    def describe(self, rate: int) -> str:
-        """Return it in a line."""
-        files = sum(map(len, self.paths))
-        text = f"{files - self.converted} files listed as they are, {self.converted} converted to {rate} Hz 16-bit wav"
-        text += "" if self.made_now else " before, and kept"
-        if self.scaled:
-            text += f"; beyond full scale and scaled down, each by one factor with its sources: {len(self.scaled)}"
-            text += f", first {self.scaled[0]}"
-        return text
-
-
-def convert(groups: Sequence[Group], folder: str | Path, rate: int, num_jobs: int = 1) -> Converted:
+def convert(groups: Sequence[Group], folder: str | Path, rate: int, num_jobs: int = 1) -> tuple[list[list[str]], str]:
     """Convert what is not mono 16-bit wav at ``rate``; what a run converted before, after a record in ``folder``, is kept.
 
-    Raises:
-        UserError: If a recording is missing, corrupt, empty, not mono, holds NaN, or is a silent enrolment.
+    Return the paths of each group, and in a line what was done. A recording that is missing, corrupt, empty, not mono, holds NaN,
+    or is a silent enrolment, is a :class:`UserError`.
     """
     if rate < 1:
         raise UserError(f"--fs is {rate}; expected a sampling rate in Hz")
-    record = Path(folder) / _RECORD
-    known = _read_record(record)
-    states = [state_of(rate, group.enrolment, files=group.sources) for group in groups]
+    record, known = Path(folder) / _RECORD, dict[str, dict]()
+    for line in record.read_text(encoding="utf-8").splitlines() if record.exists() else ():
+        # The run may have been killed while it wrote a line.
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            known[entry["target"]] = entry
     todo = []
-    for group, state in zip(groups, states, strict=True):
-        found = known.get(group.targets[0])
+    for group in groups:
+        state, found = state_of(rate, group.enrolment, files=group.sources), known.get(group.targets[0])
         if found is None or found["state"] != state or not all(Path(path).is_file() for path in found["paths"]):
             todo.append((group, state))
     record.parent.mkdir(parents=True, exist_ok=True)
@@ -77,43 +61,40 @@ def convert(groups: Sequence[Group], folder: str | Path, rate: int, num_jobs: in
         one = functools.partial(_convert, rate=rate)
         made = map_jobs(one, [group for group, _ in todo], num_jobs, f"formatting into {folder}")
         for (group, state), (paths, scaled) in zip(todo, made, strict=True):
-            known[group.targets[0]] = {"state": state, "paths": paths, "scaled": scaled}
+            entry = {"target": group.targets[0], "state": state, "paths": paths, "scaled": scaled}
+            known[group.targets[0]] = entry
             # An interrupted run goes on from here.
-            stream.write(json.dumps({"target": group.targets[0], **known[group.targets[0]]}) + "\n")
-            stream.flush()
+            print(json.dumps(entry), file=stream, flush=True)
     done = [known[group.targets[0]] for group in groups]
-    converted = sum(path in group.targets for group, one in zip(groups, done, strict=True) for path in one["paths"])
-    return Converted(
-        [one["paths"] for one in done], converted, len(todo), [one["scaled"] for one in done if one["scaled"]]
+    listed, loud = [one["paths"] for one in done], [one["scaled"] for one in done if one["scaled"]]
+    converted = sum(path in group.targets for group, own in zip(groups, listed, strict=True) for path in own)
+    told = (
+        f"{sum(map(len, listed)) - converted} files listed as they are, {converted} converted to {rate} Hz 16-bit wav"
     )
-
-
-def _read_record(path: Path) -> dict[str, dict]:
-    known = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            entry = json.loads(line)
-            known[entry["target"]] = entry
-        except (ValueError, KeyError):
-            continue  # the run was killed while it wrote this line
-    return known
+    told += "" if todo else " before, and kept"
+    if loud:
+        told += (
+            f"; beyond full scale and scaled down, each by one factor with its sources: {len(loud)}, first {loud[0]}"
+        )
+    return listed, told
 
 
 def _convert(group: Group, rate: int) -> tuple[list[str], str]:
     """Return the absolute paths of a group in the wanted format, and what was scaled (or an empty text)."""
-    signals: list[np.ndarray] = []
-    fits = []
+    signals, fits, peaks = [], [], []
     for path in group.sources:
         samples, found, container, subtype = read_with_format(path, key=group.key)
-        if group.enrolment and not np.any(samples):
+        peak = np.abs(samples).max()
+        if group.enrolment and peak == 0:
             raise UserError(f"{path} (key '{group.key}'): is silent; an enrolment must hold the speaker's voice")
-        if not signals and 0 < np.abs(samples).max() < _LEAST:
+        if not signals and 0 < peak < _LEAST:
             raise UserError(
-                f"{path} (key '{group.key}'): 16 bits hold nothing of it, so quiet it is (peak "
-                f"{np.abs(samples).max():.2g} of full scale); raise its level"
+                f"{path} (key '{group.key}'): 16 bits hold nothing of it, so quiet it is (peak {peak:.2g} of full "
+                "scale); raise its level"
             )
         fits.append(found == rate and container in ("WAV", "WAVEX") and subtype == "PCM_16")
         signals.append(resample(samples, found, rate))
+        peaks.append(float(np.abs(signals[-1]).max()))
     factor = full_scale_factor(signals)
     paths = []
     for source, target, samples, fit in zip(group.sources, group.targets, signals, fits, strict=True):
@@ -122,25 +103,22 @@ def _convert(group: Group, rate: int) -> tuple[list[str], str]:
         else:
             write_audio(target, samples * np.float32(factor), rate)
             paths.append(target)
-    loudest = int(np.argmax([np.abs(samples).max() for samples in signals]))
-    peak = float(np.abs(signals[loudest]).max())
-    return paths, "" if factor == 1.0 else f"{group.sources[loudest]} (key '{group.key}', peak {peak:.4g})"
+    loudest, name = max(zip(peaks, group.sources, strict=True), key=lambda each: each[0])
+    return paths, "" if factor == 1.0 else f"{name} (key '{group.key}', peak {loudest:.4g})"
 
 
-def format_directory(source: str | Path, output: str | Path, sample_rate: int, num_jobs: int = 1) -> Converted:
+def format_directory(source: str | Path, output: str | Path, sample_rate: int, num_jobs: int = 1) -> str:
     """Write ``output``, the data directory ``source`` with all recordings as mono 16-bit wav at ``sample_rate``.
 
-    Enrolments (also those in ``spk2enroll.json``) are formatted too; side tables are copied.
-
-    Raises:
-        UserError: If tables disagree in their keys, or a recording cannot be used (see :func:`convert`); tables already at
-            ``output`` stay as they are then.
+    Enrolments (also those in ``spk2enroll.json``) are formatted too; side tables are copied. Return in a line what was done.
+    Where tables disagree in their keys, or a recording cannot be used (see :func:`convert`), it is a :class:`UserError`, and
+    tables at ``output`` stay as they are.
     """
-    data, output = DataDir.read(source), Path(output)
-    folder = (output / "data").absolute()
+    data = DataDir.read(source)
+    folder = Path(output).absolute() / "data"
     names = [name for name in data.tables if name.endswith(".scp") and not name.startswith("enroll_")]
-    groups, keys = [], list(data.tables["wav.scp"])
-    for key in keys:
+    groups = []
+    for key in data.tables["wav.scp"]:
         targets = (str(folder / Path(name).stem / f"{key}.wav") for name in names)
         groups.append(Group(key, tuple(data.tables[name][key] for name in names), tuple(targets)))
     there = {path for group in groups for path in group.sources}
@@ -154,16 +132,16 @@ def format_directory(source: str | Path, output: str | Path, sample_rate: int, n
             digest = hashlib.sha256(f"{parent}{suffix}".encode()).hexdigest()[:8]
             target = folder / "enroll" / f"{parent.name}-{digest}" / f"{Path(path).stem}.wav"
             groups.append(Group(key, (path,), (str(target),), enrolment=True))
-    done = convert(groups, output, sample_rate, num_jobs)
+    made, told = convert(groups, output, sample_rate, num_jobs)
     paths: dict[str, str] = {}
-    for group, found in zip(groups, done.paths, strict=True):
+    for group, found in zip(groups, made, strict=True):
         paths.update(zip(group.sources, found, strict=True))
     for name, table in data.tables.items():
         if name.startswith("enroll_"):
             data.tables[name] = {key: paths.get(path, path) for key, path in table.items()}
     for number, name in enumerate(names):
-        data.tables[name] = {key: found[number] for key, found in zip(keys, done.paths[: len(keys)], strict=True)}
+        data.tables[name] = {key: found[number] for key, found in zip(data.tables["wav.scp"], made, strict=False)}
     if data.pool is not None:
         data.pool = {speaker: [(name, paths[path]) for name, path in own] for speaker, own in data.pool.items()}
     data.write(output)
-    return done
+    return told

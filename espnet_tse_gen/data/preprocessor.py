@@ -29,11 +29,7 @@ GIVEN = (
 
 
 class SpeakerTable:
-    """Training speakers, numbered from 0 in the order of their names, for extractors that learn to tell them apart.
-
-    Raises:
-        UserError: If there is none.
-    """
+    """Training speakers, numbered from 0 in the order of their names, for extractors that learn to tell them apart."""
 
     def __init__(self, speakers: Iterable[str]) -> None:
         self.names = sorted(set(speakers))
@@ -74,28 +70,22 @@ class TSEGenPreprocessor:
         speaker_embeddings: SpeakerEmbeddings | None = None,
         speakers: SpeakerTable | None = None,  # numbers of the enrolled speakers, for a model that takes them
     ) -> None:
-        self.train = train
-        self.speaker_embeddings, self.speakers = speaker_embeddings, speakers
         if len(enroll_seconds) != 2 or not 0 < enroll_seconds[0] <= enroll_seconds[1]:
             raise UserError(f"preprocessor_conf: enroll_seconds {list(enroll_seconds)}: expected [shortest, longest]")
         if crop_seconds < 0 or ref_num < 1:
             raise UserError(f"preprocessor_conf: crop_seconds {crop_seconds} and ref_num {ref_num} must be positive")
-        self.rate, self.hop = codec_sample_rate, hop
+        self.train, self.ref_num, self.rate, self.hop = train, ref_num, codec_sample_rate, hop
         self.data_rate = sample_rate or codec_sample_rate
-        self.ref_num = ref_num
         self.crop_frames = round(crop_seconds * codec_sample_rate / hop)
         self.enroll_seconds = (float(enroll_seconds[0]), float(enroll_seconds[1]))
-        self.level_dbfs = level_dbfs
+        self.level_dbfs, self.speaker_embeddings, self.speakers = level_dbfs, speaker_embeddings, speakers
         self.spk2enroll = read_pool(train_spk2enroll) if train_spk2enroll else None
         self._warned = False
 
     def __call__(self, uid: str, data: dict[str, str | np.ndarray]) -> dict[str, np.ndarray]:
         """Return ``speech_mix`` and, of one target, ``enroll_ref1``, ``codes_ref1``, ``speech_ref1``, ``embed_ref1`` and label.
 
-        Tokens, recording and embedding are there where they are given.
-
-        Raises:
-            UserError: If a recording is not mono or not finite, or an enrolment cannot be found.
+        Tokens, recording and embedding are there where they are given. What cannot be used is a :class:`UserError`.
         """
         target = 1 + self._choose(uid, self.ref_num)
         recorded = one_channel(data["speech_mix"], uid, "speech_mix")
@@ -149,8 +139,7 @@ class TSEGenPreprocessor:
         if len(audio) > wanted:
             begin = int(np.random.randint(len(audio) - wanted + 1)) if self.train else 0
             audio = audio[begin : begin + wanted]
-        gain = mixture_gain(audio, self.level_dbfs)
-        return (resample(audio, rate, self.rate) * gain).astype(np.float32), path
+        return (resample(audio, rate, self.rate) * mixture_gain(audio, self.level_dbfs)).astype(np.float32), path
 
     def _draw_enroll(self, uid: str, entry: str) -> tuple[str, bool]:
         fields = entry[1:].split()
@@ -159,11 +148,9 @@ class TSEGenPreprocessor:
         utterance, speaker = fields
         if self.spk2enroll is None:
             raise UserError(f"enrolment of '{uid}' is drawn by speaker, which needs --train_spk2enroll spk2enroll.json")
-        listed = self.spk2enroll.get(speaker)
-        if not listed:
+        if not (listed := self.spk2enroll.get(speaker)):
             raise UserError(f"speaker '{speaker}' of '{uid}' has no utterance in --train_spk2enroll; add one")
-        others = [path for name, path in listed if name != utterance]
-        if others:
+        if others := [path for name, path in listed if name != utterance]:
             return others[self._choose(uid, len(others))], False
         if not self._warned:
             self._warned = True
@@ -175,16 +162,12 @@ class TSEGenPreprocessor:
 
 
 def one_channel(value: str | np.ndarray, uid: str, name: str) -> np.ndarray:
-    """Return the samples ``[L]`` that ESPnet read, if they are one channel of numbers.
-
-    Raises:
-        UserError: If they are not, naming the item and what of it.
-    """
+    """Return the samples ``[L]`` that ESPnet read; if they are not one channel of numbers, it is a :class:`UserError`."""
     samples = np.asarray(value, dtype=np.float32)
-    if samples.ndim == 2 and samples.shape[1] == 1:
-        samples = samples[:, 0]
     if samples.ndim != 1:
-        raise UserError(f"{name} of '{uid}' has {samples.shape[-1]} channels, expected 1; mix it down first")
+        if samples.shape[-1] != 1:
+            raise UserError(f"{name} of '{uid}' has {samples.shape[-1]} channels, expected 1; mix it down first")
+        samples = samples[:, 0]
     if samples.size == 0 or not np.isfinite(samples).all():
         raise UserError(f"{name} of '{uid}' is empty or holds NaN or infinite samples; remove or replace it")
     return samples
@@ -192,7 +175,6 @@ def one_channel(value: str | np.ndarray, uid: str, name: str) -> np.ndarray:
 
 def _outside(audio: np.ndarray, rate: int, target_seconds: tuple[float, float], shortest: float) -> np.ndarray:
     """Return the longer part of ``audio`` before or after the target's crop, or all of it where neither is long enough."""
-    before = audio[: round(target_seconds[0] * rate)]
-    after = audio[round(target_seconds[1] * rate) :]
-    longer = after if len(after) >= len(before) else before
+    begin, end = (round(seconds * rate) for seconds in target_seconds)
+    longer = max(audio[end:], audio[:begin], key=len)
     return longer if len(longer) >= min(shortest * rate, len(audio) / 4) and len(longer) else audio

@@ -14,7 +14,7 @@ import numpy as np
 from espnet_tse_gen.audio.files import AUDIO_SUFFIXES, check_finite, check_header, open_audio, read_header
 from espnet_tse_gen.audio.recordings import resample
 from espnet_tse_gen.data.corpus import is_hidden
-from espnet_tse_gen.data.formatting import Converted, Group, convert
+from espnet_tse_gen.data.formatting import Group, convert
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import check_same_keys, read_scp, write_scp
 from espnet_tse_gen.utils.parallel import map_jobs
@@ -39,25 +39,17 @@ class Source:
 def read_sources(wav_scp: str | Path, utt2spk: str | Path) -> list[Source]:
     """Return the utterances of ``wav_scp``, sorted by key.
 
-    Durations come from ``utt2dur`` beside it, else from every header; collections from ``utt2collection``, if it is there.
-
-    Raises:
-        UserError: If a table is missing or disagrees with ``wav_scp`` in its keys, a duration is no number, or a header
-            cannot be read.
+    Durations come from ``utt2dur`` beside it, else from every header; collections from ``utt2collection``, if it is there. A
+    table with other keys, a duration that is no number, and a header that cannot be read are a :class:`UserError`.
     """
     paths, speakers = check_same_keys(wav_scp, utt2spk)
     table = Path(wav_scp).with_name(DURATIONS)
-    if table.is_file():
-        seconds = {}
-        for key, text in check_same_keys(wav_scp, table)[1].items():
-            try:
-                seconds[key] = float(text)
-            except ValueError:
-                raise UserError(
-                    f"{table}: key '{key}': expected seconds, found '{text}'; make the table again"
-                ) from None
-    else:
-        seconds = _durations(paths, wav_scp)
+    seconds = {} if table.is_file() else _durations(paths, wav_scp)
+    for key, text in check_same_keys(wav_scp, table)[1].items() if table.is_file() else ():
+        try:
+            seconds[key] = float(text)
+        except ValueError:
+            raise UserError(f"{table}: key '{key}': expected seconds, found '{text}'; make the table again") from None
     collections = read_collections(Path(wav_scp).parent) or {}
     return [
         Source(key, speakers[key], paths[key], seconds[key], collection=collections.get(key, ""))
@@ -66,11 +58,7 @@ def read_sources(wav_scp: str | Path, utt2spk: str | Path) -> list[Source]:
 
 
 def read_collections(folder: str | Path) -> dict[str, str] | None:
-    """Return ``utt2collection`` of ``folder``, or None.
-
-    Raises:
-        UserError: If its keys are not those of ``wav.scp``.
-    """
+    """Return ``utt2collection`` of ``folder``, or None; other keys than those of ``wav.scp`` are a :class:`UserError`."""
     table = Path(folder) / COLLECTIONS
     return check_same_keys(Path(folder) / "wav.scp", table)[1] if table.is_file() else None
 
@@ -85,10 +73,8 @@ def write_sources(
     """Write ``wav.scp`` and ``utt2spk`` of ``sources`` (key, speaker, path), and return how many these are.
 
     Beside them, ``utt2dur`` after every header (unless ``durations`` is false), ``utt2collection`` and ``spk2gender`` where
-    they are known. ``wav.scp`` is written last: where it exists, the others do.
-
-    Raises:
-        UserError: If a key occurs twice, or a recording cannot be used.
+    they are known. ``wav.scp`` is written last: where it exists, the others do. A key that occurs twice, or a recording that
+    cannot be used, is a :class:`UserError`.
     """
     output, rows = Path(output_dir), sorted(sources)
     twice = [one for (one, *_), (other, *_) in itertools.pairwise(rows) if one == other]
@@ -113,33 +99,32 @@ def write_sources(
 
 def as_wav(
     sources: Sequence[tuple[str, str, str]], folder: str | Path, rate: int, num_jobs: int = 1
-) -> tuple[list[tuple[str, str, str]], Converted]:
+) -> tuple[list[tuple[str, str, str]], str]:
     """Return ``sources`` (key, speaker, path) as wav from which pieces are read several times as fast as from FLAC.
 
-    See :func:`convert`: what must be converted goes into ``folder``, beside which a record of it is kept.
+    See :func:`convert`, whose line is returned, too: what must be converted goes into ``folder``, a record of it beside that.
     """
     folder = Path(folder).absolute()
     groups = [Group(key, (path,), (f"{folder}/{key}.wav",)) for key, _, path in sources]
-    done = convert(groups, folder.parent, rate, num_jobs)
-    return [(key, speaker, path) for (key, speaker, _), (path,) in zip(sources, done.paths, strict=True)], done
+    paths, told = convert(groups, folder.parent, rate, num_jobs)
+    return [(key, speaker, path) for (key, speaker, _), (path,) in zip(sources, paths, strict=True)], told
 
 
 def read_audio_list(where: str | Path, option: str) -> list[Source]:
     """Return the recordings of a Kaldi table, or at any depth below a folder, sorted, with their durations.
 
-    Raises:
-        UserError: If there is nothing where ``option`` says, or a recording's header cannot be read.
+    Nothing where ``option`` says, or a header that cannot be read, is a :class:`UserError`.
     """
     where = Path(where)
+    if not where.exists():
+        raise UserError(f"{option}: {where}: no such file or folder")
     if where.is_dir():
         files = [one for one in where.rglob("*") if one.suffix.lower() in AUDIO_SUFFIXES and not is_hidden(one, where)]
         paths = {path.relative_to(where).as_posix(): str(path) for path in files}
         if not paths:
             raise UserError(f"{option}: {where}: holds no audio file ({', '.join(AUDIO_SUFFIXES)}); name another")
-    elif where.exists():
-        paths = read_scp(where)
     else:
-        raise UserError(f"{option}: {where}: no such file or folder")
+        paths = read_scp(where)
     seconds = _durations(paths, where)
     return [Source(key, "", paths[key], seconds[key]) for key in sorted(paths)]
 
@@ -147,18 +132,11 @@ def read_audio_list(where: str | Path, option: str) -> list[Source]:
 def read_piece(
     source: Source, start: float, samples: int, rate: int, *, band_rate: int = 0, first_channel: bool = False
 ) -> np.ndarray:
-    """Read a piece of a recording, and only that, as float32 ``[samples]`` at ``rate`` Hz.
+    """Read a piece of a recording, which begins at ``start`` seconds, as float32 ``[samples]`` at ``rate`` Hz.
 
-    Played faster, as a tape is, it has a higher pitch and resonances, too.
-
-    Args:
-        start: Where the piece starts, in seconds.
-        band_rate: A lower rate in between, so that nothing above half of it is left; 0 for none.
-        first_channel: Take the first channel where there are several, instead of refusing.
-
-    Raises:
-        UserError: If the file is missing, not audio, shorter than its duration says, not mono, holds NaN, or has a lower
-            rate than wanted.
+    Played faster, as a tape is, it has a higher pitch and resonances, too. With ``band_rate``, a lower rate in between, nothing
+    above half of it is left. With ``first_channel``, that one of several is taken instead of refusing. A file that is missing,
+    not audio, shorter than its duration says, not mono, holds NaN, or has a lower rate than wanted is a :class:`UserError`.
     """
     name = f"{source.path} (key '{source.name}')"
     with open_audio(source.path, source.name) as (file, _):
@@ -177,7 +155,7 @@ def read_piece(
         )
     check_finite(source.path, source.name, piece)
     made = resample(resample(piece, own, between), between, rate)[:samples]
-    return made if len(made) == samples else np.pad(made, (0, samples - len(made)))
+    return np.pad(made, (0, samples - len(made)))
 
 
 def group_by_speaker(sources: Sequence[Source]) -> dict[str, list[Source]]:
@@ -193,15 +171,17 @@ def speaker_at(speaker: str, speed: float) -> str:
 
 def at_speeds(sources: Sequence[Source], speeds: Sequence[float]) -> list[Source]:
     """Return every recording at every speed; at another speed than 1, its speaker counts as another one."""
-
-    def played(one: Source, speed: float) -> Source:
-        name, speaker = speaker_at(one.name, speed), speaker_at(one.speaker, speed)
-        return replace(one, name=name, speaker=speaker, seconds=one.seconds / speed, speed=speed)
-
-    return [played(one, speed) for speed in speeds for one in sources]
+    return [
+        replace(
+            one, name=speaker_at(one.name, at), speaker=speaker_at(one.speaker, at), seconds=one.seconds / at, speed=at
+        )
+        for at in speeds
+        for one in sources
+    ]
 
 
 def _durations(paths: Mapping[str, str], where: str | Path) -> dict[str, float]:
-    rows = list(paths.items())
-    headers = map_jobs(lambda row: read_header(row[1], row[0], mono=False), rows, description=f"{where}: headers")
-    return {key: samples / rate for (key, _), (samples, rate) in zip(rows, headers, strict=True)}
+    headers = map_jobs(
+        lambda key: read_header(paths[key], key, mono=False), list(paths), description=f"{where}: headers"
+    )
+    return {key: samples / rate for key, (samples, rate) in zip(paths, headers, strict=True)}

@@ -34,10 +34,7 @@ def find_transcripts(sources: Mapping[str, str], recordings: Mapping[str, str], 
     """Return mixture -> what one speaker says in it, and add what was found to ``counts``.
 
     ``sources`` are the speaker's parts of mixtures, files; ``recordings``, where known, the whole ones, in whose folders a
-    ``*.trans.txt`` is looked for.
-
-    Raises:
-        UserError: If a recording or a table of transcripts cannot be read.
+    ``*.trans.txt`` is looked for. What cannot be read is a :class:`UserError`.
     """
     texts = {}
     for key, source in sources.items():

@@ -8,7 +8,7 @@ import pytest
 from librispeech import make_corpus
 from refused import refused
 
-from espnet_tse_gen.audio.files import read_audio, read_header
+from espnet_tse_gen.audio.files import read_audio
 from espnet_tse_gen.bin import prepare_speech_lists
 from espnet_tse_gen.data.corpus import SPEECH, list_utterances, read_speaker_sexes
 from espnet_tse_gen.utils.files import read_scp
@@ -73,16 +73,8 @@ def test_mistakes_end_in_one_line(corpus: Path, tmp_path: Path, splits: Any, mor
 def test_the_speech_that_ships_is_whole() -> None:
     utterances = list_utterances(SPEECH, {"train-clean-5": None, "dev-clean": None, "test-other": None})
     assert len(utterances) == 120 and {one.path.suffix for one in utterances} == {".opus"}
-    speakers = {
-        subset: {one.speaker for one in utterances if one.subset == subset} for subset in ("dev-clean", "test-other")
-    }
-    assert speakers == {"dev-clean": {"84", "251", "1988", "2902"}, "test-other": {"367", "2033", "2414", "3331"}}
+    assert {one.speaker for one in utterances if one.subset == "test-other"} == {"367", "2033", "2414", "3331"}
     assert read_speaker_sexes(SPEECH).keys() == {one.speaker for one in utterances}
-    for one in utterances:
-        length, rate = read_header(one.path)
-        assert rate == 16000 and 2.2 < length / rate < 8.2
-    samples, _ = read_audio(utterances[0].path, 16000)
-    assert len(samples) == read_header(utterances[0].path)[0] and 0.1 < abs(samples).max() < 1
+    assert all(2.2 < len(read_audio(one.path, 16000)[0]) / 16000 < 8.2 for one in utterances)
     transcripts = [line for path in SPEECH.rglob("*.trans.txt") for line in path.read_text().splitlines()]
     assert {line.split()[0] for line in transcripts} == {one.name for one in utterances if one.subset == "dev-clean"}
-    assert sum(one.path.stat().st_size for one in utterances) < 2_500_000

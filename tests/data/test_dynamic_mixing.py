@@ -1,6 +1,7 @@
 """Dynamic mixing: what is drawn has the drawn ratios, is the sum of its parts, and follows from seed, epoch and number."""
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +15,10 @@ from hypothesis import strategies as st
 from refused import refused
 from scipy import stats
 
-from espnet_tse_gen.data.degradation import Rooms, equalize, reverberate, synthetic_response
-from espnet_tse_gen.data.drawn import DrawnMixture
-from espnet_tse_gen.data.dynamic_mixing import DynamicMixer
+from espnet_tse_gen.data.degradation import draw_room, equalize, reverberate, synthetic_response
+from espnet_tse_gen.data.dynamic_mixing import DrawnMixture, DynamicMixer
 from espnet_tse_gen.data.mixing_options import MixingOptions
-from espnet_tse_gen.data.sources import read_sources, write_sources
+from espnet_tse_gen.data.sources import read_audio_list, read_sources, write_sources
 from espnet_tse_gen.training.dataset import EpochBatches, drawn_batches
 
 RATE = 8000
@@ -161,6 +161,10 @@ def test_everybody_is_the_target_in_turn(corpus):
     assert {tuple(sorted(lap)) for lap in laps} == {tuple(drawing.targets)} and len(set(laps)) > 1
     assert {count for name, count in Counter(item.name for item in items).items() if name.startswith("ann")} == {2}
     assert {count for name, count in Counter(item.name for item in items).items() if name.startswith("bob")} == {3}
+    # Of the two with one utterance that is long enough (dan's second is not), none is left.
+    drawing = mixer(corpus, samples=800, single_utterance="drop")
+    spoken = [[piece.source.speaker for piece in drawing.draw(1, number).pieces] for number in range(60)]
+    assert {who for who, _ in spoken} == {"ann", "bob"} and {other for _, other in spoken} == set(SECONDS)
 
 
 def test_ratios_are_symmetric_and_the_share_of_absent_targets_is_kept(corpus):
@@ -229,14 +233,6 @@ def test_equalisation_keeps_length_type_and_place(gains, samples):
     np.testing.assert_allclose(equalize(click, RATE, np.full(3, 6.0)), click * 10 ** (6 / 20), atol=1e-6)
 
 
-def test_speakers_with_one_utterance_can_be_left_out_as_targets(corpus):
-    drawing = mixer(corpus, samples=800, single_utterance="drop")
-    assert drawing.targets == ["ann", "bob"]  # dan's second is shorter than min_seconds
-    items = [drawing.draw(1, number) for number in range(60)]
-    assert {item.pieces[0].source.speaker for item in items} == {"ann", "bob"}
-    assert {item.pieces[1].source.speaker for item in items} == set(SECONDS)
-
-
 def test_a_pause_is_not_taken_for_speech(tmp_path):
     """Of utterances that are silent but for a quarter, pieces are drawn that are not; a wholly silent one is refused."""
     rng = np.random.default_rng(0)
@@ -244,6 +240,10 @@ def test_a_pause_is_not_taken_for_speech(tmp_path):
     paths = write_speech(tmp_path, {name: np.pad(samples, (0, 3 * RATE // 2)) for name, samples in sound.items()})
     items = [mixer(tmp_path, samples=RATE).draw(1, number) for number in range(20)]
     assert all(part.any() for item in items for part in item.parts)
+    # A silent noise is no noise.
+    write(tmp_path / "noise" / "silence.wav", np.zeros(RATE))
+    drawn = mixer(tmp_path, noise=str(tmp_path / "noise")).draw(1, 0)
+    assert drawn.noise is None and drawn.snr_db is None
     for path in paths[:2]:
         write(Path(path), np.zeros(2 * RATE))
     refused(r"a\d.wav \(key 'a\d'\): is digital silence, but for a moment", mixer(tmp_path, samples=RATE).draw, 1, 0)
@@ -262,12 +262,6 @@ def test_a_recording_that_is_silent_but_for_a_moment_ends_no_training(tmp_path, 
     assert len(told) == 1 and "c0.wav (key 'c0')" in told[0] and told[0].endswith("; drawing another")
     for number in (29, 3, 17):
         np.testing.assert_array_equal(again.draw(1, number).mixture, items[number].mixture)
-
-
-def test_a_silent_noise_is_no_noise(corpus, tmp_path):
-    write(tmp_path / "silence.wav", np.zeros(RATE))
-    drawn = mixer(corpus, noise=str(tmp_path)).draw(1, 0)
-    assert drawn.noise is None and drawn.snr_db is None
 
 
 def test_sources_at_another_rate_are_brought_to_the_codecs_band(corpus):
@@ -290,7 +284,8 @@ def test_a_synthetic_room_has_its_reverberation_time(rt60):
 
 
 def test_a_recorded_room_delays_nothing(corpus):
-    (response,) = Rooms(str(corpus / "room"), RATE, (0.1, 0.2), (0, 10)).draw(np.random.default_rng(0), 1)
+    recorded = read_audio_list(corpus / "room", "--reverb")
+    (response,) = draw_room(np.random.default_rng(0), 1, RATE, (0.1, 0.2), (0, 10), recorded)
     assert response[0] == 1.0 and len(response) == RATE // 4 - 200
     click = np.zeros(1000, dtype=np.float32)
     click[100] = 1.0
@@ -303,17 +298,12 @@ def test_a_recorded_room_delays_nothing(corpus):
     ("options", "says"),
     [
         ({"sir_db": -1.0}, "sir_db: expected a number from 0 to 100, found -1.0"),
-        ({"sir_db": [1, 2]}, "sir_db: expected a number"),
         ({"overlap": [0.5, 0.2]}, r"overlap: expected \[least, largest\] from 0 to 1, found \[0.5, 0.2\]"),
         ({"overlap": 1.0}, r"overlap: expected \[least, largest\]"),
-        ({"absent_share": 2}, "absent_share: expected a number from 0 to 1, found 2"),
-        ({"rt60": [0.1, 99]}, "rt60: expected"),
         ({"single_utterance": "cutt"}, "'cutt': did you mean 'cut'"),
         ({"speeds": []}, r"speeds: expected different numbers from 0.5 to 2, as \[0.9, 1.0, 1.1\], found \[\]"),
-        ({"speeds": [1.0, 3]}, "speeds: expected different numbers"),
         ({"speeds": [1, 1.0]}, "speeds: expected different numbers"),
         ({"speeds": ["1.0 1.1"]}, "speeds: expected different numbers"),
-        ({"equalize_db": -1}, "equalize_db: expected a number from 0 to 40, found -1"),
         ({"noise": "/nowhere"}, "noise: /nowhere: no such file or folder"),
         ({"reverb": "/nowhere"}, "reverb: /nowhere: no such file or folder"),
         ({"min_seconds": 2.1, "talkers": 3}, "2 speaker.s. .* 2.1 s .* 1 of whom can be enrolled; expected at least 3"),
@@ -358,20 +348,16 @@ def test_two_targets_are_the_talkers_with_enrolments_of_their_own(corpus):
 
 def test_bands_and_coding_change_what_is_heard_and_not_who_speaks(corpus):
     plain = mixer(corpus)
-    for options in ({"band_share": 1.0}, {"coding_share": 1.0}):
-        other = mixer(corpus, **options)
-        for number in range(4):
-            one, two = plain.draw(1, number), other.draw(1, number)
-            assert one.pieces == two.pieces and one.sir_db == two.sir_db
-            assert not np.array_equal(one.mixture, two.mixture)
-            assert len(one.mixture) == len(two.mixture) and np.isfinite(two.mixture).all()
+    for option, number in itertools.product(("band_share", "coding_share"), range(4)):
+        one, two = plain.draw(1, number), mixer(corpus, **{option: 1.0}).draw(1, number)
+        assert one.pieces == two.pieces and one.sir_db == two.sir_db
+        assert not np.array_equal(one.mixture, two.mixture)
+        assert len(one.mixture) == len(two.mixture) and np.isfinite(two.mixture).all()
 
 
 def test_collections_are_drawn_by_their_shares_and_mixed_within_them(corpus):
     given = read_sources(corpus / "wav.scp", corpus / "utt2spk")
-    speakers = sorted({source.speaker for source in given})
-    half = set(speakers[: len(speakers) // 2])
-    sources = [dataclasses.replace(source, collection="a" if source.speaker in half else "b") for source in given]
+    sources = [dataclasses.replace(source, collection="a" if source.speaker < "d" else "b") for source in given]
     options = MixingOptions(collections={"a": 3.0, "b": 1.0}, collection_share=1.0, min_seconds=0.3)
     drawing = DynamicMixer(sources, options, RATE, 800, (0.1, 0.2))
     drawn = [drawing.draw(1, number) for number in range(200)]

@@ -1,8 +1,8 @@
 """Corpora that are not LibriSpeech: names with dashes, underscores, spaces and marks; what a user sees at the commands' doors."""
 
 import json
+import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from librispeech import tone
+from programs import ROOT, output_of, start
 from refused import refused, refused_command
 
 from espnet_tse_gen.bin import check_data, format_wav, prepare_libri2mix, prepare_sources, prepare_speech_lists
@@ -23,7 +24,6 @@ CORPORA = {
     "other names": (["anna", "bert", "carl"], "1", "take-{1}_of_{0}"),
     "a chapter like a speaker": (["40", "222", "7"], "222", "{}-222-{:04d}"),
 }
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def make(root: Path, kind: str, subset: str = "test", number: int = 3) -> Path:
@@ -177,8 +177,7 @@ def test_floats_beyond_full_scale_are_scaled_together_and_said(
     make(tmp_path / "speech", "dashes")
     mixtures_of(tmp_path)
     data = prepare(tmp_path)
-    key, enrolment = min(read_scp(data / "wav.scp")), read_scp(data / "enroll_spk2.scp")
-    originals = {}
+    key, originals = min(read_scp(data / "wav.scp")), {}
     for name in ("wav", "spk1", "spk2", "enroll_spk2"):
         path = read_scp(data / f"{name}.scp")[key]
         originals[name] = soundfile.read(path)[0]
@@ -187,21 +186,18 @@ def test_floats_beyond_full_scale_are_scaled_together_and_said(
         text = (data / f"{name}.scp").read_text()
         (data / f"{name}.scp").write_text(text.replace(f"{key} {path}", f"{key} {loud}"))
     format_wav.main([str(data), f"{tmp_path}/dump"])
-    said = capsys.readouterr().out
     # The mixture with its sources, and the enrolment.
-    assert "beyond full scale and scaled down, each by one factor with its sources: 2, first" in said
-    assert f"(key '{key}', peak" in said
+    told = r"beyond full scale and scaled down, each by one factor with its sources: 2, first .*\(key '{}', peak"
+    assert re.search(told.format(key), capsys.readouterr().out)
     made = {name: soundfile.read(read_scp(tmp_path / f"dump/{name}.scp")[key])[0] for name in originals}
     factors = {name: np.dot(made[name], one) / np.dot(one, one) for name, one in originals.items()}
     loudest = max(np.abs(made[name]).max() for name in ("wav", "spk1", "spk2"))
     assert loudest == pytest.approx(0.999, abs=1e-3)
-    for name in ("spk1", "spk2"):
-        assert factors[name] == pytest.approx(factors["wav"], rel=1e-3)
+    assert [factors["spk1"], factors["spk2"]] == pytest.approx([factors["wav"]] * 2, rel=1e-3)
     for name, one in originals.items():
         np.testing.assert_allclose(made[name], factors[name] * one, atol=2e-4, err_msg=name)
     # Each of the originals was rounded.
     np.testing.assert_allclose(made["wav"], made["spk1"] + made["spk2"], atol=2 / 32768 * factors["wav"])
-    assert sum(map(read_scp(tmp_path / "dump/enroll_spk2.scp").__contains__, enrolment)) == len(enrolment)
     check_data.main([f"{tmp_path}/dump"])
     format_wav.main([str(data), f"{tmp_path}/dump"])
     assert "beyond full scale" in capsys.readouterr().out, "it is said again where the files were kept"
@@ -230,18 +226,16 @@ def test_speakers_of_the_training_are_warned_of(tmp_path: Path, capsys: pytest.C
 @pytest.mark.slow
 def test_a_corpus_in_a_folder_with_spaces_reaches_the_recipe(tmp_path: Path) -> None:
     """Through --local_data_opts; and the list of clean speech follows --datadir."""
-    recipe = ROOT / "egs2/librispeech/tse_gen1"
     for subset in ("train", "dev", "test"):
         make(tmp_path / "my speech", "dashes", subset)
     (tmp_path / "elsewhere").mkdir()
     options = f"--librispeech '{tmp_path}/my speech' --train_subsets train --valid_subsets dev --test_subsets test"
     options += f" --dev_mixtures 2 --test_mixtures 2 --downloads {tmp_path}/downloads"
-    done = subprocess.run(
-        [recipe / "run.sh", "--python", sys.executable, "--datadir", f"{tmp_path}/elsewhere/data", "--dumpdir",
-         f"{tmp_path}/dump", "--expdir", f"{tmp_path}/exp", "--stop_stage", "3", "--nj", "1", "--tse_config",
-         f"{ROOT}/tests/conf/mc_spex_test.yaml", "--local_data_opts", options],
-        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    done = start(
+        ROOT / "egs2/librispeech/tse_gen1/run.sh", "--python", sys.executable, "--datadir", f"{tmp_path}/elsewhere/data",
+        "--dumpdir", f"{tmp_path}/dump", "--expdir", f"{tmp_path}/exp", "--stop_stage", "3", "--nj", "1", "--tse_config",
+        f"{ROOT}/tests/conf/mc_spex_test.yaml", "--local_data_opts", options,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    output_of(done)
     assert len(read_scp(tmp_path / "dump/sources/train/wav.scp")) == 9
     assert done.stderr.count("are also in the training data") == 2, "all sets were made of the same speakers"

@@ -9,7 +9,6 @@ import random
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,31 +24,13 @@ from espnet_tse_gen.utils.parallel import map_jobs
 from espnet_tse_gen.utils.state import state_of
 
 
-@dataclass(frozen=True)
-class Recording:
-    """A recording that can enrol: utterance, file and speaker, each empty where it is not known."""
-
-    utterance: str
-    path: str
-    speaker: str = ""
-
-
-@dataclass
-class Choice:
-    """``(mixture, number of the speaker from 1)`` -> its enrolments; the mixtures that have them; the protocol."""
-
-    kept: list[Mixture]
-    enrolments: dict[tuple[str, int], list[Recording]]
-    protocol: Protocol
-
-
 def tree_pool(tree: MixtureTree, mixtures: Sequence[Mixture]) -> Pool:
     """Return the sources of ``mixtures``, each utterance once, for use where LibriSpeech itself is not at hand."""
     found: dict[str, dict[str, str]] = {}
     for mixture in mixtures:
-        for number, (speaker, utterance) in enumerate(mixture.talkers, 1):
+        for number, who in enumerate(mixture.talkers, 1):
             path = tree.audio(mixture.subset, f"s{number}", mixture.name)
-            found.setdefault(speaker, {}).setdefault(utterance, str(path.absolute()))
+            found.setdefault(who.speaker, {}).setdefault(who.utterance, str(path.absolute()))
     return {speaker: sorted(utterances.items()) for speaker, utterances in found.items()}
 
 
@@ -62,12 +43,12 @@ class EnrolmentChooser:
         mixtures: Sequence[Mixture],  # all mixtures of the set
         pool: Pool,  # the speakers' recordings to draw from: LibriSpeech's, or where that is not at hand the tree's
         options: EnrolmentOptions,
-        *,
+        mix_type: str = "mix_clean",
         librispeech: str | Path | None = None,  # folder that the files in a list are relative to
         number_of_speakers: int = 2,  # how many speakers of a mixture need an enrolment
     ) -> None:
         self.tree, self.mixtures, self.pool, self.options = tree, mixtures, pool, options
-        self.librispeech = Path(librispeech or "")
+        self.mix_type, self.librispeech = mix_type, Path(librispeech or "")
         self.numbers = range(1, number_of_speakers + 1)
         self.targets = range(1, 2) if options.only_first else self.numbers
         self._talkers = {mixture.name: mixture.talkers for mixture in mixtures}
@@ -84,15 +65,14 @@ class EnrolmentChooser:
     def _sources(self) -> Pool:
         return tree_pool(self.tree, self.mixtures)
 
-    def choose(self) -> Choice:
-        """Choose for every mixture; one of which a speaker has no other recording is left out, and counts nowhere.
+    def choose(self) -> tuple[list[Mixture], dict[tuple[str, int], list[Talker]], Protocol]:
+        """Return the mixtures that have enrolments, these by mixture and number of the speaker from 1, and the protocol.
 
-        Raises:
-            UserError: If the list lacks a target or a recording of it is not there (unless that is allowed), or is of
-                another speaker.
+        A mixture of which a speaker has no other recording is left out, and counts nowhere. A list that lacks a target or a
+        recording (unless that is allowed), or has one of another speaker, is a :class:`UserError`.
         """
         kept: list[Mixture] = []
-        enrolments: dict[tuple[str, int], list[Recording]] = {}
+        enrolments: dict[tuple[str, int], list[Talker]] = {}
         counts: Counter[str] = Counter()
         for mixture in self.mixtures:
             rows = {number: self._row(mixture, number) for number in self.numbers}
@@ -112,13 +92,14 @@ class EnrolmentChooser:
             left_out=len(self.mixtures) - len(kept),
             num_enrollments=self.options.num_enrollments,
             seed=self.options.seed,
+            mix_type=self.mix_type,
             min_or_max=self.tree.mode,
             sample_rate=self.tree.sample_rate,
             **counts,  # type: ignore[arg-type]
         )
-        return Choice(kept, enrolments, protocol)
+        return kept, enrolments, protocol
 
-    def _row(self, mixture: Mixture, number: int) -> tuple[list[Recording], set[str]]:
+    def _row(self, mixture: Mixture, number: int) -> tuple[list[Talker], set[str]]:
         """Return the enrolments of one speaker of a mixture (none if there is no other recording), and what to count."""
         listed = self.lists.get(mixture.subset)
         entries = listed.rows.get((mixture.name, number), ()) if listed else ()
@@ -132,13 +113,14 @@ class EnrolmentChooser:
                 f"{listed.path}: names {len(entries)} enrolment(s) for speaker {number} of '{mixture.name}', but "
                 f"--num_enrollments is {self.options.num_enrollments}; give a smaller number"
             )
-        chosen: list[Recording] = []
+        chosen: list[Talker] = []
         events = {"missing_replaced"} if listed and not entries else set()
         for position in range(self.options.num_enrollments):
-            one = self._listed(mixture, number, entries[position], listed.path, events) if entries and listed else None
+            entry = entries[position] if entries else ""
+            one = self._listed(mixture, number, entry, listed.path, events) if entry and listed else None
             if one is None:
                 # Of the kind that the list has.
-                source = (entries and self._is_source(entries[position])) or self.options.enroll_list == "but"
+                source = self._is_source(entry) or self.options.enroll_list == "but"
                 one = self._draw(mixture, number, chosen, self._sources if source else self.pool)
             chosen += [one] if one else []
         if len(chosen) < self.options.num_enrollments:
@@ -148,7 +130,7 @@ class EnrolmentChooser:
     def _is_source(self, entry: str) -> bool:
         return self.options.enroll_list != "full" and re.fullmatch(r"s[1-9]/.+", entry) is not None
 
-    def _listed(self, mixture: Mixture, number: int, entry: str, where: Path, events: set[str]) -> Recording | None:
+    def _listed(self, mixture: Mixture, number: int, entry: str, where: Path, events: set[str]) -> Talker | None:
         """Return the recording that a list names, or None if another is to be drawn for it."""
         target, one = mixture.talkers[number - 1], self._resolve(entry, mixture)
         if one.speaker not in ("", target.speaker):
@@ -174,7 +156,7 @@ class EnrolmentChooser:
             return None
         return one
 
-    def _resolve(self, entry: str, mixture: Mixture) -> Recording:
+    def _resolve(self, entry: str, mixture: Mixture) -> Talker:
         """Return the recording that ``entry`` of a list names."""
         path = ""
         if source := re.fullmatch(r"s([1-9])/(.+?)(\.wav)?", entry):
@@ -192,7 +174,7 @@ class EnrolmentChooser:
                 who = self._known(file.stem if file.stem != mixture.name else "")
         else:
             who = self._known(entry)
-        return Recording(who.utterance, path or self._paths.get(who.utterance, ""), who.speaker)
+        return who._replace(path=path or self._paths.get(who.utterance, ""))
 
     def _talker(self, name: str, position: int) -> Talker:
         talkers = self._talkers.get(name) or talkers_of(name, self._speakers)
@@ -203,23 +185,19 @@ class EnrolmentChooser:
         told = re.fullmatch(r"(\d+)-\d+-\d+", utterance)
         return Talker(self._speakers.get(utterance, told[1] if told else ""), utterance)
 
-    def _draw(self, mixture: Mixture, number: int, chosen: Sequence[Recording], pool: Pool) -> Recording | None:
+    def _draw(self, mixture: Mixture, number: int, chosen: Sequence[Talker], pool: Pool) -> Talker | None:
         """Return another recording of the speaker, or None if there is none."""
-        speaker, target = mixture.talkers[number - 1]
-        taken = {target, *(one.utterance for one in chosen)}
-        others = [(utterance, path) for utterance, path in pool.get(speaker, []) if utterance not in taken]
+        target = mixture.talkers[number - 1]
+        taken = {one.utterance for one in (target, *chosen)}
+        others = [one for one in pool.get(target.speaker, []) if one[0] not in taken]
         draw = f"enrolment {self.options.seed} {mixture.name} {number}" + (f" {len(chosen)}" if chosen else "")
-        return Recording(*random.Random(draw).choice(others), speaker) if others else None
+        return Talker(target.speaker, *random.Random(draw).choice(others)) if others else None
 
 
 def enrolment_files(
-    enrolments: Mapping[tuple[str, int], Sequence[Recording]], folder: str | Path, num_jobs: int = 1
+    enrolments: Mapping[tuple[str, int], Sequence[Talker]], folder: str | Path, num_jobs: int = 1
 ) -> dict[tuple[str, int], str]:
-    """Return the file of each enrolment; several recordings are joined into one file below ``folder``.
-
-    Raises:
-        UserError: If recordings cannot be read, or differ in their sampling rate.
-    """
+    """Return the file of each enrolment; several recordings, of one sampling rate, are joined into one file below ``folder``."""
     files: dict[tuple[str, int], str] = {}
     jobs: dict[str, tuple[str, ...]] = {}
     for key, recordings in enrolments.items():
@@ -231,8 +209,7 @@ def enrolment_files(
             name = "+".join(one.utterance or Path(one.path).stem for one in recordings)[:150]
             files[key] = str(Path(folder).absolute() / f"{name}-{digest}.wav")
             jobs[files[key]] = paths
-    for _ in map_jobs(_join, list(jobs.items()), num_jobs, f"joining enrolments in {folder}"):
-        pass
+    list(map_jobs(_join, list(jobs.items()), num_jobs, f"joining enrolments in {folder}"))
     return files
 
 

@@ -25,11 +25,7 @@ _encoder = functools.cache(SpeakerEncoder)
 
 
 class SpeakerEmbeddings:
-    """The embeddings of a file that ``embed_speakers`` made, by the paths of recordings.
-
-    Raises:
-        UserError: If it is missing or not of that form.
-    """
+    """The embeddings of a file that ``embed_speakers`` made, by the paths of recordings; another file is a :class:`UserError`."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = path
@@ -51,11 +47,7 @@ class SpeakerEmbeddings:
         """Numbers in an embedding."""
 
     def __getitem__(self, recording: str) -> np.ndarray:
-        """Return the embedding ``[E]`` (float32) of the recording at the path ``recording``.
-
-        Raises:
-            UserError: If there is none.
-        """
+        """Return the embedding ``[E]`` (float32) of the recording at the path ``recording``; none is a :class:`UserError`."""
         if recording not in self.table:
             raise UserError(f"--speaker_embeddings {self.path}: has no embedding of {recording}; run embed_speakers")
         return self.table[recording]
@@ -67,11 +59,7 @@ def embed(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def write_embeddings(output: str | Path, recordings: Sequence[str], num_jobs: int = 1, overwrite: bool = False) -> int:
-    """Write the embeddings of ``recordings`` (paths) to ``output``, and return how many were not there yet of unchanged ones.
-
-    Raises:
-        UserError: If a recording cannot be read, or ``output`` is there and is no such file.
-    """
+    """Write the embeddings of ``recordings`` (paths) to ``output``, and return how many were not there yet of unchanged ones."""
     there = SpeakerEmbeddings(output) if Path(output).exists() and not overwrite else None
     known, states = (there.table, there.states) if there else ({}, {})
     now = {path: state_of(files=[path]) for path in recordings}

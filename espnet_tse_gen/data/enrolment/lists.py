@@ -31,11 +31,7 @@ _BUT_SETS = ("dev", "test")
 
 @dataclass(frozen=True)
 class EnrolmentOptions:
-    """What the user chose, by the names of the options.
-
-    Raises:
-        UserError: If a value cannot be used.
-    """
+    """What the user chose, by the names of the options; a value that cannot be used is a :class:`UserError`."""
 
     # `but`: the published list of BUT Speech@FIT; `full`: its utterances, whole, from LibriSpeech; `random`: a seeded
     # choice; `tselm`: a seeded choice for speaker 1 only, as TSELM and LauraTSE evaluate; otherwise a file, in which
@@ -84,8 +80,7 @@ class EnrolmentList:
 def list_file(options: EnrolmentOptions, subset: str, number_of_speakers: int = 2) -> Path | None:
     """Return the file of the list for a set, fetched first where it is a published one; None for a drawn one.
 
-    Raises:
-        UserError: If there is no such list or file, or it cannot be fetched; the message says what to put where.
+    Where there is none, or it cannot be fetched, it is a :class:`UserError` that says what to put where.
     """
     if options.enroll_list in DRAWN:
         return None
@@ -120,40 +115,30 @@ def list_file(options: EnrolmentOptions, subset: str, number_of_speakers: int = 
 def read_list(path: str | Path, known: Mapping[str, Sequence[str]]) -> EnrolmentList:
     """Read the rows of a list that belong to ``known`` mixtures, of which it says the utterance of each source.
 
-    Raises:
-        UserError: If it cannot be read, a line has another form, a row occurs twice, or no row is of a known mixture.
+    A line of another form, a row that occurs twice, and no row of a known mixture are a :class:`UserError`.
     """
     found = EnrolmentList(Path(path), file_sha256(path))
     for number, line in enumerate(read_text(path).split("\n"), 1):
-        row = _row(line, known)
-        if row is None:
-            continue
-        key, entries = row
-        if not entries:
+        name, *fields = line.split() or [""]
+        name, target = name.removesuffix(".wav"), 1
+        if name in known:
+            if len(fields) != 1 and fields[:1] and fields[0] in known[name]:
+                target = list(known[name]).index(fields.pop(0)) + 1
+        else:
+            name, _, digit = name.rpartition("_")
+            if not re.fullmatch("[1-9]", digit) or int(digit) > len(known.get(name, ())):
+                continue
+            target = int(digit)
+        if not fields:
             raise UserError(f"{path}:{number}: names no enrolment; expected 'MIXTURE TARGET RECORDING', found '{line}'")
-        if key in found.rows:
-            raise UserError(f"{path}:{number}: speaker {key[1]} of '{key[0]}' occurs twice")
-        found.rows[key] = tuple(entries)
+        if (name, target) in found.rows:
+            raise UserError(f"{path}:{number}: speaker {target} of '{name}' occurs twice")
+        # One file whose path has spaces.
+        whole = line.split(maxsplit=1)[-1].strip()
+        found.rows[name, target] = (whole,) if len(fields) > 1 and Path(whole).is_file() else tuple(fields)
     if not found.rows:
         raise UserError(
             f"{path}: has no line 'MIXTURE TARGET RECORDING' for any of the set's {len(known)} mixtures; give the list "
             "of this set (a fetched file that is something else must be deleted)"
         )
     return found
-
-
-def _row(line: str, known: Mapping[str, Sequence[str]]) -> tuple[tuple[str, int], list[str]] | None:
-    name, *fields = line.split() or [""]
-    name = name.removesuffix(".wav")
-    target = 1
-    if name in known:
-        if len(fields) != 1 and fields[:1] and fields[0] in known[name]:
-            target = list(known[name]).index(fields.pop(0)) + 1
-    else:
-        numbered = re.fullmatch(r"(.+)_([1-9])", name)
-        if not numbered or int(numbered[2]) > len(known.get(numbered[1], ())):
-            return None
-        name, target = numbered[1], int(numbered[2])
-    # One file whose path has spaces.
-    whole = line.split(maxsplit=1)[-1].strip()
-    return (name, target), [whole] if len(fields) > 1 and Path(whole).is_file() else fields

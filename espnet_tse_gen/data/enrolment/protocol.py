@@ -10,7 +10,6 @@ from pathlib import Path
 from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_scp
 
-PROTOCOL = "protocol"
 TARGETS = ("all", "first")
 _ENROLMENTS = {
     "but": "the list 'but' of BUT Speech@FIT: sources of other mixtures",
@@ -78,12 +77,8 @@ def protocol_table(protocol: Protocol) -> dict[str, str]:
 
 
 def read_protocol(folder: str | Path) -> Protocol | None:
-    """Return the protocol of the data directory ``folder``; None where it says nothing of it.
-
-    Raises:
-        UserError: If the file is not of the form that :func:`protocol_table` gives it.
-    """
-    path = Path(folder) / PROTOCOL
+    """Return the protocol of the data directory ``folder``; None without one. A number that is none is a :class:`UserError`."""
+    path = Path(folder) / "protocol"
     if not path.is_file():
         return None
     table = read_scp(path)

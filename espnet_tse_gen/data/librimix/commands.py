@@ -15,13 +15,9 @@ from espnet_tse_gen.utils.errors import UserError
 
 
 def prepare_metadata(**options: Any) -> None:
-    """Write a metadata file drawn from the speakers of a list, or taken from another one; options as of ``prepare_libri2mix``.
-
-    Raises:
-        UserError: If an option is missing, or a file cannot be used.
-    """
+    """Write a metadata file drawn from the speakers of a list, or taken from another one; options as of ``prepare_libri2mix``."""
     _need(options, "metadata", "speakers_json" if options["rows_of"] else "librispeech")
-    split, root, seed, jobs = options["split"], options["librispeech"], options["seed"], options["nj"]
+    split, root, jobs = options["split"], options["librispeech"], options["nj"]
     subsets = wanted_speakers(options["speakers_json"], split, options["subsets"].replace(",", " ").split() or None)
     if options["rows_of"]:
         rows = rows_without(options["rows_of"], {speaker for own in subsets.values() for speaker in own or ()})
@@ -31,19 +27,15 @@ def prepare_metadata(**options: Any) -> None:
             count = segment_corpus(root, subsets, options["segment_dir"], options["segment_seconds"], jobs)
             root = options["segment_dir"]
             print(f"{root}: {count} pieces")
-        shortest = options["min_seconds"]
-        rows = make_metadata(root, subsets, options["num_mixtures"], seed, min_seconds=shortest, num_jobs=jobs)
+        number, seed, shortest = options["num_mixtures"], options["seed"], options["min_seconds"]
+        rows = make_metadata(root, subsets, number, seed, min_seconds=shortest, num_jobs=jobs)
     path = Path(options["metadata"]) / f"libri2mix_{options['set_name'] or split + '-own'}.csv"
     write_metadata(path, rows)
     print(f"{path}: {len(rows)} mixtures")
 
 
 def prepare_sets(**options: Any) -> None:
-    """Make data directories, and the mixtures first where their metadata are given; options as of ``prepare_libri2mix``.
-
-    Raises:
-        UserError: If an option is missing, or a file cannot be used.
-    """
+    """Make data directories, and the mixtures first where their metadata are given; options as of ``prepare_libri2mix``."""
     librispeech, mix_type, jobs = options["librispeech"], options["mix_type"], options["nj"]
     _need(options, "libri2mix", "sets", *(["librispeech"] if options["metadata"] else []))
     tree = MixtureTree(options["libri2mix"], options["sample_rate"], options["min_or_max"])
@@ -66,19 +58,11 @@ def prepare_sets(**options: Any) -> None:
         left_out = f", {missing} left out for missing recordings" if missing else ""
         print(f"{tree.folder / plan.subset}: {made} mixtures{left_out}", flush=True)
     for name in dict.fromkeys(subset.split("-")[0] for subset in sets):
-        output, subsets = Path(options["data_dir"]) / name, [subset for subset in sets if subset.split("-")[0] == name]
-        remarks = prepare_directory(
-            output,
-            tree,
-            subsets,
-            mix_type=mix_type,
-            train=name == "train",
-            librispeech=librispeech,
-            metadata=[metadata[subset] for subset in subsets],
-            enrolment=enrolment,
-            num_jobs=jobs,
-        )
-        for remark in remarks:
+        output = Path(options["data_dir"]) / name
+        tables = {subset: path for subset, path in metadata.items() if subset.split("-")[0] == name}
+        # Training draws its enrolments.
+        chosen = None if name == "train" else enrolment
+        for remark in prepare_directory(output, tree, tables, mix_type, librispeech, chosen, jobs):
             print(f"{output}: {remark}")
 
 

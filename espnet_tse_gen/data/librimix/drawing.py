@@ -8,7 +8,7 @@ in dBFS, instead of ITU-R BS.1770, and about half of the pairs are of the same s
 
 import csv
 import random
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -21,18 +21,12 @@ from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import atomic_write, read_csv
 from espnet_tse_gen.utils.parallel import map_jobs
 
-COLUMNS = (
-    "mixture_ID", "source_1_path", "source_1_gain", "source_2_path", "source_2_gain", "noise_path", "noise_gain",
-)  # fmt: skip
 LOUDNESS_RANGE = (-33.0, -25.0)
 MAX_PEAK = 0.9
 
 
 def active_level(samples: np.ndarray, frame: int = 512) -> float:
-    """Return the RMS of ``samples`` (float ``[L]``) in dBFS over the frames less than 40 dB below the loudest one.
-
-    Silence gives ``-inf``.
-    """
+    """Return the RMS of ``samples`` (float ``[L]``) in dBFS over the frames less than 40 dB below the loudest; silence: -inf."""
     padded = np.pad(samples.astype(np.float64), (0, -len(samples) % frame)).reshape(-1, frame)
     power = np.mean(padded**2, axis=1)
     active = power[power > power.max() * 1e-4]
@@ -53,29 +47,22 @@ def make_metadata(
     min_seconds: float = 1.0,
     num_jobs: int = 1,
 ) -> list[dict[str, str]]:
-    """Draw ``num_mixtures`` different pairs of utterances of different speakers.
+    """Draw rows of ``num_mixtures`` different pairs of utterances of different speakers; their paths are relative to ``root``.
 
     Every speaker is drawn equally often (up to one), and a speaker's utterances in turn. The partner is of the same sex
-    in half of the cases where sexes are known and there is one.
-
-    Args:
-        root: A corpus in LibriSpeech's layout, of which ``subsets`` are used, and of each these speakers (``None``: all).
-        min_seconds: Shorter utterances are left out, and then speakers with one, who have no other to enrol with.
-
-    Returns:
-        The rows, with the columns ``COLUMNS``; paths are relative to ``root``.
-
-    Raises:
-        UserError: If the corpus has too few speakers or utterances.
+    in half of the cases where sexes are known and there is one. ``root`` is a corpus in LibriSpeech's layout, of which
+    ``subsets`` are used, and of each these speakers (``None``: all). Utterances shorter than ``min_seconds`` are left out, and
+    then speakers with one, who have no other to enrol with; too few are a :class:`UserError`.
     """
     utterances = list_utterances(root, subsets)
     where = f"{root} ({', '.join(subsets)})"
     measures = dict(zip(utterances, map_jobs(_measure, utterances, num_jobs, "measuring levels"), strict=True))
-    by_speaker: dict[str, list[Utterance]] = defaultdict(list)
-    for one in utterances:
-        if measures[one][2] >= min_seconds and np.isfinite(measures[one][0]):
-            by_speaker[one.speaker].append(one)
-    by_speaker = {speaker: own for speaker, own in by_speaker.items() if len(own) > 1}
+    usable = [one for one in utterances if measures[one][2] >= min_seconds and np.isfinite(measures[one][0])]
+    counts = Counter(one.speaker for one in usable)
+    by_speaker: dict[str, list[Utterance]] = {}
+    for one in usable:
+        if counts[one.speaker] > 1:
+            by_speaker.setdefault(one.speaker, []).append(one)
     if len(by_speaker) < 2:
         raise UserError(
             f"{where}: {len(by_speaker)} speaker(s) with 2 utterances of {min_seconds} s or more; "
@@ -93,12 +80,11 @@ def make_metadata(
         second = _draw_partner(first, sorted(by_speaker), sexes, generator)
         pair = [next(next_utterance[first]), next(next_utterance[second])]
         name = "_".join(one.name for one in pair)
-        if name in rows:
-            misses += 1
-            if misses > 100 * num_mixtures:
-                raise UserError(f"{where}: has fewer than {num_mixtures} different pairs; ask for fewer mixtures")
-            continue
-        rows[name] = _row(name, pair, [measures[one] for one in pair], Path(root), generator)
+        misses += name in rows
+        if misses > 100 * num_mixtures:
+            raise UserError(f"{where}: has fewer than {num_mixtures} different pairs; ask for fewer mixtures")
+        if name not in rows:
+            rows[name] = _row(name, pair, [measures[one] for one in pair], Path(root), generator)
     return list(rows.values())
 
 
@@ -122,20 +108,15 @@ def _row(
     # An upper bound of the mixture's peak. Both gains shrink together, which keeps their ratio.
     peak = sum(gain * peak for gain, (_, peak, _) in zip(gains, measures, strict=True))
     gains = [gain * min(1.0, MAX_PEAK / peak) for gain in gains]
-    row = dict.fromkeys(COLUMNS, "")
-    row["mixture_ID"] = name
+    row = {"mixture_ID": name}
     for number, (utterance, gain) in enumerate(zip(pair, gains, strict=True), 1):
         row[f"source_{number}_path"] = utterance.path.relative_to(root).as_posix()
         row[f"source_{number}_gain"] = repr(gain)
-    return row
+    return {**row, "noise_path": "", "noise_gain": ""}
 
 
 def rows_without(metadata: str | Path, speakers: Collection[str]) -> list[dict[str, str]]:
-    """Return the rows of a LibriMix metadata file that mix none of ``speakers``, whom the folders of the sources tell.
-
-    Raises:
-        UserError: If the file cannot be used, or no row is left.
-    """
+    """Return the rows of a LibriMix metadata file that mix none of ``speakers`` (by the sources' folders); none: a UserError."""
     pairs = zip(read_metadata(metadata), read_csv(metadata)[1], strict=True)
     kept = [line for row, line in pairs if not {talker_of(path).speaker for path in row.sources} & set(speakers)]
     if not kept:

@@ -1,17 +1,15 @@
 """Generation of LibriMix sets from LibriSpeech and metadata, sample for sample as the official scripts write them.
 
     plan = plan_generation(MixtureTree("Libri2Mix", "16k", "min"), "metadata/libri2mix_dev-clean.csv", "LibriSpeech")
-    print(report_disk_use([plan]))
     run_plan(plan, num_jobs=4)
 
 makes ``Libri2Mix/wav16k/min/dev/{s1,s2,mix_clean}/*.wav`` and ``Libri2Mix/wav16k/min/metadata/mixture_dev_mix_clean.csv``.
 What is to be done is planned first, so that its disk use can be told before anything is written. Files that are there are kept;
 the table of a set comes last, and is missing as long as the set is not whole.
 
-The rule is that of JorisCos/LibriMix, ``create_librimix_from_metadata.py`` (Cosentino et al. 2020): read the sources as float32
-at 16 kHz; read the first channel of the noise up to the length of the longest source and extend it where it is shorter; multiply
-each by its gain; resample each with ``scipy.signal.resample_poly``; cut all to the shortest (``min``) or pad all to the longest
-(``max``); sum; write with ``soundfile.write``, hence as 16-bit PCM. Neither mixing nor writing normalizes anything.
+The rule is that of JorisCos/LibriMix, ``create_librimix_from_metadata.py`` (Cosentino et al. 2020), which normalizes nothing: of
+the noise, the first channel, up to the length of the longest source and extended where it is shorter; each multiplied by its
+gain, resampled, cut to the shortest (``min``) or padded to the longest (``max``); their sum, as 16-bit PCM.
 """
 
 import csv
@@ -80,18 +78,11 @@ def plan_generation(
     allow_missing: bool = False,
     replace: bool = False,
 ) -> Plan:
-    """Check what is asked for, and write nothing.
+    """Check what is asked for, and write nothing. What cannot be used, is missing or is there from elsewhere is a UserError.
 
-    Args:
-        metadata: The CSV, whose name gives the set's.
-        librispeech: Folder that source paths are relative to.
-        noise_root: Folder that noise paths are relative to (``wham_noise``), for ``mix_both`` and ``mix_single``.
-        allow_missing: Leave out the rows whose recordings are not there, instead of stopping.
-        replace: Remove a set that was generated here earlier from other metadata, instead of stopping.
-
-    Raises:
-        UserError: If an option or the metadata cannot be used, a recording is missing (the message names the mixture),
-            or the set is there from elsewhere.
+    The name of ``metadata``, a CSV, gives the set's. Its sources lie in ``librispeech``, its noises, for ``mix_both`` and
+    ``mix_single``, in ``noise_root`` (``wham_noise``). With ``allow_missing``, rows whose recordings are not there are left out;
+    with ``replace``, a set that was generated here earlier from other metadata is to be removed, instead of stopping.
     """
     if mix_type not in MIX_TYPES:
         raise unknown_name("--mix_type", mix_type, MIX_TYPES)
@@ -109,14 +100,14 @@ def plan_generation(
         needed = [speech / path for path in row.sources] + ([noises / row.noise] if noises is not None else [])
         absent.update((row.name, path) for path in needed if not is_file(path))
     available = tuple(row for row in rows if row.name not in absent)
+    if not rows:
+        raise UserError(f"{metadata}: holds no mixture")
     if absent and not (allow_missing and available):
         name, path = next(iter(absent.items()))
         raise UserError(
             f"{metadata}: {len(absent)} of {len(rows)} mixtures need recordings that are not there, first '{name}': {path}; "
             "complete the corpus, or leave such rows out with --allow_missing true"
         )
-    if not available:
-        raise UserError(f"{metadata}: holds no mixture")
     subset = set_name(metadata)
     folder, digest = tree.folder / subset, tree.read_record(subset).get("metadata_sha256")
     # Files of other metadata must not pass for this one's.
@@ -131,10 +122,7 @@ def plan_generation(
 
 
 def disk_use(plan: Plan) -> dict[Path, tuple[int, int]]:
-    """Return for each folder of ``plan`` how many files are to be written and the bytes that they take on this file system.
-
-    Exactly for up to 4,000 mixtures, else from a sample of them.
-    """
+    """Return for each folder of ``plan`` how many files are to be written and the bytes that they take on this file system."""
     lacking = plan.lacking()
     rows = list({row.name: row for absent in lacking.values() for row in absent}.values())
     frames = functools.cache(lambda path, name: read_header(plan.librispeech / path, name)[0])
@@ -154,18 +142,11 @@ def disk_use(plan: Plan) -> dict[Path, tuple[int, int]]:
 
 def _existing(path: Path) -> Path:
     """Return ``path``, or the nearest folder above it that exists."""
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
-    return path
+    return next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
 
 
 def report_disk_use(plans: Sequence[Plan]) -> str:
-    """Return a table of what ``plans``, all of one tree, will write, folder by folder, and what is free.
-
-    Raises:
-        UserError: If the disk has not enough space for all of it.
-    """
+    """Return a table of what ``plans``, all of one tree, will write; if the disk has no space for that, it is a UserError."""
     root = plans[0].tree.folder
     use = {folder: count for plan in plans for folder, count in disk_use(plan).items()}
     files, size = (sum(numbers) for numbers in zip(*use.values(), strict=True))
@@ -193,12 +174,11 @@ def _size(count: int) -> str:
 def run_plan(plan: Plan, num_jobs: int = 1) -> tuple[int, int]:
     """Make the files of ``plan`` that are not there yet, and the tables; return how many mixtures there are and are left out.
 
-    Raises:
-        UserError: If a recording cannot be read or a file cannot be written; running it again goes on from there.
+    A file that cannot be read or written is a :class:`UserError`; running it again goes on from there.
     """
-    tree, subset = plan.tree, plan.subset
+    tree, subset, mix_type = plan.tree, plan.subset, plan.mix_type
     if any(plan.lacking().values()):
-        for kind in MIX_TYPES if plan.replace else (plan.mix_type,):
+        for kind in MIX_TYPES if plan.replace else (mix_type,):
             tree.csv(subset, kind).unlink(missing_ok=True)
     if plan.replace:
         shutil.rmtree(tree.folder / subset)
@@ -209,22 +189,31 @@ def run_plan(plan: Plan, num_jobs: int = 1) -> tuple[int, int]:
         json.dump({"metadata_sha256": digest, "metadata": plan.metadata.name, "sources": sources}, stream)
     make = functools.partial(_make, plan=replace(plan, rows=plan.rows[:1]))
     lengths = list(map_jobs(make, plan.rows, num_jobs, str(tree.folder / subset)))
-    _write_table(plan, lengths)
+    columns = {"mixture_path": mix_type}
+    columns |= {f"source_{kind[1:]}_path": kind for kind in plan.kinds if kind[0] == "s"}
+    if mix_type == "mix_single":
+        columns = dict(list(columns.items())[:2])
+    if mix_type != "mix_clean":
+        columns["noise_path"] = "noise"
+    with atomic_write(tree.csv(subset, mix_type), newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["mixture_ID", *columns, "length"])
+        for row, length in zip(plan.rows, lengths, strict=True):
+            paths = (tree.audio(subset, kind, row.name).absolute() for kind in columns.values())
+            writer.writerow([row.name, *paths, length])
     return len(plan.rows), plan.left_out
 
 
-def extend_noise(noise: np.ndarray, length: int) -> np.ndarray:
+def extend_noise(noise: np.ndarray, length: int, where: str = "noise") -> np.ndarray:
     """Return ``noise`` (float ``[N]``) repeated to ``length`` samples, with a cross-fade at each seam.
 
-    It is by a Hann window of 16,001 points, of which rise and fall have 8,001 each.
-
-    Raises:
-        UserError: If the noise is shorter than the cross-fade, for which the rule is not defined.
+    It is by a Hann window of 16,001 points, of which rise and fall have 8,001 each. A noise shorter than that, for which the rule
+    is not defined, is a :class:`UserError` that calls it ``where``.
     """
     half = SOURCE_RATE // 2 + 1
     rise = np.hanning(SOURCE_RATE + 1)[:half]
     if len(noise) < length and len(noise) <= half:
-        raise UserError(f"noise of {len(noise)} samples is shorter than the cross-fade of {half}; use a longer one")
+        raise UserError(f"{where}: {len(noise)} samples are shorter than the cross-fade of {half}; use a longer one")
     extended = noise
     while len(extended) < length:
         seam = extended[-half:] * rise[::-1] + noise[:half] * rise
@@ -232,59 +221,30 @@ def extend_noise(noise: np.ndarray, length: int) -> np.ndarray:
     return extended[:length]
 
 
-def _render(sources: Sequence[np.ndarray], gains: Sequence[float], rate: int, mode: str) -> list[np.ndarray]:
-    """Return ``sources`` (float ``[L_i]`` at 16 kHz) scaled, resampled to ``rate`` Hz, and fitted in length."""
-    from scipy.signal import resample_poly
-
-    scaled = [resample_poly(source * gain, rate, SOURCE_RATE) for source, gain in zip(sources, gains, strict=True)]
-    lengths = [len(one) for one in scaled]
-    if mode == "min":
-        return [one[: min(lengths)] for one in scaled]
-    return [np.pad(one, (0, max(lengths) - len(one))) for one in scaled]
-
-
-def _noise(path: Path, row: Row, length: int) -> np.ndarray:
-    noise, _ = read_audio(path, SOURCE_RATE, row.name, channel=1)
-    try:
-        return extend_noise(noise[:length], length)
-    except UserError as error:
-        raise UserError(f"{path} (mixture '{row.name}'): {error}") from None
-
-
 def _make(row: Row, plan: Plan) -> int:
     """Write the files of one row that are not there, and return their length in samples."""
+    from scipy.signal import resample_poly
+
     tree, number = plan.tree, len(row.sources)
     paths = {kind: tree.audio(plan.subset, kind, row.name) for kind in plan.kinds}
     if all(path.exists() for path in paths.values()):
         return read_header(paths["s1"], row.name)[0]
     signals = [read_audio(plan.librispeech / path, SOURCE_RATE, row.name)[0] for path in row.sources]
-    gains = list(row.gains)
     if plan.noise_root is not None:
-        signals.append(_noise(plan.noise_root / row.noise, row, max(map(len, signals))))
-        gains.append(row.noise_gain)
-    signals = _render(signals, gains, tree.rate, tree.mode)
-    outputs = {f"s{index}": signal for index, signal in enumerate(signals[:number], 1)}
+        path, longest = plan.noise_root / row.noise, max(map(len, signals))
+        noise = read_audio(path, SOURCE_RATE, row.name, channel=1)[0][:longest]
+        signals.append(extend_noise(noise, longest, f"{path} (mixture '{row.name}')"))
+    gains = (*row.gains, row.noise_gain)
+    signals = [resample_poly(one * gain, tree.rate, SOURCE_RATE) for one, gain in zip(signals, gains, strict=False)]
+    length = (min if tree.mode == "min" else max)(map(len, signals))
+    signals = [np.pad(one[:length], (0, max(0, length - len(one)))) for one in signals]
     mixed = {"mix_clean": signals[:number], "mix_both": signals, "mix_single": [signals[0], signals[-1]]}
     total = signals[0].copy()
     for signal in mixed[plan.mix_type][1:]:
         total += signal  # in the precision of the first signal, as the official scripts do
-    outputs[plan.mix_type] = total
-    outputs["noise"] = signals[-1]
+    outputs = {f"s{index}": signal for index, signal in enumerate(signals[:number], 1)}
+    outputs |= {plan.mix_type: total, "noise": signals[-1]}
     for kind, path in paths.items():
         if not path.exists():
             write_audio(path, outputs[kind], tree.rate)
-    return len(signals[0])
-
-
-def _write_table(plan: Plan, lengths: list[int]) -> None:
-    tree, subset, kind = plan.tree, plan.subset, plan.mix_type
-    number = 1 if kind == "mix_single" else len(plan.rows[0].sources)
-    parts = [(f"source_{index}_path", f"s{index}") for index in range(1, number + 1)]
-    if kind != "mix_clean":
-        parts.append(("noise_path", "noise"))
-    with atomic_write(tree.csv(subset, kind), newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["mixture_ID", "mixture_path", *(column for column, _ in parts), "length"])
-        for row, length in zip(plan.rows, lengths, strict=True):
-            paths = (tree.audio(subset, part, row.name).absolute() for part in (kind, *(part for _, part in parts)))
-            writer.writerow([row.name, *paths, length])
+    return length

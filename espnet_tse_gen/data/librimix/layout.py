@@ -11,14 +11,14 @@ from espnet_tse_gen.utils.files import read_csv, read_json
 
 MIX_TYPES = ("mix_clean", "mix_both", "mix_single")
 _RATES = {"8k": 8000, "16k": 16000}
-_MODES = ("min", "max")
 
 
 class Talker(NamedTuple):
-    """Who speaks in a mixture, and which utterance."""
+    """Who speaks, which utterance, and in which file, each empty where it is not known or asked."""
 
     speaker: str
     utterance: str
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,7 @@ class Row:
 
 @dataclass(frozen=True)
 class MixtureTree:
-    """Where the files of one rate and mode are: ``ROOT/wav{8k,16k}/{min,max}``.
-
-    Raises:
-        UserError: If the rate or the mode is unknown.
-    """
+    """Where the files of one rate and mode are: ``ROOT/wav{8k,16k}/{min,max}``; others are a :class:`UserError`."""
 
     root: Path | str
     sample_rate: str = "16k"
@@ -56,8 +52,8 @@ class MixtureTree:
     def __post_init__(self) -> None:
         if self.sample_rate not in _RATES:
             raise unknown_name("--sample_rate", self.sample_rate, _RATES)
-        if self.mode not in _MODES:
-            raise unknown_name("--min_or_max", self.mode, _MODES)
+        if self.mode not in ("min", "max"):
+            raise unknown_name("--min_or_max", self.mode, ("min", "max"))
 
     @property
     def rate(self) -> int:
@@ -92,45 +88,38 @@ def set_name(metadata: str | Path) -> str:
 
 
 def find_metadata(folder: str | Path, subset: str) -> Path:
-    """Return the metadata file in ``folder`` that makes ``subset``.
-
-    Raises:
-        UserError: If there is none, naming the sets that there are, or one for two and one for three speakers.
-    """
-    found: dict[str, list[Path]] = {}
-    for path in sorted(Path(folder).glob("libri*mix_*.csv")):
-        if "_info" not in path.stem:
-            found.setdefault(set_name(path), []).append(path)
-    if not found:
+    """Return the metadata file in ``folder`` that makes ``subset``; none, or two of two and three speakers, are a UserError."""
+    tables = [path for path in sorted(Path(folder).glob("libri*mix_*.csv")) if "_info" not in path.stem]
+    if not tables:
         raise UserError(f"{folder}: holds no libri2mix_*.csv; give --metadata the folder of LibriMix's metadata files")
-    if subset not in found:
-        raise unknown_name(f"set (no libri2mix_{subset}.csv in {folder})", subset, found)
-    if len(found[subset]) > 1:
+    found = [path for path in tables if set_name(path) == subset]
+    if not found:
+        raise unknown_name(f"set (no libri2mix_{subset}.csv in {folder})", subset, set(map(set_name, tables)))
+    if len(found) > 1:
         raise UserError(
-            f"{folder}: holds {' and '.join(path.name for path in found[subset])}; give --metadata a folder with the "
-            "files of one number of speakers, such as LibriMix's metadata/Libri2Mix"
+            f"{folder}: holds {' and '.join(path.name for path in found)}; give --metadata a folder with the files of one "
+            "number of speakers, such as LibriMix's metadata/Libri2Mix"
         )
-    return found[subset][0]
+    return found[0]
 
 
 def read_info_sexes(metadata: str | Path) -> dict[str, str]:
     """Return speaker -> ``m`` or ``f`` after the ``*_info.csv`` that LibriMix ships beside a metadata file, if there."""
     path = Path(metadata).with_name(f"{Path(metadata).stem}_info.csv")
     # The official files write a speaker as "3536.0".
-    told = {
-        line.get(f"speaker_{number}_ID", "").removesuffix(".0"): line.get(f"speaker_{number}_sex", "").strip().lower()
+    return {
+        line.get(f"speaker_{number}_ID", "").removesuffix(".0"): sex
         for line in (read_csv(path)[1] if path.is_file() else ())
         for number in range(1, 10)
+        if (sex := line.get(f"speaker_{number}_sex", "").strip().lower()) in ("m", "f")
     }
-    return {speaker: sex for speaker, sex in told.items() if speaker and sex in ("m", "f")}
 
 
 def read_metadata(path: str | Path) -> list[Row]:
     """Read a LibriMix metadata file.
 
-    Raises:
-        UserError: If it is missing, lacks a column, or a row lacks a value, appears twice or is not named after its
-            sources (``UTTERANCE1_UTTERANCE2``).
+    A column or value that it lacks, and a row that is there twice or not named after its sources (``UTTERANCE1_UTTERANCE2``), are
+    a :class:`UserError`.
     """
     columns, lines = read_csv(path)
     numbers = [number for number in range(1, 10) if f"source_{number}_path" in columns]
@@ -176,6 +165,5 @@ def talkers_of(name: str, known: Mapping[str, str]) -> tuple[Talker, ...]:
         if name[:place] in known and (rest := talkers_of(name[place + 1 :], known)):
             return (Talker(known[name[:place]], name[:place]), *rest)
     parts = name.split("_")
-    if all(re.fullmatch(r"[^-]+-[^-]+-[^-]+", part) for part in parts):
-        return tuple(Talker(part.split("-")[0], part) for part in parts)
-    return ()
+    told = all(re.fullmatch(r"[^-]+-[^-]+-[^-]+", part) for part in parts)
+    return tuple(Talker(part.split("-")[0], part) for part in parts) if told else ()

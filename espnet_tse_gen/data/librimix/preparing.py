@@ -8,7 +8,6 @@ which another than ``UTTERANCE`` is drawn each time; otherwise it holds what an 
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from espnet_tse_gen.data.corpus import Utterance, list_utterances, read_speaker_sexes
@@ -19,6 +18,7 @@ from espnet_tse_gen.data.enrolment.protocol import protocol_table
 from espnet_tse_gen.data.librimix.layout import (
     Mixture,
     MixtureTree,
+    Talker,
     read_info_sexes,
     read_metadata,
     talker_of,
@@ -39,10 +39,8 @@ def list_mixtures(
     """Return the mixtures of a set, after its table or (without one) its files, and the whole recordings of its speakers.
 
     Who speaks is told by the metadata from which the set was generated, where given, else by LibriSpeech's folders, else by the
-    names. The recordings are those of LibriSpeech's parts that the set was made from.
-
-    Raises:
-        UserError: If the set is not there, its generation was not finished, or nothing tells who speaks.
+    names. The recordings are those of LibriSpeech's parts that the set was made from. A set that is not there or not finished,
+    or of which nothing tells who speaks, is a :class:`UserError`.
     """
     table, folder = tree.csv(subset, mix_type), tree.folder / subset / mix_type
     if not folder.is_dir():
@@ -80,42 +78,33 @@ def list_mixtures(
 
 
 def prepare_directory(
-    output: str | Path,
+    output: Path,
     tree: MixtureTree,
-    subsets: Sequence[str],
-    *,
-    mix_type: str,
-    train: bool,
-    librispeech: str | Path | None,
-    metadata: Sequence[Path | None],
-    enrolment: EnrolmentOptions,
+    metadata: Mapping[
+        str, Path | None
+    ],  # by set: its metadata file, where known; a `*_info.csv` beside it tells the sexes
+    mix_type: str,  # of `mix_single`, speaker 1 is all there is
+    librispeech: str
+    | Path
+    | None,  # has whole recordings for enrolment and tells the sexes; without it, other sources serve
+    enrolment: EnrolmentOptions | None,  # of an evaluation set; None: for training, which draws on the fly
     num_jobs: int,
 ) -> list[str]:
-    """Write the data directory ``output`` for the sets ``subsets`` of ``tree`` together, and return what to tell the user.
+    """Write the data directory ``output`` for sets of ``tree`` together, and return what to tell the user.
 
-    Args:
-        mix_type: Of ``mix_single``, speaker 1 is all there is.
-        train: Write the enrolment tables for drawing on the fly.
-        librispeech: LibriSpeech's folder: gives full clean recordings for enrolment, and the speakers' sexes. Without
-            it, the sources of other mixtures serve, cut as they are there.
-        metadata: The metadata file of each set, where known; a ``*_info.csv`` beside it gives the speakers' sexes too.
-        enrolment: Which enrolments evaluation sets get.
-
-    Raises:
-        UserError: If a set, a file or an enrolment is missing, or no mixture is left.
+    A set, a file or an enrolment that is missing, or no mixture that is left, is a :class:`UserError`.
     """
-    output = Path(output)
     pool: Pool = {}
     mixtures: list[Mixture] = []
     sexes: dict[str, str] = {}
     whole: dict[str, str] = {}
-    for subset, table in zip(subsets, metadata, strict=True):
+    for subset, table in metadata.items():
         found, recordings = list_mixtures(tree, subset, mix_type, table, librispeech)
         clean: Pool = {}
         for one in recordings:
-            clean.setdefault(one.speaker, []).append((one.name, str(one.path.absolute())))
             whole[one.name] = str(one.path.absolute())
-        if not clean and not train and enrolment.enroll_list == "full":
+            clean.setdefault(one.speaker, []).append((one.name, whole[one.name]))
+        if not clean and enrolment and enrolment.enroll_list == "full":
             raise UserError(
                 f"--enroll_list full: needs LibriSpeech's recordings of '{subset}'; give --librispeech the folder that "
                 f"holds them, such as {subset}-clean, or choose --enroll_list but"
@@ -129,37 +118,44 @@ def prepare_directory(
         mixtures += found
         sexes |= read_info_sexes(table) if table is not None else {}
     numbers = range(1, 2 if mix_type == "mix_single" else len(mixtures[0].talkers) + 1)
-    told: dict[tuple[str, int], str] = {}
-    if train:
-        kept = [mixture for mixture in mixtures if _has_others(mixture, pool, len(numbers))]
+    protocol, chosen = None, dict[tuple[str, int], list[Talker]]()
+    if enrolment is None:
+        kept = [
+            one
+            for one in mixtures
+            if all(any(other != own for other, _ in pool.get(who, ())) for who, own, _ in one.talkers[: len(numbers)])
+        ]
         rows = {(one.name, n): "*{1} {0}".format(*one.talkers[n - 1]) for one in kept for n in numbers}
     else:
-        chooser = EnrolmentChooser(
-            tree, mixtures, pool, enrolment, librispeech=librispeech, number_of_speakers=len(numbers)
-        )
-        choice = chooser.choose()
-        kept = choice.kept
-        protocol = replace(choice.protocol, mix_type=mix_type)
-        rows = enrolment_files(choice.enrolments, output / "enroll", num_jobs)
-        for key, enrolments in choice.enrolments.items():
-            told[key] = " ".join(f"{one.speaker}/{one.utterance}".strip("/") or "/" for one in enrolments)
+        chooser = EnrolmentChooser(tree, mixtures, pool, enrolment, mix_type, librispeech, len(numbers))
+        kept, chosen, protocol = chooser.choose()
+        rows = enrolment_files(chosen, output / "enroll", num_jobs)
     if not kept:
         raise UserError(
-            f"{output}: no mixture of {' '.join(subsets)} has a second recording of both speakers for enrolment; "
+            f"{output}: no mixture of {' '.join(metadata)} has a second recording of both speakers for enrolment; "
             "add recordings (--librispeech), or cut long ones (--segment_seconds)"
         )
-    tables: dict[str, dict[str, str]] = {"wav.scp": {one.name: _existing(tree, one, mix_type) for one in kept}}
+
+    def existing(mixture: Mixture, kind: str) -> str:
+        path = tree.audio(mixture.subset, kind, mixture.name).absolute()
+        if not path.is_file():
+            raise UserError(f"{path} (mixture '{mixture.name}'): no such file; complete the Libri2Mix tree")
+        return str(path)
+
+    tables: dict[str, dict[str, str]] = {"wav.scp": {one.name: existing(one, mix_type) for one in kept}}
     tables |= {name: {one.name: one.name for one in kept} for name in ("utt2spk", "spk2utt")}
     counts: Counter[str] = Counter()
     for n in numbers:
         talkers = {one.name: one.talkers[n - 1] for one in kept}
-        sources = {one.name: _existing(tree, one, f"s{n}") for one in kept}
+        sources = {one.name: existing(one, f"s{n}") for one in kept}
         tables[f"spk{n}.scp"] = sources
         tables[f"target_spk{n}"] = {name: who.speaker for name, who in talkers.items()}
         tables[f"enroll_spk{n}.scp"] = {name: rows[name, n] for name in talkers}
-        if not train:
+        if protocol:
+            told = {name: [who, *chosen[name, n]] for name, who in talkers.items()}
             tables[f"utterances_spk{n}"] = {
-                name: f"{who.speaker}/{who.utterance} {told[name, n]}" for name, who in talkers.items()
+                name: " ".join(f"{one.speaker}/{one.utterance}".strip("/") or "/" for one in several)
+                for name, several in told.items()
             }
             recorded = {name: whole[who.utterance] for name, who in talkers.items() if who.utterance in whole}
             tables[f"text_spk{n}"] = find_transcripts(sources, recorded, counts)
@@ -172,23 +168,12 @@ def prepare_directory(
             "(it is read from SPEAKERS.TXT in --librispeech, or from LibriMix's *_info.csv beside --metadata)",
             file=sys.stderr,
         )
-    if not train:
-        tables["protocol"] = protocol_table(protocol)
-    data = DataDir(tables, {speaker: pool[speaker] for speaker in sorted(present & pool.keys())} if train else None)
-    data.write(output)
     left_out = f", {len(mixtures) - len(kept)} left out because a speaker has no second recording to enrol with"
     remarks = [f"{len(kept)} mixtures{left_out if len(kept) < len(mixtures) else ''}"]
-    remarks += [] if train else [protocol.describe()]
+    if protocol:
+        tables["protocol"] = protocol_table(protocol)
+        remarks.append(protocol.describe())
+    data = DataDir(tables, None if protocol else {name: pool[name] for name in sorted(present & pool.keys())})
+    data.write(output)
     transcripts = describe_transcripts(counts)
     return [*remarks, f"has {transcripts}"] if transcripts else remarks
-
-
-def _has_others(mixture: Mixture, pool: Pool, number: int) -> bool:
-    return all(any(other != own for other, _ in pool.get(speaker, ())) for speaker, own in mixture.talkers[:number])
-
-
-def _existing(tree: MixtureTree, mixture: Mixture, kind: str) -> str:
-    path = tree.audio(mixture.subset, kind, mixture.name).absolute()
-    if not path.is_file():
-        raise UserError(f"{path} (mixture '{mixture.name}'): no such file; complete the Libri2Mix tree")
-    return str(path)
