@@ -9,7 +9,7 @@ import io
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +38,6 @@ _UNKNOWN_BYTES = (range(0x7FFF0000, 2**32), range(2**62, 2**63), range(-(2**63),
 _LEAST_SHARE = 0.01
 """Of what a header names; a recording that holds less is not one that was cut short."""
 _NOT_RECOGNISED = 1
-_LARGEST = 2**28  # samples: four hours and a half at 16 kHz
 
 _warned: set[str] = set()
 
@@ -117,7 +116,7 @@ def read_with_format(
     """Read a mono recording and how it is stored; arguments and errors as for :func:`read_audio`."""
     with open_audio(path, key) as (file, repaired):
         check_header(path, key, file, sample_rate, channel)
-        samples = _joined(_checked_parts(path, key, file, channel, repaired), file.frames)
+        samples = np.concatenate(list(_checked_parts(path, key, file, channel, repaired)))
         return Audio(samples, int(file.samplerate), "" if repaired else file.format, file.subtype)
 
 
@@ -164,10 +163,9 @@ def open_audio(
             file = opened.enter_context(_Stream(source))
             repaired = None
             if file.frames == 0 and file.format in ("WAV", "WAVEX"):
-                content = (
+                repaired = _with_length(
                     source.getvalue() if isinstance(source, io.BytesIO) else Path(os.fsdecode(source)).read_bytes()
                 )
-                repaired = _with_length(content)
                 file = file if repaired is None else opened.enter_context(_Stream(io.BytesIO(repaired)))
             yield file, repaired is not None
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
@@ -236,18 +234,6 @@ def _checked_parts(
     _compare(path, key, file, length, repaired)
     if channel == MEAN and file.channels > 1:
         warn(f"{_name(path, key)}: has {file.channels} channels; their mean is used")
-
-
-def _joined(parts: Iterable[np.ndarray], expected: int) -> np.ndarray:
-    """Return ``parts`` (float32 ``[L_i]``) after each other, without holding them twice where ``expected`` is their length."""
-    # Memory that is not written to is not taken, so that a header that lies costs nothing; and it may name any number.
-    samples, length = np.empty(min(expected, _LARGEST), np.float32), 0
-    for part in parts:
-        if length + len(part) > len(samples):
-            samples = np.concatenate([samples[:length], np.empty(max(len(part), length // 2), np.float32)])
-        samples[length : length + len(part)] = part
-        length += len(part)
-    return samples[:length]
 
 
 def check_header(
