@@ -71,11 +71,7 @@ class AudioFile(Forward):
         super().__init__(self.parts, self.level.size)
 
     def parts(self) -> Iterator[np.ndarray]:
-        """Read it, float32 ``[L_i]`` in -1..1.
-
-        Raises:
-            UserError: If it cannot be read any more, or has become shorter.
-        """
+        """Read it, float32 ``[L_i]`` in -1..1; a ``UserError`` if it cannot be read any more, or has become shorter."""
         left = len(self)
         with open_audio(self.path, self._key, self._source) as (file, _):
             for part in _mono_parts(file, self._channel):
@@ -125,10 +121,7 @@ def read_header(
 ) -> tuple[int, int]:
     """Return ``(samples, rate in Hz)`` of a recording, read for its length where the header does not know it.
 
-    Arguments are as for :func:`read_audio`.
-
-    Raises:
-        UserError: If it is missing, not audio, empty, of another rate, or (if ``mono``) of several channels.
+    Arguments and errors are those of :func:`read_audio`; recordings of several channels are refused only if ``mono``.
     """
     with open_audio(path, key or "") as (file, repaired):
         check_header(path, key, file, sample_rate, None if mono else 1)
@@ -141,15 +134,10 @@ def read_header(
 def open_audio(
     path: str | Path, key: str | None = None, source: bytes | io.BytesIO | None = None
 ) -> Iterator[tuple[soundfile.SoundFile, bool]]:
-    """Open a recording; an error of libsndfile inside the block becomes one line.
+    """Yield a recording, open, and whether its length was mended; an error of libsndfile inside the block becomes one line.
 
     A WAV of length 0 that is followed by samples, as a program that was ended while it recorded leaves it, gets its length.
-
-    Args:
-        source: The ``name`` of the file that an earlier call opened, to open it again.
-
-    Yields:
-        The file, and whether its length was mended. ``read`` wants to be told how many samples.
+    ``read`` wants to be told how many samples. ``source`` is the ``name`` of a file that was open, to open it again.
 
     Raises:
         UserError: If the file is missing, not audio or damaged.

@@ -11,7 +11,7 @@ public methods here check what they are given and keep the contract; a family im
 import contextlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -59,8 +59,7 @@ class AbsCodec(torch.nn.Module, ABC):
     """
 
     name: ClassVar[str]  # in the registry
-    # Whether the family has `fit(waveforms, seed, **fit_conf)`: its weights come from recordings, in minutes.
-    trainable: ClassVar[bool] = False
+    trainable: ClassVar[bool] = False  # whether its weights come from recordings, in minutes, by `fit`
     pretrained_file: ClassVar[str | None] = None  # of released weights, for a family with `load_pretrained(path)`
     # The constructor's option that names the weights, for a family whose other options are read from beside them.
     weights_option: ClassVar[str | None] = None
@@ -74,9 +73,8 @@ class AbsCodec(torch.nn.Module, ABC):
     num_codebooks: int  # K, the codes per frame
     codebook_sizes: tuple[int, ...]  # entries of each codebook
     latent_dim: int  # D, the width of the latents
-    # Whether the rows of a batch are computed together, where the family can. It pays on a GPU and not on a CPU. Kernels
-    # round differently for other shapes: latents then agree with those of the row alone in all but the last digits, and a
-    # code can differ where two entries are all but equally near.
+    # Whether the rows of a batch are computed together, where the family can; it pays on a GPU. Kernels round differently for
+    # other shapes: latents then differ in their last digits, and a code where two entries are all but equally near.
     batched: bool = False
     delay: int = 0  # samples by which the decoder's raw output lags the input; compensated in `decode`
 
@@ -152,11 +150,7 @@ class AbsCodec(torch.nn.Module, ABC):
         return Encoded(codes, latents, torch.tensor([self.num_frames(size) for size in sizes], device=device))
 
     def encode_rows(self, rows: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Return codes int64 ``[K, T_i]`` and latents float32 ``[D, T_i]`` of each waveform ``[L_i]``.
-
-        Raises:
-            UserError: If a row is not of one dimension, is empty, or holds NaN or Inf.
-        """
+        """Return codes int64 ``[K, T_i]`` and latents float32 ``[D, T_i]`` of each waveform ``[L_i]``, as :meth:`encode` does."""
         padded = []
         with self._computing():
             for number, row in enumerate(rows):
@@ -222,7 +216,7 @@ class AbsCodec(torch.nn.Module, ABC):
         """
         if latents.dim() != 3 or latents.shape[1] != self.latent_dim or latents.shape[2] < 1:
             raise self.fault(f"expected latents [B, {self.latent_dim}, T], T >= 1, got {tuple(latents.shape)}")
-        decode_row = self._decode_row
+        decode_row: Callable[[Tensor, Any, bool], Tensor] = self._decode_row
         if estimate is not None:
             mixture, decode_row = estimate, self._change_row
         if mixture is not None:
@@ -312,11 +306,7 @@ class AbsCodec(torch.nn.Module, ABC):
         return self.released is not None
 
     def download_pretrained(self) -> Path:
-        """Fetch the released weights into the local cache, with a progress bar, and return their path.
-
-        Raises:
-            UserError: If there are none, or the network does not give them.
-        """
+        """Fetch the released weights into the local cache, with a progress bar, and return their path."""
         if self.released is None:
             raise self.fault("has no released weights to fetch")
         return fetch(self.released.url, self.released.path, self.released.sha256)

@@ -75,10 +75,9 @@ class Preparation:
         return found
 
     def save(self, output: Path, half: bool = False, overwrite: bool = False) -> str:
-        """Make a codec directory, unless it is there with the same settings; return what was done.
+        """Make a codec directory, with weights of ``half`` precision; return what was done.
 
-        ``half`` rounds the weights to half precision. A directory that was made with other settings is an error unless
-        ``overwrite`` is set.
+        One that is there with the same settings is kept; one with others is an error unless ``overwrite`` is set.
         """
         codec, config = self.build()
         origin: dict[str, Any] = {"codec": config.codec, "codec_conf": codec.conf()} | ({"half": True} if half else {})
@@ -152,9 +151,9 @@ def _origin_of(weights: Path) -> dict[str, str] | list[dict[str, str]]:
 
 
 def lag(reference: np.ndarray, delayed: np.ndarray, max_lag: int) -> tuple[int, float]:
-    """Return by how many samples ``delayed`` lags ``reference`` (both float ``[L]``), and their correlation there.
+    """Return by how many samples ``delayed`` lags ``reference`` (both float ``[L]``), and their correlation there, -1..1.
 
-    It is the shift of up to ``max_lag`` in either direction at which the correlation, -1..1, is furthest from 0.
+    It is the shift of up to ``max_lag`` in either direction at which the correlation is furthest from 0.
     """
     from scipy.signal import correlate
 

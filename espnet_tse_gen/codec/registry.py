@@ -80,9 +80,7 @@ def save_codec(
 ) -> None:
     """Write a codec directory. ``codec.yaml`` is written last: where it exists, the directory is complete.
 
-    Args:
-        origin: How the weights were made, for the reader.
-        half: Round the codec's weights to half precision, also in memory, and write them so: half the size.
+    ``origin`` says how the weights were made, for the reader; ``half`` rounds them to half precision, also in memory.
     """
     directory = Path(directory)
     (directory / CODEC_YAML).unlink(missing_ok=True)
