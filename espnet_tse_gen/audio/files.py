@@ -9,7 +9,7 @@ import io
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +38,6 @@ _UNKNOWN_BYTES = (range(0x7FFF0000, 2**32), range(2**62, 2**63), range(-(2**63),
 _LEAST_SHARE = 0.01
 """Of what a header names; a recording that holds less is not one that was cut short."""
 _NOT_RECOGNISED = 1
-_LARGEST = 2**28  # samples: four hours and a half at 16 kHz
 
 _warned: set[str] = set()
 
@@ -72,11 +71,7 @@ class AudioFile(Forward):
         super().__init__(self.parts, self.level.size)
 
     def parts(self) -> Iterator[np.ndarray]:
-        """Read it, float32 ``[L_i]`` in -1..1.
-
-        Raises:
-            UserError: If it cannot be read any more, or has become shorter.
-        """
+        """Read it, float32 ``[L_i]`` in -1..1; a ``UserError`` if it cannot be read any more, or has become shorter."""
         left = len(self)
         with open_audio(self.path, self._key, self._source) as (file, _):
             for part in _mono_parts(file, self._channel):
@@ -117,7 +112,7 @@ def read_with_format(
     """Read a mono recording and how it is stored; arguments and errors as for :func:`read_audio`."""
     with open_audio(path, key) as (file, repaired):
         check_header(path, key, file, sample_rate, channel)
-        samples = _joined(_checked_parts(path, key, file, channel, repaired), file.frames)
+        samples = np.concatenate(list(_checked_parts(path, key, file, channel, repaired)))
         return Audio(samples, int(file.samplerate), "" if repaired else file.format, file.subtype)
 
 
@@ -126,10 +121,7 @@ def read_header(
 ) -> tuple[int, int]:
     """Return ``(samples, rate in Hz)`` of a recording, read for its length where the header does not know it.
 
-    Arguments are as for :func:`read_audio`.
-
-    Raises:
-        UserError: If it is missing, not audio, empty, of another rate, or (if ``mono``) of several channels.
+    Arguments and errors are those of :func:`read_audio`; recordings of several channels are refused only if ``mono``.
     """
     with open_audio(path, key or "") as (file, repaired):
         check_header(path, key, file, sample_rate, None if mono else 1)
@@ -142,15 +134,10 @@ def read_header(
 def open_audio(
     path: str | Path, key: str | None = None, source: bytes | io.BytesIO | None = None
 ) -> Iterator[tuple[soundfile.SoundFile, bool]]:
-    """Open a recording; an error of libsndfile inside the block becomes one line.
+    """Yield a recording, open, and whether its length was mended; an error of libsndfile inside the block becomes one line.
 
     A WAV of length 0 that is followed by samples, as a program that was ended while it recorded leaves it, gets its length.
-
-    Args:
-        source: The ``name`` of the file that an earlier call opened, to open it again.
-
-    Yields:
-        The file, and whether its length was mended. ``read`` wants to be told how many samples.
+    ``read`` wants to be told how many samples. ``source`` is the ``name`` of a file that was open, to open it again.
 
     Raises:
         UserError: If the file is missing, not audio or damaged.
@@ -164,10 +151,9 @@ def open_audio(
             file = opened.enter_context(_Stream(source))
             repaired = None
             if file.frames == 0 and file.format in ("WAV", "WAVEX"):
-                content = (
+                repaired = _with_length(
                     source.getvalue() if isinstance(source, io.BytesIO) else Path(os.fsdecode(source)).read_bytes()
                 )
-                repaired = _with_length(content)
                 file = file if repaired is None else opened.enter_context(_Stream(io.BytesIO(repaired)))
             yield file, repaired is not None
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
@@ -236,18 +222,6 @@ def _checked_parts(
     _compare(path, key, file, length, repaired)
     if channel == MEAN and file.channels > 1:
         warn(f"{_name(path, key)}: has {file.channels} channels; their mean is used")
-
-
-def _joined(parts: Iterable[np.ndarray], expected: int) -> np.ndarray:
-    """Return ``parts`` (float32 ``[L_i]``) after each other, without holding them twice where ``expected`` is their length."""
-    # Memory that is not written to is not taken, so that a header that lies costs nothing; and it may name any number.
-    samples, length = np.empty(min(expected, _LARGEST), np.float32), 0
-    for part in parts:
-        if length + len(part) > len(samples):
-            samples = np.concatenate([samples[:length], np.empty(max(len(part), length // 2), np.float32)])
-        samples[length : length + len(part)] = part
-        length += len(part)
-    return samples[:length]
 
 
 def check_header(

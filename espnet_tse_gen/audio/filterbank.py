@@ -16,12 +16,7 @@ def mel_filters(
 ) -> Tensor:
     """Return triangular filters with peaks near 1, from 0 Hz to Nyquist's frequency, ``[n_fft // 2 + 1, num_mels]``.
 
-    Args:
-        sample_rate: Hz.
-        n_fft: Samples per analysis window.
-        num_mels: Bands.
-        dtype: What they are computed in: ``float32`` gives torchaudio's filters, ``float64`` librosa's.
-        unit_area: Give each filter an area of 1 (librosa's ``norm="slaney"``) instead of a peak near 1.
+    Computed in ``float32`` they are torchaudio's, in ``float64`` librosa's; ``unit_area`` is its ``norm="slaney"``.
     """
     bins = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=dtype)
     edges = _to_hz(torch.linspace(0, _to_mel(sample_rate / 2), num_mels + 2, dtype=dtype))

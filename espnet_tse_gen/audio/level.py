@@ -67,7 +67,7 @@ def mixture_gain(mixture: np.ndarray, level_dbfs: float = LEVEL_DBFS) -> float:
 
 def rms(samples: np.ndarray) -> float:
     """Return the root of the mean square of ``samples`` (float ``[L]``)."""
-    # Not all at once: squares in double precision would take twice the memory of the recording.
+    # Not all at once, see Level.add.
     parts = (samples[start : start + _BLOCK] for start in range(0, len(samples), _BLOCK))
     return math.sqrt(sum(float(np.sum(np.square(part, dtype=np.float64))) for part in parts) / samples.size)
 

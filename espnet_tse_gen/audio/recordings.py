@@ -39,10 +39,7 @@ class Recording:
 class Recordings(dict[str, str]):
     """The recordings of a ``wav.scp``, key to path, each of which :meth:`load` reads, scales and resamples.
 
-    Args:
-        wav_scp: Table of the recordings.
-        level_scp: Table of the mixtures, with (at least) the same keys: a recording is scaled by the factor of its
-            mixture. ``None`` or ``own``: by its own.
+    A recording is scaled by the factor of the mixture that ``level_scp`` has under its key; ``None`` or ``own``: by its own.
 
     Raises:
         UserError: If a table cannot be read or ``level_scp`` lacks a key.
@@ -88,16 +85,9 @@ def load_recording(
     with_mixture: bool = False,
     key: str | None = None,
 ) -> Recording:
-    """Read one recording at ``sample_rate`` (Hz) and at the level convention.
+    """Read one recording at ``sample_rate`` (Hz), scaled by the factor of the mixture ``level_path``, or by its own.
 
-    Args:
-        level_path: The mixture whose factor scales it; ``None``: its own.
-        with_mixture: Also return the mixture.
-        key: The key in the table, for the error message.
-
-    Raises:
-        UserError: Naming file and key, if it is missing, corrupt, empty, not mono, or holds NaN; if the mixture's rate
-            differs from the recording's.
+    Errors are those of :func:`read_audio`, which name file and ``key``; the mixture must have the recording's rate.
     """
     samples, rate, _, subtype = read_with_format(path, key=key)
     mixture = samples

@@ -21,10 +21,7 @@ _FULL_SCALE = 0.999
 
 
 def full_scale_factor(signals: Sequence[np.ndarray]) -> float:
-    """Return the one factor with which none of ``signals`` (float ``[L]``) is clipped in a file of whole numbers.
-
-    It is 1 where none exceeds full scale.
-    """
+    """Return the one factor, 1 or less, with which none of ``signals`` (float ``[L]``) is clipped in a file of whole numbers."""
     peak = max(float(np.abs(samples).max()) for samples in signals)
     return 1.0 if peak <= 1.0 else _FULL_SCALE / peak
 
@@ -32,12 +29,9 @@ def full_scale_factor(signals: Sequence[np.ndarray]) -> float:
 def check_output(
     path: str | Path, inputs: Sequence[tuple[str, str | Path]], overwrite: bool, name: str = "--output"
 ) -> None:
-    """Require that an option, ``name``, names a recording that can be written.
+    """Raise a ``UserError`` unless an option, ``name``, names a recording that can be written, and none that is there.
 
     ``inputs`` are ``(option, path)`` of the recordings that are read, which are not replaced with ``overwrite`` either.
-
-    Raises:
-        UserError: If its suffix is of no format that is written, or it is there.
     """
     if Path(path).suffix.lower() not in OUTPUT_FORMATS:
         raise UserError(f"{name} {path}: expected a name that ends in {' or '.join(OUTPUT_FORMATS)}")

@@ -11,7 +11,7 @@ public methods here check what they are given and keep the contract; a family im
 import contextlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -43,28 +43,23 @@ class Released(NamedTuple):
 
 
 class AbsCodec(torch.nn.Module, ABC):
-    """A frozen codec.
-
-    Contract, for every family:
+    """A frozen codec. Contract, for every family:
 
     - **Rate**: input and output are mono at ``sample_rate``; resampling is the caller's.
-    - **Length**: ``L >= 1`` samples make ``T = num_frames(L) = ceil(L / hop)`` frames, and ``T`` frames make exactly
-      ``T * hop`` samples; the caller crops to ``L``.
-    - **Alignment**: a round trip is aligned to the sample. A constant delay of the codec, if it has one, is measured
-      once (:func:`espnet_tse_gen.codec.prepare.measure_delay`), kept as ``delay`` and taken out in :meth:`decode`.
-    - **Batch**: the codes of a row in a batch are the codes of that row alone, to the bit, unless ``batched`` is
-      switched on; samples beyond a row's length are never looked at.
+    - **Length**: ``L >= 1`` samples make ``T = ceil(L / hop)`` frames, and these exactly ``T * hop`` samples; the caller crops.
+    - **Alignment**: a round trip is aligned to the sample. A constant ``delay`` of the codec is measured once
+      (:func:`espnet_tse_gen.codec.prepare.measure_delay`) and taken out in :meth:`decode`.
+    - **Batch**: a row has the codes that it has alone, to the bit unless ``batched`` is switched on; samples beyond its length
+      are never looked at.
     - **Frozen**: always in evaluation mode, no gradients, no autocast: codes are the same during training as on disk.
     - **Refusals**: NaN or Inf, a wrong number of codebooks and codes out of range raise a ``UserError``.
 
-    A family sets the attributes below in its constructor, keeps every constructor argument as an attribute of the same
-    name (that is how :meth:`conf` finds it), and implements :meth:`_encode_row`, :meth:`_decode_row` and
-    :meth:`codebook`.
+    A family sets the attributes below in its constructor, keeps each of its arguments as an attribute of the same name (for
+    :meth:`conf`), and implements :meth:`_encode_row`, :meth:`_decode_row` and :meth:`codebook`.
     """
 
     name: ClassVar[str]  # in the registry
-    # Whether the family has `fit(waveforms, seed, **fit_conf)`: its weights come from recordings, in minutes.
-    trainable: ClassVar[bool] = False
+    trainable: ClassVar[bool] = False  # whether its weights come from recordings, in minutes, by `fit`
     pretrained_file: ClassVar[str | None] = None  # of released weights, for a family with `load_pretrained(path)`
     # The constructor's option that names the weights, for a family whose other options are read from beside them.
     weights_option: ClassVar[str | None] = None
@@ -78,9 +73,8 @@ class AbsCodec(torch.nn.Module, ABC):
     num_codebooks: int  # K, the codes per frame
     codebook_sizes: tuple[int, ...]  # entries of each codebook
     latent_dim: int  # D, the width of the latents
-    # Whether the rows of a batch are computed together, where the family can. It pays on a GPU and not on a CPU. Kernels
-    # round differently for other shapes: latents then agree with those of the row alone in all but the last digits, and a
-    # code can differ where two entries are all but equally near.
+    # Whether the rows of a batch are computed together, where the family can; it pays on a GPU. Kernels round differently for
+    # other shapes: latents then differ in their last digits, and a code where two entries are all but equally near.
     batched: bool = False
     delay: int = 0  # samples by which the decoder's raw output lags the input; compensated in `decode`
 
@@ -121,9 +115,8 @@ class AbsCodec(torch.nn.Module, ABC):
         """Return the SHA-256 (hex) of the codec's name, configuration and weights; equal if and only if codes agree."""
         # By the names that keys had when the first fingerprints were stored.
         former = {now: before for before, now in FORMER.items()}
-        return state_digest(
-            [self.name, {former.get(key, key): value for key, value in self.conf().items()}], self.state_dict()
-        )
+        conf = {former.get(key, key): value for key, value in self.conf().items()}
+        return state_digest([self.name, conf], self.state_dict())
 
     def fault(self, message: str) -> UserError:
         """Return the error of this codec with a one-line message."""
@@ -157,12 +150,8 @@ class AbsCodec(torch.nn.Module, ABC):
         return Encoded(codes, latents, torch.tensor([self.num_frames(size) for size in sizes], device=device))
 
     def encode_rows(self, rows: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Return codes int64 ``[K, T_i]`` and latents float32 ``[D, T_i]`` of each waveform ``[L_i]``.
-
-        Raises:
-            UserError: If a row is not of one dimension, is empty, or holds NaN or Inf.
-        """
-        padded: list[Tensor] = []
+        """Return codes int64 ``[K, T_i]`` and latents float32 ``[D, T_i]`` of each waveform ``[L_i]``, as :meth:`encode` does."""
+        padded = []
         with self._computing():
             for number, row in enumerate(rows):
                 if row.dim() != 1 or row.shape[0] < 1:
@@ -170,21 +159,21 @@ class AbsCodec(torch.nn.Module, ABC):
                 samples = row.to(self.device, torch.float32)
                 if not bool(torch.isfinite(samples).all()):
                     raise self.fault(f"row {number} of the waveforms holds NaN or infinite samples")
-                padded.append(_fitted(samples, self.num_frames(row.shape[0]) * self.hop))
+                padded.append(_fitted(samples, self.num_frames(len(row)) * self.hop))
             return self._encode_together(padded) if self.batched else [self._encode_row(row) for row in padded]
 
     def _encode_together(self, rows: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Encode those rows as one batch that have as many frames, or that the family lets be padded."""
-        frames = [row.shape[0] // self.hop for row in rows]
         groups: dict[int, list[int]] = {}
+        frames = [len(row) // self.hop for row in rows]
         for place, count in enumerate(frames):
             padding = self.padded_from is not None and count >= self.padded_from
             groups.setdefault(0 if padding else count, []).append(place)
         made: dict[int, tuple[Tensor, Tensor]] = {}
         for places in groups.values():
-            codes, latents = self._encode_batch(pad_sequence([rows[place] for place in places], batch_first=True))
-            for number, place in enumerate(places):
-                made[place] = codes[number, :, : frames[place]], latents[number, :, : frames[place]]
+            batch = self._encode_batch(pad_sequence([rows[place] for place in places], batch_first=True))
+            for place, codes, latents in zip(places, *batch, strict=True):
+                made[place] = codes[:, : frames[place]], latents[:, : frames[place]]
         return [made[place] for place in range(len(rows))]
 
     def decode(
@@ -227,7 +216,9 @@ class AbsCodec(torch.nn.Module, ABC):
         """
         if latents.dim() != 3 or latents.shape[1] != self.latent_dim or latents.shape[2] < 1:
             raise self.fault(f"expected latents [B, {self.latent_dim}, T], T >= 1, got {tuple(latents.shape)}")
-        mixture = mixture if estimate is None else estimate
+        decode_row: Callable[[Tensor, Any, bool], Tensor] = self._decode_row
+        if estimate is not None:
+            mixture, decode_row = estimate, self._change_row
         if mixture is not None:
             if not self.supports_mixture:
                 raise self.fault("cannot use the mixture in decoding; choose reconstruction 'codec'")
@@ -244,10 +235,7 @@ class AbsCodec(torch.nn.Module, ABC):
                 # A copy has strides of its own, not those of the padded batch, for which kernels round differently.
                 valid = latents[row, :, :size].to(self.device, torch.float32)
                 valid = valid.clone(memory_format=torch.contiguous_format)
-                if guide is None or estimate is None:
-                    raw = self._decode_row(valid, guide, quantized)
-                else:
-                    raw = self._change_row(valid, guide, quantized)
+                raw = decode_row(valid, guide, quantized)
                 wav[row, :samples] = _fitted(functional.pad(raw, (max(0, -delay), 0))[max(0, delay) :], samples)
         return wav
 
@@ -318,11 +306,7 @@ class AbsCodec(torch.nn.Module, ABC):
         return self.released is not None
 
     def download_pretrained(self) -> Path:
-        """Fetch the released weights into the local cache, with a progress bar, and return their path.
-
-        Raises:
-            UserError: If there are none, or the network does not give them.
-        """
+        """Fetch the released weights into the local cache, with a progress bar, and return their path."""
         if self.released is None:
             raise self.fault("has no released weights to fetch")
         return fetch(self.released.url, self.released.path, self.released.sha256)
@@ -381,4 +365,4 @@ def plain(value: Any) -> Any:
 
 def _fitted(wav: Tensor, samples: int) -> Tensor:
     """Return ``wav`` ``[L]`` cropped or followed by silence to ``[samples]``."""
-    return functional.pad(wav[:samples], (0, max(0, samples - wav.shape[0])))
+    return functional.pad(wav, (0, samples - wav.shape[0]))

@@ -1,11 +1,9 @@
 """Codecs of ESPnet's own codec task: SoundStream, EnCodec, DAC, FunCodec and HiFi-Codec as ``espnet2.gan_codec`` has them.
 
-Any checkpoint of ``espnet2.tasks.gan_codec``, or of this package's :mod:`espnet_tse_gen.training.codec_task`, is taken by its exp
-directory. Only the generator is built, from ESPnet's own classes, so that codes are those of ESPnet's ``model.encode``;
-ESPnet's tasks, which take ten seconds to import, are not needed.
-
-ESPnet's trainer leaves ``config.yaml``, one ``<N>epoch.pth`` for each epoch that it kept, and links to the best of them. A
-checkpoint holds the whole model; encoding and decoding need the generator alone, not the discriminators.
+Any checkpoint of ``espnet2.tasks.gan_codec``, or of :mod:`espnet_tse_gen.training.codec_task`, is taken by its exp directory:
+``config.yaml``, one ``<N>epoch.pth`` for each epoch that was kept, and links to the best of them. Only the generator is built,
+from ESPnet's own classes, so that codes are those of ESPnet's ``model.encode``; neither its tasks, which take ten seconds to
+import, nor the discriminators are needed.
 """
 
 import copy
@@ -21,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from espnet_tse_gen.codec.base import AbsCodec, plain
-from espnet_tse_gen.utils.checkpoints import check_finite, load_weights, read_tensors
+from espnet_tse_gen.utils.checkpoints import check_finite, load_weights, read_checkpoint
 from espnet_tse_gen.utils.errors import UserError, unknown_name
 from espnet_tse_gen.utils.files import read_yaml
 from espnet_tse_gen.utils.registry import built, imported
@@ -40,10 +38,8 @@ DESIGNS: dict[str, tuple[str, str]] = {
     )
 }
 """ESPnet's name of a design to the class that is trained and the class of its generator, both as ``module:Class``."""
-
 SPECTRUM_CHANNELS = {"stft": 2, "mag_angle": 2, "mag_phase": 3}
 """FunCodec's domains from which ESPnet can make a waveform of codes, and the channels that each needs."""
-
 MAX_LOST_FRAMES = 8
 """Frames that an encoder may lose at the end of a signal."""
 
@@ -59,7 +55,6 @@ class EspnetCodec(AbsCodec):
       one frame more than the signal has hops; this frame is left out in encoding and repeated in decoding.
     - HiFi-Codec quantizes the two halves of its latents apart. Its codebooks are numbered in turn: first codebook of the first
       half, first of the second, second of the first, ...; a vector is 0 in the other half.
-
     """
 
     name: ClassVar[str] = "espnet"
@@ -93,16 +88,27 @@ class EspnetCodec(AbsCodec):
             )
         self.design, self.sample_rate, self.delay = design, int(sample_rate), int(delay)
         self.model, self.generator_params = _build_generator(design, self.sample_rate, generator_params)
-        self.hop = _hop(design, self.generator_params)
+        params, quantizer = self.generator_params, self.model.quantizer
+        if design == "funcodec":
+            spectrum = {"n_fft": 512, "hop_length": 160, **(params["domain_conf"] or {})}
+            self.hop = int(spectrum["hop_length"]) * math.prod(time for _, time in params["encdec_ratios"])
+            # The spectrum mirrors half a window at the signal's ends.
+            self._least_samples = spectrum["n_fft"] // 2 + 1
+        else:
+            self.hop = math.prod(params["upsample_rates" if design == "hificodec" else "encdec_ratios"])
+            self._least_samples = 1
         self.bandwidth = float(self.model.target_bandwidths[-1] if bandwidth is None else bandwidth)
         if not self.bandwidth > 0:
             raise self.fault(f"bandwidth must be above 0 (kbit/s), got {bandwidth!r}")
-        self._parts = _quantizers(self.model)
-        wanted = self._parts[0].get_num_quantizers_for_bandwidth(self.model.frame_rate, self.bandwidth)
-        self._codebooks_each = min(int(wanted), int(self._parts[0].n_q))
+        # One, or one for each half of the latents.
+        halves = hasattr(quantizer, "quantizer0")
+        self._parts = [quantizer.quantizer0, quantizer.quantizer1] if halves else [quantizer]
+        first = self._parts[0]
+        wanted = first.get_num_quantizers_for_bandwidth(self.model.frame_rate, self.bandwidth)
+        self._codebooks_each = min(int(wanted), int(first.n_q))
         self.num_codebooks = self._codebooks_each * len(self._parts)
-        self.codebook_sizes = (int(self._parts[0].bins),) * self.num_codebooks
-        self.latent_dim = int(self._parts[0].dimension) * len(self._parts)
+        self.codebook_sizes = (int(first.bins),) * self.num_codebooks
+        self.latent_dim = int(first.dimension) * len(self._parts)
         self.freeze()
 
     def conf(self) -> dict[str, Any]:
@@ -122,33 +128,26 @@ class EspnetCodec(AbsCodec):
         return functional.pad(vectors, (before, self.latent_dim - before - vectors.shape[1]))
 
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        frames = wav.shape[0] // self.hop
-        # The spectrum mirrors half a window at the signal's ends.
-        samples = max(wav.shape[0], _spectrum(self.design, self.generator_params)["n_fft"] // 2 + 1)
-        latents = self._latents(wav, samples)
-        while latents.shape[1] < frames and samples < (frames + MAX_LOST_FRAMES) * self.hop:
-            # Convolutions without enough padding of their own lose frames at the end.
-            samples += self.hop
-            latents = self._latents(wav, samples)
-        if latents.shape[1] < frames:
+        frames, least = wav.shape[0] // self.hop, max(wav.shape[0], self._least_samples)
+        # Convolutions without enough padding of their own lose frames at the end.
+        for samples in range(least, least + MAX_LOST_FRAMES * self.hop + 1, self.hop):
+            x = functional.pad(wav, (0, samples - wav.shape[0])).view(1, 1, -1)
+            if self.design == "funcodec":
+                x, _ = self.model.time_to_freq_transfer(x)
+            latents = self.model.encoder(x)[..., :frames]
+            if latents.shape[2] == frames:
+                break
+        else:
             raise self.fault(
-                f"the encoder of this '{self.design}' makes {latents.shape[1]} frames of {samples} "
+                f"the encoder of this '{self.design}' makes {latents.shape[2]} frames of {samples} "
                 f"samples, expected one for every {self.hop}; its generator_params do not fit together"
             )
-        latents = latents[:, :frames]
-        groups = latents.unsqueeze(0).chunk(len(self._parts), dim=1)
+        groups = latents.chunk(len(self._parts), dim=1)
         codes = [
             part.vq.encode(group, n_q=self._codebooks_each)[:, 0]
             for part, group in zip(self._parts, groups, strict=True)
         ]
-        return torch.stack(codes, dim=1).flatten(0, 1), latents
-
-    def _latents(self, wav: Tensor, samples: int) -> Tensor:
-        """Return the encoder's output ``[D, T]`` of a waveform ``[L]`` that is filled up with zeros to so many samples."""
-        x = functional.pad(wav, (0, samples - wav.shape[0])).view(1, 1, -1)
-        if self.design == "funcodec":
-            x, _ = self.model.time_to_freq_transfer(x)
-        return self.model.encoder(x)[0]
+        return torch.stack(codes, dim=1).flatten(0, 1), latents[0]
 
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
         latents = latents.unsqueeze(0)
@@ -175,9 +174,9 @@ def _read_design(path: str | Path) -> tuple[str, int, dict[str, Any]]:
     if design not in DESIGNS:
         raise unknown_name(f"design (key 'codec') in the {CONFIG} of {path}", design, DESIGNS)
     defaults = inspect.signature(imported(DESIGNS[design][0])).parameters
-    conf = config.get("codec_conf") or {}
-    rate = conf.get("sampling_rate", defaults["sampling_rate"].default)
-    return design, rate, conf.get("generator_params", defaults["generator_params"].default)
+    conf = {name: defaults[name].default for name in ("sampling_rate", "generator_params")}
+    conf |= config.get("codec_conf") or {}
+    return design, conf["sampling_rate"], conf["generator_params"]
 
 
 def _build_generator(
@@ -192,7 +191,14 @@ def _build_generator(
     complete.pop("sample_rate")
     arguments = copy.deepcopy(complete)
     if design == "funcodec":
-        _check_domain(complete)
+        # The layouts from whose codes ESPnet's decoder makes a waveform.
+        domains, channels = complete["codec_domain"], complete["encdec_channels"]
+        if any(SPECTRUM_CHANNELS.get(domain) != channels for domain in domains):
+            layouts = ", ".join(f"{name} ({count})" for name, count in SPECTRUM_CHANNELS.items())
+            raise UserError(
+                f"codec 'espnet': FunCodec with codec_domain {list(domains)} and {channels} channels cannot "
+                f"be decoded from codes; possible domains (and encdec_channels) are: {layouts}"
+            )
         arguments["encdec_ratios"] = [tuple(ratio) for ratio in arguments["encdec_ratios"]]
     with warnings.catch_warnings():
         # Some designs use the older form of weight normalisation, which their weights are stored in.
@@ -200,38 +206,6 @@ def _build_generator(
         # ESPnet's constructors raise whatever a wrong value leads to.
         made = built(f"generator_params of '{design}'", generator, arguments, Exception, sample_rate=sample_rate)
     return made, plain(complete)
-
-
-def _check_domain(params: dict[str, Any]) -> None:
-    """Require one of the layouts of FunCodec from whose codes ESPnet's decoder makes a waveform."""
-    channels = params["encdec_channels"]
-    for domain in params["codec_domain"]:
-        if SPECTRUM_CHANNELS.get(domain) != channels:
-            layouts = ", ".join(f"{name} ({count})" for name, count in SPECTRUM_CHANNELS.items())
-            raise UserError(
-                f"codec 'espnet': FunCodec with codec_domain {list(params['codec_domain'])} and {channels} channels cannot "
-                f"be decoded from codes; possible domains (and encdec_channels) are: {layouts}"
-            )
-
-
-def _spectrum(design: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Return window and hop of FunCodec's spectrum, in samples; a window of 0 for a design that has none."""
-    if design != "funcodec":
-        return {"n_fft": 0}
-    return {"n_fft": 512, "hop_length": 160, **(params["domain_conf"] or {})}
-
-
-def _hop(design: str, params: dict[str, Any]) -> int:
-    """Return the samples per frame."""
-    if design == "funcodec":
-        return int(_spectrum(design, params)["hop_length"]) * math.prod(time for _, time in params["encdec_ratios"])
-    return math.prod(params["upsample_rates" if design == "hificodec" else "encdec_ratios"])
-
-
-def _quantizers(generator: Any) -> list[Any]:
-    """Return the residual quantizers: one, or one for each half of the latents."""
-    quantizer = generator.quantizer
-    return [quantizer.quantizer0, quantizer.quantizer1] if hasattr(quantizer, "quantizer0") else [quantizer]
 
 
 def read_exp_config(path: str | Path) -> dict[str, Any]:
@@ -253,10 +227,9 @@ def read_exp_config(path: str | Path) -> dict[str, Any]:
 def find_checkpoint(path: str | Path, model_file: str | None = None) -> Path:
     """Return the checkpoint to take from an exp directory.
 
-    Without ``model_file``, the name of one in it, it is the first that is there of: the best epoch by each of the training's
-    ``best_model_criterion``; the average by each of them; ``latest.pth``; the highest ``<N>epoch.pth``; the only ``.pth``
-    file. Best epochs come before averages because codebooks of different epochs need not have the same entry at the same
-    place. ``path`` may be a checkpoint, which is then returned.
+    ``path`` may be a checkpoint, which is then returned. Without ``model_file``, the name of one in it, it is the first that is
+    there of: the best epoch by each of the training's ``best_model_criterion``; the average by each; ``latest.pth``; the highest
+    ``<N>epoch.pth``; the only ``.pth`` file. Averages come later: an entry need not be at the same place in all epochs.
 
     Raises:
         UserError: If there is none, or none of that name.
@@ -273,8 +246,8 @@ def find_checkpoint(path: str | Path, model_file: str | None = None) -> Path:
     criteria = read_exp_config(given).get("best_model_criterion") or []
     wanted = [given / f"{one[0]}.{one[1]}.{kind}.pth" for kind in ("best", "ave") for one in criteria]
     epochs = {int(match[1]): one for one in there if (match := re.match(r"(\d+)epoch\.pth", one.name))}
-    candidates = [*wanted, given / "latest.pth", *(epochs[number] for number in sorted(epochs, reverse=True))]
-    for candidate in candidates + (there if len(there) == 1 else []):
+    last = [epochs[number] for number in sorted(epochs, reverse=True)] or (there if len(there) == 1 else [])
+    for candidate in (*wanted, given / "latest.pth", *last):
         # A link whose epoch has been removed is passed over.
         if candidate.is_file():
             return candidate
@@ -287,14 +260,8 @@ def generator_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         UserError: If the file is missing, damaged, holds no such weights, or weights that are no numbers.
     """
-    state = read_tensors(path)
-    if isinstance(state, dict) and isinstance(state.get("module"), dict):  # as DeepSpeed writes it
-        state = state["module"]
-    weights = {
-        key.removeprefix(GENERATOR): value
-        for key, value in (state.items() if isinstance(state, dict) else ())
-        if isinstance(key, str) and key.startswith(GENERATOR) and isinstance(value, Tensor)
-    }
+    state = read_checkpoint(path)
+    weights = {key.removeprefix(GENERATOR): value for key, value in state.items() if key.startswith(GENERATOR)}
     if not weights:
         raise UserError(f"{path}: holds no codec ('{GENERATOR}...'); take a checkpoint of ESPnet's codec task")
     check_finite(weights, path, GENERATOR)

@@ -22,10 +22,9 @@ from torch import Tensor
 from espnet_tse_gen.audio.filterbank import mel_filters
 from espnet_tse_gen.audio.stft import istft, stft
 from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.utils.errors import UserError, unknown_name
+from espnet_tse_gen.utils.errors import unknown_name
 
 SPLITS = ("bands", "residual")
-
 MASK_SLOPE = 1.25
 MASK_OFFSET = 0.3
 """Shape of the mask in decoding with a mixture; no option, so that trying others does not make another codec."""
@@ -85,13 +84,26 @@ class MelCodec(AbsCodec):
         bounds = np.linspace(0, num_mels, num_codebooks + 1).round().astype(int)
         self.groups = tuple(slice(int(a), int(b)) for a, b in itertools.pairwise(bounds))
         """The bands of each codebook, for ``split: bands``."""
-
-        window = torch.hann_window(n_fft, dtype=torch.float64)
-        triangles = _triangles(sample_rate, n_fft, num_mels)
-        spread = _interpolation(triangles)
-        analysis = triangles / triangles.sum(axis=0, keepdims=True)
-        inverse = np.linalg.pinv(analysis)
-        for name, array in (("window", window), ("analysis", analysis), ("spread", spread), ("inverse", inverse)):
+        # In single precision, as the filters were of which the tokens of older codec directories are made.
+        triangles = mel_filters(sample_rate, n_fft, num_mels, torch.float32).double().numpy()
+        sums = triangles.sum(axis=0, keepdims=True)
+        if (sums <= 0).any():
+            raise self.fault(
+                f"num_mels {num_mels} is too many for n_fft {n_fft} at {sample_rate} Hz (a band without a "
+                "bin); lower num_mels or raise n_fft"
+            )
+        # What spreads a value per band onto the bins, [num_mels, bins]; each bin's weights sum to 1.
+        spread = triangles.copy()
+        covered = np.flatnonzero(spread.sum(axis=1) > 0)
+        spread[: covered[0]] = spread[covered[0]]
+        spread[covered[-1] + 1 :] = spread[covered[-1]]
+        buffers = {
+            "window": torch.hann_window(n_fft, dtype=torch.float64),
+            "analysis": triangles / sums,
+            "spread": (spread / spread.sum(axis=1, keepdims=True)).T,
+            "inverse": np.linalg.pinv(triangles / sums),
+        }
+        for name, array in buffers.items():
             self.register_buffer(name, torch.as_tensor(array).float(), persistent=False)
         self.register_buffer("codebooks", torch.zeros(num_codebooks, codebook_size, num_mels))
         self.register_buffer("mean", torch.zeros(num_mels))
@@ -114,9 +126,7 @@ class MelCodec(AbsCodec):
 
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
         if not bool(self.fitted):
-            raise UserError(
-                "codec 'mel' has no codebooks yet; make a codec directory with 'tse-gen codec' and load that"
-            )
+            raise self.fault("has no codebooks yet; make a codec directory with 'tse-gen codec' and load that")
         latents = (self.log_mel(wav) - self.mean) / self.scale
         return self.quantize(latents).T, latents.T
 
@@ -152,14 +162,11 @@ class MelCodec(AbsCodec):
         """
         generator = torch.Generator().manual_seed(seed)
         chosen: list[Tensor] = []
-        count = 0
         with self._computing():
             for wav in waveforms:
                 frames = self.log_mel(wav.to(self.device, torch.float32)).cpu()
-                keep = torch.randperm(frames.shape[0], generator=generator)[:frames_per_recording]
-                chosen.append(frames[keep])
-                count += keep.shape[0]
-                if count >= max_frames:
+                chosen.append(frames[torch.randperm(len(frames), generator=generator)[:frames_per_recording]])
+                if sum(map(len, chosen)) >= max_frames:
                     break
             if not chosen:
                 raise self.fault("no recording to fit the codebooks to; give at least one")
@@ -168,16 +175,13 @@ class MelCodec(AbsCodec):
             scale = (points - mean).square().mean().sqrt().clamp(min=1e-3)
             points = (points - mean) / scale
             books = torch.zeros(self.codebooks.shape)
-            for codebook, group in enumerate(self.groups):
+            for book, group in zip(books, self.groups, strict=True):
                 if self.split == "bands":
-                    books[codebook, :, group] = kmeans(points[:, group], self.codebook_size, generator, iterations)
+                    book[:, group] = kmeans(points[:, group], self.codebook_size, generator, iterations)
                 else:
-                    books[codebook] = kmeans(points, self.codebook_size, generator, iterations)
-                    points = points - books[codebook][nearest(points, books[codebook])]
-            self.mean.copy_(mean)
-            self.scale.copy_(scale)
-            self.codebooks.copy_(books)
-            self.fitted.fill_(True)
+                    book[:] = kmeans(points, self.codebook_size, generator, iterations)
+                    points = points - book[nearest(points, book)]
+            self.load_state_dict({"codebooks": books, "mean": mean, "scale": scale.view(1), "fitted": torch.ones(1)})
 
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
         if mixture is None:
@@ -187,11 +191,7 @@ class MelCodec(AbsCodec):
         return istft(spectrum * (difference.clamp(max=0.0).exp() @ self.spread), self.window, self.hop)
 
     def _change_row(self, latents: Tensor, estimate: Tensor, quantized: bool) -> Tensor:
-        """Decode on an estimate of the target, whose bands may also be too faint: the plain ratio, bounded.
-
-        On real speech, with the target's own latents and an estimate of 7 dB, this gives 12.3 dB where a gain of at most 1
-        gives 9.5.
-        """
+        """Decode on an estimate of the target, whose bands may also be too faint: the plain ratio, bounded."""
         spectrum = stft(estimate, self.window, self.hop)
         difference = self.scale * self._difference(latents.T, spectrum.abs(), quantized)
         return istft(spectrum * (difference.clamp(max=MAX_GAIN).exp() @ self.spread), self.window, self.hop)
@@ -199,12 +199,11 @@ class MelCodec(AbsCodec):
     def _difference(self, target: Tensor, magnitude: Tensor, quantized: bool) -> Tensor:
         """Return by how much the target differs from the mixture, or an estimate, in each band of a frame: ``[T, D]``.
 
-        The gain of a band is the ratio of the target's magnitude to the mixture's. Where the target's codes are the
-        mixture's own codes, the target is all that is in the mixture there and the gain is 1: a plain ratio would
-        mistake the quantization error of the one for a difference between the two, which costs 3 dB. Elsewhere the
-        mixture is taken half as it is and half as it would be quantized, and the ratio is made a little larger and
-        steeper (``MASK_OFFSET``, ``MASK_SLOPE``), all three chosen on real speech. Latents that are not quantized
-        are compared with the mixture as it is. ``target`` are latents ``[T, D]``, ``magnitude`` ``[T, bins]`` the mixture's.
+        ``target`` are latents ``[T, D]``, ``magnitude`` ``[T, bins]`` the mixture's. Where the target's codes are the mixture's
+        own, the target is all that is there and the gain is 1: a plain ratio would take the quantization error for a difference,
+        which costs 3 dB. Elsewhere the mixture is taken half as it is and half as it would be quantized, and the ratio is made a
+        little larger and steeper (``MASK_OFFSET``, ``MASK_SLOPE``), all chosen on real speech. Latents that are not quantized are
+        compared with the mixture as it is.
         """
         mixture = (self._log_mel_of(magnitude) - self.mean) / self.scale
         difference = target - mixture
@@ -232,27 +231,6 @@ class MelCodec(AbsCodec):
         return istft(spectrum, self.window, self.hop)
 
 
-def _triangles(sample_rate: int, n_fft: int, num_mels: int) -> np.ndarray:
-    """Return triangular mel filters with peaks near 1, float64 ``[n_fft // 2 + 1, num_mels]``."""
-    # In single precision, as the filters were of which the tokens of older codec directories are made.
-    filters = mel_filters(sample_rate, n_fft, num_mels, torch.float32).double().numpy()
-    if (filters.sum(axis=0) <= 0).any():
-        raise UserError(
-            f"codec 'mel': num_mels {num_mels} is too many for n_fft {n_fft} at {sample_rate} Hz (a band without a "
-            "bin); lower num_mels or raise n_fft"
-        )
-    return filters
-
-
-def _interpolation(triangles: np.ndarray) -> np.ndarray:
-    """Return weights ``[num_mels, bins]`` that spread a value per band onto the bins; each bin's weights sum to 1."""
-    weights = triangles.copy()
-    covered = np.flatnonzero(weights.sum(axis=1) > 0)
-    weights[: covered[0]] = weights[covered[0]]
-    weights[covered[-1] + 1 :] = weights[covered[-1]]
-    return (weights / weights.sum(axis=1, keepdims=True)).T
-
-
 def nearest(points: Tensor, codebook: Tensor) -> Tensor:
     """Return the index (int64 ``[N]``) of the codebook vector ``[C, d]`` that is nearest to every point ``[N, d]``.
 
@@ -278,7 +256,7 @@ def kmeans(points: Tensor, entries: int, generator: torch.Generator | None = Non
         counts = torch.bincount(owner, minlength=entries)
         sums = torch.zeros_like(centres).index_add_(0, owner, points)
         centres = sums / counts.clamp(min=1).unsqueeze(1)
-        empty = torch.nonzero(counts == 0).flatten()
-        if empty.numel():
-            centres[empty] = points[torch.randint(points.shape[0], (empty.numel(),), generator=generator)]
+        empty = counts == 0
+        if empty.any():
+            centres[empty] = points[torch.randint(len(points), (int(empty.sum()),), generator=generator)]
     return centres

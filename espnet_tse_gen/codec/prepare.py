@@ -4,6 +4,7 @@ A delay of half a millisecond costs a waveform metric 19 dB and no listener noti
 architecture and weights; where it is not known from the construction it is measured here and kept in ``codec.yaml``.
 """
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -50,9 +51,8 @@ class Preparation:
         config = read_codec_config(self.config_file)
         config = replace(config, weights=self.weights or config.weights)
         option = codec_class(config.codec).weights_option
-        codec = build_codec(
-            config.codec, config.codec_conf | ({option: config.weights} if option and config.weights else {})
-        )
+        given = {option: config.weights} if option and config.weights else {}
+        codec = build_codec(config.codec, config.codec_conf | given)
         check_options(f"fit_conf option of codec '{config.codec}'", config.fit_conf, codec.fit, ("waveforms", "seed"))
         return codec, config
 
@@ -75,10 +75,9 @@ class Preparation:
         return found
 
     def save(self, output: Path, half: bool = False, overwrite: bool = False) -> str:
-        """Make a codec directory, unless it is there with the same settings; return what was done.
+        """Make a codec directory, with weights of ``half`` precision; return what was done.
 
-        ``half`` rounds the weights to half precision. A directory that was made with other settings is an error unless
-        ``overwrite`` is set.
+        One that is there with the same settings is kept; one with others is an error unless ``overwrite`` is set.
         """
         codec, config = self.build()
         origin: dict[str, Any] = {"codec": config.codec, "codec_conf": codec.conf()} | ({"half": True} if half else {})
@@ -87,10 +86,8 @@ class Preparation:
             origin["wav_scp"] = [str(table.wav_scp) for table in self.tables]
             origin["level_scp"] = [str(table.level_scp) for table in self.tables if table.level_scp is not None]
             # Not of the code: a codec stays until its settings or its recordings change.
-            used = [
-                path for table in self.tables for key in sorted(table) for path in (table[key], table.level_path(key))
-            ]
-            origin["recordings"] = state_of(files=used, version="")
+            used = ((table[key], table.level_path(key)) for table in self.tables for key in sorted(table))
+            origin["recordings"] = state_of(files=itertools.chain.from_iterable(used), version="")
         elif codec.weights_option:
             # A training that went on has other weights of the same settings.
             checkpoint = codec.pretrained_cache()
@@ -154,9 +151,9 @@ def _origin_of(weights: Path) -> dict[str, str] | list[dict[str, str]]:
 
 
 def lag(reference: np.ndarray, delayed: np.ndarray, max_lag: int) -> tuple[int, float]:
-    """Return by how many samples ``delayed`` lags ``reference`` (both float ``[L]``), and their correlation there.
+    """Return by how many samples ``delayed`` lags ``reference`` (both float ``[L]``), and their correlation there, -1..1.
 
-    It is the shift of up to ``max_lag`` in either direction at which the correlation, -1..1, is furthest from 0.
+    It is the shift of up to ``max_lag`` in either direction at which the correlation is furthest from 0.
     """
     from scipy.signal import correlate
 

@@ -1,7 +1,7 @@
 """Codecs by name: build one from a yaml file, save it as a directory, load it again and check that it is the same.
 
 A codec directory holds ``codec.yaml`` (``codec``, ``codec_conf``, ``fingerprint``) and, for a codec with weights,
-``weights.pth``. It is all that later stages need; where the weights came from no longer matters.
+``weights.pth``: all that later stages need.
 
     codec = build_codec("mel", {"sample_rate": 8000, "hop": 160, "n_fft": 512})
     save_codec(codec, "exp/codec_mel_8k")
@@ -61,11 +61,7 @@ def build_codec(name: str, conf: Mapping[str, Any] | None = None) -> AbsCodec:
 
 
 def read_codec_config(path: str | Path) -> CodecConfig:
-    """Read a file of ``conf/codec``.
-
-    Raises:
-        UserError: If the file, a key in it or the codec's name cannot be used.
-    """
+    """Read a file of ``conf/codec``; a ``UserError`` if it, a key in it or the codec's name cannot be used."""
     content = read_yaml(path)
     check_options(f"key in {path}", content, CodecConfig)
     if "codec" not in content:
@@ -84,9 +80,7 @@ def save_codec(
 ) -> None:
     """Write a codec directory. ``codec.yaml`` is written last: where it exists, the directory is complete.
 
-    Args:
-        origin: How the weights were made, for the reader.
-        half: Round the codec's weights to half precision, also in memory, and write them so: half the size.
+    ``origin`` says how the weights were made, for the reader; ``half`` rounds them to half precision, also in memory.
     """
     directory = Path(directory)
     (directory / CODEC_YAML).unlink(missing_ok=True)
@@ -138,11 +132,8 @@ def choose_codec(
     """Return the file of ``conf_dir`` that ``--codec_config auto`` of a recipe stands for and, for the reader, why.
 
     For recordings at 16 kHz (``sample_rate``) it is DAC where that can be had, else the codec that ships. What a recipe has
-    prepared before stays chosen unless weights are asked for: a codec that becomes available between two runs must not turn the
-    second into another experiment.
-
-    ``expdir`` is where the recipe puts codec directories (``codec_<name of the file>``), ``weights`` a file that the user
-    names for DAC, and ``download`` says that weights will be fetched.
+    prepared in ``expdir`` (``codec_<name of the file>``) stays chosen unless ``weights``, a file for DAC, or ``download`` ask for
+    DAC: a codec that becomes available between two runs must not turn the second into another experiment.
 
     Raises:
         UserError: If the chosen file is not there.
@@ -158,7 +149,7 @@ def _choose(sample_rate: int, expdir: str | None, weights: str | None, download:
     if sample_rate < 16000:
         return NARROW, f"the recordings are at {sample_rate} Hz"
     for name in (PREFERRED, SHIPPED) if expdir else ():
-        made = Path(str(expdir)) / f"codec_{name}" / "codec.yaml"
+        made = Path(str(expdir)) / f"codec_{name}" / CODEC_YAML
         if made.is_file() and (name == PREFERRED or not (weights or download)):
             return name, f"{made} is there"
     from espnet_tse_gen.codec.dac import RELEASES, dac_class
@@ -169,9 +160,9 @@ def _choose(sample_rate: int, expdir: str | None, weights: str | None, download:
         if weights:
             raise
         return SHIPPED, f"it ships with the package; {error}"
-    cache = RELEASES[16000].file.path
     if weights:
         return PREFERRED, f"its weights are given by --weights {weights}"
+    cache = RELEASES[16000].file.path
     if cache.is_file():
         return PREFERRED, f"its weights are in {cache}"
     if download:

@@ -31,9 +31,7 @@ def resynthesize_named(
     device: str,
     overwrite: bool = False,
 ) -> str:
-    """Resynthesize the recording or the table that a command line names; return what was done of a table.
-
-    Arguments are the options of ``bin.codec_resynth``.
+    """Resynthesize the recording or the table that options of ``bin.codec_resynth`` name; return what was done of a table.
 
     Raises:
         UserError: If options do not go together, or a file cannot be used.
@@ -53,7 +51,11 @@ def resynthesize_named(
         _resynthesize(codec, load_recording(source, codec.sample_rate), output, num_codebooks)
         return ""
     recordings = Recordings(str(wav_scp), level_scp)
-    with_mixture = _takes_mixture(mixture, recordings, codec)
+    if mixture == "true" and recordings.level_scp is None:
+        raise UserError("--level_scp is missing: '--mixture true' takes the phase from the mixtures in it")
+    if mixture == "true" and not codec.supports_mixture:
+        raise UserError(f"--mixture: codec '{codec.name}' cannot use the mixture in decoding; choose false or auto")
+    with_mixture = mixture != "false" and recordings.level_scp is not None and codec.supports_mixture
     keys, folder = split_keys(recordings, job, num_jobs), Path(str(output_dir))
     files = [recordings[key] for key in keys] + [recordings.level_path(key) for key in keys]
     settings = {"fingerprint": codec.fingerprint(), "mixture": with_mixture, "num_codebooks": num_codebooks}
@@ -92,15 +94,6 @@ def _open_codec(directory: str | None, config: str | None, weights: str | None, 
     codec, content = made_of.build()
     made_of.fill(codec, content)
     return codec.to(checked_device(device))
-
-
-def _takes_mixture(mixture: str, table: Recordings, codec: AbsCodec) -> bool:
-    """Return whether decoding takes the phase of the mixtures that set the level: ``auto``, if the codec can."""
-    if mixture == "true" and table.level_scp is None:
-        raise UserError("--level_scp is missing: '--mixture true' takes the phase from the mixtures in it")
-    if mixture == "true" and not codec.supports_mixture:
-        raise UserError(f"--mixture: codec '{codec.name}' cannot use the mixture in decoding; choose false or auto")
-    return mixture != "false" and table.level_scp is not None and codec.supports_mixture
 
 
 def _resynthesize(codec: AbsCodec, recording: Recording, path: str, num_codebooks: int | None) -> None:

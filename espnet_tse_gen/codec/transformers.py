@@ -10,6 +10,7 @@ between releases of the library.
 """
 
 import contextlib
+import functools
 import inspect
 import json
 import re
@@ -78,10 +79,8 @@ class TransformersCodec(AbsCodec):
         self._vectors = {}
         self.sample_rate = int(config.sampling_rate)
         self.hop = int(getattr(config, "hop_length", None) or round(self.sample_rate / config.frame_rate))
-        names = ("num_quantizers", "n_codebooks", "num_codebooks")
-        self.num_codebooks = self._codebooks(
-            self._wanted_codebooks, next((getattr(config, name) for name in names if getattr(config, name, None)), 0)
-        )
+        counts = (getattr(config, name, None) for name in ("num_quantizers", "n_codebooks", "num_codebooks"))
+        self.num_codebooks = self._codebooks(self._wanted_codebooks, next(filter(None, counts), 0))
         self.codebook_sizes = (int(config.codebook_size),) * self.num_codebooks
         self.freeze()
         with self._computing():
@@ -95,7 +94,6 @@ class TransformersCodec(AbsCodec):
 
     def codebook(self, number: int) -> Tensor:
         """Return what a codebook adds to the quantizer's output, float ``[C, D]``."""
-        self._check_network()
         if number not in self._vectors:
             with self._computing():
                 codes = torch.zeros(1, number + 1, self.codebook_sizes[number], dtype=torch.int64, device=self.device)
@@ -105,23 +103,24 @@ class TransformersCodec(AbsCodec):
         return self._vectors[number]
 
     def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        self._check_network()
+        if self.network is None:
+            raise self.fault(f"{self.model} is not loaded; make a codec directory with 'tse-gen codec'")
         quantizer = self.network.quantizer
-        method = "encode" if hasattr(quantizer, "encode") else "forward"
         given: list[Tensor] = []
 
-        def watched(latents: Tensor, *args: Any, **kwargs: Any) -> Any:
+        def watched(original: Callable[..., Any], latents: Tensor, *args: Any, **kwargs: Any) -> Any:
             given.append(latents)
             return original(latents, *args, **kwargs)
 
-        with _replaced(quantizer, method, watched) as original:
+        with _replaced(quantizer, "encode" if hasattr(quantizer, "encode") else "forward", watched):
             codes = self.network.encode(wav.view(1, 1, -1), **self._encode_options()).audio_codes
         return codes.reshape(-1, codes.shape[-1])[: self.num_codebooks], given[0][0]
 
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
-        self._check_network()
         codes = torch.zeros(1, self.num_codebooks, latents.shape[1], dtype=torch.int64, device=self.device)
-        with self._dequantizing(lambda _: latents.unsqueeze(0)):
+        made = latents.unsqueeze(0)
+        output = (made,) if self._dequantizer == "from_codes" else made
+        with _replaced(self.network.quantizer, self._dequantizer, lambda *_, **__: output):
             return self._decoded(codes).audio_values.reshape(-1)
 
     def _encode_options(self) -> dict[str, Any]:
@@ -146,35 +145,21 @@ class TransformersCodec(AbsCodec):
     def _dequantized(self, codes: Tensor) -> Tensor:
         """Return the quantizer's output ``[1, D, T]`` for codes ``[1, k, T]`` of the first k codebooks."""
 
-        def caught(made: Callable[[], Tensor]) -> Tensor:
-            raise _Caught(made())
+        def caught(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            raise _Caught(result[0] if isinstance(result, tuple) else result)
 
         try:
-            with self._dequantizing(caught):
+            with _replaced(self.network.quantizer, self._dequantizer, caught):
                 self._decoded(codes)
         except _Caught as result:
-            return result.latents
+            return result.args[0]
         raise self.fault(f"{type(self.network).__name__} decodes without its quantizer")
 
-    @contextlib.contextmanager
-    def _dequantizing(self, output: Callable[[Callable[[], Tensor]], Tensor]) -> Iterator[None]:
-        """Let ``output`` make the latents that the quantizer hands to the decoder; it is given the original's call."""
-        method = "decode" if hasattr(self.network.quantizer, "decode") else "from_codes"
-
-        def instead(*args: Any, **kwargs: Any) -> Any:
-            def made() -> Tensor:
-                result = original(*args, **kwargs)
-                return result[0] if isinstance(result, tuple) else result
-
-            latents = output(made)
-            return (latents,) if method == "from_codes" else latents
-
-        with _replaced(self.network.quantizer, method, instead) as original:
-            yield
-
-    def _check_network(self) -> None:
-        if self.network is None:
-            raise self.fault(f"{self.model} is not loaded; make a codec directory with 'tse-gen codec'")
+    @property
+    def _dequantizer(self) -> str:
+        """The quantizer's method that makes latents of codes."""
+        return "decode" if hasattr(self.network.quantizer, "decode") else "from_codes"
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         """Move or convert the weights, and forget what was computed from them where they were before."""
@@ -197,8 +182,7 @@ class TransformersCodec(AbsCodec):
     def load_pretrained(self, path: str | Path) -> None:
         """Load a directory with ``config.json`` and safetensors.
 
-        A file in the cache of the hub is named by its SHA-256 there, which it must have; any other is held to
-        ``<file>.sha256`` if that is there.
+        A file in the cache of the hub must have the SHA-256 that is its name there, any other that of ``<file>.sha256``.
         """
         path = Path(path)
         if not _is_whole(path):
@@ -230,8 +214,8 @@ class TransformersCodec(AbsCodec):
         if not self.can_fetch():
             return None if self.model is None else Path(self.model).expanduser()
         with contextlib.suppress(UserError):  # not there, or not the name of a model
-            found = self._snapshot(fetch=False)
-            return found if _is_whole(found) else None
+            if _is_whole(found := self._snapshot(fetch=False)):
+                return found
         return None
 
     def pretrained_source(self) -> str:
@@ -265,18 +249,13 @@ class TransformersCodec(AbsCodec):
 class _Caught(Exception):
     """Carries the quantizer's output out of ``decode``, whose decoder is then not run."""
 
-    def __init__(self, latents: Tensor) -> None:
-        super().__init__()
-        self.latents = latents
-
 
 @contextlib.contextmanager
-def _replaced(module: torch.nn.Module, method: str, function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
-    """Put ``function`` in the place of a module's method for a while; yields the original."""
-    original = getattr(module, method)
-    setattr(module, method, function)
+def _replaced(module: torch.nn.Module, method: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Put ``function``, which is given the original first, in the place of a module's method for a while."""
+    setattr(module, method, functools.partial(function, getattr(module, method)))
     try:
-        yield original
+        yield
     finally:
         delattr(module, method)
 

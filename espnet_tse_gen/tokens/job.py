@@ -9,7 +9,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import espnet_tse_gen
-from espnet_tse_gen.audio.recordings import duration, load_recording, read_tables
+from espnet_tse_gen.audio.recordings import Recording, duration, load_recording, read_tables
 from espnet_tse_gen.codec.base import AbsCodec
 from espnet_tse_gen.codec.registry import load_codec
 from espnet_tse_gen.tokens.store import Places, Store, read_places, remove_unused
@@ -35,6 +35,7 @@ BATCH_SECONDS = {"cpu": 60.0, "cuda": 300.0}
 """Audio in a batch at most, where a command line names nothing else."""
 LATENTS = "_latents"
 """What is appended to a table's name for the table of latents."""
+TABLE_FILES = (".json", ".scp", f"{LATENTS}.scp")
 
 
 class Item(NamedTuple):
@@ -48,18 +49,7 @@ class Item(NamedTuple):
         return state_of(files=self)
 
 
-@dataclass(frozen=True)
-class ExtractionOptions:
-    """How a job goes about it; but for ``latents``, none of these changes what it makes."""
-
-    latents: bool  # also keep the encoder's output, float16 [T, D]
-    batch_size: int  # recordings in a batch at most
-    batch_seconds: float  # audio in a batch at most, each recording counted as long as the longest
-    max_errors: int  # recordings, of all jobs, that may have no tokens
-    num_workers: int  # threads that read recordings ahead
-    log_interval: float  # seconds between lines of progress in a log
-
-
+@dataclass
 class Extraction:
     """One job of the extraction of some tables.
 
@@ -67,43 +57,47 @@ class Extraction:
         UserError: If ``job`` is not within ``1..num_jobs``.
     """
 
-    def __init__(
-        self,
-        codec: AbsCodec,  # on the device where it computes
-        tables: Mapping[str, dict[str, Item]],  # what each key of each table stands for
-        directory: str | Path,  # where they go
-        codec_tag: str,  # name of the codec directory, for the manifests
-        options: ExtractionOptions,
-        job: int,
-        num_jobs: int,
-    ) -> None:
-        self.codec, self.directory, self.options = codec, Path(directory), options
-        self.label = f"job {job} of {num_jobs}"
-        self.kinds = ["", LATENTS] if options.latents else [""]
+    codec: AbsCodec  # on the device where it computes
+    tables: Mapping[str, dict[str, Item]]  # what each key of each table stands for
+    directory: Path  # where they go
+    codec_tag: str  # name of the codec directory, for the manifests
+    job: int
+    num_jobs: int
+    latents: bool  # also keep the encoder's output, float16 [T, D]
+    # How the job goes about it, which does not change what it makes:
+    batch_size: int  # recordings in a batch at most
+    batch_seconds: float  # audio in a batch at most, each recording counted as long as the longest
+    max_errors: int  # recordings, of all jobs, that may have no tokens
+    num_workers: int  # threads that read recordings ahead
+    log_interval: float  # seconds between lines of progress in a log
+
+    def __post_init__(self) -> None:
+        codec = self.codec
+        self.label = f"job {self.job} of {self.num_jobs}"
+        self.kinds = ["", LATENTS] if self.latents else [""]
         # The smallest type that ESPnet's reader of arks takes; it refuses unsigned ones.
         self.dtype = "int16" if codec.codebook_size <= 1 << 15 else "int32"
         common = {"codec": codec.name, "fingerprint": codec.fingerprint(), "dtype": self.dtype}
         self.header = {**common, "kinds": self.kinds, "version": espnet_tse_gen.__version__}
         self.manifest = {
             **common,
-            "codec_tag": codec_tag,
+            "codec_tag": self.codec_tag,
             "codec_conf": codec.conf(),
             "sample_rate": codec.sample_rate,
             "frame_rate": codec.frame_rate,
             "codebooks": codec.num_codebooks,
             "codebook_sizes": list(codec.codebook_sizes),
-            "latents": options.latents,
+            "latents": self.latents,
         }
-        self.job, self.items = job, tables
         self.shares: dict[str, list[tuple[str, Item]]] = {}
         self.owned: dict[str, int] = {}
         """Recordings that are encoded for each table, by all jobs."""
         owners: set[Item] = set()
-        for name, items in tables.items():
+        for name, items in self.tables.items():
             mine = {item: key for key, item in reversed(items.items()) if item not in owners}
             owners |= mine.keys()
             self.owned[name] = len(mine)
-            self.shares[name] = [(key, items[key]) for key in split_keys(mine.values(), job, num_jobs)]
+            self.shares[name] = [(key, items[key]) for key in split_keys(mine.values(), self.job, self.num_jobs)]
 
     def run(self) -> None:
         """Encode this job's recordings, and write all tables if no other job has any left to encode.
@@ -112,15 +106,17 @@ class Extraction:
             UserError: If more recordings than allowed have no tokens, the files cannot be written, or a batch does not fit
                 the memory.
         """
-        with ThreadPoolExecutor(self.options.num_workers) as workers:
+        with ThreadPoolExecutor(self.num_workers) as workers:
             known = read_places(self.directory, self.header)
             if self._merge({digest: one for digest, one in known.items() if not isinstance(one, str)}, workers):
                 print(f"{self.directory}, {self.label}: is complete and up to date; kept")
                 return
-            self._remove_tables()
-            failures = {name: self._encode_share(name, workers) for name in self.items}
+            for path in (self.directory / f"{name}{tail}" for name in self.tables for tail in TABLE_FILES):
+                with contextlib.suppress(OSError):  # opening the arks tells what is wrong
+                    path.unlink()
+            failures = {name: self._encode_share(name, workers) for name in self.tables}
             count = sum(map(len, failures.values()))
-            if count > self.options.max_errors:
+            if count > self.max_errors:
                 where = " and ".join(str(self._errors(name)) for name, reasons in failures.items() if reasons)
                 raise UserError(
                     f"{count} of {sum(map(len, self.shares.values()))} recordings cannot be encoded, first: "
@@ -139,8 +135,13 @@ class Extraction:
             known = read_places(self.directory, self.header)
             left = [entry for entry in share if isinstance(known.get(digests[entry], ""), str)]
             seconds = dict(zip(left, workers.map(lambda entry: duration(entry[1].path), left), strict=True))
+            batches: list[list[tuple[str, Item]]] = []
             # The longest first: what does not fit the memory shows at once.
-            batches = list(self._batches(sorted(left, key=lambda entry: (-seconds[entry], entry[0])), seconds))
+            for entry in sorted(left, key=lambda entry: (-seconds[entry], entry[0])):
+                size = len(batches[-1]) if batches else self.batch_size
+                if size == self.batch_size or (size + 1) * seconds[batches[-1][0]] > self.batch_seconds:
+                    batches.append([])
+                batches[-1].append(entry)
             start, total = time.monotonic(), sum(seconds.values())
             with self._progress(total, label) as bar:
                 for batch, made in zip(batches, self._encoded(batches, workers), strict=True):
@@ -158,41 +159,24 @@ class Extraction:
         )
         return failures
 
-    def _batches(
-        self, order: Iterable[tuple[str, Item]], seconds: Mapping[tuple[str, Item], float]
-    ) -> Iterator[list[tuple[str, Item]]]:
-        """Yield runs of ``order``, which begins with the longest, within the limits of a batch."""
-        batch: list[tuple[str, Item]] = []
-        for entry in order:
-            size = len(batch)
-            if size == self.options.batch_size or (
-                batch and (size + 1) * seconds[batch[0]] > self.options.batch_seconds
-            ):
-                yield batch
-                batch = []
-            batch.append(entry)
-        if batch:
-            yield batch
-
     def _encoded(
         self, batches: Sequence[Sequence[tuple[str, Item]]], workers: ThreadPoolExecutor
     ) -> Iterator[dict[str, list[np.ndarray] | str]]:
         """Yield the arrays of each batch's recordings or why there are none; the next batch is read meanwhile."""
-        ahead: dict[str, Future[Tensor]] = {}
+        ahead: dict[str, Future[Recording]] = {}
+        rate = self.codec.sample_rate
         for batch in [*batches, []]:
-            begun, ahead = ahead, {key: workers.submit(self._samples, key, item) for key, item in batch}
+            begun = ahead
+            ahead = {key: workers.submit(load_recording, item[0], rate, item[1], key=key) for key, item in batch}
             made: dict[str, list[np.ndarray] | str] = {}
             waveforms: dict[str, Tensor] = {}
             for key, future in begun.items():
                 try:
-                    waveforms[key] = future.result()
+                    waveforms[key] = torch.from_numpy(future.result().samples)
                 except UserError as error:
                     made[key] = str(error)
             if begun:
                 yield {**made, **self._arrays(waveforms)}
-
-    def _samples(self, key: str, item: Item) -> Tensor:
-        return torch.from_numpy(load_recording(item.path, self.codec.sample_rate, item.level_path, key=key).samples)
 
     def _arrays(self, waveforms: Mapping[str, Tensor]) -> dict[str, list[np.ndarray]]:
         """Return what the arks get of each waveform: codes ``[T, K]`` and, if wanted, latents float16 ``[T, D]``."""
@@ -208,7 +192,7 @@ class Extraction:
         made: dict[str, list[np.ndarray]] = {}
         for key, (codes, latents) in zip(waveforms, rows, strict=True):
             made[key] = [codes.T.cpu().numpy().astype(self.dtype)]
-            if self.options.latents:
+            if self.latents:
                 half = latents.T.cpu().numpy().astype(np.float16)
                 if not np.isfinite(half).all():
                     raise UserError(
@@ -219,14 +203,14 @@ class Extraction:
 
     def _merge(self, places: Places, workers: ThreadPoolExecutor, own_failures: bool = False) -> bool:
         """Write every table and its manifest if ``places`` tells of all recordings; return whether it did."""
-        distinct = list({item for items in self.items.values() for item in items.values()})
+        distinct = list({item for items in self.tables.values() for item in items.values()})
         if len(places) < len(distinct):
             return False  # without a look at all the files
         digests = dict(zip(distinct, workers.map(Item.digest, distinct), strict=True))
         if not places.keys() >= set(digests.values()):
             return False
         failed = {item: str(places[digest]) for item, digest in digests.items() if isinstance(places[digest], str)}
-        if len(failed) > self.options.max_errors:
+        if len(failed) > self.max_errors:
             if not own_failures:
                 return False  # the job whose recordings these are may be about to try them again
             raise UserError(
@@ -235,7 +219,7 @@ class Extraction:
                 f"run this again, or allow them to be missing with --max_errors {len(failed)}"
             )
         used: list[str] = []
-        for name, items in self.items.items():
+        for name, items in self.tables.items():
             for number, kind in enumerate(self.kinds):
                 table = {key: places[digests[item]][number] for key, item in items.items() if item not in failed}
                 if not table:
@@ -247,11 +231,11 @@ class Extraction:
             content = {**self.manifest, "recordings": len(items) - len(missing), "missing": missing}
             content["encoded"] = self.owned[name]
             _write(self.directory / f"{name}.json", json.dumps(content, indent=1, sort_keys=True))
-        remove_unused(self.directory, list(self.items), used)
+        remove_unused(self.directory, list(self.tables), used)
         if failed:
             print(
                 f"{self.directory}: {len(failed)} recording(s) have no tokens and are missing from the tables, as "
-                f"--max_errors {self.options.max_errors} allows; training and decoding want the same keys everywhere: "
+                f"--max_errors {self.max_errors} allows; training and decoding want the same keys everywhere: "
                 "remove them there too"
             )
         return True
@@ -259,21 +243,14 @@ class Extraction:
     def _errors(self, name: str) -> Path:
         return self.directory / f"{name}.{self.job}.errors"
 
-    def _remove_tables(self) -> None:
-        """Declare all tables unfinished."""
-        for name in self.items:
-            for tail in (".json", ".scp", f"{LATENTS}.scp"):
-                with contextlib.suppress(OSError):  # opening the arks tells what is wrong
-                    (self.directory / f"{name}{tail}").unlink()
-
     def _progress(self, total: float, label: str) -> Any:
         """Return a bar over seconds of audio; in a log it is a line now and then."""
+        options: dict[str, Any] = {"total": total, "desc": label, "unit": " s of audio", "disable": not total}
         if sys.stderr.isatty():
-            return tqdm(total=round(total), desc=label, unit=" s of audio", unit_scale=True, disable=not total)
+            return tqdm(**{**options, "total": round(total)}, unit_scale=True)
         line = "{desc}: {n:.0f} of {total:.0f} s of audio, {rate_fmt}, {remaining} left\n"
-        interval = self.options.log_interval
-        when = {"mininterval": interval, "maxinterval": interval + 1, "delay": interval, "disable": not total}
-        return tqdm(total=total, desc=label, unit=" s of audio", bar_format=line, **when)
+        interval = self.log_interval
+        return tqdm(**options, bar_format=line, mininterval=interval, maxinterval=interval + 1, delay=interval)
 
 
 def _write(path: Path, text: str) -> None:
@@ -298,7 +275,7 @@ def tokenize(
     num_jobs: int,
     **options: Any,
 ) -> None:
-    """Do one job of encoding tables of recordings, as a command line names them.
+    """Do one job of encoding tables of recordings, as a command line names them; ``options`` are :class:`Extraction`'s.
 
     Raises:
         UserError: If options do not go together, or codec, tables or recordings cannot be used.
@@ -317,4 +294,4 @@ def tokenize(
     codec.batched = batched
     seconds = batch_seconds or BATCH_SECONDS.get(codec.device.type, BATCH_SECONDS["cpu"])
     tag = Path(codec_dir).resolve().name.removeprefix("codec_")
-    Extraction(codec, tables, output_dir, tag, ExtractionOptions(batch_seconds=seconds, **options), job, num_jobs).run()
+    Extraction(codec, tables, Path(output_dir), tag, job, num_jobs, batch_seconds=seconds, **options).run()

@@ -24,9 +24,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("conf") / "small.yaml"
-    path.write_text(
-        "codec: mel\ncodec_conf: {num_mels: 40, num_codebooks: 4, codebook_size: 16}\nfit_conf: {iterations: 3}\n"
-    )
+    conf = {"num_mels": 40, "num_codebooks": 4, "codebook_size": 16}
+    write_yaml(path, {"codec": "mel", "codec_conf": conf, "fit_conf": {"iterations": 3}})
     return path
 
 
@@ -42,8 +41,8 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a configuration of EnCodec that names a file of weights in the released format."""
     folder = tmp_path_factory.mktemp("conf")
     torch.save(make("encodec").model.state_dict(), folder / "weights.th")
-    content = f"codec: encodec\ncodec_conf: {{bandwidth: 1.5}}\nweights: {folder}/weights.th\n"
-    (folder / "encodec.yaml").write_text(content)
+    content = {"codec": "encodec", "codec_conf": {"bandwidth": 1.5}, "weights": str(folder / "weights.th")}
+    write_yaml(folder / "encodec.yaml", content)
     return folder / "encodec.yaml"
 
 
@@ -75,8 +74,8 @@ def test_prepare_keeps_what_is_there(config, corpus, tmp_path, capsys) -> None:
     refused(r"other settings \(seed\)", prepare, config, tmp_path / "c", *tables(corpus), "--seed", "1")
     prepare(config, tmp_path / "c", *tables(corpus), "--seed", "1", "--overwrite", "true")
     assert load_codec(tmp_path / "c").fingerprint() != made
-    prepare(config, tmp_path / "d", *tables(corpus))
-    assert load_codec(tmp_path / "d").fingerprint() == made  # the same seed makes the same codec
+    prepare(config, tmp_path / "c", *tables(corpus), "--overwrite", "true")
+    assert load_codec(tmp_path / "c").fingerprint() == made  # the same seed makes the same codec
     prepare(config, tmp_path / "e", *tables(corpus), "--max_seconds", "0.01")
     assert bool(load_codec(tmp_path / "e").fitted) and load_codec(tmp_path / "e").fingerprint() != made
 
@@ -96,17 +95,6 @@ def test_a_codec_is_fitted_anew_to_recordings_that_changed(config, tmp_path, cap
     capsys.readouterr()
     prepare(config, tmp_path / "c", *tables(tmp_path / "corpus"))
     assert "kept" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_prepare_from_a_local_file(released, tmp_path, capsys) -> None:
-    prepare(released, tmp_path / "c")
-    codec = load_codec(tmp_path / "c")
-    assert codec.num_codebooks == 2 and f"delay: {codec.delay} samples" in capsys.readouterr().out
-    moved = (released.parent / "weights.th").rename(tmp_path / "weights.th")
-    prepare(released, tmp_path / "c")  # the directory is all that is needed from now on
-    assert "kept" in capsys.readouterr().out
-    moved.rename(released.parent / "weights.th")
 
 
 def test_prepare_errors(config, corpus, tmp_path, monkeypatch) -> None:
@@ -160,13 +148,11 @@ def test_recording_goes_there_and_back(corpus) -> None:
 
 
 @pytest.mark.slow
-def test_one_file_by_a_configuration_alone(released: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rate = 44100
-    write(tmp_path / "a.wav", rate)
+def test_one_file_by_a_configuration_alone(released: Path, tmp_path: Path) -> None:
+    write(tmp_path / "a.wav", 44100)
     resynthesize("--codec_config", released, "--input", tmp_path / "a.wav", "--output", tmp_path / "b.flac")
-    made, found = soundfile.read(tmp_path / "b.flac")
-    assert found == rate and made.shape == (rate // 2 + 7,)
-    assert capsys.readouterr().out == ""
+    made, rate = soundfile.read(tmp_path / "b.flac")
+    assert rate == 44100 and made.shape == (rate // 2 + 7,)
 
 
 def test_level_and_number_of_codebooks(codec_dir: Path, tmp_path: Path) -> None:
@@ -221,15 +207,6 @@ def test_a_key_that_is_a_path_replaces_no_recording(codec_dir, corpus, tmp_path)
     source.write_bytes((corpus / "wavs/d_spk1.wav").read_bytes())
     (tmp_path / "wav.scp").write_text(f"{tmp_path}/a {source}\n")
     before = source.read_bytes()
-    command = [
-        "--codec_dir",
-        codec_dir,
-        "--wav_scp",
-        tmp_path / "wav.scp",
-        "--output_dir",
-        tmp_path / "out",
-        "--name",
-        "x",
-    ]
-    refused("holds a slash", resynthesize, *command)
+    command = ["--codec_dir", codec_dir, "--wav_scp", tmp_path / "wav.scp", "--output_dir", tmp_path / "out"]
+    refused("holds a slash", resynthesize, *command, "--name", "x")
     assert source.read_bytes() == before

@@ -1,7 +1,6 @@
 """DAC through its own package: the released models' facts, the real file format, alignment, and what is refused."""
 
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from refused import refused
 from torch import Tensor
 
 from espnet_tse_gen.codec.base import AbsCodec
-from espnet_tse_gen.codec.dac import INSTALL, RELEASES
+from espnet_tse_gen.codec.dac import RELEASES
 from espnet_tse_gen.codec.registry import build_codec
 
 HOP_512 = {"encoder_rates": [2, 4, 8, 8], "decoder_rates": [8, 8, 4, 2]}
@@ -64,14 +63,9 @@ def test_codes_and_waveforms_are_the_packages_own(file: Path, tmp_path: Path) ->
     assert decoded.shape == (1, 16 * 320) and made.shape == (1, 16 * 320 - 8)
     torch.testing.assert_close(decoded[:, :-8], made)
     assert not decoded[:, -8:].any()
-
-
-def test_fewer_codebooks_are_the_first_ones(file: Path) -> None:
-    whole, first = small(), small(num_codebooks=2)
-    for codec in (whole, first):
-        codec.load_pretrained(file)
-    assert first.num_codebooks == 2 and first.conf()["num_codebooks"] == 2
-    assert torch.equal(first.encode(noise(1, 3000)).codes, whole.encode(noise(1, 3000)).codes[:, :2])
+    first = small(num_codebooks=2)
+    first.load_pretrained(file)
+    assert first.num_codebooks == 2 and torch.equal(first.encode(wav).codes, codes[:, :2])
 
 
 def test_the_architecture_comes_from_the_file(file: Path) -> None:
@@ -134,8 +128,3 @@ def test_files_of_other_kinds_are_refused(file: Path, tmp_path: Path) -> None:
         refused(message, codec.load_pretrained, tmp_path / f"{number}.pth")
     (tmp_path / "cut.pth").write_bytes(file.read_bytes()[:5000])
     refused("is not a readable checkpoint", codec.load_pretrained, tmp_path / "cut.pth")
-
-
-def test_what_to_install_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "dac.model.dac", None)
-    assert INSTALL in refused("codec 'dac' needs the package descript-audio-codec", build_codec, "dac")

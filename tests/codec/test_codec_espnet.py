@@ -50,14 +50,8 @@ def test_codes_are_those_of_espnet(pair: tuple[AbsCodec, object], frames: int, s
         own = torch.cat([own[:, :, :frames], own[:, :, frames - 1 : frames]], dim=2)
     want = model.decode(own).flatten()[: frames * codec.hop]
     torch.testing.assert_close(codec.decode(codec.encode(wav).codes)[0], want, atol=1e-6, rtol=1e-4)
-
-
-@torch.no_grad()
-def test_latents_are_those_of_espnet(pair: tuple[AbsCodec, object]) -> None:
-    codec, model = pair
-    wav = noise(1, 6 * codec.hop)
     if codec.design != "funcodec":  # ESPnet's own function leaves out the spectrum
-        torch.testing.assert_close(codec.encode(wav).latents, model.encode_continuous(wav))
+        torch.testing.assert_close(codec.encode(wav).latents, model.encode_continuous(wav)[..., :frames])
     facts = model.meta_info()
     assert codec.sample_rate == facts["fs"] and codec.codebook_sizes[0] == facts["code_size_per_stream"][0]
 

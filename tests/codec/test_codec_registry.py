@@ -1,12 +1,15 @@
 """Codecs by name: what is wrong with a configuration is named. A new family: ``tests/test_extending.py``."""
 
 import hashlib
+import re
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from refused import refused
 
+from espnet_tse_gen.codec.dac import INSTALL
 from espnet_tse_gen.codec.registry import build_codec, codec_class, load_codec, read_codec_config, save_codec
 
 CONF = Path(__file__).parents[2] / "conf" / "codec"
@@ -103,15 +106,25 @@ def test_encodec_weights_in_the_released_format(tmp_path: Path) -> None:
     refused("is damaged", codec.load_pretrained, damaged)
 
 
-@pytest.mark.parametrize("bandwidth, codebooks", [(1.5, 2), (24, 32)])
-def test_encodec_bandwidth_chooses_the_codebooks(bandwidth: float, codebooks: int) -> None:
-    codec = build_codec("encodec", {"bandwidth": bandwidth})
-    assert (codec.num_codebooks, codec.codebook_size, codec.hop, codec.frame_rate) == (codebooks, 1024, 320, 75)
-
-
 def test_former_names_of_keys_are_read_with_a_warning() -> None:
     conf = {"sample_rate": 8000, "hop": 160, "n_fft": 512, "num_mels": 16, "codebook_size": 4}
     with pytest.warns(FutureWarning, match="codec 'mel': 'num_levels' is called 'num_codebooks' now"):
         former = build_codec("mel", {**conf, "num_levels": 2})
     codec = build_codec("mel", {**conf, "num_codebooks": 2})
     assert former.num_codebooks == 2 and former.fingerprint() == codec.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "message"),
+    [
+        ("dac", "dac.model.dac", f"codec 'dac' needs the package descript-audio-codec.*{re.escape(INSTALL)}"),
+        (
+            "transformers",
+            "transformers",
+            r"needs the package 'transformers'.*pip install 'espnet_tse_gen\[transformers\]'",
+        ),
+    ],
+)
+def test_what_to_install_is_said_in_one_line(name: str, module: str, message: str, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    refused(message, build_codec, name, {"model": "a/b"} if name == "transformers" else {})

@@ -1,10 +1,7 @@
-"""Token extraction is killed for good, with its whole process group, and started again: nothing is lost, little is repeated."""
+"""Token extraction is killed for good and started again: nothing is lost, little is repeated."""
 
-import contextlib
 import json
 import os
-import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -21,7 +18,7 @@ from espnet_tse_gen.bin import codec_tokenize
 from espnet_tse_gen.codec.registry import save_codec
 from espnet_tse_gen.utils.files import read_scp
 
-RECORDINGS, BATCH, JOBS = 40, 3, 2
+RECORDINGS, BATCH, JOBS = 40, 3, (1, 2)
 COUNTING = """
 import os, sys, time
 from espnet_tse_gen.bin import codec_tokenize
@@ -42,55 +39,44 @@ def options(root: Path, job: int) -> list[str]:
     command = ["--codec_dir", f"{root}/codec_small", "--output_dir", "out", f"--batch_size={BATCH}", "--latents=true"]
     for n in (1, 2):
         command += ["--wav_scp", f"{root}/spk{n}.scp", "--name", f"codes_spk{n}"]
-    return [*command, "--job", str(job), "--num_jobs", str(JOBS)]
+    return [*command, "--job", str(job), "--num_jobs", str(len(JOBS))]
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a codec, two tables of recordings (the second shares some of the first's) and ``whole``, a whole run."""
-    root = tmp_path_factory.mktemp("kill")
-    save_codec(make("mel"), root / "codec_small")
+    save_codec(make("mel"), tmp_path / "codec_small")
     generator = np.random.default_rng(0)
-    paths = [root / f"{number}.wav" for number in range(2 * RECORDINGS)]
+    paths = [tmp_path / f"{number}.wav" for number in range(2 * RECORDINGS)]
     for path in paths:
         soundfile.write(path, 0.05 * generator.standard_normal(int(generator.integers(1, 8000))), 16000)
     for name, chosen in (("spk1", paths[:RECORDINGS]), ("spk2", paths[RECORDINGS // 2 :])):
-        (root / f"{name}.scp").write_text("".join(f"{name}_{path.stem} {path}\n" for path in chosen))
-    (root / "whole").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root / "whole")
-        for job in range(1, JOBS + 1):
-            codec_tokenize.main(options(root, job))
-    return root
+        (tmp_path / f"{name}.scp").write_text("".join(f"{name}_{path.stem} {path}\n" for path in chosen))
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    monkeypatch.chdir(tmp_path / "whole")
+    for job in JOBS:
+        codec_tokenize.main(options(tmp_path, job))
+    return tmp_path
 
 
-def start(root: Path, folder: Path) -> subprocess.Popen[bytes]:
-    """Start two jobs, as a launcher would, in one process group of their own."""
-    lines = []
-    for job in range(1, JOBS + 1):
-        command = [sys.executable, "-c", COUNTING, f"{job}.count", *options(root, job)]
-        lines.append(f"{shlex.join(command)} > {job}.log 2>&1 & job{job}=$!")
-    script = "\n".join([*lines, *(f"wait $job{job} || exit" for job in range(1, JOBS + 1))])
+def start(root: Path, folder: Path) -> list[subprocess.Popen[bytes]]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(["sh", "-c", script], cwd=folder, env=environment, start_new_session=True)
+    commands = [[sys.executable, "-c", COUNTING, f"{job}.count", *options(root, job)] for job in JOBS]
+    return [subprocess.Popen(command, cwd=folder, env=environment) for command in commands]
 
 
-def logs(folder: Path) -> str:
-    return "".join(path.read_text() for path in sorted(folder.glob("*.log")))
-
-
-def kill_when(process: subprocess.Popen[bytes], folder: Path, moment: Callable[[], bool]) -> None:
-    """Kill the whole process group with SIGKILL once ``moment`` has come."""
+def kill_when(processes: list[subprocess.Popen[bytes]], moment: Callable[[], bool]) -> None:
+    """Kill the jobs with SIGKILL once ``moment`` has come."""
     deadline = time.monotonic() + 600
     try:
         while not moment():
-            assert process.poll() is None, logs(folder)
-            assert time.monotonic() < deadline
+            assert None in [process.poll() for process in processes] and time.monotonic() < deadline
             time.sleep(0.005)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def journalled(folder: Path, job: int) -> int:
@@ -108,23 +94,20 @@ def counted(folder: Path, job: int) -> int:
 @pytest.mark.slow
 def test_killed_twice_and_started_again(place: Path) -> None:
     folder = place / "killed"
-    folder.mkdir()
-    jobs = (1, 2)
-    assert [journalled(place / "whole", job) for job in jobs] == [RECORDINGS] * 2, "what both tables name counts once"
+    assert [journalled(place / "whole", job) for job in JOBS] == [RECORDINGS] * 2, "what both tables name counts once"
     moments: list[Callable[[], bool]] = [
-        lambda: any(journalled(folder, job) for job in jobs),  # the first batch of the first job to have one
-        lambda: sum(journalled(folder, job) for job in jobs) > RECORDINGS,  # halfway, one table done and one begun
+        lambda: any(journalled(folder, job) for job in JOBS),  # the first batch of the first job to have one
+        lambda: sum(journalled(folder, job) for job in JOBS) > RECORDINGS,  # halfway, one table done and one begun
     ]
     for number, moment in enumerate(moments, 1):
-        kill_when(start(place, folder), folder, moment)
+        kill_when(start(place, folder), moment)
         assert not (folder / "out/codes_spk1.scp").exists()
-        for job in jobs:
+        for job in JOBS:
             # What is computed and not safe is at most a batch for each time that the job was killed.
             assert counted(folder, job) - journalled(folder, job) <= BATCH * number
-    safe, before = ({job: count(folder, job) for job in jobs} for count in (journalled, counted))
-    process = start(place, folder)
-    assert process.wait(timeout=600) == 0, logs(folder)
-    for job in jobs:
+    safe, before = ({job: count(folder, job) for job in JOBS} for count in (journalled, counted))
+    assert [process.wait(timeout=600) for process in start(place, folder)] == [0, 0]
+    for job in JOBS:
         assert counted(folder, job) - before[job] == RECORDINGS - safe[job]
     whole, found = ({path.name: path.read_bytes() for path in (place / name / "out").iterdir()}
                     for name in ("whole", "killed"))  # fmt: skip

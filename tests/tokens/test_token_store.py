@@ -31,11 +31,8 @@ def make(directory: Path, digests: Sequence[str], batches: int | None = None, jo
     """Append what is not there yet, or the first so many batches of two; return how many that were."""
     with Store(directory, "codes", job, HEADER) as store:
         left = [one for one in digests if one not in read_places(directory, HEADER)]
-        for number, first in enumerate(range(0, len(left), 2)):
-            if number != batches:
-                store.append([(f"key_{one}", one, arrays_of(one)) for one in left[first : first + 2]])
-            else:
-                break
+        for pair in [left[first : first + 2] for first in range(0, len(left), 2)][:batches]:
+            store.append([(f"key_{one}", one, arrays_of(one)) for one in pair])
     return len(left)
 
 
