@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import resource
 import tempfile
 import time
@@ -44,11 +43,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def write_corpus(sources: Sequence[Any], folder: Path, seed: int) -> tuple[list[tuple[str, str, str]], list[str]]:
-    """Write the sources as wav, and as many mixtures of two speakers, the shorter one's length each.
-
-    Returns:
-        ``(key, speaker, path)`` of the wav files, and the keys of the mixtures.
-    """
+    """Write the sources as wav, and as many mixtures of two; return ``(key, speaker, path)`` of those, and keys of these."""
     import numpy as np
 
     from espnet_tse_gen.audio.files import read_audio
@@ -86,8 +81,7 @@ def write_corpus(sources: Sequence[Any], folder: Path, seed: int) -> tuple[list[
 def measure(batches: Callable[[int], Iterable[Any]], items: int, repeats: int) -> tuple[float, float]:
     """Make batches of ``items`` items once untimed and ``repeats`` times timed.
 
-    Returns:
-        Items per second, and milliseconds of processor time for an item, the best of the rounds.
+    Items per second, and milliseconds of processor time for an item, are the best of the rounds.
     """
     speeds, used = [], []
     for epoch in range(1, repeats + 2):
@@ -107,7 +101,6 @@ def _processor_seconds() -> float:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
     args = common.parse(get_parser(), cmd, "items", "batch_size", "utterances")
     common.set_threads(args.threads)
     from espnet_tse_gen.utils.quiet import import_quietly
@@ -155,11 +148,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
             ),
         }
         collate = CommonCollateFn(float_pad_value=0.0, int_pad_value=0)
-        report = [
-            f"Items of {args.crop_seconds:g} s at {RATE} Hz, {count} batches of {args.batch_size}, {len(listed)} utterances;"
-            f" {os.cpu_count()} logical cores, load average {os.getloadavg()[0]:.1f} at the start",
-            "",
-        ]
+        text = f"Items of {args.crop_seconds:g} s at {RATE} Hz, {count} batches of {args.batch_size}, {len(listed)} utterances."
+        report = common.head("Making training items", text, args.threads)
         rows = []
         for kind, (dataset, batches) in kinds.items():
             found = []

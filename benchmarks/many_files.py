@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import common
-from common import ROOT, SAMPLE_RATE, machine, markdown, parse, speech_like, thread_variables, write_report
+from common import ROOT, SAMPLE_RATE, head, markdown, parse, speech_like, thread_variables, write_report
 
 from espnet_tse_gen.utils.errors import UserError, run_main
 
@@ -78,10 +78,11 @@ def seconds_of(args: argparse.Namespace, folder: Path, mixture: Path, output: Pa
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Measure, print the report and write it to ``--output``."""
     args = parse(options(), cmd, "files", "calls")
     calls = min(args.calls, args.files)
-    rows, report = [], machine(args.threads)
+    speech = f"speech of {args.speech}" if args.speech else "noise like speech"
+    text = f"Mixtures of at most {args.seconds:g} s, made of {speech}, with {args.model}."
+    rows, report = [], head("Many recordings", text, args.threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_recordings(folder, args)
@@ -97,17 +98,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
             rows.append([
                 f"a call each: {calls}, scaled", args.files, f"{passed:.1f}", f"{worked:.1f}", f"{passed / together[0]:.1f}",
             ])  # fmt: skip
-    speech = f"speech of {args.speech}" if args.speech else "noise like speech"
-    report = [
-        "## Many recordings",
-        "",
-        f"Mixtures of at most {args.seconds:g} s, made of {speech}, with {args.model}.",
-        "",
-        *report,
-        "",
-        *markdown(["system", "recordings", "seconds", "processor's seconds", "times as long"], rows),
-    ]
-    write_report(report, args.output)
+    headings = ["system", "recordings", "seconds", "processor's seconds", "times as long"]
+    write_report([*report, *markdown(headings, rows)], args.output)
 
 
 if __name__ == "__main__":

@@ -118,17 +118,14 @@ class MCSpExExtractor(AbsEmbeddingExtractor):
 
         self.fusion = fuser(bottleneck_channel)
         self.enroll_fusion = None if share_fusion else fuser(speaker_channel)
-        self.projection, self.enroll_projection, self.speaker_front_end = [nn.Identity() for _ in range(3)]
-        speaker_input = bottleneck_channel if share_fusion else speaker_channel
-        if fusion_projection == "separate":
-            self.projection = nn.Conv1d(input_dim, bottleneck_channel, 1)
-            self.enroll_projection = nn.Conv1d(input_dim, speaker_channel, 1)
-            speaker_input = speaker_channel
+        separate = fusion_projection == "separate"
+        self.projection = nn.Conv1d(input_dim, bottleneck_channel, 1) if separate else nn.Identity()
+        self.enroll_projection = nn.Conv1d(input_dim, speaker_channel, 1) if separate else nn.Identity()
+        speaker_input = bottleneck_channel if share_fusion and not separate else speaker_channel
+        self.speaker_front_end: nn.Module = nn.Identity()
         if speaker_front_end:
-            self.speaker_front_end = nn.Sequential(
-                ChannelNorm(speaker_input), nn.Conv1d(speaker_input, speaker_channel, 1)
-            )
-            speaker_input = speaker_channel
+            front_end = ChannelNorm(speaker_input), nn.Conv1d(speaker_input, speaker_channel, 1)
+            self.speaker_front_end, speaker_input = nn.Sequential(*front_end), speaker_channel
         self.speaker_encoder = ResNetEncoder(speaker_input, speaker_channel, speaker_wide_channel, embedding_dim)
 
         count = {"concat": 0, "film_shared": 1}.get(modulation, stacks)
