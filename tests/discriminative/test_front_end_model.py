@@ -14,6 +14,7 @@ from espnet_tse_gen.bin import pack
 from espnet_tse_gen.cli import main as tse_gen
 from espnet_tse_gen.codec.registry import save_codec
 from espnet_tse_gen.discriminative.front_end import resample
+from espnet_tse_gen.inference.base import padded
 from espnet_tse_gen.inference.front_end import load_front_end, save_front_end
 from espnet_tse_gen.inference.waveform import WaveformInference
 from espnet_tse_gen.masked.build import build_model
@@ -23,11 +24,6 @@ from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
 KINDS = ["td_speakerbeam", "spex_plus", "mc_spex", "dual_path"]
 RATES = [8000, 16000, 11025]
-
-
-def padded(signals: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = [torch.from_numpy(signal) for signal in signals]
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])
 
 
 @pytest.fixture(scope="module")
