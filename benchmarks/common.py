@@ -39,7 +39,6 @@ class System:
     results: list[Any] = field(default_factory=list)
 
     def times_as_fast(self) -> list[float]:
-        """Return how many times as fast as its peer it was in each round."""
         return ratios(self.seconds, (self.peer or self).seconds)
 
     def shown_ratio(self) -> str:
@@ -105,6 +104,11 @@ def ratios(own: Sequence[float], peer: Sequence[float]) -> list[float]:
 def spread(values: Sequence[float], digits: int) -> str:
     """Return median, smallest and largest of ``values`` as text."""
     return f"{statistics.median(values):.{digits}f} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
+
+
+def head(title: str, text: str, threads: int) -> list[str]:
+    """Return how a report begins."""
+    return [f"## {title}", "", text, "", *machine(threads), ""]
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

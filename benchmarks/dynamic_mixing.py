@@ -16,7 +16,6 @@ import argparse
 import json
 import logging
 import os
-import resource
 import tempfile
 import time
 from collections import defaultdict
@@ -44,11 +43,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def write_corpus(sources: Sequence[Any], folder: Path, seed: int) -> tuple[list[tuple[str, str, str]], list[str]]:
-    """Write the sources as wav, and as many mixtures of two speakers, the shorter one's length each.
-
-    Returns:
-        ``(key, speaker, path)`` of the wav files, and the keys of the mixtures.
-    """
+    """Write the sources as wav, and as many mixtures of two; return ``(key, speaker, path)`` of those, and keys of these."""
     import numpy as np
 
     from espnet_tse_gen.audio.files import read_audio
@@ -86,28 +81,21 @@ def write_corpus(sources: Sequence[Any], folder: Path, seed: int) -> tuple[list[
 def measure(batches: Callable[[int], Iterable[Any]], items: int, repeats: int) -> tuple[float, float]:
     """Make batches of ``items`` items once untimed and ``repeats`` times timed.
 
-    Returns:
-        Items per second, and milliseconds of processor time for an item, the best of the rounds.
+    Items per second, and milliseconds of processor time for an item, are the best of the rounds.
     """
     speeds, used = [], []
     for epoch in range(1, repeats + 2):
-        start, before = time.perf_counter(), _processor_seconds()
+        # The processor's time of this process and of the workers that have ended.
+        start, before = time.perf_counter(), sum(os.times()[:4])
         for _ in batches(epoch):
             pass
         if epoch > 1:
             speeds.append(items / (time.perf_counter() - start))
-            used.append(1000.0 * (_processor_seconds() - before) / items)
+            used.append(1000.0 * (sum(os.times()[:4]) - before) / items)
     return max(speeds), min(used)
 
 
-def _processor_seconds() -> float:
-    """Return the processor time of this process and of the workers that have ended."""
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return sum(usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, kinds))
-
-
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
     args = common.parse(get_parser(), cmd, "items", "batch_size", "utterances")
     common.set_threads(args.threads)
     from espnet_tse_gen.utils.quiet import import_quietly
@@ -156,11 +144,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
             ),
         }
         collate = CommonCollateFn(float_pad_value=0.0, int_pad_value=0)
-        report = [
-            f"Items of {args.crop_seconds:g} s at {RATE} Hz, {count} batches of {args.batch_size}, {len(listed)} utterances;"
-            f" {os.cpu_count()} logical cores, load average {os.getloadavg()[0]:.1f} at the start",
-            "",
-        ]
+        text = f"Items of {args.crop_seconds:g} s at {RATE} Hz, {count} batches of {args.batch_size}, {len(listed)} utterances."
+        report = common.head("Making training items", text, args.threads)
         rows = []
         for kind, (dataset, batches) in kinds.items():
             found = []

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """How fast extraction is beside ESPnet's own: discriminative models, and ESPnet's `enh_tse_inference` with TD-SpeakerBeam.
 
-The peer is ESPnet's `SeparateSpeech`, which its `enh_tse_inference` calls for every batch, with a TD-SpeakerBeam whose width
-is chosen so that it has as many parameters as the model beside it. Ours is what the recipe and the command line call: the
-same TD-SpeakerBeam with the same weights, and SpEx+ and MC-SpEx at their published sizes. All run in turn on the same
-recordings, round after round, so that whatever else the machine does meets all of them alike; the order moves by one place
-per round. Weights are random: they do not change the time. No enrolment comes twice, so that no kept embedding helps.
+The peer is ESPnet's `SeparateSpeech`, which its `enh_tse_inference` calls for every batch, with a TD-SpeakerBeam of as many
+parameters as the model beside it. Ours is what the recipe and the command line call: the same TD-SpeakerBeam with the same
+weights, and SpEx+ and MC-SpEx at their published sizes. All run in turn on the same recordings, round after round. Weights are
+random: they do not change the time. No enrolment comes twice, so that no kept embedding helps.
 
     python benchmarks/extraction.py --threads 2 --repeats 3
     python benchmarks/extraction.py --threads 2 --repeats 3 --extractors dual_path --seconds 10 --batch_size 1
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import common
-from common import System, machine, markdown, measure, parse, set_threads, speakerbeam, spread, write_report
+from common import System, head, markdown, measure, parse, set_threads, speakerbeam, speech_like, spread, write_report
 
 from espnet_tse_gen.utils.errors import UserError, run_main
 
@@ -83,7 +82,6 @@ def speakerbeam_of(wanted: int, width: float) -> dict[str, Any]:
 def our_system(
     name: str, config: Mapping[str, Any], peer: System, args: argparse.Namespace, augmentations: int = 1
 ) -> System:
-    """Return a row of ours."""
     import torch
 
     from espnet_tse_gen.inference.waveform import WaveformInference
@@ -130,7 +128,7 @@ def peer_system(name: str, config: Mapping[str, Any], args: argparse.Namespace) 
 
 
 def build_systems(args: argparse.Namespace) -> list[System]:
-    """Return all rows: for each of our models a peer of its size, and the peer's own model through our code."""
+    """For each of our models a peer of its size, and the peer's own model through our code."""
     if DUAL_PATH in args.extractors:
         same = speakerbeam(512, round(256 * args.width), kernel_size=40)
         peer = peer_system("ESPnet, TD-SpeakerBeam", same, args)
@@ -155,20 +153,14 @@ def build_systems(args: argparse.Namespace) -> list[System]:
 
 
 def make_clips(rows: int, seconds: tuple[float, float], seeds: tuple[int, int], fs: int) -> Clips:
-    """Return mixtures and enrolments: noise with a speech-like envelope, as loud as extraction makes its input."""
-    import numpy as np
+    """Return mixtures and enrolments: noise like speech, as loud as extraction makes its input."""
 
-    found: Clips = ([], [])
-    for part, length, seed in zip(found, seconds, seeds, strict=True):
-        draw = np.random.default_rng(seed)
-        time = np.linspace(0, 1, round(length * fs))
-        envelopes = [np.interp(time, np.linspace(0, 1, 9), draw.uniform(0.1, 1, 9)) for _ in range(rows)]
-        for envelope in envelopes:
-            noise = draw.standard_normal(len(time)) * envelope
-            # Without a mean, which extraction removes and the peer does not.
-            noise -= noise.mean()
-            part.append((0.05 * noise / np.sqrt(np.mean(noise**2))).astype(np.float32))
-    return found
+    def part(length: float, seed: int) -> list["np.ndarray"]:
+        clips = [speech_like(round(length * fs), 1000 * seed + row) for row in range(rows)]
+        # Without a mean, which extraction removes and the peer does not.
+        return [(clip - clip.mean()).numpy() for clip in clips]
+
+    return part(seconds[0], seeds[0]), part(seconds[1], seeds[1])
 
 
 def table(systems: Sequence[System], rows: int, args: argparse.Namespace) -> list[str]:
@@ -176,11 +168,7 @@ def table(systems: Sequence[System], rows: int, args: argparse.Namespace) -> lis
     for system in systems:
         system.seconds.clear()
     seconds = args.seconds, args.enroll_seconds
-    measure(
-        systems,
-        args.repeats,
-        lambda number: make_clips(rows, seconds, (2 * number, 100 * rows + 2 * number + 1), args.fs),
-    )
+    measure(systems, args.repeats, lambda number: make_clips(rows, seconds, (2 * number, 2 * number + 1), args.fs))
     cells, found = [], []
     for system in systems:
         factor = spread([value / (rows * args.seconds) for value in system.seconds], 4)
@@ -203,23 +191,18 @@ def same_output(systems: Sequence[System], fs: int) -> str:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Measure, print the report and write it to ``--output``."""
     args = parse(options(), cmd)
     if DUAL_PATH in args.extractors and len(args.extractors) > 1:
         raise UserError("--extractors: dual_path is timed alone, as its rate is 16 kHz and that of the others 8 kHz")
     args.fs = 16000 if DUAL_PATH in args.extractors else 8000
     set_threads(args.threads)
     systems = build_systems(args)
-    report = [
-        "## Speed of extraction",
-        "",
+    text = (
         f"Mixtures of {args.seconds:g} s with enrolments of {args.enroll_seconds:g} s at {args.fs} Hz on {args.device}, in "
-        f"{args.repeats} rounds with every system once in each.",
-        "",
-        *machine(args.threads),
-        f"- the same model through ESPnet's code and ours: outputs differ by at most {same_output(systems, args.fs)} of the peak",
-        "",
-    ]
+        f"{args.repeats} rounds with every system once in each. Of the same model through ESPnet's code and ours, outputs differ "
+        f"by at most {same_output(systems, args.fs)} of the peak."
+    )
+    report = head("Speed of extraction", text, args.threads)
     for rows in args.batch_size:
         report += table(systems, rows, args)
     write_report(report, args.output)

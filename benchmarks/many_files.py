@@ -10,7 +10,6 @@ recordings. Time is that of whole processes, with start and loading: what passes
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import common
-from common import ROOT, SAMPLE_RATE, machine, markdown, parse, speech_like, thread_variables, write_report
+from common import ROOT, SAMPLE_RATE, head, markdown, parse, speech_like, thread_variables, write_report
 
 from espnet_tse_gen.utils.errors import UserError, run_main
 
@@ -68,20 +67,21 @@ def seconds_of(args: argparse.Namespace, folder: Path, mixture: Path, output: Pa
     command = [sys.executable, "-m", "espnet_tse_gen", "extract", str(mixture), "-o", str(output)]
     command += ["--enroll", str(folder / "enroll.wav")]
     command += ["--model", args.model, "--num_threads", str(args.threads), "--quiet", "--overwrite"]
-    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    start, before = time.perf_counter(), sum(os.times()[2:4])
     variables = {**thread_variables(args.threads), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
-    passed, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    passed, worked = time.perf_counter() - start, sum(os.times()[2:4]) - before
     if done.returncode:
         raise UserError(f"{mixture}: {(done.stderr.strip().splitlines() or ['ended with no word'])[-1]}")
-    return passed, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return passed, worked
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Measure, print the report and write it to ``--output``."""
     args = parse(options(), cmd, "files", "calls")
     calls = min(args.calls, args.files)
-    rows, report = [], machine(args.threads)
+    speech = f"speech of {args.speech}" if args.speech else "noise like speech"
+    text = f"Mixtures of at most {args.seconds:g} s, made of {speech}, with {args.model}."
+    rows, report = [], head("Many recordings", text, args.threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_recordings(folder, args)
@@ -97,17 +97,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
             rows.append([
                 f"a call each: {calls}, scaled", args.files, f"{passed:.1f}", f"{worked:.1f}", f"{passed / together[0]:.1f}",
             ])  # fmt: skip
-    speech = f"speech of {args.speech}" if args.speech else "noise like speech"
-    report = [
-        "## Many recordings",
-        "",
-        f"Mixtures of at most {args.seconds:g} s, made of {speech}, with {args.model}.",
-        "",
-        *report,
-        "",
-        *markdown(["system", "recordings", "seconds", "processor's seconds", "times as long"], rows),
-    ]
-    write_report(report, args.output)
+    headings = ["system", "recordings", "seconds", "processor's seconds", "times as long"]
+    write_report([*report, *markdown(headings, rows)], args.output)
 
 
 if __name__ == "__main__":

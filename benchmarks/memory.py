@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import common
-from common import ROOT, SAMPLE_RATE, machine, markdown, parse, ratios, rounds, speech_like, spread, write_report
+from common import ROOT, SAMPLE_RATE, head, markdown, parse, ratios, rounds, speech_like, spread, write_report
 
 from espnet_tse_gen.utils.errors import run_main
 
@@ -177,18 +177,15 @@ def measure(case: str, args: argparse.Namespace) -> list[list[str]]:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Measure, print the report and write it to ``--output``."""
     args = parse(options(), cmd)
-    head = [
-        "## Memory that is kept",
-        "",
-        f"Medians of {args.repeats} rounds [least, most]. A training case is {STEPS} steps of {ROWS} x {SECONDS:g} s.",
-        "",
-        *machine(args.threads),
-        "",
-    ]
+    text = (
+        f"Medians of {args.repeats} rounds [least, most]. A training case is {STEPS} steps of {ROWS} x {SECONDS:g} s."
+    )
+    report = head("Memory that is kept", text, args.threads)
     headings = ["case", "setting", "wall s", "CPU s", "times as fast as the default", "peak MB", "page faults / 1000"]
-    write_report([*head, *markdown(headings, [row for case in args.cases for row in measure(case, args)])], args.output)
+    write_report(
+        [*report, *markdown(headings, [row for case in args.cases for row in measure(case, args)])], args.output
+    )
 
 
 if __name__ == "__main__":

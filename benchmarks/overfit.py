@@ -53,13 +53,7 @@ def make_batch(targets: Sequence[Tensor], others: Sequence[Tensor], enrolments: 
 
 
 def real_batch(librispeech: Path, codec: MelCodec, items: int = 4) -> Batch:
-    """Fit ``codec`` to and return a batch of real mixtures: both voices of each are of different speakers.
-
-    The enrolment is a later part of the target's recording.
-
-    Raises:
-        UserError: If the folder has too few recordings that are long enough.
-    """
+    """Fit ``codec`` to and return a batch of real mixtures; the enrolment is a later part of the target's recording."""
     chosen: dict[str, Tensor] = {}
     start, end, needed = (round(t * codec.sample_rate) for t in (1.0, 1.0 + SECONDS, 1.0 + SECONDS + ENROLL_SECONDS))
     for path in sorted(librispeech.rglob("*.flac")):
@@ -77,16 +71,7 @@ def real_batch(librispeech: Path, codec: MelCodec, items: int = 4) -> Batch:
 
 
 def overfit(codec: AbsCodec, batch: Batch, masking: str, size: str, steps: int, verbose: bool = False) -> Outcome:
-    """Train on ``batch`` alone and measure.
-
-    Args:
-        codec: Of the tokens.
-        batch: See :func:`make_batch`.
-        masking: ``joint`` or ``codebook``.
-        size: One of ``SIZES``.
-        steps: Steps of AdamW; the rate falls linearly to zero over the second half.
-        verbose: Print the loss now and then.
-    """
+    """Train on ``batch`` alone and measure; the rate falls linearly to zero over the second half of the steps."""
     torch.manual_seed(0)
     model = MaskedTSEModel(
         codec, MaskedExtractor(codec, dropout=0.0, **SIZES[size]), masking=masking, codebook_distribution="uniform",
@@ -124,7 +109,6 @@ def decode(model: MaskedTSEModel, batch: Batch, joint: bool) -> Tensor:
 
 
 def main(cmd: Sequence[str] | None = None) -> int:
-    """Run the command; 1 if a bound is missed."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--librispeech", type=Path, required=True, help="folder with FLAC recordings of LibriSpeech")
     parser.add_argument("--size", choices=SIZES, default="S", help="size of the extractor")

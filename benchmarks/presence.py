@@ -16,7 +16,6 @@ from espnet_tse_gen.utils.errors import UserError, run_main
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the fit."""
     args = get_parser(str(__doc__), items=160).parse_args(cmd)
     import numpy as np
     import torch

@@ -54,11 +54,7 @@ def get_parser(description: str, items: int, models: str | None = None) -> argpa
 
 
 def read_items(folder: Path, count: int | None = None) -> list[Item]:
-    """Return the first targets of a data directory.
-
-    Raises:
-        UserError: If a table or recording cannot be read.
-    """
+    """Return the first targets of a data directory."""
     from espnet_tse_gen.audio.files import read_audio
     from espnet_tse_gen.utils.files import read_scp
 
@@ -78,11 +74,7 @@ def read_items(folder: Path, count: int | None = None) -> list[Item]:
 
 
 def strangers(items: Sequence[Item], among: Sequence[Item]) -> list[Item]:
-    """Return for each of ``items`` one of ``among`` whose speakers are both others, in turn.
-
-    Raises:
-        UserError: If an item has none.
-    """
+    """Return for each of ``items`` one of ``among`` whose speakers are both others, in turn."""
     found = []
     for place, item in enumerate(items):
         others = (among[(place + step) % len(among)] for step in range(1, len(among)))
@@ -106,11 +98,7 @@ def coded(samples: np.ndarray) -> np.ndarray:
 def conditions(
     every: Sequence[Item], count: int, noise: str | None, seed: int, only: Sequence[str] = ()
 ) -> dict[str, list[Item]]:
-    """Return the first ``count`` items in every condition, or in those of ``only``, by its name.
-
-    Raises:
-        UserError: If a name of ``only`` is that of no condition.
-    """
+    """Return the first ``count`` items in every condition, or in those of ``only``, by its name."""
     from espnet_tse_gen.audio.recordings import resample
     from espnet_tse_gen.data.degradation import reverberate, synthetic_response
     from espnet_tse_gen.data.sources import read_audio_list, read_piece
@@ -143,9 +131,6 @@ def conditions(
         mixture, target, interferer = map(change, (item.mixture, item.target, item.interferer))
         return replace(item, mixture=mixture, target=target, interferer=interferer, rate=rate)
 
-    def enrolled(item: Item, *enrolls: np.ndarray) -> Item:
-        return replace(item, enrolls=[*enrolls])
-
     def absent(item: Item) -> Item:
         return replace(item, enrolls=third[id(item)].enrolls, target=np.zeros_like(item.mixture))
 
@@ -157,10 +142,10 @@ def conditions(
         "a room (RT60 0.4 s)": in_room,
         "8 kHz": lambda item: signals(item, lambda one: resample(one, RATE, 8000), 8000),
         "MP3 at about 32 kbit/s": lambda item: replace(item, mixture=coded(item.mixture)),
-        "enrolment of 1 s": lambda item: enrolled(item, item.enrolls[0][:RATE]),
-        "enrolment of 60 s (repeated)": lambda item: enrolled(item, np.resize(item.enrolls[0], 60 * RATE)),
-        "three enrolments of 5 s": lambda item: enrolled(
-            item, *(np.resize(item.enrolls[0][n * RATE :], 5 * RATE) for n in range(3))
+        "enrolment of 1 s": lambda item: replace(item, enrolls=[item.enrolls[0][:RATE]]),
+        "enrolment of 60 s (repeated)": lambda item: replace(item, enrolls=[np.resize(item.enrolls[0], 60 * RATE)]),
+        "three enrolments of 5 s": lambda item: replace(
+            item, enrolls=[np.resize(item.enrolls[0][n * RATE :], 5 * RATE) for n in range(3)]
         ),
         "enrolment of the interferer": lambda item: replace(
             item, enrolls=[item.other_enroll], target=item.interferer, interferer=item.target
@@ -207,7 +192,6 @@ def measure(name: str, items: Sequence[Item], extract: Callable[[Item], Any]) ->
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the benchmark."""
     parser = get_parser(str(__doc__), items=40)
     parser.set_defaults(threads=2)
     parser.add_argument("--noise", help="folder or table of noises; without it, that row is left out")

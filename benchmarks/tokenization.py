@@ -11,8 +11,7 @@ their end:
 - ours: `codec_tokenize`, one process with all threads;
 - ours as the recipe starts it: as many jobs as threads, of one thread each.
 
-All run in turn, round after round, so that whatever else the machine does meets all of them alike; the order moves by one
-place per round. Weights are random, in the format of the released ones: they do not change the time.
+All run in turn, round after round. Weights are random, in the format of the released ones: they do not change the time.
 
     python benchmarks/tokenization.py --wavs /path/to/LibriSpeech/dev-clean --threads 2 --repeats 3
 
@@ -34,7 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import common
-from common import ROOT, SAMPLE_RATE, System, machine, markdown, measure, ratios, speech_like, spread
+from common import ROOT, SAMPLE_RATE, System, head, markdown, measure, ratios, speech_like, spread
 
 from espnet_tse_gen.utils.errors import UserError, run_main
 from espnet_tse_gen.utils.files import write_scp
@@ -73,17 +72,13 @@ def system(
     at_once: bool = False,
     **variables: str,
 ) -> System:
-    """Return a row of the table: commands that run one after the other, or all at once, each with ``threads``.
-
-    Raises:
-        UserError: When it runs, if a command fails.
-    """
+    """Return a row of the table: commands that run one after the other, or all at once, each with ``threads``."""
     environment = {**os.environ, **common.thread_variables(threads), "PYTHONPATH": str(ROOT), **variables}
 
     def run(place: Path) -> float:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
-        before = os.times()
+        before = sum(os.times()[2:4])
         settings: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         for wave in [commands] if at_once else [[words] for words in commands]:
             for process in [subprocess.Popen(words, cwd=place, env=environment, **settings) for words in wave]:
@@ -91,8 +86,7 @@ def system(
                 if process.returncode:
                     last = (printed.strip().splitlines() or ["nothing printed"])[-1]
                     raise UserError(f"{name}: a command ended with status {process.returncode}: {last}")
-        after = os.times()
-        return after.children_user + after.children_system - before.children_user - before.children_system
+        return sum(os.times()[2:4]) - before
 
     return System(name, [], run, peer)
 
@@ -125,7 +119,7 @@ def find_recordings(args: argparse.Namespace, place: Path) -> list[Path]:
 
 
 def save(codec: "AbsCodec", weights: Path, place: Path) -> None:
-    """Make the codec directory of ours from the file of weights that the package gets too."""
+    """Make ours of the file of weights that the package gets too."""
     from espnet_tse_gen.codec.registry import save_codec
 
     codec.load_pretrained(weights)
@@ -186,7 +180,6 @@ def our_systems(threads: int, files: list[Path], place: Path, peer: System) -> l
 
 
 def table(systems: Sequence[System], seconds: float) -> list[str]:
-    """Return a table in Markdown."""
     cells = []
     for one in systems:
         rate, cpu = seconds / statistics.median(one.seconds), statistics.median(one.results)
@@ -205,7 +198,6 @@ def finding(name: str, systems: Sequence[System]) -> str:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Measure, print the report and write it to ``--output``."""
     args = common.parse(options(), cmd, "num_files")
     import soundfile
     import torch
@@ -217,15 +209,11 @@ def main(cmd: Sequence[str] | None = None) -> None:
         files = find_recordings(args, folder / "wavs")
         durations = [soundfile.info(str(file)).duration for file in files]
         source = "real recordings" if args.wavs else "made of noise like speech"
-        report = [
-            "## Token extraction",
-            "",
+        text = (
             f"{len(files)} recordings ({source}), {sum(durations):.1f} s together, {min(durations):.1f} to {max(durations):.1f} "
-            f"s each; {args.repeats} rounds with every system once in each; whole commands, from start to end.",
-            "",
-            *machine(args.threads),
-            "",
-        ]
+            f"s each; {args.repeats} rounds with every system once in each; whole commands, from start to end."
+        )
+        report = head("Token extraction", text, args.threads)
         findings = []
         for name in args.codecs:
             if importlib.util.find_spec(name) is None:

@@ -71,11 +71,7 @@ def run(words: Sequence[str]) -> subprocess.Popen[str]:
 
 
 def finished(process: subprocess.Popen[str]) -> str:
-    """Wait for a program and return what it printed.
-
-    Raises:
-        UserError: If it failed.
-    """
+    """Wait for a program and return what it printed."""
     log, _ = process.communicate()
     if process.returncode:
         raise UserError(f"the training failed: {log.strip().splitlines()[-1] if log.strip() else 'no output'}")
@@ -118,7 +114,6 @@ def bare_seconds(args: argparse.Namespace, folder: Path) -> float:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the benchmark."""
     args = get_parser().parse_args(cmd)
     args.sources, args.config = args.sources.resolve(), args.config.resolve()
     if not (args.sources / "wav.scp").is_file():

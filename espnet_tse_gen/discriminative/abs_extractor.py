@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from espnet_tse_gen.discriminative.blocks import NUM_SCALES, zero_padding
+from espnet_tse_gen.discriminative.blocks import NUM_SCALES
 from espnet_tse_gen.utils.errors import UserError
 
 
@@ -26,27 +26,22 @@ class AbsEmbeddingExtractor(nn.Module, ABC):
                 f"extractor: features of {input_dim} channels: expected a multiple of {NUM_SCALES}, "
                 "one part per scale: use the encoder 'ms_conv'"
             )
-        if num_train_spk < 0:
-            raise UserError(
-                f"extractor: option 'num_train_spk' is {num_train_spk}: expected the number of training speakers, "
-                "or 0 for no classifier"
-            )
         self.scale_channel = input_dim // NUM_SCALES
         self.classifier = nn.Linear(embedding_dim, num_train_spk) if num_train_spk else None
 
     @abstractmethod
     def embed(self, input_aux: Tensor, ilens_aux: Tensor) -> Tensor:
-        """Return the speaker embeddings ``[B, embedding_dim]`` of encoded enrolments ``[B, Te, 3N]``.
+        """Return the embeddings ``[B, embedding_dim]`` of encoded enrolments ``[B, Te, 3N]`` of ``ilens_aux [B]`` frames.
 
-        ``ilens_aux [B]`` are valid frames; an enrolment that is too short is a :class:`UserError`.
+        An enrolment that is too short is a :class:`UserError`.
         """
 
     @abstractmethod
     def extract(self, input: Tensor, ilens: Tensor, embedding: Tensor, num_scales: int = 1) -> Tensor:
         """Return the target's features ``[B, T, num_scales * N]``, the mixture's ``[B, T, 3N]`` under a mask.
 
-        They are zero beyond an item's length (``ilens [B]`` frames) where lengths differ. Of the scales, short first, all are
-        wanted in training, 1 to decode the short one alone.
+        They are zero beyond ``ilens [B]`` frames where lengths differ. Training wants all scales, of which the short one,
+        the first, is enough to decode.
         """
 
     def forward(
@@ -62,17 +57,10 @@ class AbsEmbeddingExtractor(nn.Module, ABC):
 
         Returns:
             The target's features ``[B, T, 3N]``, ``ilens``, and ``enroll_emb`` ``[B, embedding_dim]`` and, with a
-            classifier, ``spk_logits`` ``[B, num_train_spk]``, both with their gradient and ``suffix_tag`` after their names.
+            classifier, ``spk_logits`` ``[B, num_train_spk]``, with ``suffix_tag`` after their names.
         """
         embedding = self.embed(input_aux, ilens_aux)
         others = OrderedDict({f"enroll_emb{suffix_tag}": embedding})
         if self.classifier is not None:
             others[f"spk_logits{suffix_tag}"] = self.classifier(embedding)
         return self.extract(input, ilens, embedding, NUM_SCALES), ilens, others
-
-    def apply_masks(self, masks: Tensor, features: Tensor, valid: Tensor | None) -> Tensor:
-        """Return masked features ``[B, T, channels]`` from masks ``[B, channels, T]`` and the encoder's features.
-
-        Padded frames are set to zero, because the decoder's windows reach from them into valid samples.
-        """
-        return zero_padding(masks * features[:, : masks.shape[1]], valid).transpose(1, 2)

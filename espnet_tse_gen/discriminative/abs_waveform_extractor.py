@@ -15,16 +15,11 @@ class Voices(NamedTuple):
     activity: Tensor | None = None
     """Logits ``[B, T]`` of speaking or not; None of a model that does not say."""
     features: Tensor | None = None
-    """``[B, T, ...]``, F numbers a frame: what the network knew of the target before it made a waveform; None of a model that
-    does not tell."""
+    """``[B, T, ...]``, F numbers a frame: what the network knew of the target; None of a model that does not tell."""
 
 
 class AbsWaveformExtractor(nn.Module, ABC):
-    """Extracts voices, and says when they speak.
-
-    A new one is one file with a subclass, whose constructor takes ``sample_rate`` beside the keys of ``extractor_conf``, one
-    line in ``WAVEFORM_EXTRACTORS`` of ``discriminative/registry.py``, and one yaml in ``conf/train``.
-    """
+    """Extracts voices, and says when they speak; a constructor takes ``sample_rate`` beside the keys of ``extractor_conf``."""
 
     sample_rate: int  # Hz
     window: int  # samples of the window in which the loss compares spectra
@@ -41,8 +36,8 @@ class AbsWaveformExtractor(nn.Module, ABC):
             enrolls: Of each of N targets B recordings ``[Le]``.
 
         Returns:
-            Voices ``[N * B, L]`` at the mixtures' level, and logits of their activity ``[N * B, L // hop + 1]``: above 0 where
-            the target is more likely to speak than not. All mixtures' first targets come first.
+            Voices ``[N * B, L]`` at the mixtures' level, and logits of their activity ``[N * B, L // hop + 1]``; all mixtures'
+            first targets come first.
         """
 
     @abstractmethod

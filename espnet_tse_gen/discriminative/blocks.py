@@ -1,8 +1,7 @@
 """What SpEx+ and MC-SpEx are built of: norms over channels and over utterances, temporal convolutions, the speaker encoder.
 
-Tensors are ``[B, channels, frames]``. Where the utterances of a batch differ in length, ``valid`` (``[B, 1, frames]``,
-True at an utterance's own frames) keeps padding out of every statistic and out of the convolutions over time, so that
-a padded batch gives what its utterances give one by one. With ``valid`` None every frame counts, which is faster.
+Tensors are ``[B, channels, frames]``. ``valid [B, 1, frames]``, True at an utterance's own frames, keeps padding out of every
+statistic and of the convolutions over time; None is that all frames count, which is faster.
 """
 
 from collections.abc import Mapping
@@ -26,8 +25,9 @@ MIN_FRAMES = POOL**3
 def check_sizes(owner: str, options: Mapping[str, Any]) -> None:
     """Refuse, by a :class:`UserError`, whole numbers below one among ``owner``'s options; ``num_train_spk`` may be 0."""
     for option, value in options.items():
-        if type(value) is int and value < 1 and option != "num_train_spk":
-            raise UserError(f"{owner}: option '{option}' is {value}: expected a whole number of at least 1")
+        least = int(option != "num_train_spk")
+        if type(value) is int and value < least:
+            raise UserError(f"{owner}: option '{option}' is {value}: expected a whole number of at least {least}")
 
 
 def valid_frames(lengths: Tensor, frames: int, device: torch.device) -> Tensor | None:
@@ -45,9 +45,10 @@ def zero_padding(x: Tensor, valid: Tensor | None) -> Tensor:
 class ChannelNorm(nn.Module):
     """Layer norm over the channels of each frame (cLN), with a gain and an offset per channel."""
 
-    def __init__(self, channel: int, eps: float = EPS) -> None:
+    eps = EPS
+
+    def __init__(self, channel: int) -> None:
         super().__init__()
-        self.eps = eps
         self.weight = nn.Parameter(torch.ones(channel))
         self.bias = nn.Parameter(torch.zeros(channel))
 
@@ -63,23 +64,22 @@ class GlobalNorm(nn.Module):
     weight: Tensor | None
     bias: Tensor | None
 
-    def __init__(self, channel: int, affine: bool = True, eps: float = EPS) -> None:
+    def __init__(self, channel: int, affine: bool = True) -> None:
         super().__init__()
-        self.eps = eps
         self.register_parameter("weight", nn.Parameter(torch.ones(channel)) if affine else None)
         self.register_parameter("bias", nn.Parameter(torch.zeros(channel)) if affine else None)
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Normalise ``x`` ``[B, C, ..., T]``; frames that are not ``valid`` are zero in the result."""
         if valid is None:
-            return F.group_norm(x, 1, self.weight, self.bias, self.eps)
+            return F.group_norm(x, 1, self.weight, self.bias, EPS)
         valid = valid.reshape(valid.shape[0], *[1] * (x.dim() - 2), valid.shape[-1])
         over = tuple(range(1, x.dim()))
         # In float32 at least, as the fused norm does it: sums over a minute of frames do not fit half precision.
         wide = x.float()
         count = valid.sum(over, keepdim=True) * (x[0].numel() // x.shape[-1])
         centred = (wide - (wide * valid).sum(over, keepdim=True) / count) * valid
-        normed = centred * torch.rsqrt(centred.square().sum(over, keepdim=True) / count + self.eps)
+        normed = centred * torch.rsqrt(centred.square().sum(over, keepdim=True) / count + EPS)
         if self.weight is not None and self.bias is not None:
             shape = (-1, *[1] * (x.dim() - 2))
             normed = torch.addcmul(self.bias.view(shape), normed, self.weight.view(shape)) * valid
@@ -95,17 +95,12 @@ class TCNBlock(nn.Module):
 
     def __init__(self, channel: int, hidden_channel: int, kernel_size: int, dilation: int, embedding_dim: int = 0):
         super().__init__()
-        self.channel = channel
+        self.channel, self.speaker_aware = channel, embedding_dim > 0
         self.expand = nn.Conv1d(channel + embedding_dim, hidden_channel, 1)
         self.activation1 = nn.PReLU()
         self.norm1 = GlobalNorm(hidden_channel)
         self.depthwise = nn.Conv1d(
-            hidden_channel,
-            hidden_channel,
-            kernel_size,
-            dilation=dilation,
-            padding=dilation * (kernel_size - 1) // 2,
-            groups=hidden_channel,
+            hidden_channel, hidden_channel, kernel_size, padding="same", dilation=dilation, groups=hidden_channel
         )
         self.activation2 = nn.PReLU()
         self.norm2 = GlobalNorm(hidden_channel)
@@ -113,7 +108,7 @@ class TCNBlock(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor | None = None, embedding: Tensor | None = None) -> Tensor:
         """Return ``x`` ``[B, C, T]`` plus the block's output; ``embedding`` is ``[B, embedding_dim]``."""
-        if embedding is None:
+        if embedding is None or not self.speaker_aware:
             hidden = self.expand(x)
         else:
             # The embedding is the same at all frames: what the convolution makes of it is one offset per utterance.
@@ -132,15 +127,14 @@ class TCNStack(nn.Module):
         super().__init__()
         if kernel_size % 2 == 0:
             raise UserError(f"option 'kernel_size' is {kernel_size}: expected an odd number, such as 3")
-        self.speaker_aware = embedding_dim > 0
         self.blocks = nn.ModuleList(
             TCNBlock(channel, hidden_channel, kernel_size, 2**k, embedding_dim if k == 0 else 0) for k in range(blocks)
         )
 
     def forward(self, x: Tensor, valid: Tensor | None = None, embedding: Tensor | None = None) -> Tensor:
         """Return ``[B, C, T]`` from ``x`` ``[B, C, T]`` and, in a speaker-aware stack, ``[B, embedding_dim]``."""
-        for k, block in enumerate(self.blocks):
-            x = block(x, valid, embedding if k == 0 and self.speaker_aware else None)
+        for block in self.blocks:
+            x = block(x, valid, embedding)
         return x
 
 
@@ -167,9 +161,8 @@ class ResBlock(nn.Module):
 class ResNetEncoder(nn.Module):
     """Three residual blocks, a 1x1 convolution, and the mean over the valid frames: layers 3 to 7 of SpEx+'s encoder.
 
-    The mean takes only statistics of an enrolment's own frames, with the denominator of the authors' code, which sums
-    padded frames too: the same for an enrolment without padding, and independent of padding in evaluation mode. Batch
-    norm in training does see padded frames; enrolments of equal length avoid that.
+    The mean, unlike that of the authors' code, leaves padding out. Batch norm in training does see padded frames; enrolments of
+    equal length avoid that.
     """
 
     def __init__(self, in_channel: int, channel: int, wide_channel: int, embedding_dim: int) -> None:

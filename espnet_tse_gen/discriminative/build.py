@@ -1,7 +1,4 @@
-"""Build a discriminative extractor, or load a trained one, without ESPnet where only extraction is asked for.
-
-model = load_model("exp/spex_plus/config.yaml", "exp/spex_plus/valid.loss.best.pth")
-"""
+"""Build a discriminative extractor, or load a trained one, without ESPnet where only extraction is asked for."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -32,9 +29,9 @@ class ExtractionNetwork(nn.Module):
 
     def __init__(
         self,
-        encoder: nn.Module | None,  # waveform to features; None where the extractor takes waveforms
-        extractor: nn.Module,  # mixture and enrolment features to target features
-        decoder: nn.Module | None,  # features to waveforms; None likewise
+        encoder: nn.Module | None,  # None where the extractor takes waveforms
+        extractor: nn.Module,
+        decoder: nn.Module | None,  # None likewise
         sample_rate: int,  # Hz of the recordings it was trained on
         share_encoder: bool = True,  # whether the encoder also encodes the enrolment
     ) -> None:
@@ -44,10 +41,7 @@ class ExtractionNetwork(nn.Module):
 
 
 def build_parts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Build encoder, extractor and decoder, untrained; an extractor of waveforms has neither of the others.
-
-    Args:
-        config: ``encoder``, ``extractor``, ``decoder``, each with its ``_conf``, of a training configuration.
+    """Build encoder, extractor and decoder of a training configuration; of the others, an extractor of waveforms has None.
 
     Raises:
         UserError: For an unknown name or key, or a value that cannot be used.
@@ -68,7 +62,7 @@ def build_parts(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_network(config: Mapping[str, Any]) -> ExtractionNetwork:
-    """Build an untrained model that only extracts; beside what :func:`build_parts` reads, ``model_conf`` and ``sample_rate``."""
+    """Build an untrained model that only extracts from a training configuration."""
     share_encoder = bool((config.get("model_conf") or {}).get("share_encoder", True))
     return ExtractionNetwork(**build_parts(config), sample_rate=rate_of(config), share_encoder=share_encoder)
 
@@ -79,11 +73,7 @@ def rate_of(config: Mapping[str, Any]) -> int:
 
 
 def load_model(config_file: str | Path, model_file: str | Path | None, device: str = "cpu") -> ExtractionNetwork:
-    """Load a trained model for extraction: every weight and no other, without unpickling code.
-
-    Args:
-        config_file: The config.yaml of the training.
-        model_file: The checkpoint, also in half precision; None leaves the weights as initialised.
+    """Load a trained model for extraction from a training's config.yaml and a checkpoint; None leaves it untrained.
 
     Raises:
         UserError: If a file is missing, damaged or of another configuration.
@@ -94,7 +84,7 @@ def load_model(config_file: str | Path, model_file: str | Path | None, device: s
 def load_built(
     build: Callable[[Mapping[str, Any]], Model], config_path: Path, model_file: str | Path | None, device: str
 ) -> Model:
-    """Load a trained model that ``build`` builds from its configuration; arguments and errors as for :func:`load_model`."""
+    """Load a trained model as :func:`load_model` does, by ``build``."""
     config = read_yaml(config_path)
     if not is_discriminative(config):
         valid = ", ".join(EXTRACTORS | WAVEFORM_EXTRACTORS)

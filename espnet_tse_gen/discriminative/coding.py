@@ -24,9 +24,8 @@ def _checked(owner: str, kernel_sizes: Sequence[int], stride: int) -> tuple[int,
 class MultiScaleConvEncoder(nn.Module):
     """Three convolutions over the waveform, one per window length, each followed by ReLU (SpEx+, arXiv 2005.04686).
 
-    One instance encodes the mixture and the enrolment: that is the tying of the twin encoders. The number of frames is
-    that of the shortest window over a signal padded to whole hops, so that the decoder covers every sample; where the
-    signal consists of whole hops it is the authors' number.
+    The number of frames is that of the shortest window over a signal padded to whole hops, so that the decoder covers every
+    sample; where the signal consists of whole hops it is the authors' number.
     """
 
     def __init__(
@@ -65,10 +64,7 @@ class MultiScaleConvEncoder(nn.Module):
 
 
 class MultiScaleConvDecoder(nn.Module):
-    """Three transposed convolutions, one per window length (SpEx+, arXiv 2005.04686); all are used in training only.
-
-    The signal extracted is that of the short scale. Options as those of the encoder, and to be the same.
-    """
+    """Three transposed convolutions, one per window length, of which the short one decodes; options as the encoder's."""
 
     def __init__(
         self, channel: int = 256, kernel_sizes: Sequence[int] = (20, 80, 160), stride: int = 10, bias: bool = True

@@ -27,8 +27,7 @@ class DiscriminativeFrontEnd(AbsFrontEnd):
     """Any discriminative extractor, trained by this package or by ESPnet, with ``sample_rate`` Hz of the codec.
 
     The model becomes frozen; one that takes something else than an enrolment's recording is a :class:`UserError`. A network
-    of another rate hears resampled recordings; of one below the codec's rate, the estimate has nothing above the network's
-    Nyquist frequency, and what is there has to come from the mixture.
+    of another rate hears resampled recordings; the estimate of a lower one has nothing above its Nyquist frequency.
     """
 
     def __init__(self, model: ExtractionNetwork, config: Mapping[str, Any], sample_rate: int) -> None:

@@ -1,9 +1,8 @@
 """What looks at the encoder's three scales together: scale fusers and the interactions inside them.
 
-A fuser turns the concatenated scales into the features that a branch of the network works on. That of SpEx+ is a norm
-and a projection. The ScaleFuser of MC-SpEx (arXiv 2306.16250) lets the scales interact in between. The paper's abstract
-and figure say that it exists, that mixture and enrolment share its weights, and that it has one input and one output
-tensor; what is inside (here: transform, average, concatenate, or convolutions over scales and frames) is inferred.
+A fuser turns the concatenated scales into the features that a branch of the network works on: in SpEx+ by a norm and a
+projection, in MC-SpEx (arXiv 2306.16250) with an interaction of the scales in between. The paper says that mixture and enrolment
+share its weights, and that it has one input and one output tensor; what is inside is inferred.
 """
 
 import torch
@@ -19,8 +18,7 @@ INTERACTIONS = ("tac", "conv2d", "none")
 class TransformAverageConcatenate(nn.Module):
     """Interaction of scales in which each sees the average of all (TAC); all maps are 1x1 and shared by the scales.
 
-    Inferred: the paper's sources at hand do not say how scales interact; its first author's Inter-SubNet exchanges
-    information between subbands in this way. Permuting the scales of the input permutes those of the output.
+    Inferred: the paper's first author's Inter-SubNet exchanges information between subbands in this way.
     """
 
     def __init__(self, channel: int, hidden_channel: int, norm: str = "cln") -> None:
@@ -35,10 +33,7 @@ class TransformAverageConcatenate(nn.Module):
         self.norm = NORMS[norm](channel)
 
     def forward(self, x: Tensor, valid: Tensor | None = None, num_scales: int = NUM_SCALES) -> Tensor:
-        """Return the first ``num_scales`` scales ``[B, num_scales * channel, T]`` of ``x [B, 3 * channel, T]``.
-
-        Each comes with what it took from all the others added; what only scales that are not wanted need is not computed.
-        """
+        """Return the first ``num_scales`` of ``x [B, 3 * channel, T]``, each with what it took from all others added."""
         batch, channel, frames = x.shape[0], x.shape[1] // NUM_SCALES, x.shape[2]
         hidden = self.activation1(self.transform(x.reshape(batch * NUM_SCALES, channel, frames)))
         hidden = hidden.view(batch, NUM_SCALES, self.hidden_channel, frames)
@@ -105,9 +100,8 @@ class ScaleFuser(nn.Module):
 class MaskGenerator(nn.Module):
     """Masks for the three scales: a 1x1 convolution each, an interaction of the three or none, ReLU.
 
-    Without interaction these are the masks of SpEx+. With one it is the ScaleInterMG of MC-SpEx, of which the paper
-    says that masks are made with other scales in view; that the interaction is TAC with gLN, that it sits between
-    projection and ReLU, and that its weights are its own, not the fuser's, is inferred.
+    Without interaction these are the masks of SpEx+. With one it is the ScaleInterMG of MC-SpEx, of which the paper says that
+    masks are made with other scales in view; what the interaction is, its place and its own weights are inferred.
     """
 
     def __init__(self, channel: int, mask_channel: int, interaction: TransformAverageConcatenate | None = None) -> None:

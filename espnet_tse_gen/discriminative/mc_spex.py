@@ -3,9 +3,8 @@
 Stated by the paper's abstract: fusers of the scales with shared weights (ScaleFuser), masks made with all scales in
 view (ScaleInterMG), and conditional modulation by the speaker embedding (ConSM), on top of SpEx+. Read from its figure:
 encoder and fuser are shared by mixture and enrolment, ConSM and a number of TCN blocks repeat, the embedding goes to
-every repetition, and the masks act on the encoder's features as they were before fusion. Everything inside these boxes,
-as the equations of ConSM, and every size is inferred; the inferred choices are options, with which the network can be turned
-back into SpEx+.
+every repetition, and the masks act on the encoder's features as they were before fusion. Everything inside these boxes
+and every size is inferred; the inferred choices are options, with which the network can be turned back into SpEx+.
 """
 
 import torch
@@ -19,6 +18,7 @@ from espnet_tse_gen.discriminative.blocks import (
     TCNStack,
     check_sizes,
     valid_frames,
+    zero_padding,
 )
 from espnet_tse_gen.discriminative.fusion import (
     INTERACTIONS,
@@ -30,100 +30,64 @@ from espnet_tse_gen.discriminative.fusion import (
 )
 from espnet_tse_gen.utils.errors import unknown_name
 
-PROJECTIONS = ("shared", "separate")
-MASK_INTERACTIONS = ("tac", "none")
+MODULATIONS = ("film", "film_shared", "gate", "film_prelu_gln", "concat")
+"""Forms of ConSM: what acts before every stack; nothing with ``concat``, where the stacks' first blocks see the embedding."""
 
 
-class FeatureModulation(nn.Module):
-    """Gain and offset per channel, both linear in the embedding, on features normalised without gain and offset.
+class SpeakerModulation(nn.Module):
+    """A form of ConSM, linear in the embedding ``e``: gain and offset of channels, or a gate.
 
-    ``(1 + G e) * gLN(x) + B e``. The maps keep PyTorch's initialisation: with zeros the output would not depend on
-    the enrolment at first, and the speaker encoder would get no gradient from the signals.
+    ``film``: ``(1 + G e) * gLN(x) + B e``, gLN without gain and offset. ``gate``: ``sigmoid(G e) * gLN(x)``. ``film_prelu_gln``:
+    ``gLN(PReLU((1 + G e) * x + B e))``. The maps keep PyTorch's initialisation: with zeros the output would not depend on the
+    enrolment at first, and the speaker encoder would get no gradient from the signals.
     """
 
-    def __init__(self, channel: int, embedding_dim: int) -> None:
+    def __init__(self, form: str, channel: int, embedding_dim: int) -> None:
         super().__init__()
-        self.gain = nn.Linear(embedding_dim, channel)
-        self.offset = nn.Linear(embedding_dim, channel)
-        self.norm = GlobalNorm(channel, affine=False)
+        self.form = form
+        if form == "gate":
+            self.gate = nn.Linear(embedding_dim, channel)
+        else:
+            self.gain = nn.Linear(embedding_dim, channel)
+            self.offset = nn.Linear(embedding_dim, channel)
+        if form == "film_prelu_gln":
+            self.activation = nn.PReLU()
+        self.norm = GlobalNorm(channel, affine=form == "film_prelu_gln")
 
     def forward(self, x: Tensor, embedding: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return ``[B, C, T]`` from ``x`` ``[B, C, T]`` and ``embedding`` ``[B, embedding_dim]``."""
-        gain, offset = 1 + self.gain(embedding), self.offset(embedding)
-        return torch.addcmul(offset[:, :, None], self.norm(x, valid), gain[:, :, None])
-
-
-class GateModulation(nn.Module):
-    """A gate between 0 and 1 per channel on normalised features, without an offset: ``sigmoid(G e) * gLN(x)``."""
-
-    def __init__(self, channel: int, embedding_dim: int) -> None:
-        super().__init__()
-        self.gate = nn.Linear(embedding_dim, channel)
-        self.norm = GlobalNorm(channel, affine=False)
-
-    def forward(self, x: Tensor, embedding: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return ``[B, C, T]`` from ``x`` ``[B, C, T]`` and ``embedding`` ``[B, embedding_dim]``."""
-        return torch.sigmoid(self.gate(embedding))[:, :, None] * self.norm(x, valid)
-
-
-class ModulationThenNorm(nn.Module):
-    """Gain and offset on features as they come, then PReLU and gLN: ``gLN(PReLU((1 + G e) * x + B e))``."""
-
-    def __init__(self, channel: int, embedding_dim: int) -> None:
-        super().__init__()
-        self.gain = nn.Linear(embedding_dim, channel)
-        self.offset = nn.Linear(embedding_dim, channel)
-        self.activation = nn.PReLU()
-        self.norm = GlobalNorm(channel)
-
-    def forward(self, x: Tensor, embedding: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return ``[B, C, T]`` from ``x`` ``[B, C, T]`` and ``embedding`` ``[B, embedding_dim]``."""
-        gain, offset = 1 + self.gain(embedding), self.offset(embedding)
-        return self.norm(self.activation(torch.addcmul(offset[:, :, None], x, gain[:, :, None])), valid)
-
-
-MODULATIONS: dict[str, type[nn.Module]] = {
-    "film": FeatureModulation,
-    "film_shared": FeatureModulation,
-    "gate": GateModulation,
-    "film_prelu_gln": ModulationThenNorm,
-    "concat": nn.Identity,
-}
-"""Forms of ConSM: what acts before every stack; nothing with ``concat``, where the stacks' first blocks see the embedding."""
+        if self.form == "gate":
+            return torch.sigmoid(self.gate(embedding))[:, :, None] * self.norm(x, valid)
+        gain, offset = 1 + self.gain(embedding)[:, :, None], self.offset(embedding)[:, :, None]
+        if self.form == "film_prelu_gln":
+            return self.norm(self.activation(torch.addcmul(offset, x, gain)), valid)
+        return torch.addcmul(offset, self.norm(x, valid), gain)
 
 
 class MCSpExExtractor(AbsEmbeddingExtractor):
     """The extractor and speaker encoder of MC-SpEx (reconstruction)."""
+
+    name = "mc_spex"
 
     def __init__(
         self,
         input_dim: int,  # channels of the encoder's features, those of all three scales
         num_train_spk: int = 0,  # training speakers that the classifier tells apart; 0 for no classifier
         *,
-        # how the scales interact in the ScaleFuser: `tac`, `conv2d`, or `none`. The fuser is stated by the paper, its
-        # operator is inferred
-        fusion: str = "tac",
-        # norm inside `tac` of the fuser, `cln` (frame by frame) or `gln` (over all frames, so that every frame of an
-        # enrolment sees the others); inferred
+        fusion: str = "tac",  # how the scales interact in the ScaleFuser: `tac`, `conv2d`, or `none`; inferred
+        # norm inside `tac`: `cln` (frame by frame), or `gln` (every frame of an enrolment sees the others); inferred
         fusion_norm: str = "cln",
         fusion_hidden_channel: int = 256,  # width of the interaction `tac`; inferred
-        # `shared`: the fuser projects to `bottleneck_channel` for both branches (the figure shows one tensor leaving
-        # the fuser); `separate`: each branch projects for itself. Widths are inferred
+        # whether the fuser projects for both branches (`shared`, as the figure shows), or each for itself (`separate`)
         fusion_projection: str = "shared",
-        # whether mixture and enrolment go through one fuser: stated by the paper, and in the figure
-        share_fusion: bool = True,
-        # whether the speaker encoder has a norm and a projection of its own behind the fuser, as SpEx+ has them;
-        # inferred: no
+        share_fusion: bool = True,  # whether mixture and enrolment go through one fuser; stated by the paper
+        # whether the speaker encoder has a norm and a projection of its own behind the fuser, as in SpEx+; inferred
         speaker_front_end: bool = False,
-        # the form of ConSM: `film`, `film_shared` (the same weights in all repetitions), `gate`, `film_prelu_gln`, or
-        # `concat`, which is SpEx+'s. ConSM is stated by the paper, its place is in the figure, its form is inferred
+        # the form of ConSM, of `MODULATIONS`: `film_shared` has the same weights in all repetitions; inferred
         modulation: str = "film",
-        # how the scales interact in ScaleInterMG: `tac` or `none`, which is SpEx+'s. The interaction is stated by the
-        # paper, its operator is inferred
-        mask_interaction: str = "tac",
+        mask_interaction: str = "tac",  # how the scales interact in ScaleInterMG: `tac` or `none`; inferred
         interaction_hidden_channel: int = 256,  # width of that interaction; inferred
-        # channels between the blocks; this and all sizes below are those of SpEx+, inferred
-        bottleneck_channel: int = 256,
+        bottleneck_channel: int = 256,  # channels between the blocks; all sizes from here on are those of SpEx+
         hidden_channel: int = 512,  # channels inside a block
         kernel_size: int = 3,  # frames that a block's depthwise convolution sees; odd
         stacks: int = 4,  # repetitions of ConSM and a stack of blocks (M in the figure)
@@ -132,13 +96,13 @@ class MCSpExExtractor(AbsEmbeddingExtractor):
         speaker_channel: int = 256,  # channels of the speaker encoder's first residual block
         speaker_wide_channel: int = 512,  # channels of its second and third residual block
     ) -> None:
-        check_sizes("extractor 'mc_spex'", locals())
+        check_sizes(f"extractor '{self.name}'", locals())
         for what, option, value, valid in (
             ("interaction of scales", "fusion", fusion, INTERACTIONS),
             ("norm", "fusion_norm", fusion_norm, NORMS),
-            ("place of the projection", "fusion_projection", fusion_projection, PROJECTIONS),
+            ("place of the projection", "fusion_projection", fusion_projection, ("shared", "separate")),
             ("speaker modulation", "modulation", modulation, MODULATIONS),
-            ("interaction of masks", "mask_interaction", mask_interaction, MASK_INTERACTIONS),
+            ("interaction of masks", "mask_interaction", mask_interaction, ("tac", "none")),
         ):
             if value not in valid:
                 raise unknown_name(f"{what} (option '{option}')", value, valid)
@@ -154,24 +118,19 @@ class MCSpExExtractor(AbsEmbeddingExtractor):
 
         self.fusion = fuser(bottleneck_channel)
         self.enroll_fusion = None if share_fusion else fuser(speaker_channel)
-        self.projection: nn.Module = nn.Identity()
-        self.enroll_projection: nn.Module = nn.Identity()
-        speaker_input = bottleneck_channel if share_fusion else speaker_channel
-        if fusion_projection == "separate":
-            self.projection = nn.Conv1d(input_dim, bottleneck_channel, 1)
-            self.enroll_projection = nn.Conv1d(input_dim, speaker_channel, 1)
-            speaker_input = speaker_channel
+        separate = fusion_projection == "separate"
+        self.projection = nn.Conv1d(input_dim, bottleneck_channel, 1) if separate else nn.Identity()
+        self.enroll_projection = nn.Conv1d(input_dim, speaker_channel, 1) if separate else nn.Identity()
+        speaker_input = bottleneck_channel if share_fusion and not separate else speaker_channel
         self.speaker_front_end: nn.Module = nn.Identity()
         if speaker_front_end:
-            self.speaker_front_end = nn.Sequential(
-                ChannelNorm(speaker_input), nn.Conv1d(speaker_input, speaker_channel, 1)
-            )
-            speaker_input = speaker_channel
+            front_end = ChannelNorm(speaker_input), nn.Conv1d(speaker_input, speaker_channel, 1)
+            self.speaker_front_end, speaker_input = nn.Sequential(*front_end), speaker_channel
         self.speaker_encoder = ResNetEncoder(speaker_input, speaker_channel, speaker_wide_channel, embedding_dim)
 
         count = {"concat": 0, "film_shared": 1}.get(modulation, stacks)
         self.modulations = nn.ModuleList(
-            MODULATIONS[modulation](bottleneck_channel, embedding_dim) for _ in range(count)
+            SpeakerModulation(modulation, bottleneck_channel, embedding_dim) for _ in range(count)
         )
         concatenated = embedding_dim if modulation == "concat" else 0
         self.stacks = nn.ModuleList(
@@ -199,4 +158,6 @@ class MCSpExExtractor(AbsEmbeddingExtractor):
             if len(self.modulations):
                 x = self.modulations[m % len(self.modulations)](x, embedding, valid)
             x = stack(x, valid, embedding)
-        return self.apply_masks(self.mask_generator(x, valid, num_scales), features, valid)
+        masks = self.mask_generator(x, valid, num_scales)
+        # Without the padding: the decoder's windows reach from there into valid samples.
+        return zero_padding(masks * features[:, : masks.shape[1]], valid).transpose(1, 2)

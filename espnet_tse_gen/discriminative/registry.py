@@ -1,7 +1,6 @@
-"""The parts of discriminative extractors by name: encoder, extractor, decoder; and how to tell their configurations.
+"""The parts of discriminative extractors, name to ``module:Class``, ESPnet's own among them; how to tell their configurations.
 
-ESPnet's own parts stand beside those of this package, each as ``module:Class``, imported when chosen. A new extractor is one
-line here. Importing this module imports neither torch nor ESPnet.
+Importing this module imports neither torch nor ESPnet.
 """
 
 from collections.abc import Mapping
@@ -17,17 +16,16 @@ ENCODERS: dict[str, str] = {
     "stft": "espnet2.enh.encoder.stft_encoder:STFTEncoder",
     "same": "espnet2.enh.encoder.null_encoder:NullEncoder",
 }
-"""Registry: name to ``module:Class`` of an ``espnet2.enh`` encoder."""
 
 EXTRACTORS: dict[str, str] = {
     "td_speakerbeam": "espnet2.enh.extractor.td_speakerbeam_extractor:TDSpeakerBeamExtractor",
     "spex_plus": "espnet_tse_gen.discriminative.spex_plus:SpExPlusExtractor",
     "mc_spex": "espnet_tse_gen.discriminative.mc_spex:MCSpExExtractor",
 }
-"""Registry: name to ``module:Class`` of an ``espnet2.enh`` extractor, which stands between an encoder and a decoder."""
+"""Between an encoder and a decoder."""
 
 WAVEFORM_EXTRACTORS: dict[str, str] = {"dual_path": "espnet_tse_gen.dual_path.network:DualPathExtractor"}
-"""Registry: name to ``module:Class`` of an extractor of waveforms, in plain PyTorch, without encoder and decoder."""
+"""In plain PyTorch, without encoder and decoder."""
 
 DECODERS: dict[str, str] = {
     "ms_conv": "espnet_tse_gen.discriminative.coding:MultiScaleConvDecoder",
@@ -35,7 +33,6 @@ DECODERS: dict[str, str] = {
     "stft": "espnet2.enh.decoder.stft_decoder:STFTDecoder",
     "same": "espnet2.enh.decoder.null_decoder:NullDecoder",
 }
-"""Registry: name to ``module:Class`` of an ``espnet2.enh`` decoder."""
 
 
 def is_discriminative(config: Mapping[str, Any]) -> bool:

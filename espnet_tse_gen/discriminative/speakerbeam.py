@@ -1,7 +1,6 @@
 """ESPnet's TD-SpeakerBeam (Delcroix et al. 2020) in two halves for inference.
 
-It computes both in one call; here its own sub-modules are called one after the other, with the same result. Its norms, written
-there as one operation per term, are replaced in the loaded model by PyTorch's fused ones with the same parameters.
+It computes both in one call; here its own sub-modules are called one after the other, with the same result.
 """
 
 import torch.nn.functional as F
@@ -45,10 +44,7 @@ class TDSpeakerBeamHalves:
 
 
 class FusedNorm(nn.Module):
-    """ESPnet's gLN (over channels and frames) or cLN (over channels) of ``[B, C, T]`` by PyTorch's fused norms.
-
-    The parameters are shared, under the same names.
-    """
+    """ESPnet's gLN (over channels and frames) or cLN (over channels) of ``[B, C, T]``, with its parameters, but faster."""
 
     def __init__(self, norm: GlobalLayerNorm | ChannelwiseLayerNorm) -> None:
         super().__init__()
@@ -64,7 +60,7 @@ class FusedNorm(nn.Module):
 
 
 def fuse_norms(module: nn.Module) -> None:
-    """Replace ESPnet's norms in ``module`` by :class:`FusedNorm`; names and values of parameters stay as they are."""
+    """Replace ESPnet's norms in ``module`` by :class:`FusedNorm`."""
     for name, child in module.named_children():
         if isinstance(child, GlobalLayerNorm | ChannelwiseLayerNorm) and child.shape == "BDT":
             setattr(module, name, FusedNorm(child))

@@ -17,9 +17,9 @@ _FLOOR = 1e-4
 
 
 class Spectrum(nn.Module):
-    """Short-time Fourier transform with a square-root Hann window, whose inverse is exact.
+    """Short-time Fourier transform with a square-root Hann window, whose inverse is exact; sizes are in samples.
 
-    ``window`` and ``hop`` are in samples; an odd window, or a hop of more than half of it, is a :class:`UserError`.
+    An odd window, or a hop of more than half of it, is a :class:`UserError`.
     """
 
     window: Tensor
@@ -48,11 +48,7 @@ class Spectrum(nn.Module):
 
 
 class BandLayout(nn.Module):
-    """Which of ``bins`` belong to which band; ``widths`` are those of the bands, from 0 Hz on.
-
-    Raises:
-        UserError: If the widths do not add up to ``bins``.
-    """
+    """Which of ``bins`` belong to which band, from 0 Hz on; ``widths`` that do not add up to ``bins`` are a UserError."""
 
     places: Tensor
     bin_of: Tensor

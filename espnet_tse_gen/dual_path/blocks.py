@@ -1,8 +1,6 @@
 """A block of the dual path: convolution and attention over time within a band, attention over bands within a frame.
 
-Each part normalises what it gets and adds to it. In training, attention is two products and a softmax: on a CPU, in bfloat16, the
-backward pass of PyTorch's fused attention takes several times as long for sequences this short. Without gradients the fused one
-is taken, whose memory does not grow with the square of the length.
+Each part normalises what it gets and adds to it.
 """
 
 from typing import Any
@@ -109,10 +107,11 @@ class Attention(nn.Module):
             keys = torch.cat([prefix[0].to(keys.dtype), keys], dim=-2)
             values = torch.cat([prefix[1].to(values.dtype), values], dim=-2)
         if torch.is_grad_enabled():
+            # On a CPU, in bfloat16, the backward pass of the fused attention takes several times as long.
             scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
             attended = scores.softmax(dim=-1).to(values.dtype) @ values
         else:
-            # Of four dimensions, or the fused attention is not taken.
+            # Its memory does not grow with the square of the length. Of four dimensions, or it is not taken.
             flat = (part.to(values.dtype).flatten(0, 1) for part in (queries, keys, values))
             attended = F.scaled_dot_product_attention(*flat).unflatten(0, queries.shape[:2])
         back = (0, 1, 3, 2, 4) if self.over_time else (0, 3, 1, 2, 4)

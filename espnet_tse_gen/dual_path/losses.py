@@ -2,9 +2,7 @@
 
 The waveform is judged twice: by SI-SDR (Le Roux et al., ICASSP 2019), and by the ratio of target to error without a free scale,
 which gives the output the target's level. SI-SDR is what makes a network listen to the enrolment: by the other ratio, the wrong
-speaker costs 3 dB where silence costs 0, so that to extract the louder speaker for whatever enrolment looks like a success.
-Ratios are bounded (soft threshold, Wisdom et al. 2020, arXiv 2006.12701): what is 30 dB good is good enough, and what an absent
-target leaves 30 dB below the mixture is quiet enough.
+speaker costs 3 dB where silence costs 0. Ratios are bounded (soft threshold, Wisdom et al. 2020, arXiv 2006.12701).
 """
 
 from typing import NamedTuple
@@ -25,16 +23,11 @@ _PAUSE = 1e-4
 class ExtractionLoss(NamedTuple):
     """Parts of the loss, each a scalar with its gradient, in dB but for the last; zero where no row has a part."""
 
-    si_sdr: Tensor
-    """Of the waveform, negative, where the target speaks: the lower the better."""
-    waveform: Tensor
-    """Error to target, likewise."""
-    spectrum: Tensor
-    """The same of compressed magnitudes."""
-    silence: Tensor
-    """Output to mixture, where the target is absent."""
-    activity: Tensor
-    """Binary cross-entropy of speaking or not, frame by frame."""
+    si_sdr: Tensor  # of the waveform, negative, where the target speaks
+    waveform: Tensor  # error to target, likewise
+    spectrum: Tensor  # the same of compressed magnitudes
+    silence: Tensor  # output to mixture, where the target is absent
+    activity: Tensor  # binary cross-entropy of speaking or not, frame by frame
 
 
 def extraction_loss(

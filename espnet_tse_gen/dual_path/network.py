@@ -8,14 +8,10 @@ the mixture's features.
 
     network = DualPathExtractor()
     voice, activity = network(mixture, [[enroll]])               # [B, L], [B, T]
-
-The mixture is encoded once for all its targets, and an enrolment once for all its mixtures:
-
-    voice, activity, features = network.extract(network.encode(mixture), *network.enroll([[enroll_a, enroll_b]]))
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,21 +30,11 @@ BAND_WIDTHS = (7, 7, 7, 7, 6, 6, 10, 10, 10, 10, 16, 16, 16, 16, 16, 32, 32, 32,
 """Bins of the 20 bands of a window of 640 samples."""
 
 
-@dataclass(frozen=True, eq=False)
-class Enrolment:
+class Enrolment(NamedTuple):
     """What the extractor keeps of targets' enrolments, a row each; :meth:`DualPathExtractor.enroll` makes it."""
 
-    prefix: list[KeysValues]
-    """Of every extractor block; empty where enrolment frames are off."""
-    embedding: Tensor | None
-    """``[B, 256]``; None where embeddings are off."""
-
-    def repeat(self, count: int) -> "Enrolment":
-        """Return ``count`` copies of an enrolment of one row, for as many segments of a recording."""
-        prefix = [
-            (keys.expand(count, -1, -1, -1, -1), values.expand(count, -1, -1, -1, -1)) for keys, values in self.prefix
-        ]
-        return Enrolment(prefix, None if self.embedding is None else self.embedding.expand(count, -1))
+    prefix: list[KeysValues]  # of every extractor block; empty where enrolment frames are off
+    embedding: Tensor | None  # `[B, 256]`; None where embeddings are off
 
     @property
     def length(self) -> int:
@@ -57,25 +43,24 @@ class Enrolment:
 
     @staticmethod
     def together(rows: Sequence["Enrolment"]) -> "Enrolment":
-        """Return the rows of enrolments of one length as one."""
-        prefix = [
-            (torch.cat([keys for keys, _ in block]), torch.cat([values for _, values in block]))
-            for block in zip(*(row.prefix for row in rows), strict=True)
-        ]
+        """Return enrolments of one row and of one length as one; the segments of a recording share theirs, without a copy."""
+        same = all(row is rows[0] for row in rows)
+
+        def joined(parts: Sequence[Tensor]) -> Tensor:
+            return parts[0].expand(len(rows), *parts[0].shape[1:]) if same else torch.cat([*parts])
+
+        blocks = zip(*(row.prefix for row in rows), strict=True)
+        prefix = [(joined([keys for keys, _ in block]), joined([values for _, values in block])) for block in blocks]
         embeddings = [row.embedding for row in rows if row.embedding is not None]
-        return Enrolment(prefix, torch.cat(embeddings) if embeddings else None)
+        return Enrolment(prefix, joined(embeddings) if embeddings else None)
 
 
-@dataclass(frozen=True, eq=False)
-class EncodedMixture:
+class EncodedMixture(NamedTuple):
     """What the encoder makes of mixtures."""
 
-    features: Tensor
-    """``[B, K, T, width]``."""
-    spectrum: Tensor
-    """Complex ``[B, T, bins]``, at the mixture's own level, without its mean."""
-    samples: int
-    """Length of the mixtures."""
+    features: Tensor  # `[B, K, T, width]`
+    spectrum: Tensor  # complex `[B, T, bins]`, at the mixture's own level, without its mean
+    samples: int  # length of the mixtures
 
 
 class DualPathExtractor(AbsWaveformExtractor):
@@ -143,9 +128,15 @@ class DualPathExtractor(AbsWaveformExtractor):
 
     def forward(self, mixture: Tensor, enrolls: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
         """See :class:`AbsWaveformExtractor`."""
-        rows = [row for enroll in enrolls for row in enroll]
-        waveforms, activity, _ = self._extract(self.encode(mixture), self.enroll_batch(rows))
-        return waveforms, activity
+        recordings = [row for enroll in enrolls for row in enroll]
+        longest = max(map(len, recordings))
+        # Shorter ones are repeated to the length of the longest: attention finds in them what it found before, and no padding
+        # has to be kept out of it.
+        rows = [row.repeat(-(-longest // len(row)))[:longest] for row in recordings]
+        prefix = self._prefix(self._enroll_features(torch.stack(rows))) if self.enroll_frames else []
+        enrolment = Enrolment(prefix, None if self.voice is None else self.voice(recordings))
+        waveforms, activity, _ = self.extract(self.encode(mixture), enrolment)
+        return waveforms, activity  # type: ignore[return-value]
 
     def encode(self, mixture: Tensor) -> EncodedMixture:
         """Encode mixtures ``[B, L]``, of any level."""
@@ -161,38 +152,22 @@ class DualPathExtractor(AbsWaveformExtractor):
         counts = [len(recordings) for recordings in targets]
         embedded = [None] * len(targets) if self.voice is None else self.voice(rows).split(counts)
         made = []
-        for recordings, own in zip(targets, embedded, strict=True):
+        for recordings, embedding in zip(targets, embedded, strict=True):
             prefix: list[KeysValues] = []
             if self.enroll_frames:
                 encoded = [self._enroll_features(recording.unsqueeze(0)) for recording in recordings]
                 prefix = self._prefix(torch.cat(encoded, dim=2))
-            embedding = None
-            if own is not None:
-                weights = torch.tensor([float(len(recording)) for recording in recordings], device=own.device)
-                weighed = (own * weights.unsqueeze(1)).sum(dim=0, keepdim=True)
-                embedding = nn.functional.normalize(weighed, dim=1)
+            if embedding is not None:
+                weights = embedding.new_tensor([[len(recording)] for recording in recordings])
+                embedding = nn.functional.normalize((embedding * weights).sum(dim=0, keepdim=True), dim=1)
             made.append(Enrolment(prefix, embedding))
         return made
-
-    def enroll_batch(self, recordings: Sequence[Tensor]) -> Enrolment:
-        """Return the enrolments of as many targets, one recording ``[L]`` each.
-
-        Shorter recordings are repeated to the length of the longest: attention finds in them what it found before, and no
-        padding has to be kept out of it.
-        """
-        longest = max(len(recording) for recording in recordings)
-        rows = [row.repeat(-(-longest // len(row)))[:longest] for row in recordings]
-        prefix = self._prefix(self._enroll_features(torch.stack(rows))) if self.enroll_frames else []
-        return Enrolment(prefix, None if self.voice is None else self.voice(list(recordings)))
 
     def extract(self, mixture: EncodedMixture, enrolment: Enrolment) -> Voices:
         """Extract from B encoded mixtures with N * B rows of enrolments, first targets first.
 
         The features are those of all bands after the last block, as the masks are made from them.
         """
-        return Voices(*self._extract(mixture, enrolment))
-
-    def _extract(self, mixture: EncodedMixture, enrolment: Enrolment) -> tuple[Tensor, Tensor, Tensor]:
         rows = len(enrolment.embedding) if enrolment.embedding is not None else len(enrolment.prefix[0][0])
         times = rows // len(mixture.features)
         x = self._modulated(mixture.features.repeat(times, 1, 1, 1), enrolment.embedding)
@@ -201,7 +176,7 @@ class DualPathExtractor(AbsWaveformExtractor):
         features = self.masks.norm(x)
         spectrum = mixture.spectrum.repeat(times, 1, 1) * self.masks(features)
         activity = self.activity(x.mean(dim=1)).squeeze(-1).float()
-        return self.spectrum.inverse(spectrum, mixture.samples), activity, features.transpose(1, 2)
+        return Voices(self.spectrum.inverse(spectrum, mixture.samples), activity, features.transpose(1, 2))
 
     def presence(self, voices: Tensor, enrolments: Sequence[Enrolment]) -> Tensor | None:
         """See :class:`AbsWaveformExtractor`; by the likeness of embeddings, 0 for silence, None where embeddings are off."""
@@ -214,15 +189,12 @@ class DualPathExtractor(AbsWaveformExtractor):
 
     def extract_rows(self, mixture: Tensor, enrolments: Sequence[Enrolment]) -> Voices:
         """See :class:`AbsWaveformExtractor`."""
-        # Rows with enrolments of one length go together; the segments of a recording share theirs, without a copy.
         order: list[int] = []
         parts: list[Voices] = []
         for length in dict.fromkeys(each.length for each in enrolments):
             rows = [row for row, each in enumerate(enrolments) if each.length == length]
-            own = [enrolments[row] for row in rows]
-            same = all(each is own[0] for each in own)
-            given = own[0].repeat(len(rows)) if same else Enrolment.together(own)
-            parts.append(self.extract(self.encode(mixture[rows]), given))
+            enrolment = Enrolment.together([enrolments[row] for row in rows])
+            parts.append(self.extract(self.encode(mixture[rows]), enrolment))
             order += rows
         back = torch.tensor(order).argsort()
         return parts[0] if len(parts) == 1 else Voices(*(torch.cat(part)[back] for part in zip(*parts, strict=True)))

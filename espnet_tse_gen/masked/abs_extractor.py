@@ -1,12 +1,11 @@
 """The interface between the ESPnet model and a masked-token extractor.
 
-A new extractor is one class behind these four methods, one entry in the task's choices, and one yaml. Its constructor takes
-``codec`` by name, and ``front_end_width``, the width of a front end's features, where there are any.
+A constructor takes ``codec`` by name, and ``front_end_width``, the width of a front end's features, where there are any.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -24,15 +23,7 @@ class Signal:
 
     def rows(self, index: Tensor) -> "Signal":
         """Return the rows ``index`` of the batch."""
-        present = {name: value[index] for name, value in vars(self).items() if value is not None}
-        return Signal(**present)
-
-
-class AbsConditions(Protocol):
-    """What an extractor makes of mixture and enrolment, once for all steps."""
-
-    def frames(self, start: int, end: int) -> Any:
-        """Return the conditions of these target frames alone: long recordings are decoded in chunks."""
+        return Signal(**{name: value[index] for name, value in vars(self).items() if value is not None})
 
 
 class AbsMaskedExtractor(nn.Module, ABC):
@@ -40,12 +31,9 @@ class AbsMaskedExtractor(nn.Module, ABC):
 
     num_codebooks: int
     codebook_size: int
-    max_enroll_seconds: float
-    """What is longer of an enrolment is not looked at."""
-    speaker_embedding: int = 0
-    """E, the width of the speaker embedding that it takes; 0 for none."""
-    takes_estimate: bool = False
-    """Whether it takes the estimate of a front end (:mod:`espnet_tse_gen.masked.abs_front_end`)."""
+    max_enroll_seconds: float  # what is longer of an enrolment is not looked at
+    speaker_embedding: int = 0  # E, the width of the speaker embedding that it takes; 0 for none
+    takes_estimate: bool = False  # whether it takes the estimate of a front end
 
     @abstractmethod
     def encode_conditions(
@@ -56,16 +44,18 @@ class AbsMaskedExtractor(nn.Module, ABC):
         drop_mixture: Tensor | None = None,
         estimate: Signal | None = None,
         drop_estimate: Tensor | None = None,
-    ) -> AbsConditions:
+    ) -> Any:
         """Do everything that does not depend on the target's tokens, once per utterance.
+
+        What is returned has ``frames(start, end)``, its part for these target frames: long recordings are decoded in chunks.
 
         Args:
             mixture: The recording of several speakers, frame-synchronous with the target.
             enroll: The target speaker alone.
             drop_enroll: ``[B]`` bool, rows whose enrolment is replaced by the learned null.
             drop_mixture: ``[B]`` bool, likewise for the mixture, and with it the estimate.
-            estimate: A front end's estimate of the target, frame-synchronous with the mixture; for an extractor that takes
-                one. It may be missing where the enrolment of every row is dropped.
+            estimate: A front end's estimate of the target, for an extractor that takes one; it may be missing where the
+                enrolment of every row is dropped.
             drop_estimate: ``[B]`` bool, rows whose estimate is left out. So are those of ``drop_enroll``: the estimate tells
                 who is wanted.
         """

@@ -1,8 +1,6 @@
 """A trained extractor in front of the generative one: its estimate of the target is one more condition, frame by frame.
 
-A discriminative extractor keeps what was said more reliably than a generative one, which in turn sounds cleaner; given the
-first one's estimate, and where it has them the features that it was made from, the second has less to find out. What kind of
-network makes them is not known here.
+A discriminative extractor keeps what was said more reliably than a generative one, which in turn sounds cleaner.
 """
 
 from abc import ABC, abstractmethod
@@ -18,10 +16,8 @@ from espnet_tse_gen.utils.checkpoints import state_digest
 class Estimate(NamedTuple):
     """What a front end makes of B mixtures."""
 
-    waveform: Tensor
-    """``[B, L]``."""
-    features: Tensor | None = None
-    """``[B, T, F]`` at ``feature_rate``; None of a front end that has none."""
+    waveform: Tensor  # `[B, L]`
+    features: Tensor | None = None  # `[B, T, F]` at `feature_rate`; None of a front end that has none
 
 
 class AbsFrontEnd(nn.Module, ABC):

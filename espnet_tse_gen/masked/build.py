@@ -1,9 +1,4 @@
-"""Build a trained extractor from its exp directory's files, without ESPnet's task machinery.
-
-ESPnet's tasks take many seconds to import; this door serves the command-line tool and the Python class without them.
-
-    model = load_model("exp/my_model/config.yaml", "exp/my_model/valid.loss.ave.pth")
-"""
+"""Build a trained extractor from its exp directory's files, without ESPnet, whose tasks take many seconds to import."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,10 +18,7 @@ EXTRACTORS: dict[str, str] = {"masked": "espnet_tse_gen.masked.extractor:MaskedE
 
 
 def build_model(codec: AbsCodec, config: Mapping[str, Any], front_end: AbsFrontEnd | None = None) -> MaskedTSEModel:
-    """Build an untrained model around ``codec``, and around ``front_end`` for an extractor that takes its estimates.
-
-    Args:
-        config: ``extractor``, ``extractor_conf`` and ``model_conf`` of a training configuration.
+    """Build the untrained model of a training configuration around ``codec``, and ``front_end`` where it takes estimates.
 
     Raises:
         UserError: For an unknown name or key, or where front end and extractor are not meant for each other.
@@ -61,12 +53,10 @@ def load_model(
     config = read_yaml(config_path)
     if "model_conf" not in config or not ("codec" in config or "codec_dir" in config):
         raise UserError(f"{config_path}: is not the configuration of a tse_gen training; give its exp directory")
-    beside = config_path.parent / "codec"
-    named = config.get("codec_dir")
-    if beside.is_dir():
-        codec = load_codec(beside)
-    elif named and Path(named).is_dir():
-        codec = load_codec(named)
+    beside, named = config_path.parent / "codec", config.get("codec_dir")
+    found = next((folder for folder in (beside, named) if folder and Path(folder).is_dir()), None)
+    if found:
+        codec = load_codec(found)
     else:
         codec = build_codec(config["codec"], config.get("codec_conf") or {})
         if named or codec.state_dict():

@@ -1,8 +1,7 @@
 """The masked-token extractor: mixture added per frame, enrolment as a cached prefix, one output head per codebook.
 
-``mixture_features: tokens`` is the published method, ``latent+tokens`` and its kin the recommended one. The mixture is
-frame-synchronous with the target, so it is added to the token embedding and never lengthens the sequence; the enrolment is a
-prefix that the target attends to (see :mod:`espnet_tse_gen.masked.transformer`).
+``mixture_features: tokens`` is the published method, ``latent+tokens`` and its kin the recommended one. The enrolment is a prefix
+that the target attends to (see :mod:`espnet_tse_gen.masked.transformer`).
 """
 
 import dataclasses
@@ -45,8 +44,7 @@ class MaskedExtractor(AbsMaskedExtractor):
 
     def __init__(
         self,
-        # fixes codebooks, codebook size, frame rate and latent width; its weights are not part of the extractor
-        codec: AbsCodec,
+        codec: AbsCodec,  # its weights are not part of the extractor
         width: int = 512,  # d
         layers: int = 12,  # blocks of the token transformer
         heads: int = 8,  # attention heads
@@ -55,30 +53,23 @@ class MaskedExtractor(AbsMaskedExtractor):
         # the same, of the enrolment; `none` leaves it to the speaker embedding alone
         enroll_features: str | Sequence[str] = "latent+tokens",
         embedding: str = "sum",  # `sum` or `codec`; see :class:`TokenEmbedding`
-        # enrolment frames averaged into one, which shortens the prefix; who speaks changes slower than what is said
-        enroll_stride: int = 1,
+        enroll_stride: int = 1,  # enrolment frames averaged into one, which shortens the prefix
         # window of the `stft` feature, in samples; 0 takes three codec frames, rounded up to a power of two
         stft_size: int = 0,
-        # longest enrolment used; a longer one is cut. The target starts at this position
-        max_enroll_seconds: float = 10.0,
+        max_enroll_seconds: float = 10.0,  # a longer enrolment is cut. The target starts at this position
         dropout: float = 0.1,
-        # whether the enrolment's mean is also added to every target frame, a second way for the cue to arrive; the
-        # frames of the prefix stay the first
-        speaker_vector: bool = False,
+        speaker_vector: bool = False,  # whether the enrolment's mean is also added to every target frame
         # width E of a speaker embedding of the enrolment that is also added to every target frame; 0 for none
         speaker_embedding: int = 0,
         conv_kernel: int = 0,  # odd kernel of the blocks' depthwise convolution; 0 for none
-        # whether hidden states also regress the target's latents (an auxiliary loss; section 4.3 of MARSE-like
-        # hybrids), which gives an extraction signal before cross-entropy does
+        # whether hidden states also regress the target's latents, an extraction signal before cross-entropy has one
         latent_head: bool = False,
         # features, as of the mixture, of the estimate that a frozen front end makes of the target, and `features`, its
-        # own; added to the mixture's frames before the mixture encoder, which is the same as one linear map of both side
-        # by side. `none` for no front end
+        # own; added to the mixture's frames before the mixture encoder. `none` for no front end
         front_end_features: str | Sequence[str] = NO_FEATURES,
         front_end_width: int = 0,  # width of the front end's own features, for `features` among these; the front end knows
         # above 0, the heads also see the estimate's latents, and start from what these say: the logit of an entry is so many
-        # times the negative square of its distance to them, so that the model learns where the estimate is wrong. For codecs
-        # each of whose codebooks has latent dimensions of its own, as mel's bands have; 0 for heads that start from nothing
+        # times the negative square of its distance to them. For codecs each of whose codebooks has latent dimensions of its own
         estimate_head: float = 0.0,
     ) -> None:
         super().__init__()
@@ -123,9 +114,10 @@ class MaskedExtractor(AbsMaskedExtractor):
         self.speaker_embedding = speaker_embedding
         self.embedding_map = nn.Linear(speaker_embedding, width, bias=False) if speaker_embedding else None
         self.latent_head = nn.Linear(width, codec.latent_dim) if latent_head else None
+        self.takes_estimate = front_end_features != NO_FEATURES
         self.estimate_heads = None
         if estimate_head:
-            if front_end_features == NO_FEATURES or not codec.codebooks_apart:
+            if not self.takes_estimate or not codec.codebooks_apart:
                 raise UserError(
                     "extractor_conf: estimate_head needs a front end, and a codec whose codebooks have latent dimensions of"
                     " their own, as mel's with split: bands have; choose 0"
@@ -133,7 +125,6 @@ class MaskedExtractor(AbsMaskedExtractor):
             books = codec.all_codebooks().detach()
             squares = books.square().sum(dim=2, keepdim=True)
             self.estimate_heads = nn.Parameter(estimate_head * torch.cat((2.0 * books, -squares), dim=2))
-        self.takes_estimate = front_end_features != NO_FEATURES
         self.front_end_input = None
         if self.takes_estimate:
             if "features" in parse_features(front_end_features, ESTIMATE_FEATURES) and front_end_width < 1:
@@ -177,11 +168,15 @@ class MaskedExtractor(AbsMaskedExtractor):
             frames, valid = _average(self.enroll_input(enroll), enroll.valid, self.enroll_stride)
         frames, valid = frames[:, : self.max_enroll_frames], valid[:, : self.max_enroll_frames]
         if drop_enroll is not None:
-            first = torch.arange(valid.shape[1], device=valid.device) == 0
+            beginning = torch.arange(valid.shape[1], device=valid.device) == 0
             frames = torch.where(drop_enroll[:, None, None], self.null_enroll.to(frames.dtype), frames)
-            valid = torch.where(drop_enroll[:, None], first, valid)
+            valid = torch.where(drop_enroll[:, None], beginning, valid)
         cache = self.backbone.prefix(frames + self.enroll_segment.to(frames.dtype), valid)
-        speaker = self._speaker(frames, valid)
+        speaker = None
+        if self.speaker_map is not None:
+            first, second = self.speaker_map
+            activity = nn.functional.silu(first(frames)) * valid[..., None].to(frames.dtype)
+            speaker = second(activity.sum(dim=1, keepdim=True) / valid.sum(dim=1)[:, None, None].to(activity.dtype))
         if self.embedding_map is not None:
             given = self._embedding(enroll, drop_enroll)
             speaker = given if speaker is None else speaker + given
@@ -194,16 +189,8 @@ class MaskedExtractor(AbsMaskedExtractor):
         if conditions.speaker is not None:
             frames = frames + conditions.speaker
         hidden = self.backbone(frames, conditions.valid, conditions.cache, offset=self.max_enroll_frames)
-        return (
-            hidden if conditions.estimate is None else torch.cat((hidden, conditions.estimate.to(hidden.dtype)), dim=2)
-        )
-
-    def _speaker(self, frames: Tensor, valid: Tensor) -> Tensor | None:
-        if self.speaker_map is None:
-            return None
-        first, second = self.speaker_map
-        activity = nn.functional.silu(first(frames)) * valid[..., None].to(frames.dtype)
-        return second(activity.sum(dim=1, keepdim=True) / valid.sum(dim=1)[:, None, None].to(activity.dtype))
+        seen = conditions.estimate
+        return hidden if seen is None else torch.cat((hidden, seen.to(hidden.dtype)), dim=2)
 
     def _estimate(self, estimate: Signal | None, *drops: Tensor | None) -> Tensor | float:
         """Return what the front end's estimate adds to the mixture's frames, ``[B, T, d]``; zero for dropped rows."""

@@ -1,8 +1,7 @@
 """What the network sees of a recording, frame by frame: the codec's tokens, and what else there is of a signal.
 
 ``tokens`` is the published method's condition; ``latent`` adds the codec encoder's output before quantization; ``stft`` adds a
-compressed power spectrum, in which the harmonics of two voices stay apart. They can be combined in any way. An estimate of a
-front end that has features of its own also has ``features``.
+compressed power spectrum, in which the harmonics of two voices stay apart; ``features`` are those of a front end.
 """
 
 import math
@@ -58,7 +57,6 @@ class CompressedSpectrum(nn.Module):
         if n_fft < hop:
             raise UserError(f"stft_size {n_fft} is shorter than the codec's hop {hop}; choose at least {hop}")
         self.n_fft, self.hop = n_fft, hop
-        self.num_bins = n_fft // 2 + 1
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
     def forward(self, wav: Tensor, frames: int) -> Tensor:
@@ -134,7 +132,7 @@ class FrameInput(nn.Module):
         self.embedding = embedding
         self.latent = nn.Linear(codec.latent_dim, width) if "latent" in features else None
         self.spectrum = CompressedSpectrum(stft_size, codec.hop) if "stft" in features else None
-        self.stft = nn.Linear(self.spectrum.num_bins, width) if self.spectrum is not None else None
+        self.stft = nn.Linear(stft_size // 2 + 1, width) if "stft" in features else None
 
     def forward(self, signal: Signal) -> Tensor:
         """Return ``[B, T, d]``, zero on padding."""
@@ -143,11 +141,9 @@ class FrameInput(nn.Module):
             frames = frames + self.embedding(signal.codes, signal.valid)
         if self.latent is not None:
             # Codecs compute in float32 whatever the extractor's precision.
-            latents = signal.latents.to(self.latent.weight.dtype)
-            frames = frames + self.latent(latents.transpose(1, 2))
+            frames = frames + self.latent(signal.latents.to(self.latent.weight.dtype).transpose(1, 2))
         if self.spectrum is not None and self.stft is not None:
-            spectrum = self.spectrum(signal.wav, signal.valid.shape[1])
-            frames = frames + self.stft(spectrum.transpose(1, 2))
+            frames = frames + self.stft(self.spectrum(signal.wav, signal.valid.shape[1]).transpose(1, 2))
         if self.features is not None and signal.features is not None:
             frames = frames + self.features(signal.features.to(self.features.weight.dtype))
         return frames * signal.valid[..., None].to(frames.dtype)

@@ -23,7 +23,7 @@ from espnet_tse_gen.masked.losses import (
 )
 from espnet_tse_gen.masked.masking import CODEBOOK_DISTRIBUTIONS, MODES, sample_mask
 from espnet_tse_gen.utils.errors import UserError, unknown_name
-from espnet_tse_gen.utils.precision import PRECISIONS, autocast
+from espnet_tse_gen.utils.precision import autocast, check_precision
 
 VALIDATION_SEED = 20240602
 
@@ -31,10 +31,9 @@ VALIDATION_SEED = 20240602
 class MaskedTSEModel(torch.nn.Module):
     """Masked generative target speaker extraction.
 
-    Codec and front end are frozen and no submodules: their weights are in no checkpoint. A checkpoint carries their fingerprints
-    instead, and loading refuses one that was trained on another codec's tokens or another front end's estimates. Of a front end
-    that is trained along, a checkpoint holds the weights, and the fingerprint of where it began. An unknown name is a
-    :class:`UserError`, and so is a front end without an extractor that takes one.
+    Codec and front end are frozen and no submodules: a checkpoint carries their fingerprints in the place of their weights, and
+    loading refuses one that was trained on another codec's tokens or another front end's estimates. Of a front end that is
+    trained along, it also holds the weights. Options that do not fit are a :class:`UserError`.
     """
 
     codec_fingerprint: Tensor
@@ -54,22 +53,19 @@ class MaskedTSEModel(torch.nn.Module):
         # weight of the L1 distance between the extractor's latent head and the target's dequantized latents
         latent_weight: float = 0.0,
         extract_feats_in_collect_stats: bool = False,  # ESPnet's option; nothing is extracted here
-        # probability of hiding the front end's estimate of an item, so that the model does not lean on it alone; it is
-        # always hidden with the enrolment
-        drop_front_end: float = 0.1,
+        drop_front_end: float = 0.1,  # probability of hiding the front end's estimate; it is always hidden with the enrolment
         front_end: AbsFrontEnd | None = None,  # makes an estimate of the target, for an extractor that takes one
-        # weight of the loss of the waveform that soft decoding makes of the front end's estimate: SI-SDR, quality and
-        # intelligibility, see :class:`WaveformLoss`; it needs targets as recordings, at 16 kHz
+        # weight of :class:`WaveformLoss` of what soft decoding makes of the estimate; it needs recordings as targets, at 16 kHz
         decoded_weight: float = 0.0,
         # learning rate of the front end as a share of the extractor's, with `--optim muon`; 0: it is frozen
         front_end_rate: float = 0.0,
     ) -> None:
         super().__init__()
+        check_precision(precision)
         for kind, name, valid in (
             ("masking mode", masking, MODES),
             ("codebook distribution", codebook_distribution, CODEBOOK_DISTRIBUTIONS),
             ("loss normalisation", loss_norm, NORMALISATIONS),
-            ("precision", precision, PRECISIONS),
         ):
             if name not in valid:
                 raise unknown_name(kind, str(name), valid)
@@ -122,9 +118,7 @@ class MaskedTSEModel(torch.nn.Module):
     @property
     def front_end(self) -> AbsFrontEnd | None:
         """The frozen front end, on the model's device; None without one."""
-        for front_end in self._front_end:
-            return front_end.to(self.codec_fingerprint.device)
-        return None
+        return self._front_end[0].to(self.codec_fingerprint.device) if self._front_end else None
 
     def estimate(
         self, mixture: Tensor, mixture_lengths: Tensor, enroll: Tensor, enroll_lengths: Tensor
@@ -243,14 +237,12 @@ class MaskedTSEModel(torch.nn.Module):
 
         Args:
             mixture: What :meth:`encode` has made of the mixtures; ``enroll`` of the enrolments.
-            drop_enroll: Hide the enrolment, for the unconditional branch of guidance.
+            drop_enroll: Hide the enrolment, for the unconditional branch of guidance, and with it the estimate.
             estimate: What :meth:`estimate` has made of the same signals; None without a front end.
         """
         drop = torch.ones_like(mixture.valid[:, 0]) if drop_enroll else None
-        # Without the enrolment there is no estimate: it would tell who is wanted.
-        estimate = None if drop_enroll else estimate
         with self._autocast():
-            return self.extractor.encode_conditions(mixture, enroll, drop, estimate=estimate)
+            return self.extractor.encode_conditions(mixture, enroll, drop, estimate=None if drop_enroll else estimate)
 
     def predictor(self, conditions: Any) -> Predictor:
         """Return decoding's ``f(codes, codebook)``: logits ``[B, T, C]`` of one, or ``[B, K, T, C]`` for ``codebook=None``."""
@@ -289,8 +281,7 @@ class MaskedTSEModel(torch.nn.Module):
     def rest(self, conditions: Any, latents: Tensor) -> Tensor | None:
         """Return the rest of the means, see :class:`Means`, for an estimate's ``latents [B, T, D]``.
 
-        With it, a mean is the estimate and what the network's prediction differs by from that of the estimate alone: where the
-        network adds nothing, the estimate stays as it is. None for an extractor whose heads do not see the estimate.
+        With it, where the network adds nothing, the estimate stays as it is. None for heads that do not see the estimate.
         """
         with self._autocast():
             alone = [self.extractor.estimate_logits(conditions, k) for k in range(self.extractor.num_codebooks)]

@@ -3,10 +3,6 @@
 The enrolment is a prefix that attends only to itself, while the target attends to the prefix and to itself. Under that
 asymmetric mask the prefix's keys and values do not depend on the target, so they are computed once (:meth:`Transformer.prefix`)
 and reused in every decoding pass without any approximation.
-
-    stack = Transformer(width=256, layers=6, heads=4)
-    cache = stack.prefix(enroll, enroll_valid)               # enroll [B, Te, d]
-    hidden = stack(target, target_valid, cache=cache)        # target [B, T, d] -> [B, T, d]
 """
 
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from tiny_networks import SMALL, SPEAKERS, Network, permute_blocks, relative, si_sdr, without_gradient
 
 from espnet_tse_gen.discriminative.fusion import TransformAverageConcatenate
-from espnet_tse_gen.discriminative.mc_spex import FeatureModulation, MCSpExExtractor
+from espnet_tse_gen.discriminative.mc_spex import MCSpExExtractor, SpeakerModulation
 from espnet_tse_gen.discriminative.spex_plus import SpExPlusExtractor
 from espnet_tse_gen.utils.errors import UserError
 
@@ -47,28 +47,8 @@ def test_s01_a_signal_that_is_too_short_ends_in_one_line(name: str) -> None:
         network(torch.randn(1, 19), torch.randn(1, 400))
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="26 encoder frames"):
-        network(torch.randn(1, 200), torch.randn(1, 270))
-    with pytest.raises(UserError, match="26 encoder frames"):
         network(torch.randn(2, 200), torch.randn(2, 400), None, torch.tensor([400, 270]))
     network(torch.randn(2, 200), torch.randn(2, 280))
-
-
-@pytest.mark.parametrize(
-    ("name", "part"), [("spex_plus", "encoder"), ("mc_spex", "encoder"), ("mc_spex", "extractor.fusion")]
-)
-def test_s03_m03_one_module_serves_mixture_and_enrolment(name: str, part: str) -> None:
-    network = Network(name).eval()
-    module, calls = network.get_submodule(part), []
-    module.register_forward_hook(lambda *_: calls.append(1))
-    mixture, enroll = torch.randn(1, 400), torch.randn(1, 400)
-    with torch.no_grad():
-        embedding = network(mixture, enroll)[1]["enroll_emb"]
-        assert len(calls) == 2
-        masked = network.extractor.extract(*network.encode(mixture), embedding)
-        for parameter in module.parameters():
-            parameter[0] += 0.1
-        assert relative(network.embed(enroll), embedding) > 1e-4
-        assert relative(network.extractor.extract(*network.encode(mixture), embedding), masked) > 1e-4
 
 
 @both
@@ -206,19 +186,15 @@ def test_m05_the_interaction_is_its_definition(norm: str) -> None:
 def test_m07_the_modulation_carries_the_speaker() -> None:
     network = Network("mc_spex").eval()
     mixture, enroll = torch.randn(2, 600), torch.randn(2, 900) * torch.tensor([[0.05], [1.0]])
-    waves, _ = network(mixture, enroll)
-    swapped, _ = network(mixture, enroll.flip(0))
-    assert relative(swapped[0], waves[0]) > 1e-3
-    modulations = list(network.extractor.modulations)
-    assert len(modulations) == 2 and all(isinstance(each, FeatureModulation) for each in modulations)
     with torch.no_grad():
+        assert relative(network(mixture, enroll.flip(0))[0][0], network(mixture, enroll)[0][0]) > 1e-3
         for parameter in network.extractor.modulations.parameters():
             parameter.zero_()
         assert torch.equal(network(mixture, enroll)[0][0], network(mixture, enroll.flip(0))[0][0])
 
 
 def test_m07_film_is_its_definition() -> None:
-    film = FeatureModulation(6, 4)
+    film = SpeakerModulation("film", 6, 4)
     x, embedding = torch.randn(2, 6, 30), torch.randn(2, 4)
     with torch.no_grad():
         normed = (x - x.mean((1, 2), keepdim=True)) / (x.var((1, 2), keepdim=True, unbiased=False) + 1e-5).sqrt()
@@ -237,27 +213,16 @@ def test_m09_without_its_parts_it_is_spex_plus() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "near"),
+    ("extractor", "input_dim", "options", "message"),
     [
-        ("fusion", "tak", "tac"),
-        ("fusion_norm", "gnl", "gln"),
-        ("fusion_projection", "share", "shared"),
-        ("modulation", "filn", "film"),
-        ("mask_interaction", "non", "none"),
+        (MCSpExExtractor, 30, {"fusion": "tak"}, "option 'fusion'.*did you mean 'tac'"),
+        (MCSpExExtractor, 30, {"modulation": "filn"}, "option 'modulation'.*did you mean 'film'"),
+        (MCSpExExtractor, 30, {"mask_interaction": "non"}, "option 'mask_interaction'.*did you mean 'none'"),
+        (SpExPlusExtractor, 30, {"stacks": 0}, "extractor 'spex_plus': option 'stacks' is 0"),
+        (SpExPlusExtractor, 30, {"num_train_spk": -1}, "num_train_spk"),
+        (SpExPlusExtractor, 31, {}, "ms_conv"),
     ],
 )
-def test_unknown_choices_name_the_option_and_the_nearest(option: str, value: str, near: str) -> None:
-    with pytest.raises(UserError, match=rf"option '{option}'.*did you mean '{near}'"):
-        MCSpExExtractor(30, **{option: value})
-
-
-def test_no_classifier_without_speakers_and_options_that_do_not_fit_are_refused() -> None:
-    extractor = SpExPlusExtractor(30, **SMALL)
-    features, frames = torch.randn(1, 40, 30), torch.tensor([40])
-    assert set(extractor(features, frames, features, frames)[2]) == {"enroll_emb"}
-    with pytest.raises(UserError, match="extractor 'spex_plus': option 'stacks' is 0"):
-        SpExPlusExtractor(30, **{**SMALL, "stacks": 0})
-    with pytest.raises(UserError, match="num_train_spk"):
-        SpExPlusExtractor(30, -1)
-    with pytest.raises(UserError, match="ms_conv"):
-        SpExPlusExtractor(31)
+def test_options_that_do_not_fit_are_refused(extractor: type, input_dim: int, options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        extractor(input_dim, **options)

@@ -1,6 +1,5 @@
 """The blocks of the dual path."""
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,11 +21,3 @@ def test_the_convolutions_own_backward_pass_is_that_of_pytorch(
     weights = torch.randn_like(x)
     wanted = torch.autograd.grad((plain * weights).sum(), [x, *layer.parameters()])
     torch.testing.assert_close(torch.autograd.grad((ours * weights).sum(), [x, *layer.parameters()]), wanted)
-
-
-@pytest.mark.parametrize(("device", "own"), [("cpu", True), ("meta", False)])
-def test_the_own_backward_pass_is_for_cpus(device: str, own: bool) -> None:
-    with torch.device(device):
-        made = TimeConvolution(3, 5)(torch.randn(1, 2, 4, 3))
-    # The sum's second term is the convolution.
-    assert ("_Depthwise" in made.grad_fn.next_functions[1][0].name()) == own
