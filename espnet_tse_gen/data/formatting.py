@@ -81,7 +81,8 @@ def convert(groups: Sequence[Group], folder: str | Path, rate: int, num_jobs: in
 
 def _convert(group: Group, rate: int) -> tuple[list[str], str]:
     """Return the absolute paths of a group in the wanted format, and what was scaled (or an empty text)."""
-    signals, fits, peaks = [], [], []
+    signals: list[np.ndarray] = []
+    fits, peaks = [], []
     for path in group.sources:
         samples, found, container, subtype = read_with_format(path, key=group.key)
         peak = np.abs(samples).max()

@@ -50,6 +50,8 @@ class CodecTask(CheckedTask, GANCodecTask):
         add("--segment_seconds", type=float, default=1.0, help="Length of a crop, rounded up to whole codec frames")
         add("--gain_db", type=float, nargs=2, default=[0.0, 0.0],
             help="Lowest and highest random gain of a training crop in dB, relative to the common level")  # fmt: skip
+        add("--tilt", type=float, nargs=2, default=[0.0, 0.0],
+            help="Lowest and highest coefficient, within -1..1, of a random first difference of a training crop")  # fmt: skip
         add("--sample_rate", type=int, default=0, help="Rate of the recordings in Hz; 0 means the codec's rate")
         add("--max_valid_recordings", type=int, default=0,
             help="Validate on so many recordings, spread over the table; 0 means all")  # fmt: skip
@@ -64,7 +66,7 @@ class CodecTask(CheckedTask, GANCodecTask):
             return None
         rate, hop = cls.rate_and_hop(args)
         samples = -(-round(args.segment_seconds * rate) // hop) * hop
-        return CropPreprocessor(train, rate, samples, args.sample_rate, args.gain_db)
+        return CropPreprocessor(train, rate, samples, args.sample_rate, args.gain_db, args.tilt)
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> ESPnetGANCodecModel:

@@ -1,9 +1,10 @@
 """Training of the ``mini`` codec, as a design of ESPnet's GAN codec task.
 
 The generator is :class:`~espnet_tse_gen.codec.mini.MiniNetwork`. It learns to match mel magnitudes and compressed
-complex spectra at several resolutions and the waveform, what hearing makes of it (:class:`WaveformLoss`), and, from some step on,
-to pass a discriminator. Codebooks start from k-means over the first batches' latents and then follow moving averages (van den Oord et al., "Neural Discrete
-Representation Learning", 2017, appendix A.1); entries that fall out of use are placed anew.
+complex spectra at several resolutions and the waveform, what hearing makes of it (:class:`WaveformLoss`), and, from some
+step on, to pass a discriminator. Codebooks start from k-means over the first batches' latents and then follow moving averages
+(van den Oord et al., "Neural Discrete Representation Learning", 2017, appendix A.1); entries that fall out of use are placed
+anew.
 """
 
 from typing import Any, cast
@@ -93,7 +94,8 @@ class MiniGANCodec(AbsGANCodec):
         lambda_mel: float = 1.0,  # weight of the log-mel distance
         lambda_complex: float = 10.0,  # weight of the compressed complex spectra's distance
         lambda_snr: float = 0.05,  # weight of the signal-to-noise ratio, per dB
-        # weights of what is missing of PESQ's points, of ESTOI and of the voices' likeness, see :class:`WaveformLoss`; at 16 kHz only
+        # weights of what is missing of PESQ's points, of ESTOI and of the voices' likeness, at 16 kHz only; see
+        # :class:`WaveformLoss`
         lambda_quality: float = 0.0,
         lambda_intelligibility: float = 0.0,
         lambda_likeness: float = 0.0,

@@ -95,7 +95,7 @@ class EnrolmentChooser:
             mix_type=self.mix_type,
             min_or_max=self.tree.mode,
             sample_rate=self.tree.sample_rate,
-            **counts,  # type: ignore[arg-type]
+            **counts,
         )
         return kept, enrolments, protocol
 
