@@ -5,10 +5,10 @@
 
 Models are masked generative ones, with or without a front end; several stand in one table, as those of other codecs or other
 conditions do. First come the mixture, the front end's estimate and the ceilings, which are the target's own tokens, decoded with
-the phase of the mixture or of the estimate. Then every model is decoded in 1 to 32 steps, greedily and by sampling, with guidance
-and with the mean of what is predicted in the place of tokens. Where the codec can use a phase, that of the estimate serves, and
-the mixture's in one row. Of the models of --few, such as short trainings that are to be compared, only three rows are made. Use
-the validation set: options are chosen by it.
+the phase of the mixture or of the estimate. Then every model is decoded in 1 to 32 steps, greedily and by sampling, from nothing
+and from half of the estimate's tokens, with guidance, and with the mean of what is predicted in the place of tokens. Where the
+codec can use a phase, that of the estimate serves, and the mixture's in one row. Of the models of --few, such as short trainings
+that are to be compared, only three rows are made. Use the validation set: options are chosen by it.
 """
 
 import time
@@ -28,6 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     **{f"{steps} step{'s' * (steps > 1)}": {"joint": True, "steps": steps} for steps in STEPS},
     "1 step, soft": {"joint": True, "steps": 1, "soft": True},
     "16 steps, soft": {"joint": True, "steps": 16, "soft": True},
+    "16 steps, from half of the estimate": {"joint": True, "steps": 16, "start": 0.5},
     "16 steps, sampled": {"joint": True, "steps": 16, **SAMPLED},
     **{f"1 step, guidance {scale:g}": {"joint": True, "steps": 1, "guidance": scale} for scale in (1.25, 1.5, 2.0)},
     "codebook by codebook": {"steps": 1},
@@ -130,6 +131,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
         if guided and kept == (*OPTIONS,):
             chosen["1 step, soft, phase of the mixture"] = {**OPTIONS["1 step, soft"], "reconstruction": "mixture"}
         for what, options in chosen.items():
+            if "estimate" in what and extractor.model.front_end is None:
+                continue
             if "guidance" in what and extractor.model.drop_enroll + extractor.model.drop_both <= 0:
                 continue
             extractor.options, scored, spent = options, [], 0.0

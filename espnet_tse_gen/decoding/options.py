@@ -67,6 +67,11 @@ class DecodingOptions(Options):
         "what lends the phase, where the codec can use it: auto and mixture, the mixture; estimate, the front end's; or codec",
         choices=("auto", "codec", "mixture", "estimate"),
     )
+    start: float = option(
+        0.0,
+        "share of the tokens that begin as those of the front end's estimate, the ones that the network finds likeliest",
+        PROBABILITY,
+    )
     soft: bool = option(False, "what becomes a waveform is the mean of what was predicted for a token, not the token")
     batch_size: int = option(1, "recordings decoded together; more pays on a GPU, not on a CPU", FROM_1)
 

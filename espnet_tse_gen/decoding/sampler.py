@@ -91,7 +91,7 @@ class Sampler:
     @property
     def passes(self) -> int:
         """Passes per recording, at most: calls of the conditional network (guidance doubles them)."""
-        return sum(self.steps) + len(self.codebooks) * len(rescored(self.options, 1))
+        return sum(self.steps) + len(self.codebooks) * len(rescored(self.options, 1)) + (self.options.start > 0)
 
     @torch.no_grad()
     def decode(
@@ -102,6 +102,7 @@ class Sampler:
         row_ids: Sequence[RowId] | None = None,
         unconditional: Predictor | None = None,
         means: Means | None = None,
+        estimate: Tensor | None = None,
     ) -> Tensor:
         """Predict all codes, int64 ``[B, K, T]``, 0 at padding.
 
@@ -114,6 +115,7 @@ class Sampler:
             row_ids: From which the noise of each row is drawn; 0..B-1 if not given.
             unconditional: The network with null conditions, for guidance.
             means: Filled in beside the codes, where wanted; frames of which no token is hidden stay as they are.
+            estimate: int64 ``[B, K, T]``, codes of an estimate, of which the share ``options.start`` is taken.
 
         Raises:
             UserError: If the options ask for guidance without ``unconditional``.
@@ -127,7 +129,10 @@ class Sampler:
         # The only wait for the device before the end: how many positions every row has to fill, codebook by codebook. All
         # counts of all passes follow from it on the host, before the first one.
         to_fill = codes == self.mask_id
-        hidden = to_fill.sum(dim=-1)
+        if estimate is not None and self.options.start:
+            self._take(f, codes, estimate)
+        taken = to_fill & (codes != self.mask_id)
+        hidden = (to_fill & ~taken).sum(dim=-1)
         masked = (hidden.sum(dim=1, keepdim=True) if self.options.joint else hidden).T.tolist()
         plans = [
             self._plan(row_ids, codebook, steps, codebook_masked, valid.device)
@@ -136,6 +141,10 @@ class Sampler:
         noise = RowNoise(self.options.seed, row_ids, valid.device)
         finite = torch.ones((), dtype=torch.bool, device=valid.device)
         vectors = None if means is None else means.latents.new_zeros(*codes.shape, means.latents.shape[2])
+        if means is not None and vectors is not None and self.options.start:
+            known = codes.clamp(max=self.codebook_size - 1)
+            entries = torch.stack([book[known[:, number]] for number, book in enumerate(means.codebooks)], dim=1)
+            vectors = torch.where(taken.unsqueeze(-1), entries, vectors)
         batch = _Batch(f, unconditional, codes, valid.cumsum(dim=1) - 1, noise, finite, means, vectors)
         for codebook, plan in zip(self.codebooks, plans, strict=True):
             if plan:
@@ -150,6 +159,13 @@ class Sampler:
             filled = to_fill.any(dim=1).unsqueeze(-1)
             means.latents.copy_(torch.where(filled, vectors.sum(dim=1), means.latents))
         return codes
+
+    def _take(self, f: Predictor, codes: Tensor, estimate: Tensor) -> None:
+        """Put a share of an estimate's codes into the masked positions of ``codes [B, K, T]``: the likeliest ones of each row."""
+        masked = (codes == self.mask_id).flatten(1)
+        likely = f(codes, None).log_softmax(dim=-1).gather(-1, estimate.unsqueeze(-1)).flatten(1)
+        count = (self.options.start * masked.sum(dim=1, keepdim=True)).long()
+        codes.copy_(torch.where(_lowest(-likely, masked, count).view_as(codes), estimate, codes))
 
     def _plan(
         self, row_ids: Sequence[RowId], codebook: int | None, steps: int, masked: list[int], device: torch.device
@@ -246,7 +262,7 @@ def plan_chunks(frames: int, chunk: int, overlap: int) -> list[tuple[int, int]]:
 
 def decode_chunks(
     sampler: Sampler,
-    make_f: Callable[[int, int], tuple[Predictor, Predictor | None, Tensor | None]],
+    make_f: Callable[[int, int], tuple[Predictor, Predictor | None, Tensor | None, Tensor | None]],
     frames: int,
     chunk: int,
     overlap: int,
@@ -258,7 +274,7 @@ def decode_chunks(
 
     Args:
         make_f: Called once per chunk with its first frame and the frame after its last: returns the conditional network, the
-            unconditional one or None, and the rest of the means, or None.
+            unconditional one or None, the rest of the means, or None, and the codes of an estimate, or None.
         chunk: Frames per chunk, as ``DecodingOptions.chunk_frames`` gives them; 0 puts everything into one.
         overlap: Frames that a chunk is given from the one before, at least.
         row_ids: One id per recording, for its noise; B of them.
@@ -274,9 +290,9 @@ def decode_chunks(
         valid = torch.ones(len(row_ids), end - start, dtype=torch.bool, device=device)
         # Noise is counted from a chunk's start; without the start in the id all chunks would draw the same.
         ids = [f"{row}@{start}" for row in row_ids] if start else row_ids
-        conditional, unconditional, rest = make_f(start, end)
+        conditional, unconditional, rest, estimate = make_f(start, end)
         part = None if means is None else means._replace(latents=means.latents[:, start:end], rest=rest)
-        window.copy_(sampler.decode(conditional, valid, window, ids, unconditional, part))
+        window.copy_(sampler.decode(conditional, valid, window, ids, unconditional, part, estimate))
     return codes
 
 

@@ -70,6 +70,8 @@ class MaskedInference(TargetSpeakerExtractor):
             raise UserError(
                 "decoding option 'reconstruction': the model has no front end that makes an estimate; choose 'mixture'"
             )
+        if options.start and self.model.front_end is None:
+            raise UserError("decoding option 'start': the model has no front end that makes an estimate; choose 0")
         if options.guidance != 1.0 and self.model.drop_enroll + self.model.drop_both <= 0:
             raise UserError(
                 f"decoding option 'guidance': {options.guidance:g} needs a model trained with condition dropout "
@@ -131,12 +133,12 @@ class MaskedInference(TargetSpeakerExtractor):
     def _decode(self, requests: Sequence[Request]) -> tuple[Tensor, Means | None, Tensor | None]:
         """Return codes ``[B, K, T]`` of requests that each fit a chunk, their means, and what lends the phase ``[B, L]``."""
         mixtures = [request.mixture[:] for request in requests]
-        conditional, unconditional, rest, guide = self._preparing(requests)(mixtures)
+        conditional, unconditional, rest, estimate, guide = self._preparing(requests)(mixtures)
         frames = torch.tensor([self.codec.num_frames(len(request.mixture)) for request in requests], device=self.device)
         valid = torch.arange(int(frames.max()), device=self.device) < frames[:, None]
         row_ids = [request.row_id for request in requests]
         means = self._means(len(valid), valid.shape[1], rest)
-        codes = self._sampler.decode(conditional, valid, row_ids=row_ids, unconditional=unconditional, means=means)
+        codes = self._sampler.decode(conditional, valid, None, row_ids, unconditional, means, estimate)
         return codes, means, guide
 
     def _means(self, rows: int, frames: int, rest: Tensor | None = None) -> Means | None:
@@ -156,15 +158,15 @@ class MaskedInference(TargetSpeakerExtractor):
         prepare, context = self._preparing([request]), round(CONTEXT_SECONDS * rate)
         guides: list[Tensor] = []
 
-        def predictors(start: int, end: int) -> tuple[Predictor, Predictor | None, Tensor | None]:
+        def predictors(start: int, end: int) -> tuple[Predictor, Predictor | None, Tensor | None, Tensor | None]:
             progress(start)
             first = max(0, start - context)
             part, own = [request.mixture[first * hop : (end + context) * hop]], (start - first, end - first)
-            conditional, unconditional, rest, guide = prepare(part, own)
+            conditional, unconditional, rest, estimate, guide = prepare(part, own)
             if guide is not None:
                 # The rest of the chunk before is what this one begins with.
                 guides.append(guide[:, sum(each.shape[1] for each in guides) - start * hop :])
-            return conditional, unconditional, rest
+            return conditional, unconditional, rest, estimate
 
         chunk, overlap = self.options.chunk_frames(rate)
         frames = self.codec.num_frames(len(request.mixture))
@@ -174,11 +176,12 @@ class MaskedInference(TargetSpeakerExtractor):
 
     def _preparing(
         self, requests: Sequence[Request]
-    ) -> Callable[..., tuple[Predictor, Predictor | None, Tensor | None, Tensor | None]]:
+    ) -> Callable[..., tuple[Predictor, Predictor | None, Tensor | None, Tensor | None, Tensor | None]]:
         """Return what makes the network for (parts of) the mixtures, and its unconditional twin where guidance needs it.
 
         It takes signals ``[L_i]`` and, where not all of their frames are to be predicted, the first and the end of those. What
-        else it makes is the rest of the means, for soft decoding, and what lends these frames their phase, ``[B, L]``, or None.
+        else it makes is the rest of the means, for soft decoding, the estimate's codes, and what lends these frames their phase,
+        ``[B, L]``; each of them may be None.
         """
         source = self.options.reconstruction if self.codec.supports_mixture else "codec"
         enroll, enroll_lengths = self._enrolled(requests)
@@ -200,7 +203,8 @@ class MaskedInference(TargetSpeakerExtractor):
             if guide is not None and frames:
                 guide = guide[:, frames[0] * self.codec.hop : frames[1] * self.codec.hop]
             without = None if self.options.guidance == 1.0 else self.model.predictor(conditions(True))
-            return self.model.predictor(told), without, rest, guide
+            codes = None if estimate is None else estimate.codes[..., slice(*frames) if frames else slice(None)]
+            return self.model.predictor(told), without, rest, codes, guide
 
         return prepare
 

@@ -26,7 +26,7 @@ def factory(frames: int, rows: int = 1, calls: list | None = None):
         spy = Spy(TinyNet(condition[:, start:end], torch.ones(rows, end - start, dtype=torch.bool)))
         if calls is not None:
             calls.append((start, end, spy))
-        return spy, None, None
+        return spy, None, None, None
 
     return make_f
 
@@ -80,7 +80,7 @@ def test_batch_is_single():
     def second(start: int, end: int):
         net = make_f(start, end)[0].f
         net.condition, net.valid = net.condition[1:], net.valid[1:]
-        return net, None, None
+        return net, None, None, None
 
     assert torch.equal(decode_chunks(sampler, second, 70, 30, 6, row_ids=["b"]), both[1:])
 
@@ -90,7 +90,7 @@ def test_every_chunk_draws_its_own_noise():
     sampler = Sampler(DecodingOptions(steps=1, temperature=1.0, anneal=False), CODEBOOKS, SIZE)
     flat = torch.zeros(1, 20, CODEBOOKS, SIZE).transpose(1, 2)
     codes = decode_chunks(
-        sampler, lambda start, end: (lambda codes, codebook: flat[:, codebook], None, None), 60, 20, 0, ["a"]
+        sampler, lambda start, end: (lambda codes, codebook: flat[:, codebook], None, None, None), 60, 20, 0, ["a"]
     )
     for one, other in itertools.combinations(codes.split(20, dim=-1), 2):
         assert (one == other).double().mean() < 0.3

@@ -188,6 +188,41 @@ def test_the_rest_is_added_to_the_mean_of_each_token_that_is_predicted():
         assert not more.latents[~valid].any()
 
 
+@given(
+    variant=st.sampled_from(FINAL),
+    start=st.floats(0.0, 1.0),
+    lengths=st.lists(st.integers(1, 25), min_size=1, max_size=3),
+)
+@quick
+def test_the_likeliest_tokens_of_an_estimate_are_there_from_the_start(variant, start, lengths):
+    valid = valid_frames(lengths)
+    fixed = random_fixed(valid, 0.3)
+    estimate = torch.randint(SIZE, fixed.shape, generator=torch.Generator().manual_seed(1)) * valid[:, None]
+    decoder, (f, without) = make(variant, start=start), networks(lengths)
+    codes = decoder.decode(spy := Spy(f), valid, fixed, None, without, estimate=estimate)
+    if start == 0.0:
+        assert torch.equal(codes, decoder.decode(f, valid, fixed, None, without))
+        return
+    # The first call decides what is taken; it stays to the end.
+    hidden, likely = spy.codes[0] == SIZE, spy.logits[0].log_softmax(dim=-1).gather(-1, estimate[..., None])[..., 0]
+    taken = hidden & (spy.codes[1] != SIZE) if len(spy.codes) > 1 else hidden
+    assert torch.equal(taken.sum(dim=(1, 2)), (start * hidden.sum(dim=(1, 2))).long())
+    assert torch.equal(codes[taken], estimate[taken])
+    for row, mine, others in zip(likely, taken, hidden & ~taken, strict=True):
+        assert not mine.any() or not others.any() or row[mine].min() >= row[others].max()
+
+
+def test_means_of_taken_tokens_are_their_entries():
+    valid = valid_frames([9])
+    codebooks = torch.randn(CODEBOOKS, SIZE, 5, generator=torch.Generator().manual_seed(0))
+    estimate = torch.randint(SIZE, (1, CODEBOOKS, 9), generator=torch.Generator().manual_seed(1))
+    means = sampler.Means(codebooks, torch.zeros(1, 9, 5))
+    decoder = make("greedy", start=1.0)
+    assert torch.equal(decoder.decode(networks([9])[0], valid, means=means, estimate=estimate), estimate)
+    expected = sum(codebooks[k][estimate[:, k]] for k in range(CODEBOOKS))
+    torch.testing.assert_close(means.latents, expected)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @every_variant

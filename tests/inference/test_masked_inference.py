@@ -10,6 +10,7 @@ from tiny_model import HOP, RATE, load, mixture, voice
 
 from espnet_tse_gen import TargetSpeakerExtractor
 from espnet_tse_gen.decoding.options import DecodingOptions
+from espnet_tse_gen.utils.errors import UserError
 from espnet_tse_gen.utils.files import read_yaml, write_yaml
 
 LENGTHS = (1.0, 0.37, 2.115, 0.02, 1.6)
@@ -68,6 +69,28 @@ def test_batch_equals_single_token_for_token(decode, dtype):
         np.testing.assert_array_equal(row.samples, alone.samples)
     for request, row in zip(requests[::-1], extractor.extract(requests[::-1]), strict=True):
         np.testing.assert_array_equal(row.codes, together[requests.index(request)].codes)
+
+
+def test_a_share_of_the_estimate_is_where_decoding_starts():
+    mixed, enroll = voice(2.4, 110.0, seed=1, rate=16000), voice(2.0, 110.0, seed=5, rate=16000)
+    mixed = mixed + 0.5 * voice(2.4, 190.0, seed=2, rate=16000)
+    extractor = TargetSpeakerExtractor.from_pretrained("tse_gen_16k")
+    request = extractor.request(mixed, enroll)
+    found = []
+    for options in ({"start": 1.0}, {"start": 1.0, "chunk_seconds": 1.0, "chunk_overlap_seconds": 0.5}, {}):
+        extractor.options = {"joint": True, "steps": 1, "reconstruction": "estimate", **options}
+        found.append(extractor.extract([request])[0].codes)
+    waveforms = (
+        torch.from_numpy(np.asarray(request.mixture[:]))[None],
+        torch.from_numpy(np.asarray(request.enroll))[None],
+    )
+    lengths = [torch.tensor([wav.shape[1]]) for wav in waveforms]
+    estimate = extractor.model.estimate(waveforms[0], lengths[0], waveforms[1], lengths[1])
+    np.testing.assert_array_equal(found[0], estimate.codes[0])
+    # Of a chunk, the estimate is another one.
+    assert (found[1] == found[0]).mean() > 0.8 > (found[2] == found[0]).mean()
+    with pytest.raises(UserError, match="'start'"):
+        load({"start": 0.5})
 
 
 def calls_of(model, monkeypatch):

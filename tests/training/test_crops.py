@@ -72,3 +72,17 @@ def test_batches(count: int, size: int, seed: int, processes: int) -> None:
     kept = [key for part in parts for batch in part for key in batch]
     assert sorted(kept) == sorted(keys[: count - count % processes])
     assert all(batch for part in parts for batch in part) and len({len(part) for part in parts}) == 1
+
+
+def test_a_tilt_makes_crops_brighter_or_duller_and_no_louder() -> None:
+    recorded = np.random.default_rng(0).standard_normal(4000).astype(np.float32)
+
+    def share(tilt: tuple[float, float]) -> tuple[float, float]:
+        crop = CropPreprocessor(True, 8000, 4000, tilt=tilt)("u", {"audio": recorded})["audio"]
+        power = np.abs(np.fft.rfft(crop)) ** 2
+        return float(power[1000:].sum() / power.sum()), float(np.square(crop).sum())
+
+    plain, brighter, duller = share((0.0, 0.0)), share((0.8, 0.8)), share((-0.5, -0.5))
+    assert duller[0] < plain[0] - 0.1 and brighter[0] > plain[0] + 0.1
+    np.testing.assert_allclose([brighter[1], duller[1]], plain[1], rtol=1e-4)
+    refused("--tilt", CropPreprocessor, True, 8000, 4, tilt=(0.5, -0.5))
