@@ -210,7 +210,7 @@ def test_the_configuration_alone_makes_the_shipped_codec(tmp_path: Path, reposit
     codec_prepare.main(["--codec_config", config, "--output_dir", str(tmp_path / "codec")])
     made, shipped = load_codec(tmp_path / "codec"), load_codec(SHIPPED)
     assert made.fingerprint() == shipped.fingerprint()
-    assert (made.sample_rate, made.frame_rate, made.num_codebooks) == (16000, 50.0, 8)
+    assert (made.sample_rate, made.frame_rate, made.num_codebooks) == (16000, 50.0, 12)
     assert set(made.codebook_sizes) == {1024}
 
 
