@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import common
-from common import System, head, markdown, measure, parse, set_threads, speakerbeam, speech_like, spread, write_report
+from common import System, head, markdown, measure, parse, set_threads, speakerbeam, spread, write_report
 
 from espnet_tse_gen.utils.errors import UserError, run_main
 
@@ -153,14 +153,20 @@ def build_systems(args: argparse.Namespace) -> list[System]:
 
 
 def make_clips(rows: int, seconds: tuple[float, float], seeds: tuple[int, int], fs: int) -> Clips:
-    """Return mixtures and enrolments: noise like speech, as loud as extraction makes its input."""
+    """Return mixtures and enrolments: noise with a speech-like envelope, as loud as extraction makes its input."""
+    import numpy as np
 
-    def part(length: float, seed: int) -> list["np.ndarray"]:
-        clips = [speech_like(round(length * fs), 1000 * seed + row) for row in range(rows)]
-        # Without a mean, which extraction removes and the peer does not.
-        return [(clip - clip.mean()).numpy() for clip in clips]
-
-    return part(seconds[0], seeds[0]), part(seconds[1], seeds[1])
+    found: Clips = ([], [])
+    for part, length, seed in zip(found, seconds, seeds, strict=True):
+        draw = np.random.default_rng(seed)
+        time = np.linspace(0, 1, round(length * fs))
+        envelopes = [np.interp(time, np.linspace(0, 1, 9), draw.uniform(0.1, 1, 9)) for _ in range(rows)]
+        for envelope in envelopes:
+            noise = draw.standard_normal(len(time)) * envelope
+            # Without a mean, which extraction removes and the peer does not.
+            noise -= noise.mean()
+            part.append((0.05 * noise / np.sqrt(np.mean(noise**2))).astype(np.float32))
+    return found
 
 
 def table(systems: Sequence[System], rows: int, args: argparse.Namespace) -> list[str]:
@@ -168,7 +174,11 @@ def table(systems: Sequence[System], rows: int, args: argparse.Namespace) -> lis
     for system in systems:
         system.seconds.clear()
     seconds = args.seconds, args.enroll_seconds
-    measure(systems, args.repeats, lambda number: make_clips(rows, seconds, (2 * number, 2 * number + 1), args.fs))
+    measure(
+        systems,
+        args.repeats,
+        lambda number: make_clips(rows, seconds, (2 * number, 100 * rows + 2 * number + 1), args.fs),
+    )
     cells, found = [], []
     for system in systems:
         factor = spread([value / (rows * args.seconds) for value in system.seconds], 4)
