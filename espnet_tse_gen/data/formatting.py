@@ -140,8 +140,9 @@ def format_directory(source: str | Path, output: str | Path, sample_rate: int, n
     for name, table in data.tables.items():
         if name.startswith("enroll_"):
             data.tables[name] = {key: paths.get(path, path) for key, path in table.items()}
+    keys = [*data.tables["wav.scp"]]
     for number, name in enumerate(names):
-        data.tables[name] = {key: found[number] for key, found in zip(data.tables["wav.scp"], made, strict=False)}
+        data.tables[name] = {key: found[number] for key, found in zip(keys, made[: len(keys)], strict=True)}
     if data.pool is not None:
         data.pool = {speaker: [(name, paths[path]) for name, path in own] for speaker, own in data.pool.items()}
     data.write(output)

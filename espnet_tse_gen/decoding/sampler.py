@@ -131,8 +131,8 @@ class Sampler:
         to_fill = codes == self.mask_id
         if estimate is not None and self.options.start:
             self._take(f, codes, estimate)
-        taken = to_fill & (codes != self.mask_id)
-        hidden = (to_fill & ~taken).sum(dim=-1)
+        hidden = codes == self.mask_id
+        taken, hidden = to_fill & ~hidden, hidden.sum(dim=-1)
         masked = (hidden.sum(dim=1, keepdim=True) if self.options.joint else hidden).T.tolist()
         plans = [
             self._plan(row_ids, codebook, steps, codebook_masked, valid.device)

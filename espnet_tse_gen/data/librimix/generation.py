@@ -234,8 +234,8 @@ def _make(row: Row, plan: Plan) -> int:
         path, longest = plan.noise_root / row.noise, max(map(len, signals))
         noise = read_audio(path, SOURCE_RATE, row.name, channel=1)[0][:longest]
         signals.append(extend_noise(noise, longest, f"{path} (mixture '{row.name}')"))
-    gains = (*row.gains, row.noise_gain)
-    signals = [resample_poly(one * gain, tree.rate, SOURCE_RATE) for one, gain in zip(signals, gains, strict=False)]
+    gains = (*row.gains, row.noise_gain)[: len(signals)]
+    signals = [resample_poly(one * gain, tree.rate, SOURCE_RATE) for one, gain in zip(signals, gains, strict=True)]
     length = (min if tree.mode == "min" else max)(map(len, signals))
     signals = [np.pad(one[:length], (0, max(0, length - len(one)))) for one in signals]
     mixed = {"mix_clean": signals[:number], "mix_both": signals, "mix_single": [signals[0], signals[-1]]}
