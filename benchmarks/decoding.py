@@ -56,8 +56,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=10.0, help="duration of a mixture")
     parser.add_argument("--enroll_seconds", type=float, default=5.0, help="duration of an enrolment")
     parser.add_argument("--batch_size", type=int, nargs="+", default=[1], help="mixtures at a time; a table each")
-    parser.add_argument("--config", type=Path, default=ROOT / "conf/train/masked.yaml", help="of our model")
-    parser.add_argument("--model", help="a trained model in the place of one with random weights")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--config", type=Path, default=ROOT / "conf/train/masked.yaml", help="of our model")
+    which.add_argument("--model", help="a trained model in the place of one with random weights")
     return parser
 
 
@@ -139,14 +140,14 @@ def our_system(model: "MaskedTSEModel", preset: str, precision: str, peer: Syste
     return System(name, [precision, str(sampler.passes)], run, peer)
 
 
-def trained_systems(name: str, peer: System) -> list[System]:
-    """Return the rows of a trained masked generative model."""
+def trained_systems(name: str, peer: System, rows: int) -> list[System]:
+    """Return the rows of a trained masked generative model, which decodes ``rows`` mixtures at a time."""
     from espnet_tse_gen import TargetSpeakerExtractor
     from espnet_tse_gen.inference.masked import MaskedInference
 
     def system(extractor: MaskedInference, label: str, precision: str) -> System:
         guided = extractor.model.front_end is not None and extractor.codec.supports_mixture
-        options = {**TRAINED[label], **({"reconstruction": "estimate"} if guided else {}), "batch_size": 64}
+        options = {**TRAINED[label], **({"reconstruction": "estimate"} if guided else {}), "batch_size": rows}
 
         def run(clips: Clips) -> tuple[None, None]:
             extractor.options = options
@@ -227,7 +228,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         systems = [first, peer_system(peer, "bfloat16")]
         systems[1].peer = first
         if args.model:
-            systems += trained_systems(args.model, first)
+            systems += trained_systems(args.model, first, rows)
         else:
             systems += [our_system(model, preset, precision, first) for preset in PRESETS for precision in PRECISIONS]
             systems += [our_system(model, "greedy_16", precision, first, cached=False) for precision in PRECISIONS]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
+import resource
 import tempfile
 import time
 from collections import defaultdict
@@ -85,14 +85,19 @@ def measure(batches: Callable[[int], Iterable[Any]], items: int, repeats: int) -
     """
     speeds, used = [], []
     for epoch in range(1, repeats + 2):
-        # The processor's time of this process and of the workers that have ended.
-        start, before = time.perf_counter(), sum(os.times()[:4])
+        start, before = time.perf_counter(), _processor_seconds()
         for _ in batches(epoch):
             pass
         if epoch > 1:
             speeds.append(items / (time.perf_counter() - start))
-            used.append(1000.0 * (sum(os.times()[:4]) - before) / items)
+            used.append(1000.0 * (_processor_seconds() - before) / items)
     return max(speeds), min(used)
+
+
+def _processor_seconds() -> float:
+    """Return the processor time of this process and of the workers that have ended."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, kinds))
 
 
 def main(cmd: Sequence[str] | None = None) -> None:

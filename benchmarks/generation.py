@@ -115,23 +115,25 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
     torch.set_num_threads(args.threads)
     items, score = read_items(args.data_dir, args.items), judge()
-    seen = set[str]()
+    seen = set[tuple[str, str | None]]()
     rows = [row("", "mixture", [score(item, item.mixture) for item in items])]
     for name in (*args.model, *args.few):
         extractor, model = TargetSpeakerExtractor.from_pretrained(name), Path(name).name
         if not isinstance(extractor, MaskedInference):
-            raise UserError(f"--model: {name} is not masked generative; give one that is, such as tse_gen_16k")
-        if (digest := extractor.codec.fingerprint()) not in seen:
+            option = "--few" if name in args.few else "--model"
+            raise UserError(f"{option}: {name} is not masked generative; give one that is, such as tse_gen_16k")
+        front_end = extractor.model.front_end
+        if (own := (extractor.codec.fingerprint(), front_end and front_end.fingerprint())) not in seen:
             rows += [row(model, what, scored) for what, scored in ceilings(extractor, items, score).items()]
-        seen.add(digest)
-        guided = extractor.model.front_end is not None and extractor.codec.supports_mixture
+        seen.add(own)
+        guided = front_end is not None and extractor.codec.supports_mixture
         source = {"reconstruction": "estimate"} if guided else {}
         kept = FEW if name in args.few else args.only or (*OPTIONS,)
         chosen = {what: {**source, **OPTIONS[what]} for what in kept}
         if guided and kept == (*OPTIONS,):
             chosen["1 step, soft, phase of the mixture"] = {**OPTIONS["1 step, soft"], "reconstruction": "mixture"}
         for what, options in chosen.items():
-            if "estimate" in what and extractor.model.front_end is None:
+            if "estimate" in what and front_end is None:
                 continue
             if "guidance" in what and extractor.model.drop_enroll + extractor.model.drop_both <= 0:
                 continue

@@ -30,6 +30,7 @@ MEAN = 0
 """In the place of a channel's number: the mean of all."""
 
 _BLOCK = 2**18
+_LARGEST = 2**28  # samples: four hours and a half at 16 kHz
 # Largest number that fits into the 36 bits of a FLAC's header; libsndfile says 2**63 - 1 where they hold 0.
 UNKNOWN_LENGTH = 2**36 - 1
 # Programs that write into a pipe put a size near 2**31, 2**32, 2**63 or 2**64 into the header, as they do not know it yet;
@@ -112,8 +113,14 @@ def read_with_format(
     """Read a mono recording and how it is stored; arguments and errors as for :func:`read_audio`."""
     with open_audio(path, key) as (file, repaired):
         check_header(path, key, file, sample_rate, channel)
-        samples = np.concatenate(list(_checked_parts(path, key, file, channel, repaired)))
-        return Audio(samples, int(file.samplerate), "" if repaired else file.format, file.subtype)
+        # Into one array, so that nothing is held twice. What is not written to takes no memory: a header may name any length.
+        samples, length = np.empty(min(file.frames, _LARGEST), np.float32), 0
+        for part in _checked_parts(path, key, file, channel, repaired):
+            if length + len(part) > len(samples):
+                samples = np.concatenate([samples[:length], np.empty(max(len(part), length // 2), np.float32)])
+            samples[length : length + len(part)] = part
+            length += len(part)
+        return Audio(samples[:length], int(file.samplerate), "" if repaired else file.format, file.subtype)
 
 
 def read_header(
@@ -121,7 +128,8 @@ def read_header(
 ) -> tuple[int, int]:
     """Return ``(samples, rate in Hz)`` of a recording, read for its length where the header does not know it.
 
-    Arguments and errors are those of :func:`read_audio`; recordings of several channels are refused only if ``mono``.
+    Arguments and errors are those of :func:`read_audio`, but that NaN and Inf are not looked for, and recordings of several
+    channels are refused only if ``mono``.
     """
     with open_audio(path, key or "") as (file, repaired):
         check_header(path, key, file, sample_rate, None if mono else 1)

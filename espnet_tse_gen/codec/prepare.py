@@ -75,7 +75,7 @@ class Preparation:
         return found
 
     def save(self, output: Path, half: bool = False, overwrite: bool = False) -> str:
-        """Make a codec directory, with weights of ``half`` precision; return what was done.
+        """Make a codec directory, its weights rounded to half precision if ``half``; return what was done.
 
         One that is there with the same settings is kept; one with others is an error unless ``overwrite`` is set.
         """

@@ -94,6 +94,7 @@ class TransformersCodec(AbsCodec):
 
     def codebook(self, number: int) -> Tensor:
         """Return what a codebook adds to the quantizer's output, float ``[C, D]``."""
+        self._check_network()
         if number not in self._vectors:
             with self._computing():
                 codes = torch.zeros(1, number + 1, self.codebook_sizes[number], dtype=torch.int64, device=self.device)
@@ -102,9 +103,12 @@ class TransformersCodec(AbsCodec):
                 self._vectors[number] = (self._dequantized(codes) - below)[0].T.contiguous()
         return self._vectors[number]
 
-    def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+    def _check_network(self) -> None:
         if self.network is None:
             raise self.fault(f"{self.model} is not loaded; make a codec directory with 'tse-gen codec'")
+
+    def _encode_row(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+        self._check_network()
         quantizer = self.network.quantizer
         given: list[Tensor] = []
 
@@ -117,6 +121,7 @@ class TransformersCodec(AbsCodec):
         return codes.reshape(-1, codes.shape[-1])[: self.num_codebooks], given[0][0]
 
     def _decode_row(self, latents: Tensor, mixture: Tensor | None, quantized: bool) -> Tensor:
+        self._check_network()
         codes = torch.zeros(1, self.num_codebooks, latents.shape[1], dtype=torch.int64, device=self.device)
         made = latents.unsqueeze(0)
         output = (made,) if self._dequantizer == "from_codes" else made

@@ -109,8 +109,10 @@ def wanted_speakers(
                     raise UserError(
                         f"{speakers_json}: speaker '{speaker}' of '{subset}' is in '{other}' and in '{name}'"
                     )
+    if split is None:
+        raise UserError(f"--split is missing; name one of {speakers_json}: {', '.join(sorted(splits))}")
     if split not in splits:
-        raise unknown_name(f"--split of {speakers_json}", split or "", splits)
+        raise unknown_name(f"--split of {speakers_json}", split, splits)
     for name in subsets or ():
         if name not in splits[split]:
             raise unknown_name(f"subset of split '{split}' in {speakers_json}", name, splits[split])

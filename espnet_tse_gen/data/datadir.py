@@ -161,8 +161,10 @@ def _check_enrolments(table: Path, data: DataDir, number: int, speakers: set[str
         )
     # With --enroll_list_raw, the user wants a published list as it is.
     raw = data.tables.get("protocol", {}).get("enroll_list_raw") == "true"
-    for path, key in {path: key for key, path in rows.items()}.items():
-        read_header(path, key, rate)
+    first = dict[str, str]()
+    for key, path in rows.items():
+        if first.setdefault(path, key) == key:
+            read_header(path, key, rate)
     for key, path in rows.items():
         words = data.tables.get(f"utterances_spk{number}", {}).get(key)
         told = [word.rpartition("/")[::2] for word in words.split()] if words else [("", _part(key, number))]

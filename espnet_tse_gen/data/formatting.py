@@ -48,7 +48,7 @@ def convert(groups: Sequence[Group], folder: str | Path, rate: int, num_jobs: in
     record, known = Path(folder) / _RECORD, dict[str, dict]()
     for line in record.read_text(encoding="utf-8").splitlines() if record.exists() else ():
         # The run may have been killed while it wrote a line.
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
             entry = json.loads(line)
             known[entry["target"]] = entry
     todo = []

@@ -165,7 +165,7 @@ def one_channel(value: str | np.ndarray, uid: str, name: str) -> np.ndarray:
     """Return the samples ``[L]`` that ESPnet read; if they are not one channel of numbers, it is a :class:`UserError`."""
     samples = np.asarray(value, dtype=np.float32)
     if samples.ndim != 1:
-        if samples.shape[-1] != 1:
+        if samples.ndim != 2 or samples.shape[1] != 1:
             raise UserError(f"{name} of '{uid}' has {samples.shape[-1]} channels, expected 1; mix it down first")
         samples = samples[:, 0]
     if samples.size == 0 or not np.isfinite(samples).all():

@@ -26,6 +26,11 @@ class AbsEmbeddingExtractor(nn.Module, ABC):
                 f"extractor: features of {input_dim} channels: expected a multiple of {NUM_SCALES}, "
                 "one part per scale: use the encoder 'ms_conv'"
             )
+        if num_train_spk < 0:
+            raise UserError(
+                f"extractor: option 'num_train_spk' is {num_train_spk}: expected the number of training speakers, "
+                "or 0 for no classifier"
+            )
         self.scale_channel = input_dim // NUM_SCALES
         self.classifier = nn.Linear(embedding_dim, num_train_spk) if num_train_spk else None
 

@@ -23,11 +23,10 @@ MIN_FRAMES = POOL**3
 
 
 def check_sizes(owner: str, options: Mapping[str, Any]) -> None:
-    """Refuse, by a :class:`UserError`, whole numbers below one among ``owner``'s options; ``num_train_spk`` may be 0."""
+    """Refuse, by a :class:`UserError`, whole numbers below one among ``owner``'s options but ``num_train_spk``."""
     for option, value in options.items():
-        least = int(option != "num_train_spk")
-        if type(value) is int and value < least:
-            raise UserError(f"{owner}: option '{option}' is {value}: expected a whole number of at least {least}")
+        if type(value) is int and value < 1 and option != "num_train_spk":
+            raise UserError(f"{owner}: option '{option}' is {value}: expected a whole number of at least 1")
 
 
 def valid_frames(lengths: Tensor, frames: int, device: torch.device) -> Tensor | None:

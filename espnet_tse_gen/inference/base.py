@@ -286,7 +286,9 @@ class TargetSpeakerExtractor(abc.ABC):
                 resampled_length(len(mixed), rate, self.sample_rate),
             )
         else:
-            signal = resample((mixed - offset) * factor, rate, self.sample_rate)
+            scaled = mixed - offset
+            scaled *= factor  # in place: long mixtures are not held once more
+            signal = resample(scaled, rate, self.sample_rate)
         row_id = digest.hexdigest() if row_id is None else row_id
         return Request(signal, enrolls, level.gain, rate, len(mixed), row_id)
 

@@ -142,7 +142,12 @@ def _checked(directory: Path) -> ModelDir:
 def _unpack(archive: Path, directory: Path) -> Path:
     try:
         with zipfile.ZipFile(archive) as packed:
-            packed.extractall(directory)  # which lets no name lead out of the directory
+            for name in packed.namelist():
+                if name.startswith("/") or ".." in name.split("/") or "\\" in name:
+                    raise UserError(f"{archive}: holds a file outside of it ('{name}'); pack it again")
+            packed.extractall(directory)
+    except UserError:
+        raise
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise UserError(f"{archive}: is damaged ({error}); copy it again") from None
     # Also of a folder, as other programs make a zip file.

@@ -83,7 +83,8 @@ class MaskedInference(TargetSpeakerExtractor):
                 " no mean; choose false"
             )
         self._options, self._sampler = options, sampler
-        self.passes = sampler.passes * (1 if options.guidance == 1.0 else 2)
+        # That of the start is without guidance.
+        self.passes = sampler.passes if options.guidance == 1.0 else 2 * sampler.passes - (options.start > 0)
 
     @torch.inference_mode()
     def extract(

@@ -68,6 +68,8 @@ def pack(
     output = output.resolve()
     if output.exists() and not overwrite:
         raise UserError(f"--output {output}: is there already; choose another name or add --overwrite true")
+    if results is not None and not results.is_file():
+        raise UserError(f"--results {results}: no such file; run the stage that makes it, or correct the path")
     with open_model(where) as opened:
         _check_place(output, opened.path.resolve())
         checkpoint, config, options = opened.checkpoint(model_file), opened.config, opened.options(decode)

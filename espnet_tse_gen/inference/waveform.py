@@ -185,10 +185,11 @@ class WaveformInference(TargetSpeakerExtractor):
 
 def _joined(parts: Sequence[tuple[Segment, np.ndarray]], hop: int) -> np.ndarray:
     """Return the activity of a recording from that of its segments, in order, each from where it fades in."""
-    joined = np.zeros(0, np.float32)
+    last, frames = parts[-1]
+    joined = np.zeros(last.start // hop + len(frames), np.float32)
     for segment, frames in parts:
-        first = (segment.fade - segment.start) // hop
-        joined = np.concatenate([joined[: segment.start // hop + first], frames[first:]])
+        first, begin = (segment.fade - segment.start) // hop, segment.start // hop
+        joined[begin + first : begin + len(frames)] = frames[first:]
     return joined
 
 

@@ -77,8 +77,7 @@ def report_of(
     # Long keys may break after an underscore.
     environment.filters["breakable"] = lambda text: markupsafe.escape(text).replace("_", markupsafe.Markup("_<wbr>"))
     partial, old = (output.with_name(f".{output.name}.{os.getpid()}.{end}") for end in ("part", "old"))
-    for before in (partial, old):
-        shutil.rmtree(before, ignore_errors=True)
+    shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
         charts = read_curves(exp_dir)
@@ -119,9 +118,15 @@ def report_of(
         (partial / MARK).write_text(text, encoding="utf-8")
         if scores is not None:
             shutil.copyfile(scores, partial / "scores.csv")
+        shutil.rmtree(old, ignore_errors=True)
         if output.exists():
             output.rename(old)
-        partial.rename(output)
+        try:
+            partial.rename(output)
+        except OSError:
+            if old.exists():
+                old.rename(output)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise UserError(f"{given}: cannot be written ({error.strerror or error}); check free space") from error

@@ -85,6 +85,8 @@ def parse_choice(text: str, device: str = "cpu") -> NetworkChoice:
         raise unknown_name("network", name, {**PACKAGES, **REPOSITORIES})
     if name in PACKAGES and sign:
         raise UserError(f"--networks {text}: is part of the package {PACKAGES[name]}; give '{name}' alone")
+    if sign and not where:
+        raise UserError(f"--networks {text}: expected a folder or a repository of the hub after '='")
     where = where if sign else REPOSITORIES.get(name, "")
     if name in PACKAGES or (where and Path(where).is_dir()):
         return NetworkChoice(name, where, None, device)

@@ -41,9 +41,9 @@ class ESPnetASR:
 
     def load(self) -> Hear:
         import_quietly()
-        import humanfriendly
         from espnet2.asr.encoder.conformer_encoder import TooShortUttError
         from espnet2.bin.asr_inference import Speech2Text
+        from humanfriendly import parse_size  # one of ESPnet's packages: after it, so that what is missing is ESPnet
 
         exp, options = ExpDir(self.exp, self.model_file), read_decoding(self.decode_config)
         model = exp.build(
@@ -52,7 +52,7 @@ class ESPnetASR:
         if model.tokenizer is None:
             raise UserError(f"{exp.config}: its token_type cannot be made text of; use bpe or char")
         # ESPnet writes 16000 or "16k".
-        rate = humanfriendly.parse_size(str((read_yaml(exp.config).get("frontend_conf") or {}).get("fs", RATE)))
+        rate = parse_size(str((read_yaml(exp.config).get("frontend_conf") or {}).get("fs", RATE)))
 
         def hear(samples: np.ndarray, sample_rate: int) -> str | None:
             try:

@@ -126,14 +126,16 @@ def check_rates(data: Data, sample_rate: int) -> None:
 
 def check_codes(data: Data, codec: AbsCodec) -> None:
     """Require that extracted tokens are those of ``codec``, as far as the files beside them say whose they are."""
-    for path in (path for path, name, _ in data if name.startswith("codes_ref")):
-        fingerprint = codec.fingerprint()
+    paths = [path for path, name, _ in data if name.startswith("codes_ref")]
+    own = codec.fingerprint() if paths else ""
+    for path in paths:
+        fingerprint = own
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             fingerprint = json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8"))["fingerprint"]
-        if fingerprint != codec.fingerprint():
+        if fingerprint != own:
             raise UserError(
                 f"{path}: holds the tokens of another codec (fingerprint {fingerprint[:12]}..., this codec is"
-                f" {codec.fingerprint()[:12]}...); extract the tokens again or give their --codec_dir"
+                f" {own[:12]}...); extract the tokens again or give their --codec_dir"
             )
 
 

@@ -101,7 +101,7 @@ def build_iter_factory(
     logging.info(f"[train] {mixer}")
     count = iter_options.num_iters_per_epoch or max(1, mixer.items_per_epoch // size)
     dataset = DynamicMixingDataset(mixer, preprocessor.speaker_embeddings, preprocessor.speakers)
-    batches = EpochBatches(lambda number: drawn_batches(count, size, number - args.seed), rank, processes)
+    batches = EpochBatches(lambda number: drawn_batches(count, size, max(1, number - args.seed)), rank, processes)
     return iter_factory(args, iter_options, batches, dataset=dataset)
 
 

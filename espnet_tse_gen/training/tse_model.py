@@ -62,7 +62,7 @@ class ESPnetTSEModel(ESPnetExtractionModel):
 
         Args:
             speech_mix: ``[B, L]``, or ``[B, L, C]`` for an encoder of several channels.
-            speech_mix_lengths: ``[B]`` samples.
+            speech_mix_lengths: ``[B]`` samples; None where all have one length.
             **kwargs: ``speech_ref{n} [B, L]``, ``enroll_ref{n} [B, Le]`` with their lengths, and ``spk_label_ref{n} [B, 1]``,
                 the number of the enrolled speaker or -1.
         """

@@ -93,8 +93,9 @@ def fetch(url: str, path: str | Path, sha256: str | None = None) -> Path:
             if partial.stat().st_size == 0:
                 partial.unlink()
         known = f"SHA-256 {sha256}" if sha256 else "its SHA-256 is not published"
+        told = error.reason if isinstance(error, urllib.error.URLError) and error.reason else error
         raise UserError(
-            f"{path}: cannot be fetched from {url} ({reason_of(getattr(error, 'reason', error))}); run again with a network, or "
+            f"{path}: cannot be fetched from {url} ({reason_of(told)}); run again with a network, or "
             f"fetch that file elsewhere ({known}) and put it there"
         ) from error
     return path

@@ -38,7 +38,7 @@ def checked_device(device: str) -> str:
     """Return ``device``, which must be ``cpu``, or ``cuda`` or ``cuda:N`` of this machine, or it is a :class:`UserError`."""
     import torch
 
-    if not (found := re.fullmatch(r"cpu(?::0)?|cuda(?::(\d+))?", str(device))):
+    if not (found := re.fullmatch(r"cpu(?::0)?|cuda(?::(0|[1-9][0-9]{0,3}))?", str(device))):
         raise UserError(f"device '{device}': unknown; expected cpu, cuda or cuda:N")
     if "cuda" in str(device) and int(found[1] or 0) >= torch.cuda.device_count():
         raise UserError(f"device '{device}': this machine has {torch.cuda.device_count()} CUDA device(s); use cpu")
@@ -51,7 +51,8 @@ def map_jobs(
     """Yield ``function(item)`` for every item, in order, by ``num_jobs`` processes that take ``chunk`` items at a time.
 
     Progress goes to stderr under the name ``description``, if there is one: a bar on a terminal, elsewhere a line now and then.
-    A worker process that was killed is a :class:`UserError`; what ``function``, which is pickled, raises comes unchanged.
+    A worker process that was killed is a :class:`UserError`; what ``function`` raises comes unchanged. One job runs in this
+    process; for more, ``function`` is pickled and must stand at module level.
     """
     if num_jobs < 1:
         raise UserError(f"--nj is {num_jobs}; expected a positive number of processes")

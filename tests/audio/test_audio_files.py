@@ -3,6 +3,7 @@
 import os
 import re
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,15 @@ def test_a_recording_read_in_parts_is_the_same(tmp_path: Path, channel: int) -> 
         assert len(parts) > 1
         np.testing.assert_array_equal(np.concatenate(parts), whole)
     np.testing.assert_array_equal(file[150000:250000], whole[150000:250000])
+
+
+def test_reading_holds_a_recording_once(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0.0, 0.2, 4_000_003), 16000)
+    tracemalloc.start()
+    samples = read_audio(tmp_path / "a.wav")[0]
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(samples) == 4_000_003 and most < 1.5 * samples.nbytes
 
 
 def test_readers_of_one_pipe_do_not_disturb_one_another(tmp_path: Path) -> None:

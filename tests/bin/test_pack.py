@@ -1,7 +1,5 @@
 import shutil
-import tempfile
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,14 +109,11 @@ def test_package_from_outside_is_checked(exp_dir, tmp_path):
             packed.writestr(inside, "codec: mel")
     for name, message in {
         "damaged": "damaged",
+        "evil": "holds a file outside of it",
         "strange": "holds no config",
         "text": "neither an exp directory",
     }.items():
         refused(f"{tmp_path}/{name}.zip.*{message}", load_extractor, tmp_path / f"{name}.zip")
-    outside = Path(tempfile.gettempdir()) / "config.yaml"
-    before = outside.exists()
-    refused("holds no checkpoint", load_extractor, tmp_path / "evil.zip")
-    assert outside.exists() == before
 
 
 @pytest.mark.parametrize("model", ["td_speakerbeam", "spex_plus", "mc_spex"])

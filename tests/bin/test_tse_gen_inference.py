@@ -152,6 +152,7 @@ def test_what_changed_is_made_again_and_nothing_else(data, tmp_path, capsys):
 
 
 def test_jobs_split_the_set_and_the_last_one_joins_it(data):
+    refused(r"--job: expected 1\.\.2", main, command(data, "--job", "3", "--num_jobs", "2"))
     main(command(data, "--job", "2", "--num_jobs", "2"))
     assert not (data / "out" / "spk1.scp").exists()
     assert list(read_scp(data / "out" / "spk1.2.scp")) == ["utt_b", "utt_d"]

@@ -131,7 +131,8 @@ def test_models_without_the_interface_are_refused() -> None:
         refused(message, build_codec, "transformers", {"config": config})
     refused("must name a model", build_codec, "transformers")
     unloaded = build_codec("transformers", {"model": "a/b"})
-    refused("a/b is not loaded; make a codec directory", unloaded.encode, noise(1, 100))
+    for call in (lambda: unloaded.encode(noise(1, 100)), lambda: unloaded.codebook(0)):
+        refused("a/b is not loaded; make a codec directory", call)
 
 
 @pytest.fixture

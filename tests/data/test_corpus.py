@@ -61,6 +61,7 @@ def test_lists_hold_the_wanted_speakers_only(corpus: Path, tmp_path: Path) -> No
         ({"train": ["21"]}, [], "found list under 'train'"),
         ("[]", [], "found no split"),
         ("{", [], "cannot be read as JSON"),
+        (SPLITS, ["--subsets", "train-clean-100"], "--split is missing; name one of .*: test, train"),
         ("", ["--librispeech", "none"], "--subsets: name at least one"),
     ],
 )

@@ -172,6 +172,7 @@ def test_another_rate_gives_what_token_extraction_encodes(tmp_path: Path) -> Non
         ({"speech_mix": np.zeros(0)}, "speech_mix of 'utt' is empty"),
         ({"speech_mix": np.full(8000, np.nan)}, "speech_mix of 'utt' is empty or holds NaN"),
         ({"speech_mix": np.zeros((8000, 2))}, "speech_mix of 'utt' has 2 channels"),
+        ({"speech_mix": np.zeros((2, 8000, 1))}, "speech_mix of 'utt' has 1 channels"),
         ({"speech_mix": np.ones(8000)}, "expected 50 for this mixture"),
         ({"speech_ref1": np.ones(5), "codes_ref1": None}, "speech_ref1 of 'utt' has 5 samples, its mixture 24000"),
         ({"enroll_ref1": "*a0"}, r"expected '\*UTTERANCE SPEAKER' or a path"),

@@ -51,6 +51,8 @@ def test_one_number_of_steps_is_for_every_codebook_and_a_list_for_the_first_ones
         ({"temperature": -1}, r"'temperature': expected 0 or more, found -1"),
         ({"temperature": float("nan")}, r"'temperature': expected a number"),
         ({"joint": "yes please"}, r"'joint': expected true or false"),
+        ({"top_p": 1.5}, r"'top_p': expected a probability"),
+        ({"batch_size": 0}, r"'batch_size': expected 1 or more"),
         ({"top_k": 2.5}, r"'top_k': expected 0, a share below 1, or a whole number"),
         ({"seed": 0.5}, r"'seed': expected a whole number"),
         ({"chunk_overlap_seconds": 10}, r"'chunk_overlap_seconds': expected less than chunk_seconds \(10\)"),

@@ -136,6 +136,17 @@ def test_p24_remdm_keeps_the_schedule(kind, eta):
         assert abs(again.mean() - expected) <= 3 * math.sqrt(fraction * (1 - fraction) / rows) + 1e-9
 
 
+@pytest.mark.parametrize("kind", ["remdm_cap", "remdm_rescale"])
+@pytest.mark.parametrize("joint", [False, True])
+def test_p24_sigma_zero_is_plain_sampling(kind, joint):
+    """P24: with eta = 0 the tokens are those without remasking."""
+    values = {"steps": 7, "joint": joint, "temperature": 1.0, "choice_temperature": 1.0}
+    f, valid = network([40, 23])
+    plain = Sampler(DecodingOptions(**values), CODEBOOKS, SIZE).decode(f, valid)
+    again = Sampler(DecodingOptions(**values, remask=kind, remdm_eta=0.0), CODEBOOKS, SIZE).decode(f, valid)
+    assert torch.equal(plain, again)
+
+
 def test_rescoring_masks_only_the_least_certain_share():
     lengths = [40, 20]
     spy = Spy(network(lengths)[0])

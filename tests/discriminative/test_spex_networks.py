@@ -204,10 +204,22 @@ def test_m07_film_is_its_definition() -> None:
 
 def test_m09_without_its_parts_it_is_spex_plus() -> None:
     degenerate, spex_plus = Network("mc_spex", **AS_SPEX_PLUS).eval(), Network("spex_plus").eval()
+    own, encoded, frames = (
+        spex_plus.extractor,
+        torch.randn(1, 60, 3 * spex_plus.extractor.scale_channel),
+        torch.tensor([60]),
+    )
     degenerate.load_state_dict(spex_plus.state_dict(), strict=True)
     mixture, enroll = torch.randn(2, 600), torch.randn(2, 900)
     with torch.no_grad():
         (a, told_a), (b, told_b) = degenerate(mixture, enroll), spex_plus(mixture, enroll)
+        # Both are one class. So, written out: every stack hears of the speaker, and one mask of all scales comes of the last.
+        embedding = own.speaker_encoder(own.enroll_fusion(encoded.transpose(1, 2)), frames)
+        x = own.fusion(encoded.transpose(1, 2))
+        for stack in own.stacks:
+            x = stack(x, None, embedding)
+        expected = (own.mask_generator(x, None, 3) * encoded.transpose(1, 2)).transpose(1, 2)
+        assert torch.equal(own(encoded, frames, encoded, frames)[0], expected)
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
     assert torch.equal(told_a["spk_logits"], told_b["spk_logits"])
 

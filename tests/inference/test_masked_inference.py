@@ -89,6 +89,9 @@ def test_a_share_of_the_estimate_is_where_decoding_starts():
     np.testing.assert_array_equal(found[0], estimate.codes[0])
     # Of a chunk, the estimate is another one.
     assert (found[1] == found[0]).mean() > 0.8 > (found[2] == found[0]).mean()
+    # The pass of the start is without guidance.
+    extractor.options = {"joint": True, "steps": 1, "start": 0.5, "guidance": 2.0}
+    assert extractor.passes == 3
     with pytest.raises(UserError, match="'start'"):
         load({"start": 0.5})
 

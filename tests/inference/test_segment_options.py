@@ -25,6 +25,7 @@ def test_the_preset_is_the_file(repository):
         (SegmentOptions, "segmens", "preset of discriminative models 'segmens': did you mean 'segments'"),
         (SegmentOptions, {"steps": 2}, "'steps' is for masked generative models, and this one is discriminative"),
         (DecodingOptions, {"scale": "peak"}, "option 'scale' is for discriminative models"),
+        (SegmentOptions, {"scale": "loud"}, "unknown value of decoding option 'scale' 'loud'"),
         (SegmentOptions, {"augmentations": 5}, "'augmentations': expected 1 to 4, found 5"),
         (SegmentOptions, {"segment_seconds": 0.01}, "'segment_seconds': expected 0, or at least 0.1 s"),
         (SegmentOptions, {"segment_seconds": 2, "overlap_seconds": 1}, "'overlap_seconds': expected at most a third"),

@@ -138,7 +138,7 @@ def test_a_network_that_is_not_there_ends_in_one_line(tmp_path: Path, monkeypatc
     "text, message",
     [
         ("wavlmm", "did you mean 'wavlm'"),
-        ("whisper=", "is neither a folder nor a repository"),
+        ("whisper=", "expected a folder or a repository of the hub after '='"),
         ("distill_mos=x", "is part of the package distillmos"),
         ("whisper=/no/such/folder", "is neither a folder nor a repository"),
     ],

@@ -88,6 +88,14 @@ def test_a_kill_while_the_checkpoint_is_written_goes_back_to_the_epoch_before(
     assert not (output / "checkpoint.previous.pth").exists()
 
 
+def test_gradients_of_two_batches_make_one_step(corpus: Path, trained: tuple[Path, str], tmp_path: Path) -> None:
+    options = ["--accum_grad", "2", "--use_amp", "true", "--max_epoch", "1"]
+    succeed(training(corpus, tmp_path / "exp", *options), tmp_path / "log")
+    for folder, expected in ((tmp_path / "exp", 2.0), (trained[0], 15.0)):  # Five batches in an epoch.
+        (optimizer,) = torch.load(folder / "checkpoint.pth", weights_only=False)["optimizers"]
+        assert {float(entry["step"]) for entry in optimizer["state"].values()} == {expected}
+
+
 def test_training_starts_from_given_weights_and_draws_its_images(
     corpus: Path, trained: tuple[Path, str], tmp_path: Path
 ) -> None:

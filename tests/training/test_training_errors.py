@@ -182,6 +182,7 @@ def test_a_pickle_is_not_run(refused: Refused, corpus: Path, tmp_path: Path) -> 
         (["--model_conf", "maskng=joint"], "did you mean 'masking'"),
         (["--preprocessor_conf", "crop_second=3"], "did you mean 'crop_seconds'"),
         (["--optim_conf", "learning=1"], "unknown key of --optim_conf 'learning'"),
+        (["--preprocessor", "tse_gn"], "did you mean 'tse_gen'"),
         (["--optim", "adamm"], "did you mean 'adam"),
         (["--scheduler_conf", "warmup_step=1"], "did you mean 'warmup_steps'"),
         (["--optim_conf", "lr=1e-3"], "--optim_conf lr: '1e-3' is text to yaml; write the number as 0.001"),

@@ -138,6 +138,7 @@ def test_offline_names_file_hash_and_address(server: Server, tmp_path: Path) -> 
         path = tmp_path / "cache/weights.pth"
         refused(f"^{path}: cannot be fetched from {url} .*{SHA256}", fetch, url, path, SHA256)
         assert not list((tmp_path / "cache").iterdir())
+    refused("cannot be fetched from .*'ascii' codec can't encode", fetch, f"{server.url}/\u00e4", path, SHA256)
 
 
 def test_verify(tmp_path: Path) -> None:

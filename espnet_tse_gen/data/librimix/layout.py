@@ -108,10 +108,11 @@ def read_info_sexes(metadata: str | Path) -> dict[str, str]:
     path = Path(metadata).with_name(f"{Path(metadata).stem}_info.csv")
     # The official files write a speaker as "3536.0".
     return {
-        line.get(f"speaker_{number}_ID", "").removesuffix(".0"): sex
+        speaker: sex
         for line in (read_csv(path)[1] if path.is_file() else ())
         for number in range(1, 10)
-        if (sex := line.get(f"speaker_{number}_sex", "").strip().lower()) in ("m", "f")
+        if (speaker := line.get(f"speaker_{number}_ID", "").removesuffix(".0"))
+        and (sex := line.get(f"speaker_{number}_sex", "").strip().lower()) in ("m", "f")
     }
 
 

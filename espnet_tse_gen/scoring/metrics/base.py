@@ -73,7 +73,6 @@ class Metric(abc.ABC):
     columns: ClassVar[tuple[Column, ...]]  # all columns that it may give
     packages: ClassVar[tuple[str, ...]] = ()  # modules that it imports and that the package works without
     instead: ClassVar[str] = ""  # what else a user without these can do
-    network: NetworkChoice | None = None  # of a measure that one gives
 
     @abc.abstractmethod
     def score(self, item: Item) -> dict[str, Any]:
@@ -87,7 +86,8 @@ class Metric(abc.ABC):
 
     def describe(self) -> str:
         """Name the network and its revision, for the foot of the tables; "" for what needs no such note."""
-        return self.network.describe() if self.network else ""
+        network: NetworkChoice | None = getattr(self, "network", None)
+        return network.describe() if network else ""
 
     def state(self) -> str:
         """Return all that the scores follow from, beside the recordings."""

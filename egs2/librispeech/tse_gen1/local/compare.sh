@@ -7,8 +7,9 @@
 # enrolment's frames, without the embedding of the voice, without attention over bands, and on fewer hours of speech. Validation in
 # EXPDIR/ablations/comparison.md.
 # With --part generation, what masked generation brings on top of a front end, at an equal, short budget: tokens of several codecs,
-# and one codec's with the front end trained along, with each of its conditions alone, and with the mixture only. EXPDIR/generation/generation.md judges them
-# by what they decode, with every way of decoding of the model that ships (benchmarks/generation.py).
+# and one codec's with the front end trained along, with each of its conditions alone, and with the mixture only. They are judged
+# by what they decode, with every way of decoding of the model that ships, in EXPDIR/generation/generation.md
+# (benchmarks/generation.py).
 # Options are those of run.sh, and these:
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
