@@ -40,7 +40,7 @@ $(STAMP): setup.py $(wildcard constraints/*.txt)
 	@$(PYTHON) .ci/check_machine.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) "pip==$(PIP_VERSION)"
-	@echo "Installing ESPnet and PyTorch: several minutes and about 5 GB."
+	@echo "Installing ESPnet and PyTorch: several minutes and about 7 GB."
 	$(PIP) -c $(CONSTRAINTS) --build-constraint constraints/build.txt -e ".[all,test,docs]"
 	@$(PIP) --no-deps -r constraints/dac.txt || \
 		echo "make: descript-audio-codec cannot be installed: codec 'dac' is missing, and its tests are skipped"
