@@ -1,5 +1,7 @@
 import shutil
+import tempfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,6 +109,8 @@ def test_package_from_outside_is_checked(exp_dir, tmp_path):
     for name, inside in (("evil", "../config.yaml"), ("strange", "notes.txt")):
         with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as packed:
             packed.writestr(inside, "codec: mel")
+    outside = Path(tempfile.gettempdir()) / "config.yaml"
+    before = outside.exists()
     for name, message in {
         "damaged": "damaged",
         "evil": "holds a file outside of it",
@@ -114,6 +118,7 @@ def test_package_from_outside_is_checked(exp_dir, tmp_path):
         "text": "neither an exp directory",
     }.items():
         refused(f"{tmp_path}/{name}.zip.*{message}", load_extractor, tmp_path / f"{name}.zip")
+    assert outside.exists() == before
 
 
 @pytest.mark.parametrize("model", ["td_speakerbeam", "spex_plus", "mc_spex"])
